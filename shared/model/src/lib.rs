@@ -1,0 +1,26 @@
+//! The nouns of FireBackup, and the ports its verbs need.
+//!
+//! Everything here is a value or a trait. Nothing reads a clock, an environment variable or a random source, and
+//! nothing knows a vendor's SDK: adapters depend on this crate, never the other way round.
+//!
+//! Start with [`path`]: the order of document paths is what every run, merge and range in the product rests on.
+
+pub mod database;
+pub mod document;
+pub mod error;
+pub mod id;
+pub mod job;
+pub mod manifest;
+pub mod path;
+pub mod port;
+pub mod range;
+pub mod selection;
+pub mod timestamp;
+pub mod wire;
+
+pub use database::DatabaseName;
+pub use error::{ErrorKind, PortError};
+pub use path::DocumentPath;
+pub use range::{PathRange, RangeStart};
+pub use selection::Selection;
+pub use timestamp::Timestamp;

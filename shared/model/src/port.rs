@@ -1,0 +1,157 @@
+//! What the verbs need from the world. Each port has a conformance suite in `testkit` that all its adapters pass.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::database::DatabaseName;
+use crate::document::RawDocument;
+use crate::error::PortError;
+use crate::path::DocumentPath;
+use crate::range::PathRange;
+use crate::timestamp::Timestamp;
+
+/// Documents in path order, as they come.
+pub type DocumentStream = BoxStream<'static, Result<RawDocument, PortError>>;
+
+/// A Firestore database that can be read.
+#[async_trait]
+pub trait DocumentSource: Send + Sync {
+    /// Which database it is.
+    fn database(&self) -> &DatabaseName;
+
+    /// The server's current time, good as a read time.
+    async fn snapshot_time(&self) -> Result<Timestamp, PortError>;
+
+    /// Up to `wanted` paths that cut `range` into parts of about equal size; fewer, or none, when the server cannot say.
+    async fn split_points(
+        &self,
+        range: &PathRange,
+        wanted: usize,
+        at: Timestamp,
+    ) -> Result<Vec<DocumentPath>, PortError>;
+
+    /// Streams the documents of `range` as they were at `at`, in path order. The stream ends with an error when it
+    /// breaks: the caller resumes behind the last document.
+    async fn stream(&self, range: &PathRange, at: Timestamp) -> Result<DocumentStream, PortError>;
+
+    /// Counts the documents of `range` at `at` by aggregation (one billed read a thousand).
+    async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError>;
+
+    /// Reads documents by path, in the order asked; nothing where there is none. Without a time: now.
+    async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError>;
+}
+
+/// What must hold for a write to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    None,
+    /// The document does not exist.
+    Absent,
+    /// The document was last changed at this time.
+    UpdatedAt(Timestamp),
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The document to write, in the sink's database.
+    pub path: DocumentPath,
+    /// Its bytes, whose name is the sink's full name of `path`; nothing to delete it.
+    pub document: Option<Bytes>,
+    /// What must hold.
+    pub precondition: Precondition,
+}
+
+/// What became of one write: the new update time, or why not.
+pub type WriteOutcome = Result<Timestamp, PortError>;
+
+/// The most writes a batch may hold.
+pub const MAX_BATCH_WRITES: usize = 500;
+/// The most bytes a request may have: 10 MiB, with room for framing.
+pub const MAX_BATCH_BYTES: usize = 10 * 1024 * 1024 - 64 * 1024;
+
+/// A Firestore database that can be written.
+#[async_trait]
+pub trait DocumentSink: Send + Sync {
+    /// Which database it is.
+    fn database(&self) -> &DatabaseName;
+
+    /// Does the writes, each on its own: one outcome a write, in order. At most [`MAX_BATCH_WRITES`] writes to
+    /// different documents and [`MAX_BATCH_BYTES`]; the caller keeps to both.
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, PortError>;
+}
+
+/// One Auth user, as the API's JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// `localId`.
+    pub id: String,
+    /// The tenant; nothing for the project's own users.
+    pub tenant: Option<String>,
+    /// The JSON object as it came.
+    pub json: Bytes,
+    /// Whether the API redacted the password hash.
+    pub redacted: bool,
+}
+
+/// A page of users and where the next begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPage {
+    /// The users.
+    pub users: Vec<UserRecord>,
+    /// The token of the next page; nothing at the end.
+    pub next: Option<String>,
+}
+
+/// A project's Auth users, to read.
+#[async_trait]
+pub trait UserSource: Send + Sync {
+    /// The project's password hash parameters; nothing when the credential may not read them.
+    async fn hash_config(&self) -> Result<Option<serde_json::Value>, PortError>;
+
+    /// The ids of the project's tenants.
+    async fn tenants(&self) -> Result<Vec<String>, PortError>;
+
+    /// A page of at most 1,000 users.
+    async fn page(&self, tenant: Option<&str>, token: Option<&str>) -> Result<UserPage, PortError>;
+}
+
+/// A user that could not be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserFailure {
+    /// Which of the users given.
+    pub index: usize,
+    /// What the API said.
+    pub message: String,
+}
+
+/// The most users one call may create.
+pub const MAX_USERS_PER_CALL: usize = 1000;
+
+/// A project's Auth users, to write.
+#[async_trait]
+pub trait UserSink: Send + Sync {
+    /// Creates users of one tenant (at most [`MAX_USERS_PER_CALL`]), hashes included; says which failed.
+    /// `overwrite` lets it replace users of the same id.
+    async fn create(
+        &self,
+        tenant: Option<&str>,
+        users: &[UserRecord],
+        hash_config: Option<&serde_json::Value>,
+        overwrite: bool,
+    ) -> Result<Vec<UserFailure>, PortError>;
+}
+
+/// The wall clock.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Where random bytes come from; a cryptographic generator outside tests.
+pub trait Random: Send + Sync {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}

@@ -1,0 +1,190 @@
+//! A contiguous range of document paths: what one chunk exports or restores.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::path::{DocumentPath, LOWEST_ID};
+
+/// Where a range begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RangeStart {
+    /// Before every document.
+    Beginning,
+    /// At this path, if there is a document.
+    At(DocumentPath),
+    /// Right behind this path: where a broken stream goes on.
+    After(DocumentPath),
+}
+
+/// The paths from `start` up to and without `end`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PathRange {
+    /// Where it begins.
+    pub start: RangeStart,
+    /// The first path behind it; nothing when it goes on to the last document.
+    pub end: Option<DocumentPath>,
+}
+
+impl PathRange {
+    /// Every path.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self { start: RangeStart::Beginning, end: None }
+    }
+
+    /// Every document of a collection, given by its path, and all below them.
+    ///
+    /// # Errors
+    /// When `collection` is no collection path.
+    pub fn collection(collection: &str) -> Result<Self, crate::path::PathError> {
+        let start = DocumentPath::new(format!("{collection}/{LOWEST_ID}"))?;
+        let end = DocumentPath::new(format!("{collection}\0/{LOWEST_ID}"))?;
+        Ok(Self { start: RangeStart::At(start), end: Some(end) })
+    }
+
+    /// Whether the path lies in the range.
+    #[must_use]
+    pub fn covers(&self, path: &DocumentPath) -> bool {
+        let behind_start = match &self.start {
+            RangeStart::Beginning => true,
+            RangeStart::At(start) => path >= start,
+            RangeStart::After(start) => path > start,
+        };
+        behind_start && self.end.as_ref().is_none_or(|end| path < end)
+    }
+
+    /// Whether no path can lie in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match (&self.start, &self.end) {
+            (RangeStart::Beginning, _) | (_, None) => false,
+            (RangeStart::At(start) | RangeStart::After(start), Some(end)) => start >= end,
+        }
+    }
+
+    /// The part that is left once everything up to and with `last` is done.
+    #[must_use]
+    pub fn behind(&self, last: DocumentPath) -> Self {
+        Self { start: RangeStart::After(last), end: self.end.clone() }
+    }
+
+    /// Cuts at those of `points` that lie inside; the parts tile the range.
+    #[must_use]
+    pub fn cut(&self, points: &[DocumentPath]) -> Vec<Self> {
+        let mut points: Vec<_> = points.iter().filter(|point| self.covers(point)).cloned().collect();
+        points.sort();
+        points.dedup();
+        if let (RangeStart::At(start), Some(first)) = (&self.start, points.first())
+            && start == first
+        {
+            points.remove(0);
+        }
+        let mut parts = Vec::with_capacity(points.len() + 1);
+        let mut start = self.start.clone();
+        for point in points {
+            parts.push(Self { start, end: Some(point.clone()) });
+            start = RangeStart::At(point);
+        }
+        parts.push(Self { start, end: self.end.clone() });
+        parts
+    }
+
+    /// What of the range lies outside `hole`, in order; at most two parts.
+    #[must_use]
+    pub fn without(&self, hole: &Self) -> Vec<Self> {
+        let mut parts = Vec::with_capacity(2);
+        let hole_start = match &hole.start {
+            RangeStart::Beginning => None,
+            RangeStart::At(path) | RangeStart::After(path) => Some(path.clone()),
+        };
+        if let Some(hole_start) = hole_start {
+            let end = match &self.end {
+                Some(end) if *end < hole_start => Some(end.clone()),
+                _ => Some(hole_start),
+            };
+            parts.push(Self { start: self.start.clone(), end });
+        }
+        if let Some(hole_end) = &hole.end {
+            let start = match &self.start {
+                RangeStart::At(path) | RangeStart::After(path) if path >= hole_end => self.start.clone(),
+                _ => RangeStart::At(hole_end.clone()),
+            };
+            parts.push(Self { start, end: self.end.clone() });
+        }
+        parts.retain(|part| !part.is_empty());
+        parts
+    }
+}
+
+impl fmt::Display for PathRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.start {
+            RangeStart::Beginning => f.write_str("[beginning")?,
+            RangeStart::At(path) => write!(f, "[{path:?}")?,
+            RangeStart::After(path) => write!(f, "({path:?}")?,
+        }
+        match &self.end {
+            None => f.write_str(", end]"),
+            Some(path) => write!(f, ", {path:?})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(text: &str) -> DocumentPath {
+        DocumentPath::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_collection_covers_all_below_it_and_no_sibling() {
+        let users = PathRange::collection("users").unwrap();
+        for inside in ["users/a", "users/__id-9223372036854775808__", "users/\u{10FFFF}", "users/a/b/c"] {
+            assert!(users.covers(&path(inside)), "{inside}");
+        }
+        for outside in ["user/a", "users2/a", "users!/a", "a/users"] {
+            assert!(!users.covers(&path(outside)), "{outside}");
+        }
+        let orders = PathRange::collection("users/a/orders").unwrap();
+        assert!(orders.covers(&path("users/a/orders/1")));
+        assert!(!orders.covers(&path("users/a")) && !orders.covers(&path("users/a/orderz/1")));
+    }
+
+    fn any_path() -> impl Strategy<Value = DocumentPath> {
+        ("[a-c]", "[a-e]", proptest::option::of(("[ab]", "[ab]"))).prop_map(|(a, b, below)| match below {
+            None => path(&format!("{a}/{b}")),
+            Some((c, d)) => path(&format!("{a}/{b}/{c}/{d}")),
+        })
+    }
+
+    fn any_range() -> impl Strategy<Value = PathRange> {
+        let start = prop_oneof![
+            Just(RangeStart::Beginning),
+            any_path().prop_map(RangeStart::At),
+            any_path().prop_map(RangeStart::After)
+        ];
+        (start, proptest::option::of(any_path())).prop_map(|(start, end)| PathRange { start, end })
+    }
+
+    proptest! {
+        #[test]
+        fn cut_parts_tile(range in any_range(), points in proptest::collection::vec(any_path(), 0..6), probe in any_path()) {
+            let parts = range.cut(&points);
+            let hits = parts.iter().filter(|part| part.covers(&probe)).count();
+            prop_assert_eq!(hits, usize::from(range.covers(&probe)));
+        }
+
+        #[test]
+        fn without_takes_out_just_the_hole(range in any_range(), hole in any_path(), probe in any_path()) {
+            let hole = PathRange::collection(hole.collection()).unwrap();
+            let parts = range.without(&hole);
+            let hits = parts.iter().filter(|part| part.covers(&probe)).count();
+            prop_assert_eq!(hits, usize::from(range.covers(&probe) && !hole.covers(&probe)));
+        }
+    }
+}

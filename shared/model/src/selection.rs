@@ -1,0 +1,299 @@
+//! Which documents a job is about.
+
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Serialize};
+
+use crate::path::DocumentPath;
+use crate::range::PathRange;
+
+/// What is in and what is out, as the user wrote it.
+///
+/// A collection pattern is a collection path (`users`, `users/alice/orders`) in which `*` stands for any one segment and
+/// `**` for any number of them: `**/orders` is the collection group. Everything below a selected document is selected
+/// with it, unless `subcollections` is off. A backslash takes the meaning from a special character.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Selection {
+    /// Collection patterns to take; none means all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Collection patterns to leave out, with everything below them.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Globs over whole document paths that a document must match one of; none means all.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Whether included collections bring what lies below their documents.
+    #[serde(default = "yes")]
+    pub subcollections: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self { include: Vec::new(), exclude: Vec::new(), paths: Vec::new(), subcollections: true }
+    }
+}
+
+/// A pattern that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[error("`{pattern}` is not {expected}")]
+pub struct SelectionError {
+    pattern: String,
+    expected: &'static str,
+    #[source]
+    source: Option<globset::Error>,
+}
+
+/// A selection, ready to be asked.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    include: Vec<GlobMatcher>,
+    exclude: Vec<GlobMatcher>,
+    paths: Vec<GlobMatcher>,
+    subcollections: bool,
+}
+
+impl Selection {
+    /// Whether it selects every document.
+    #[must_use]
+    pub const fn is_everything(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty() && self.paths.is_empty()
+    }
+
+    /// Compiles the patterns.
+    ///
+    /// # Errors
+    /// When a pattern is malformed or cannot match what it is for.
+    pub fn filter(&self) -> Result<Filter, SelectionError> {
+        let collections = |patterns: &[String]| {
+            patterns.iter().map(|pattern| collection_glob(pattern)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Filter {
+            include: collections(&self.include)?,
+            exclude: collections(&self.exclude)?,
+            paths: self.paths.iter().map(|pattern| path_glob(pattern)).collect::<Result<_, _>>()?,
+            subcollections: self.subcollections,
+        })
+    }
+
+    /// The ranges that hold all selected documents, in order and without overlap; a [`Filter`] may still be needed.
+    ///
+    /// Only plain patterns narrow the ranges; the others are left to the filter.
+    ///
+    /// # Errors
+    /// When a pattern is malformed.
+    pub fn ranges(&self) -> Result<Vec<PathRange>, SelectionError> {
+        let mut ranges = included_ranges(&self.include)?;
+        if let Some(narrowed) = path_ranges(&self.paths)? {
+            ranges = intersect(&ranges, &narrowed);
+        }
+        for hole in self.exclude.iter().filter(|pattern| is_plain(pattern)) {
+            let hole = plain_range(hole)?;
+            ranges = ranges.iter().flat_map(|range| range.without(&hole)).collect();
+        }
+        Ok(ranges)
+    }
+}
+
+/// The ranges of the literal beginnings of path globs, where every glob has one.
+fn path_ranges(globs: &[String]) -> Result<Option<Vec<PathRange>>, SelectionError> {
+    let mut collections = Vec::new();
+    for glob in globs {
+        let literal: Vec<&str> = glob.split('/').take_while(|segment| is_plain(segment)).collect();
+        // the odd number of segments that name the collection in which the glob begins to vary
+        let length = if literal.len() % 2 == 0 { literal.len().saturating_sub(1) } else { literal.len() };
+        if length == 0 {
+            return Ok(None);
+        }
+        collections.push(literal[..length].join("/"));
+    }
+    if collections.is_empty() { Ok(None) } else { included_ranges(&collections).map(Some) }
+}
+
+fn included_ranges(include: &[String]) -> Result<Vec<PathRange>, SelectionError> {
+    if include.is_empty() || !include.iter().all(|pattern| is_plain(pattern)) {
+        return Ok(vec![PathRange::everything()]);
+    }
+    let mut collections: Vec<&str> = include.iter().map(String::as_str).collect();
+    collections.sort_by(|a, b| crate::path::compare(a, b));
+    collections.dedup();
+    let mut ranges: Vec<PathRange> = Vec::new();
+    for collection in collections {
+        let range = plain_range(collection)?;
+        let nested =
+            matches!((&range.start, ranges.last()), (crate::RangeStart::At(start), Some(last)) if last.covers(start));
+        if !nested {
+            ranges.push(range);
+        }
+    }
+    Ok(ranges)
+}
+
+fn intersect(left: &[PathRange], right: &[PathRange]) -> Vec<PathRange> {
+    let outside = |range: &PathRange| {
+        right.iter().fold(vec![range.clone()], |parts, hole| parts.iter().flat_map(|part| part.without(hole)).collect())
+    };
+    left.iter()
+        .flat_map(|range| {
+            outside(range)
+                .iter()
+                .fold(vec![range.clone()], |parts, hole| parts.iter().flat_map(|part| part.without(hole)).collect())
+        })
+        .collect()
+}
+
+fn is_plain(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
+fn plain_range(collection: &str) -> Result<PathRange, SelectionError> {
+    PathRange::collection(collection).map_err(|_| SelectionError {
+        pattern: collection.to_owned(),
+        expected: COLLECTION,
+        source: None,
+    })
+}
+
+const COLLECTION: &str = "a collection (an odd number of segments, such as `users` or `users/alice/orders`)";
+const PATH: &str = "a path or path glob (such as `users/alice`, `users/*` or `users/**`)";
+
+fn collection_glob(pattern: &str) -> Result<GlobMatcher, SelectionError> {
+    let has_double_star = pattern.split('/').any(|segment| segment == "**");
+    if !has_double_star && pattern.split('/').count() % 2 == 0 {
+        return Err(SelectionError { pattern: pattern.to_owned(), expected: COLLECTION, source: None });
+    }
+    glob(pattern, COLLECTION)
+}
+
+fn path_glob(pattern: &str) -> Result<GlobMatcher, SelectionError> {
+    glob(pattern, PATH)
+}
+
+fn glob(pattern: &str, expected: &'static str) -> Result<GlobMatcher, SelectionError> {
+    let error = |source| SelectionError { pattern: pattern.to_owned(), expected, source };
+    if pattern.is_empty() || pattern.split('/').any(str::is_empty) {
+        return Err(error(None));
+    }
+    let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
+    glob.map(|glob| glob.compile_matcher()).map_err(|source| error(Some(source)))
+}
+
+impl Filter {
+    /// Whether the document at `path` is selected.
+    #[must_use]
+    pub fn selects(&self, path: &DocumentPath) -> bool {
+        let collection = path.collection();
+        let included = self.include.is_empty()
+            || if self.subcollections {
+                any_ancestor(&self.include, collection)
+            } else {
+                any(&self.include, collection)
+            };
+        included
+            && !any_ancestor(&self.exclude, collection)
+            && (self.paths.is_empty() || any(&self.paths, path.as_str()))
+    }
+}
+
+fn any(globs: &[GlobMatcher], text: &str) -> bool {
+    globs.iter().any(|glob| glob.is_match(text))
+}
+
+/// Whether a glob matches the collection or one that it lies below.
+fn any_ancestor(globs: &[GlobMatcher], collection: &str) -> bool {
+    if globs.is_empty() {
+        return false;
+    }
+    let mut ends = collection.match_indices('/').map(|(index, _)| index).step_by(2);
+    any(globs, collection) || ends.any(|end| any(globs, &collection[..end]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn selection(include: &[&str], exclude: &[&str], paths: &[&str]) -> Selection {
+        let own = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+        Selection { include: own(include), exclude: own(exclude), paths: own(paths), subcollections: true }
+    }
+
+    fn check(selection: &Selection, path: &str, expected: bool) {
+        let path = DocumentPath::new(path).unwrap();
+        assert_eq!(selection.filter().unwrap().selects(&path), expected, "{selection:?} {path}");
+        if expected {
+            assert_eq!(
+                selection.ranges().unwrap().iter().filter(|range| range.covers(&path)).count(),
+                1,
+                "{selection:?} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn collections_bring_what_is_below_them() {
+        let users = selection(&["users"], &[], &[]);
+        check(&users, "users/a", true);
+        check(&users, "users/a/orders/1", true);
+        check(&users, "users2/a", false);
+        let flat = Selection { subcollections: false, ..users };
+        check(&flat, "users/a", true);
+        check(&flat, "users/a/orders/1", false);
+    }
+
+    #[test]
+    fn groups_nested_collections_and_exclusions() {
+        let orders = selection(&["**/orders"], &[], &[]);
+        check(&orders, "users/a/orders/1", true);
+        check(&orders, "orders/1", true);
+        check(&orders, "users/a", false);
+        let nested = selection(&["users", "users/a/orders"], &["users/a/orders/1/lines", "logs"], &[]);
+        check(&nested, "users/a/orders/1", true);
+        check(&nested, "users/a/orders/1/lines/x", false);
+        check(&selection(&[], &["logs"], &[]), "logs/1", false);
+        check(&selection(&[], &["logs"], &[]), "log/1", true);
+        check(&selection(&[], &["logs"], &[]), "logt/1", true);
+    }
+
+    #[test]
+    fn path_globs_stop_at_a_segment() {
+        let one = selection(&[], &[], &["users/*"]);
+        check(&one, "users/a", true);
+        check(&one, "users/a/orders/1", false);
+        check(&selection(&[], &[], &["users/**"]), "users/a/orders/1", true);
+        check(&selection(&[], &[], &["users/a"]), "users/a", true);
+        check(&selection(&[], &[], &["users/a"]), "users/b", false);
+        check(&selection(&[], &[], &["users/..*"]), "users/...", true);
+        check(&selection(&[], &[], &["users/\\*"]), "users/*", true);
+        check(&selection(&[], &[], &["users/\\*"]), "users/a", false);
+    }
+
+    #[test]
+    fn refuses_patterns_that_name_nothing() {
+        for bad in ["users/a", "", "/users", "users//x", "["] {
+            assert!(selection(&[bad], &[], &[]).filter().is_err(), "{bad}");
+        }
+        assert!(selection(&[], &[], &["users/"]).filter().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_selected_lies_in_exactly_one_range(
+            include in proptest::collection::vec("[ab](/[xy]/[cd])?", 0..3),
+            exclude in proptest::collection::vec("[ab](/[xy]/[cd])?", 0..3),
+            paths in proptest::collection::vec("[ab]/([xy]|\\*|\\*\\*)", 0..2),
+            path in "[ab]/[xy](/[cd]/[xy])?",
+        ) {
+            let selection = Selection { include, exclude, paths, subcollections: true };
+            let path = DocumentPath::new(path).unwrap();
+            let hits = selection.ranges().unwrap().iter().filter(|range| range.covers(&path)).count();
+            prop_assert!(hits <= 1);
+            if selection.filter().unwrap().selects(&path) {
+                prop_assert_eq!(hits, 1);
+            }
+        }
+    }
+}

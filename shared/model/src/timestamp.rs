@@ -1,0 +1,136 @@
+//! A moment as Firestore states it: whole seconds and nanoseconds since the Unix epoch.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A moment in UTC, ordered by time. Shown and stored as RFC 3339 with as many decimals as it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z; negative before it.
+    pub seconds: i64,
+    /// Nanoseconds within the second, 0 to 999,999,999, always counted forward.
+    pub nanos: u32,
+}
+
+/// The text was not an RFC 3339 timestamp.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not a timestamp: expected RFC 3339 with a time zone, such as 2026-01-31T14:03:00Z")]
+pub struct TimestampError {
+    text: String,
+    #[source]
+    source: time::error::Parse,
+}
+
+impl Timestamp {
+    /// The moment `seconds` and `nanos` after the epoch.
+    #[must_use]
+    pub const fn new(seconds: i64, nanos: u32) -> Self {
+        Self { seconds, nanos }
+    }
+
+    /// The moment this many milliseconds after the epoch.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self { seconds: millis.div_euclid(1000), nanos: (millis.rem_euclid(1000) * 1_000_000) as u32 }
+    }
+
+    /// Milliseconds since the epoch, rounded down, saturating.
+    #[must_use]
+    pub const fn millis(self) -> i64 {
+        self.seconds.saturating_mul(1000).saturating_add((self.nanos / 1_000_000) as i64)
+    }
+
+    /// Seconds from `earlier` to `self`; negative when `earlier` is later.
+    #[must_use]
+    pub fn seconds_since(self, earlier: Self) -> f64 {
+        (self.seconds.saturating_sub(earlier.seconds)) as f64 + (f64::from(self.nanos) - f64::from(earlier.nanos)) / 1e9
+    }
+
+    /// This moment moved by whole seconds.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self { seconds: self.seconds.saturating_add(seconds), nanos: self.nanos }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos);
+        let text =
+            OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().and_then(|moment| moment.format(&Rfc3339).ok());
+        match text {
+            Some(text) => f.write_str(&text),
+            None => write!(f, "{}s{}ns", self.seconds, self.nanos),
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let moment =
+            OffsetDateTime::parse(text, &Rfc3339).map_err(|source| TimestampError { text: text.to_owned(), source })?;
+        Ok(Self { seconds: moment.unix_timestamp(), nanos: moment.nanosecond() })
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "format": "date-time"})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn shows_and_reads_the_ends_of_what_firestore_holds() {
+        for text in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1969-12-31T23:59:59.999999Z"] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_time_zone_is_required_and_respected() {
+        assert!("2026-01-31T14:03:00".parse::<Timestamp>().is_err());
+        let zoned: Timestamp = "2026-01-31T15:03:00+01:00".parse().unwrap();
+        assert_eq!(zoned.to_string(), "2026-01-31T14:03:00Z");
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(seconds in -62_135_596_800i64..=253_402_207_200, nanos in 0u32..1_000_000_000) {
+            let moment = Timestamp::new(seconds, nanos);
+            prop_assert_eq!(moment.to_string().parse::<Timestamp>().unwrap(), moment);
+        }
+
+        #[test]
+        fn milliseconds_round_trip(millis in -1_000_000_000_000i64..4_000_000_000_000) {
+            prop_assert_eq!(Timestamp::from_millis(millis).millis(), millis);
+        }
+    }
+}
