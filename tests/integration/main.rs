@@ -1,1 +1,4 @@
-fn main() {}
+//! The integration tests: one binary, a module a topic.
+
+mod arrows;
+mod house;

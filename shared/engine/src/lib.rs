@@ -1,1 +1,52 @@
-//! placeholder
+//! The verbs on documents: back up, restore, verify, compare, look up, prune.
+//!
+//! This is also FireBackup's public face as a library: [`Backup::builder`], [`quick_backup`], [`Restore`]. Databases
+//! and stores are handed in behind the ports of `firebackup-model` and [`object_store`]; time and randomness by [`World`].
+//!
+//! A verb can be killed at any instruction and run again: what it has finished stands in receipts, and the manifest, put
+//! last and only if absent, is the commit. `docs/format.md` describes every object, ARCHITECTURE.md the way of the data.
+
+mod auto_level;
+mod backup;
+mod budget;
+mod contents;
+mod diff;
+mod error;
+mod export;
+mod finalize;
+mod keyring;
+mod layout;
+mod lookup;
+pub mod memory;
+mod merge;
+mod plan;
+mod prune;
+mod ramp;
+mod read;
+mod receipt_sum;
+mod repository;
+mod restore;
+mod restore_plan;
+mod retry;
+mod run_upload;
+mod undo;
+mod users;
+mod verify;
+mod wanted;
+mod world;
+mod write_batch;
+
+pub use backup::{Backup, BackupBuilder, BackupOutcome, Estimate, estimate, quick_backup};
+pub use contents::{Contents, Item};
+pub use diff::{Change, ChangeCounts, Difference, Sample, diff};
+pub use error::{EngineError, Result};
+pub use keyring::{Secrets, Trust};
+pub use lookup::{Found, lookup};
+pub use plan::{MAX_JOB_SECONDS, Resume};
+pub use prune::{GRACE_SECONDS, PrunePolicy, PruneReport, UnfinishedJob, prune, unfinished_jobs};
+pub use repository::{Holder, ProvenOrigin, Repository};
+pub use restore::{DryRun, Problem, Restore, RestoreOptions, RestoreReport, Tally, Target};
+pub use restore_plan::unfinished_restores;
+pub use users::{UserReport, UserRestoreFailure, UserRestoreOptions, restore_users};
+pub use verify::{Verification, verify};
+pub use world::{Counter, Meter, Stop, World};

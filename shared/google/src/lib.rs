@@ -1,1 +1,30 @@
-//! placeholder
+//! The only user of Google APIs: Firestore over gRPC and Firebase Auth users over Identity Toolkit's REST.
+//!
+//! [`Firestore`] is a [`DocumentSource`](firebackup_model::port::DocumentSource) and a
+//! [`DocumentSink`](firebackup_model::port::DocumentSink); [`IdentityToolkit`] is a
+//! [`UserSource`](firebackup_model::port::UserSource) and a [`UserSink`](firebackup_model::port::UserSink). Neither
+//! tries anything twice: [`Retrying`] wraps a port and does.
+//!
+//! A document's bytes pass through as they came. Decoding and encoding them would reorder maps and drop fields that
+//! this build does not know, so [`proto`] declares the few messages that carry a document with the document as bytes.
+
+pub mod access;
+mod batch;
+mod channel;
+pub mod corpus;
+mod document_bytes;
+mod documents;
+pub mod firestore;
+pub mod identity;
+mod identity_json;
+pub mod proto;
+mod query;
+pub mod retry;
+pub mod sample;
+mod split;
+mod status;
+
+pub use access::Access;
+pub use firestore::{Firestore, FirestoreOptions};
+pub use identity::{IdentityOptions, IdentityToolkit};
+pub use retry::{RetryPolicy, Retrying};

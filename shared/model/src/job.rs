@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use crate::database::DatabaseName;
 use crate::id::{JobId, KeyId, RunId, SnapshotId};
 use crate::manifest::{AuthUsers, Compression, GroupCounts, RunEntry, SnapshotKind};
-use crate::range::PathRange;
+use crate::path::DocumentPath;
+use crate::range::{PathRange, RangeStart};
 use crate::selection::Selection;
 use crate::timestamp::Timestamp;
 
@@ -49,10 +50,6 @@ pub struct Plan {
     pub key: Option<KeyId>,
     /// Whether Auth users are included.
     pub include_auth: bool,
-    /// The most document reads the job may bill, when the user set a bound.
-    pub max_reads: Option<u64>,
-    /// Documents the source counted before, where it could.
-    pub estimated_documents: Option<u64>,
     /// When the plan was made.
     pub created: Timestamp,
 }
@@ -66,10 +63,10 @@ pub struct Receipt {
     pub chunk: u32,
     /// Which step of the chunk, from 0.
     pub sequence: u32,
-    /// What this step covered: from where the step before ended.
-    pub covered: PathRange,
-    /// Whether the chunk ends here.
-    pub done: bool,
+    /// Where this step began: where the chunk begins, or behind what the step before covered.
+    pub start: RangeStart,
+    /// The last path this step covered; nothing when it covered all the rest of the chunk, which is then done.
+    pub through: Option<DocumentPath>,
     /// The run it wrote; nothing when the range held no selected document.
     pub run: Option<RunEntry>,
     /// Its documents, by collection group.
@@ -91,13 +88,53 @@ pub struct UsersReceipt {
     pub auth: AuthUsers,
 }
 
+/// What a restore does with documents that are in its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestoreMode {
+    /// Replaces them.
+    Overwrite,
+    /// Leaves them alone.
+    SkipExisting,
+    /// Replaces them, and deletes what is selected and not in the snapshot.
+    Mirror,
+}
+
+/// `receipts/<job>/plan` of a restore: what it was asked for, so that it can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RestorePlan {
+    /// The job.
+    pub job: JobId,
+    /// The snapshot (or the restore whose undo) that is put back.
+    pub snapshot: SnapshotId,
+    /// The database that is written.
+    pub target: DatabaseName,
+    /// What of the snapshot is put back.
+    pub selection: Selection,
+    /// Collections that get another path: from, to.
+    pub renames: Vec<(String, String)>,
+    /// What happens to documents in the way.
+    pub mode: RestoreMode,
+    /// Whether what is replaced is kept.
+    pub undo: bool,
+    /// The data key that undo runs are sealed with.
+    pub key: Option<KeyId>,
+    /// When the restore began.
+    pub created: Timestamp,
+}
+
 /// `receipts/<job>/undo/<sequence>`: a run that holds what a restore was about to replace.
+///
+/// Where a path stands in several, that of the earliest attempt counts, and within an attempt the latest: it was read
+/// again because the server had refused the write conditional on the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UndoReceipt {
     /// The restore.
     pub job: JobId,
-    /// Its order: where a path stands in several, the lowest sequence tells the state before the first try.
+    /// Its order within the restore.
     pub sequence: u32,
+    /// Which attempt of the restore wrote it, from 0: a restore that was killed and run again makes another.
+    pub attempt: u32,
     /// The run.
     pub run: RunEntry,
 }

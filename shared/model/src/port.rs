@@ -31,9 +31,10 @@ pub trait DocumentSource: Send + Sync {
         at: Timestamp,
     ) -> Result<Vec<DocumentPath>, PortError>;
 
-    /// Streams the documents of `range` as they were at `at`, in path order. The stream ends with an error when it
-    /// breaks: the caller resumes behind the last document.
-    async fn stream(&self, range: &PathRange, at: Timestamp) -> Result<DocumentStream, PortError>;
+    /// Streams the documents of `range` as they were at `at`, in path order; at most `limit` of them, a bound that the
+    /// server is told, so that it bills no more. The stream ends with an error when it breaks: the caller resumes
+    /// behind the last document.
+    async fn stream(&self, range: &PathRange, at: Timestamp, limit: Option<u32>) -> Result<DocumentStream, PortError>;
 
     /// Counts the documents of `range` at `at` by aggregation (one billed read a thousand).
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError>;
@@ -81,6 +82,9 @@ pub trait DocumentSink: Send + Sync {
     /// Does the writes, each on its own: one outcome a write, in order. At most [`MAX_BATCH_WRITES`] writes to
     /// different documents and [`MAX_BATCH_BYTES`]; the caller keeps to both.
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, PortError>;
+
+    /// Whether the credentials may write, found out without changing anything.
+    async fn can_write(&self) -> Result<(), PortError>;
 }
 
 /// One Auth user, as the API's JSON.

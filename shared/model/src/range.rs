@@ -55,6 +55,16 @@ impl PathRange {
         behind_start && self.end.as_ref().is_none_or(|end| path < end)
     }
 
+    /// Whether the range begins behind `path`.
+    #[must_use]
+    pub fn behind_all_of(&self, path: &DocumentPath) -> bool {
+        match &self.start {
+            RangeStart::Beginning => false,
+            RangeStart::At(start) => path < start,
+            RangeStart::After(start) => path <= start,
+        }
+    }
+
     /// Whether no path can lie in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

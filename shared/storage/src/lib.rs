@@ -1,1 +1,32 @@
-//! placeholder
+//! Destinations: where a repository lives, behind one `ObjectStore`.
+//!
+//! A [`Destination`] is opened from a URL (`file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix`,
+//! `az://container/prefix`) and [`DestinationSettings`]; the store it gives is scoped to the prefix. What every
+//! destination gives on top of the vendor's client:
+//!
+//! - a put in mode `Create` is exact: one of many racing writers wins, all others get `AlreadyExists`, and nobody gets
+//!   `AlreadyExists` for an object that is not there (S3 answers 409 while another write is in flight);
+//! - a put or a completed multipart upload that returned is durable, in a folder too (file and directory are synced);
+//! - no credential shows in `Debug`, `Display` or an error;
+//! - suffix ranges work everywhere.
+//!
+//! Retries of single requests are the clients' own and bounded. A long download that breaks after its retry time has
+//! passed ends with an error: read in ranges. A range that reaches past the end of an object is answered short by
+//! every store: check lengths.
+//!
+//! *Invariant*: nothing here reads an environment variable. (Google's client looks for the well-known credential file
+//! in the home directory when it is given no credential; that is its own search.)
+
+mod destination;
+mod error;
+mod folder;
+mod guard;
+mod location;
+mod probe;
+mod remote;
+mod settings;
+
+pub use destination::{Destination, DestinationKind};
+pub use error::port_error;
+pub use probe::ProbeReport;
+pub use settings::DestinationSettings;

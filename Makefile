@@ -1,0 +1,99 @@
+# Everything a developer runs. Needs Rust, Node, Python and Java; whatever else is needed goes into target/ and .tools/.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+NPM ?= npm
+PYTHON ?= python3
+# The profile that `make up` builds: `dev` is ready soonest and its ciphers and compressors are optimised all the same.
+PROFILE ?= dev
+# The profile that is measured against the peers.
+BENCH_PROFILE ?= release
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+DOCUMENTS ?= 5000
+RUNS ?= 1
+NEXTEST_FLAGS ?=
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+profile_dir = $(TARGET_DIR)/$(if $(filter dev,$(1)),debug,$(1))
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+export CARGO
+
+.PHONY: help
+help: ## Show this list
+	@echo "FireBackup: back up Firestore, and put it back exactly"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(CURDIR)/Makefile
+
+.PHONY: up
+up: ## Build firebackup and show it at work on a local Firestore emulator
+	@[ -x $(call profile_dir,$(PROFILE))/firebackup ] || \
+		echo "Building firebackup for the first time: this takes a few minutes, the next time seconds."
+	@$(CARGO) build --locked --profile $(PROFILE) --package firebackup-cli
+	@$(call profile_dir,$(PROFILE))/firebackup demo
+
+# The documentation tests come first, so that the runner's own summary of the suite closes the output.
+.PHONY: test
+test: target/auth/.installed ## Run every test (installs the Auth emulator and the test runner at first use)
+	$(CARGO) build --locked --workspace --lib --bins --tests
+	$(CARGO) test --locked --workspace --doc
+	@if scripts/install-tool cargo-nextest; then \
+		set -x; $(CARGO) nextest run --locked --workspace $(NEXTEST_FLAGS); \
+	else \
+		echo "cargo-nextest could not be installed: cargo's own runner is used" >&2; \
+		set -x; $(CARGO) test --locked --workspace --lib --bins --tests --no-fail-fast; \
+	fi
+
+.PHONY: lint
+lint: ## Check format, lints, dependencies (bans, licences, sources, advisories) and documentation
+	$(CARGO) fmt --all --check
+	scripts/check-dependencies
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: bench
+bench: ## Measure the engine
+	$(CARGO) bench --locked --package firebackup-tests
+
+.PHONY: bench-peers
+bench-peers: target/peers/.installed ## Measure firebackup against other tools (DOCUMENTS=5000 RUNS=1)
+	$(CARGO) build --locked --profile $(BENCH_PROFILE) --package firebackup-cli
+	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/peers/bench.py --peers target/peers \
+		--firebackup $(call profile_dir,$(BENCH_PROFILE))/firebackup --documents $(DOCUMENTS) --runs $(RUNS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every reader of hostile bytes (FUZZ_SECONDS=60 each; needs the nightly toolchain)
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+.PHONY: locks
+locks: ## Write the npm lock files anew, without the address of any registry
+	@for folder in tests/auth tests/peers; do \
+		(cd $$folder && $(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund && \
+		sed '/^ *"resolved": /d' package-lock.json >package-lock.json.new && \
+		mv package-lock.json.new package-lock.json) || exit 1; \
+	done
+
+.PHONY: clean-tools
+clean-tools: ## Remove what was installed for tests, lints and measurements
+	rm -rf .tools target/auth target/peers
+
+# The Auth emulator that the integration tests start. No package's own install script runs.
+target/auth/.installed: tests/auth/package.json tests/auth/package-lock.json
+	@echo "Installing the Firebase Auth emulator into target/auth (about 310 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+target/peers/.installed: tests/peers/package.json tests/peers/package-lock.json tests/peers/requirements.txt
+	@echo "Installing the tools to compare with into target/peers (about 300 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@$(PYTHON) -m venv --clear $(@D)/venv
+	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(@D)/requirements.txt
+	@touch $@

@@ -1,0 +1,18 @@
+//! The limits of `docs/format.md`. Every length that is read is compared with one of them before memory is taken.
+
+/// The most bytes of records in a block, before compression.
+pub const MAX_RAW_BLOCK: usize = 32 * 1024 * 1024;
+/// The largest block size that can be aimed at, in bytes; a block may pass it by one record.
+pub const MAX_BLOCK_SIZE: u32 = 8 * 1024 * 1024;
+/// The most bytes of a record's body.
+pub const MAX_BODY: usize = 17 * 1024 * 1024;
+/// The most blocks of a run.
+pub const MAX_BLOCKS: u64 = 65_536;
+/// The most bytes of a run's footer, sealed.
+pub const MAX_FOOTER: usize = 64 * 1024 * 1024;
+/// The most bytes of a sealed object's payload, before compression.
+pub const MAX_PAYLOAD: usize = 64 * 1024 * 1024;
+/// The most bytes of a sealed object as it is stored.
+pub const MAX_OBJECT: usize = MAX_PAYLOAD + 4096;
+/// The most bytes of a wrap file.
+pub const MAX_WRAP: usize = 64 * 1024;

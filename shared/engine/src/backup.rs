@@ -1,0 +1,399 @@
+//! A backup from beginning to end, on one machine: plan, chunks in parallel, users, finalize.
+
+use std::sync::Arc;
+
+use firebackup_codec::sealing::Sealing;
+use firebackup_model::job::Plan;
+use firebackup_model::manifest::{Compression, Manifest};
+use firebackup_model::port::{DocumentSource, UserSource};
+use firebackup_model::selection::Selection;
+use firebackup_model::{PortError, Timestamp};
+use futures::{StreamExt, stream};
+
+use crate::budget::ReadBudget;
+use crate::error::{EngineError, Result};
+use crate::export::{Exporter, StepBounds};
+use crate::finalize::finalize;
+use crate::plan::{PlanRequest, Resume, check_age, plan, resumable};
+use crate::receipt_sum::reads_so_far;
+use crate::repository::Repository;
+use crate::run_upload::RunSettings;
+use crate::users::export_users;
+use crate::world::{Meter, Stop};
+
+/// A backup that is ready to run; see [`Backup::builder`].
+pub struct Backup {
+    repository: Repository,
+    source: Arc<dyn DocumentSource>,
+    users: Option<Arc<dyn UserSource>>,
+    request: PlanRequest,
+    resume: Resume,
+    options: Options,
+    meter: Arc<Meter>,
+    stop: Stop,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    max_reads: Option<u64>,
+    count_first: bool,
+    may_reanchor: bool,
+    allow_redacted: bool,
+    verify_blocks: bool,
+    block_bytes: usize,
+    bounds: StepBounds,
+}
+
+/// What a backup came to.
+#[derive(Debug, Clone)]
+pub struct BackupOutcome {
+    /// The snapshot.
+    pub manifest: Manifest,
+    /// Whether an unfinished job was gone on with.
+    pub resumed: bool,
+}
+
+/// Sets up a [`Backup`]. Everything but repository and source has a default.
+pub struct BackupBuilder {
+    repository: Repository,
+    source: Arc<dyn DocumentSource>,
+    users: Option<Arc<dyn UserSource>>,
+    selection: Selection,
+    compression: Compression,
+    parallel: usize,
+    read_time: Option<Timestamp>,
+    resume: Resume,
+    options: Options,
+    meter: Arc<Meter>,
+    stop: Stop,
+}
+
+impl Backup {
+    /// Begins to set up a backup of `source` into `repository`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use firebackup_embedded::system::{SystemClock, SystemRandom};
+    /// use firebackup_engine::memory::MemoryDatabase;
+    /// use firebackup_engine::{Backup, Repository, Secrets, World};
+    /// # use firebackup_model::DatabaseName;
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+    /// let database = MemoryDatabase::new(DatabaseName::new("my-app", "(default)"));
+    /// database.set("users/alice", 7);
+    ///
+    /// let store = Arc::new(object_store::memory::InMemory::new());
+    /// let secrets = Secrets { masters: vec![firebackup_codec::secret::SecretKey::from_bytes([7; 32])], ..Secrets::default() };
+    /// let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+    /// let repository = Repository::init(store, secrets, world).await?;
+    ///
+    /// let outcome = Backup::builder(repository.clone(), Arc::new(database))
+    ///     .compression("zstd:3".parse().unwrap())
+    ///     .build()
+    ///     .run()
+    ///     .await?;
+    /// assert_eq!(outcome.manifest.totals.documents, 1);
+    /// assert_eq!(repository.snapshot_ids().await?, [outcome.manifest.id]);
+    /// # Ok::<(), firebackup_engine::EngineError>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn builder(repository: Repository, source: Arc<dyn DocumentSource>) -> BackupBuilder {
+        let options = Options {
+            max_reads: None,
+            count_first: false,
+            may_reanchor: true,
+            allow_redacted: false,
+            verify_blocks: true,
+            block_bytes: 1024 * 1024,
+            bounds: StepBounds::default(),
+        };
+        BackupBuilder {
+            repository,
+            source,
+            users: None,
+            selection: Selection::default(),
+            compression: Compression::default(),
+            parallel: 1,
+            read_time: None,
+            resume: Resume::Auto,
+            options,
+            meter: Arc::default(),
+            stop: Stop::default(),
+        }
+    }
+
+    /// Runs the backup, or goes on with an unfinished one.
+    ///
+    /// # Errors
+    /// When a port fails for good, the job was stopped ([`EngineError::is_resumable_stop`]), or the receipts do not add
+    /// up to a whole backup. Nothing is committed then, and what was read is kept for the next run.
+    pub async fn run(&self) -> Result<BackupOutcome> {
+        let unfinished = resumable(&self.repository, &self.request, &self.resume).await?;
+        let resumed = unfinished.is_some();
+        let (plan, sealing) = match unfinished {
+            Some(unfinished) => unfinished,
+            None => plan(&self.repository, &*self.source, &self.request).await?,
+        };
+        check_age(&self.repository, &plan.job, plan.created)?;
+        let manifest = self.carry_out(Arc::new(plan), &sealing).await?;
+        self.repository.clear_job(&manifest.id).await?;
+        Ok(BackupOutcome { manifest, resumed })
+    }
+
+    async fn carry_out(&self, plan: Arc<Plan>, sealing: &Sealing) -> Result<Manifest> {
+        let counting = self.count(&plan);
+        let exporter = self.exporter(&plan, sealing).await?;
+        let exported = self.export_all(&exporter).await;
+        if let Some(counting) = counting {
+            counting.abort();
+        }
+        exported?;
+        if let (true, Some(users)) = (plan.include_auth, &self.users) {
+            let allow_redacted = self.options.allow_redacted;
+            export_users(&self.repository, &plan, &exporter.settings, &**users, allow_redacted, &self.stop).await?;
+        }
+        finalize(&self.repository, &plan, sealing).await
+    }
+
+    /// Asks for the number of documents while they are being read, for whoever shows progress.
+    fn count(&self, plan: &Arc<Plan>) -> Option<tokio::task::JoinHandle<()>> {
+        let (source, meter, plan) = (Arc::clone(&self.source), Arc::clone(&self.meter), Arc::clone(plan));
+        self.options.count_first.then(|| {
+            tokio::spawn(async move {
+                for range in plan.selection.ranges().unwrap_or_default() {
+                    if let Ok(documents) = source.count(&range, plan.read_time).await {
+                        meter.expected.add(documents);
+                    }
+                }
+            })
+        })
+    }
+
+    async fn exporter(&self, plan: &Arc<Plan>, sealing: &Sealing) -> Result<Exporter> {
+        let mut settings =
+            RunSettings::new(self.repository.clone(), sealing.clone(), plan.compression, Arc::clone(&self.meter));
+        settings.verify_blocks = self.options.verify_blocks;
+        settings.block_bytes = self.options.block_bytes;
+        let filter = if plan.selection.is_everything() { None } else { Some(Arc::new(plan.selection.filter()?)) };
+        let done = match self.options.max_reads {
+            Some(_) => reads_so_far(&self.repository, plan).await?,
+            None => 0,
+        };
+        Ok(Exporter {
+            source: Arc::clone(&self.source),
+            settings,
+            plan: Arc::clone(plan),
+            filter,
+            budget: Arc::new(ReadBudget::new(self.options.max_reads, done)),
+            stop: self.stop.clone(),
+            abort: Stop::default(),
+            bounds: self.options.bounds,
+            may_reanchor: self.options.may_reanchor,
+        })
+    }
+
+    /// Exports all chunks; when one fails the others stop at a safe point and the first error is the answer.
+    async fn export_all(&self, exporter: &Exporter) -> Result<()> {
+        // with a budget one after the other: two streams could not share the last reads exactly
+        let parallel = if exporter.budget.is_bounded() { 1 } else { self.request.parallel.max(1) };
+        let chunks = stream::iter(0..exporter.plan.chunks.len() as u32);
+        let mut running = chunks
+            .map(|chunk| {
+                let exporter = exporter.clone();
+                tokio::spawn(async move { exporter.export_chunk(chunk).await })
+            })
+            .buffer_unordered(parallel);
+        let mut first_error: Option<EngineError> = None;
+        while let Some(result) = running.next().await {
+            if let Err(error) = result? {
+                exporter.abort.request();
+                let replace =
+                    first_error.as_ref().is_none_or(EngineError::is_resumable_stop) && !error.is_resumable_stop();
+                if first_error.is_none() || replace {
+                    first_error = Some(error);
+                }
+            }
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+}
+
+impl BackupBuilder {
+    /// Which documents.
+    #[must_use]
+    pub fn selection(mut self, selection: Selection) -> Self {
+        self.selection = selection;
+        self
+    }
+
+    /// Auth users too.
+    #[must_use]
+    pub fn users(mut self, users: Arc<dyn UserSource>) -> Self {
+        self.users = Some(users);
+        self
+    }
+
+    /// How blocks are compressed.
+    #[must_use]
+    pub const fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// How many streams at one time.
+    #[must_use]
+    pub const fn parallel(mut self, streams: usize) -> Self {
+        self.parallel = streams;
+        self
+    }
+
+    /// A read time in the past; otherwise the server's current time.
+    #[must_use]
+    pub const fn read_time(mut self, at: Option<Timestamp>) -> Self {
+        self.read_time = at;
+        self
+    }
+
+    /// Which unfinished job to go on with.
+    #[must_use]
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Stop before so many document reads are passed, in a state that can go on.
+    #[must_use]
+    pub const fn max_reads(mut self, max: Option<u64>) -> Self {
+        self.options.max_reads = max;
+        self
+    }
+
+    /// Count the documents while reading them, for a progress bar that knows its end; a billed read a thousand.
+    #[must_use]
+    pub const fn count_first(mut self, count: bool) -> Self {
+        self.options.count_first = count;
+        self
+    }
+
+    /// Whether ranges whose read time became too old may be read at a newer one; the manifest then says `ranged`.
+    #[must_use]
+    pub const fn may_reanchor(mut self, may: bool) -> Self {
+        self.options.may_reanchor = may;
+        self
+    }
+
+    /// Whether users whose password hash is redacted are taken.
+    #[must_use]
+    pub const fn allow_redacted_hashes(mut self, allow: bool) -> Self {
+        self.options.allow_redacted = allow;
+        self
+    }
+
+    /// Whether each block is opened again and compared before it is uploaded; on by default, for memory errors are real.
+    #[must_use]
+    pub const fn verify_blocks(mut self, verify: bool) -> Self {
+        self.options.verify_blocks = verify;
+        self
+    }
+
+    /// Bytes of a block before compression.
+    #[must_use]
+    pub const fn block_bytes(mut self, bytes: usize) -> Self {
+        self.options.block_bytes = bytes;
+        self
+    }
+
+    /// After how many bytes of documents a step ends with a receipt.
+    #[must_use]
+    pub const fn step_bytes(mut self, bytes: u64) -> Self {
+        self.options.bounds.raw_bytes = bytes;
+        self
+    }
+
+    /// Where progress is counted.
+    #[must_use]
+    pub fn meter(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = meter;
+        self
+    }
+
+    /// What may ask the backup to stop.
+    #[must_use]
+    pub fn stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// The backup, ready to run.
+    #[must_use]
+    pub fn build(self) -> Backup {
+        let request = PlanRequest {
+            source: self.source.database().clone(),
+            selection: self.selection,
+            compression: self.compression,
+            include_auth: self.users.is_some(),
+            parallel: self.parallel,
+            read_time: self.read_time,
+        };
+        Backup {
+            repository: self.repository,
+            source: self.source,
+            users: self.users,
+            request,
+            resume: self.resume,
+            options: self.options,
+            meter: self.meter,
+            stop: self.stop,
+        }
+    }
+}
+
+/// Backs up a whole database with the defaults.
+///
+/// # Errors
+/// As [`Backup::run`].
+pub async fn quick_backup(repository: &Repository, source: Arc<dyn DocumentSource>) -> Result<Manifest> {
+    Ok(Backup::builder(repository.clone(), source).build().run().await?.manifest)
+}
+
+/// What a backup would read, before it runs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Estimate {
+    /// When it was counted.
+    pub read_time: Timestamp,
+    /// Documents in the ranges that would be read: each is a billed read.
+    pub documents: u64,
+    /// Billed reads of the count itself.
+    pub count_reads: u64,
+    /// Documents of a sample, and their bytes: the mean size of a document.
+    pub sampled_documents: u64,
+    /// Bytes of the sample.
+    pub sampled_bytes: u64,
+}
+
+/// Documents read to learn their mean size.
+const SAMPLE: u32 = 100;
+
+/// Counts by aggregation what a backup of `selection` would read, and samples the size of documents.
+///
+/// # Errors
+/// When the source fails.
+pub async fn estimate(source: &dyn DocumentSource, selection: &Selection) -> Result<Estimate> {
+    let read_time = source.snapshot_time().await?;
+    let mut estimate = Estimate { read_time, documents: 0, count_reads: 0, sampled_documents: 0, sampled_bytes: 0 };
+    for range in selection.ranges()? {
+        let documents = source.count(&range, read_time).await?;
+        estimate.documents += documents;
+        estimate.count_reads += documents.div_ceil(1000).max(1);
+        let left = u64::from(SAMPLE).saturating_sub(estimate.sampled_documents);
+        if left > 0 && documents > 0 {
+            let mut sample = source.stream(&range, read_time, Some(left as u32)).await?;
+            while let Some(document) = sample.next().await {
+                let document = document.map_err(|error: PortError| EngineError::Port(error))?;
+                estimate.sampled_documents += 1;
+                estimate.sampled_bytes += document.0.len() as u64;
+            }
+        }
+    }
+    Ok(estimate)
+}

@@ -1,0 +1,255 @@
+//! What a snapshot, an undo or a live database holds, as one stream of documents in path order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firebackup_codec::object::ObjectType;
+use firebackup_model::id::{JobId, JobKind, KeyId};
+use firebackup_model::job::UndoReceipt;
+use firebackup_model::manifest::{Manifest, SnapshotKind};
+use firebackup_model::port::{DocumentSource, DocumentStream};
+use firebackup_model::selection::{Filter, Selection};
+use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp, document};
+use futures::StreamExt;
+
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::merge::{Layer, Merge, layers};
+use crate::repository::Repository;
+use crate::retry;
+use crate::world::{Meter, World};
+
+/// A document, or a tombstone, of a stream.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its path.
+    pub path: DocumentPath,
+    /// Its bytes; nothing for a tombstone.
+    pub document: Option<Bytes>,
+    /// When it was last changed.
+    pub update_time: Option<Timestamp>,
+}
+
+/// The layers of a snapshot or of an undo, and the database they came from.
+pub(crate) struct Stored {
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) source: firebackup_model::DatabaseName,
+    pub(crate) records: u64,
+}
+
+/// Finds what a snapshot id stands for: a manifest, or the undo of a restore that has not ended.
+pub(crate) async fn stored(repository: &Repository, id: &JobId) -> Result<Stored> {
+    if id.kind() == JobKind::Restore
+        && repository.get_sealed::<Manifest>(ObjectType::Manifest, &layout::manifest(id)).await?.is_none()
+    {
+        return unfinished_undo(repository, id).await;
+    }
+    let (manifest, _) = repository.manifest(id).await?;
+    if manifest.kind == SnapshotKind::Incremental {
+        return Err(EngineError::Refused(format!("{id} holds only changes: it cannot be used on its own")));
+    }
+    let records = manifest.totals.documents + manifest.totals.deletions;
+    Ok(Stored { layers: layers(&manifest), source: manifest.source.clone(), records })
+}
+
+async fn unfinished_undo(repository: &Repository, job: &JobId) -> Result<Stored> {
+    let plan = crate::restore_plan::read_restore_plan(repository, job).await?;
+    let plan = plan.ok_or_else(|| {
+        EngineError::NotFound(format!("there is no undo of {job}: the restore kept none, or is unknown"))
+    })?;
+    let receipts = undo_receipts(repository, job).await?;
+    let records = receipts.iter().map(|receipt| receipt.run.records).sum();
+    Ok(Stored { layers: undo_layers(&receipts, plan.key), source: plan.target, records })
+}
+
+/// All undo receipts of a restore, by sequence.
+pub(crate) async fn undo_receipts(repository: &Repository, job: &JobId) -> Result<Vec<UndoReceipt>> {
+    let mut receipts = Vec::new();
+    for meta in repository.list(layout::undo_receipts(job).as_ref()).await? {
+        let found: Option<(UndoReceipt, _)> = repository.get_sealed(ObjectType::UndoReceipt, &meta.location).await?;
+        receipts.extend(found.map(|(receipt, _)| receipt));
+    }
+    receipts.sort_by_key(|receipt| receipt.sequence);
+    Ok(receipts)
+}
+
+/// Ranks undo runs: the earliest attempt first, and within it the latest record.
+pub(crate) fn undo_layers(receipts: &[UndoReceipt], key: Option<KeyId>) -> Vec<Layer> {
+    let rank = |receipt: &UndoReceipt| u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
+    receipts.iter().map(|receipt| Layer { entry: receipt.run.clone(), key, rank: rank(receipt) }).collect()
+}
+
+/// Documents from wherever, in path order.
+pub struct Contents {
+    from: From,
+    filter: Option<Filter>,
+    ranges: VecDeque<PathRange>,
+    meter: Arc<Meter>,
+}
+
+enum From {
+    Stored { repository: Repository, layers: Vec<Layer>, current: Option<Merge> },
+    Live(Live),
+}
+
+struct Live {
+    source: Arc<dyn DocumentSource>,
+    world: World,
+    at: Timestamp,
+    current: Option<(PathRange, DocumentStream)>,
+    failures: u32,
+}
+
+impl Contents {
+    /// What a snapshot (or an undo) holds of `selection`.
+    ///
+    /// # Errors
+    /// When there is no such snapshot or a pattern is wrong.
+    pub async fn of_snapshot(
+        repository: &Repository,
+        id: &JobId,
+        selection: &Selection,
+        meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        let stored = stored(repository, id).await?;
+        Self::of_layers(repository, stored.layers, selection, meter)
+    }
+
+    pub(crate) fn of_layers(
+        repository: &Repository,
+        layers: Vec<Layer>,
+        selection: &Selection,
+        meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        let from = From::Stored { repository: repository.clone(), layers, current: None };
+        Self::new(from, selection, meter)
+    }
+
+    /// What a live database held of `selection` at `at`.
+    ///
+    /// # Errors
+    /// When a pattern is wrong.
+    pub fn of_database(
+        source: Arc<dyn DocumentSource>,
+        at: Timestamp,
+        selection: &Selection,
+        world: &World,
+        meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        let live = Live { source, world: world.clone(), at, current: None, failures: 0 };
+        Self::new(From::Live(live), selection, meter)
+    }
+
+    fn new(from: From, selection: &Selection, meter: &Arc<Meter>) -> Result<Self> {
+        let filter = if selection.is_everything() { None } else { Some(selection.filter()?) };
+        Ok(Self { from, filter, ranges: selection.ranges()?.into(), meter: Arc::clone(meter) })
+    }
+
+    /// The same, narrowed to some ranges.
+    pub(crate) fn within(mut self, ranges: Vec<PathRange>) -> Self {
+        self.ranges = ranges.into();
+        self
+    }
+
+    /// The next document or tombstone; nothing at the end.
+    ///
+    /// # Errors
+    /// When the store or the database fails for good, or a run is damaged.
+    pub async fn next(&mut self) -> Result<Option<Item>> {
+        loop {
+            let item = match &mut self.from {
+                From::Stored { repository, layers, current } => {
+                    next_stored(repository, layers, current, &mut self.ranges, &self.meter).await?
+                }
+                From::Live(live) => live.next(&mut self.ranges, &self.meter).await?,
+            };
+            match item {
+                Some(item) if self.filter.as_ref().is_some_and(|filter| !filter.selects(&item.path)) => {}
+                item => return Ok(item),
+            }
+        }
+    }
+}
+
+async fn next_stored(
+    repository: &Repository,
+    layers: &[Layer],
+    current: &mut Option<Merge>,
+    ranges: &mut VecDeque<PathRange>,
+    meter: &Arc<Meter>,
+) -> Result<Option<Item>> {
+    loop {
+        let merge = match current {
+            Some(merge) => merge,
+            None => match ranges.pop_front() {
+                None => return Ok(None),
+                Some(range) => current.insert(Merge::new(repository, layers, &range, meter)),
+            },
+        };
+        match merge.next().await? {
+            Some(record) => {
+                return Ok(Some(Item { path: record.path, document: record.body, update_time: record.update_time }));
+            }
+            None => *current = None,
+        }
+    }
+}
+
+impl Live {
+    async fn next(&mut self, ranges: &mut VecDeque<PathRange>, meter: &Meter) -> Result<Option<Item>> {
+        loop {
+            let Some((range, stream)) = &mut self.current else {
+                let Some(range) = ranges.pop_front() else { return Ok(None) };
+                self.open(range).await?;
+                continue;
+            };
+            match stream.next().await {
+                None => self.current = None,
+                Some(Ok(document)) => {
+                    let item = item(&self.source, &document.0)?;
+                    *range = range.behind(item.path.clone());
+                    self.failures = 0;
+                    meter.reads.add(1);
+                    return Ok(Some(item));
+                }
+                Some(Err(error)) => {
+                    let rest = range.clone();
+                    self.recover(error).await?;
+                    self.open(rest).await?;
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self, range: PathRange) -> Result<()> {
+        loop {
+            match self.source.stream(&range, self.at, None).await {
+                Ok(stream) => {
+                    self.current = Some((range, stream));
+                    return Ok(());
+                }
+                Err(error) => self.recover(error).await?,
+            }
+        }
+    }
+
+    async fn recover(&mut self, error: PortError) -> Result<()> {
+        self.failures += 1;
+        if !error.can_be_retried() || self.failures >= retry::MAX_TRIES {
+            return Err(error.into());
+        }
+        tokio::time::sleep(retry::delay(&self.world, self.failures)).await;
+        Ok(())
+    }
+}
+
+fn item(source: &Arc<dyn DocumentSource>, bytes: &[u8]) -> Result<Item> {
+    let head = document::head(bytes).map_err(|source| EngineError::Document { path: None, source })?;
+    let path = source.database().path_of(head.name);
+    let path = path.map_err(|_| {
+        PortError::new(ErrorKind::Corrupt, "read documents", "the server sent a document of another database")
+    })?;
+    // copied: the bytes may pin a receive buffer
+    Ok(Item { path, document: Some(Bytes::copy_from_slice(bytes)), update_time: head.update_time })
+}

@@ -1,0 +1,136 @@
+//! What can go wrong in a verb. Every error names its operation and keeps its source; what to do about it stands in the text.
+
+use firebackup_codec::canonical::CanonicalError;
+use firebackup_codec::error::FormatError;
+use firebackup_codec::rewrite::RewriteError;
+use firebackup_codec::wrap::KeyError;
+use firebackup_model::document::DocumentError;
+use firebackup_model::id::JobId;
+use firebackup_model::selection::SelectionError;
+use firebackup_model::{ErrorKind, PortError};
+
+/// A verb's result.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The object store failed.
+    #[error("could not {operation} `{path}` in the repository")]
+    Store {
+        /// What was being done.
+        operation: &'static str,
+        /// The object.
+        path: String,
+        /// What the store said.
+        #[source]
+        source: object_store::Error,
+    },
+    /// Firestore or Identity Toolkit failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Bytes in the repository are not what they should be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A key could not be opened.
+    #[error("could not open a key of the repository")]
+    Key(#[from] KeyError),
+    /// A document from the server is not readable.
+    #[error("could not read a document{}", .path.as_ref().map(|path| format!(" (`{path}`)")).unwrap_or_default())]
+    Document {
+        /// The document, where it is known.
+        path: Option<String>,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// Two documents could not be compared.
+    #[error("could not compare `{path}`")]
+    Compare {
+        /// The document.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: CanonicalError,
+    },
+    /// A document could not be brought under its new name.
+    #[error("could not move `{path}`")]
+    Rewrite {
+        /// The document.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: RewriteError,
+    },
+    /// A pattern of the selection is wrong.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    /// The request cannot or must not be carried out; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The job was stopped on request and can go on.
+    #[error("stopped before the end of {job}; run the same command again to go on")]
+    Interrupted {
+        /// The job.
+        job: JobId,
+    },
+    /// The job would have passed its read budget and can go on.
+    #[error(
+        "{job} stopped at {reads} of at most {max} document reads; run it again with a higher --max-reads to go on"
+    )]
+    ReadBudget {
+        /// The job.
+        job: JobId,
+        /// Reads so far.
+        reads: u64,
+        /// The budget.
+        max: u64,
+    },
+    /// The receipts of a job do not add up to a whole backup; nothing was committed.
+    #[error("cannot commit {job}: {reason}")]
+    Incomplete {
+        /// The job.
+        job: JobId,
+        /// Which proof failed.
+        reason: String,
+    },
+    /// A background task ended abnormally.
+    #[error("a background task failed")]
+    Task(#[from] tokio::task::JoinError),
+    /// JSON in the repository does not have the expected shape.
+    #[error("`{path}` does not hold what it should")]
+    Json {
+        /// The object.
+        path: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl EngineError {
+    /// A store failure on `path`.
+    pub(crate) fn store(operation: &'static str, path: impl ToString) -> impl FnOnce(object_store::Error) -> Self {
+        let path = path.to_string();
+        move |source| Self::Store { operation, path, source }
+    }
+
+    /// Whether the job can be run again to go on from where it stopped.
+    #[must_use]
+    pub const fn is_resumable_stop(&self) -> bool {
+        matches!(self, Self::Interrupted { .. } | Self::ReadBudget { .. })
+    }
+
+    /// The port error's kind, where it is one.
+    #[must_use]
+    pub const fn port_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Port(error) => Some(error.kind),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Exports one chunk: streams its documents at the read time into runs, and leaves a receipt for each.
+//!
+//! Every step is safe to be killed, to run twice and to lose a race: a step covers from where the receipt before it ended,
+//! and whoever puts the receipt first has done the step.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firebackup_codec::object::ObjectType;
+use firebackup_codec::record::{Origin, RecordRef};
+use firebackup_model::document;
+use firebackup_model::job::{Plan, Receipt};
+use firebackup_model::manifest::{GroupCounts, RunKind};
+use firebackup_model::port::{DocumentSource, DocumentStream};
+use firebackup_model::selection::Filter;
+use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
+use futures::StreamExt;
+use tokio::time::Instant;
+
+use crate::budget::ReadBudget;
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::repository::Put;
+use crate::retry;
+use crate::run_upload::{RunSettings, RunUpload};
+use crate::world::Stop;
+
+/// When a step ends although its chunk does not: a kill then loses no more than this.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepBounds {
+    pub(crate) raw_bytes: u64,
+    pub(crate) time: Duration,
+}
+
+impl Default for StepBounds {
+    fn default() -> Self {
+        Self { raw_bytes: 512 * 1024 * 1024, time: Duration::from_secs(60) }
+    }
+}
+
+/// Everything the chunks of one backup share.
+#[derive(Clone)]
+pub(crate) struct Exporter {
+    pub(crate) source: Arc<dyn DocumentSource>,
+    pub(crate) settings: RunSettings,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) filter: Option<Arc<Filter>>,
+    pub(crate) budget: Arc<ReadBudget>,
+    /// What the user asks with.
+    pub(crate) stop: Stop,
+    /// What a failed chunk asks the others with.
+    pub(crate) abort: Stop,
+    pub(crate) bounds: StepBounds,
+    /// Whether a read time that became too old may be replaced by a newer one, which the manifest then says.
+    pub(crate) may_reanchor: bool,
+}
+
+/// Why a step ended.
+enum StepEnd {
+    ChunkDone,
+    BoundReached,
+    Stopped,
+    BudgetSpent,
+    ReadTimeTooOld(PortError),
+    /// For good: what was read until then is kept all the same.
+    Failed(PortError),
+}
+
+/// Where a chunk stands.
+struct Cursor {
+    sequence: u32,
+    rest: PathRange,
+    read_time: Timestamp,
+}
+
+impl Exporter {
+    /// Exports a chunk from wherever its receipts end.
+    pub(crate) async fn export_chunk(&self, chunk: u32) -> Result<()> {
+        let range = self.plan.chunks.get(chunk as usize);
+        let range = range.ok_or_else(|| EngineError::Refused(format!("the plan has no chunk {chunk}")))?;
+        let mut cursor = Cursor { sequence: 0, rest: range.clone(), read_time: self.plan.read_time };
+        loop {
+            if let Some(receipt) = self.receipt(chunk, cursor.sequence).await? {
+                match receipt.through {
+                    None => return Ok(()),
+                    Some(last) => cursor.advance(last, receipt.read_time),
+                }
+                continue;
+            }
+            if self.must_stop() {
+                return Err(EngineError::Interrupted { job: self.plan.job.clone() });
+            }
+            match self.step(chunk, &cursor).await? {
+                StepEnd::ChunkDone | StepEnd::BoundReached => {}
+                StepEnd::Stopped => return Err(EngineError::Interrupted { job: self.plan.job.clone() }),
+                StepEnd::BudgetSpent => return Err(self.budget.spent(&self.plan.job)),
+                StepEnd::Failed(error) => return Err(error.into()),
+                StepEnd::ReadTimeTooOld(error) => {
+                    let read_time = self.reanchor(error).await?;
+                    if read_time <= cursor.read_time {
+                        return Err(EngineError::Refused(
+                            "the server calls its own current time too old to read at".to_owned(),
+                        ));
+                    }
+                    cursor.read_time = read_time;
+                }
+            }
+        }
+    }
+
+    fn must_stop(&self) -> bool {
+        self.stop.is_requested() || self.abort.is_requested()
+    }
+
+    async fn receipt(&self, chunk: u32, sequence: u32) -> Result<Option<Receipt>> {
+        let path = layout::receipt(&self.plan.job, chunk, sequence);
+        let found = self.settings.repository.get_sealed(ObjectType::Receipt, &path).await?;
+        Ok(found.map(|(receipt, _)| receipt))
+    }
+
+    async fn reanchor(&self, error: PortError) -> Result<Timestamp> {
+        if !self.may_reanchor {
+            return Err(error.into());
+        }
+        tracing::warn!(job = %self.plan.job, "the read time became too old: the rest is read at a newer one, and the manifest says so");
+        Ok(self.source.snapshot_time().await?)
+    }
+
+    /// Reads from the cursor on into one run, and puts the receipt.
+    async fn step(&self, chunk: u32, cursor: &Cursor) -> Result<StepEnd> {
+        let mut step = Step::new(self, cursor);
+        let end = step.read().await?;
+        self.put_receipt(chunk, cursor, step, &end).await?;
+        Ok(end)
+    }
+
+    async fn put_receipt(&self, chunk: u32, cursor: &Cursor, step: Step<'_>, end: &StepEnd) -> Result<()> {
+        let through = match (end, &step.last) {
+            (StepEnd::ChunkDone, _) => None,
+            (_, Some(last)) => Some(last.clone()),
+            (_, None) => return Ok(()),
+        };
+        let reads = step.reads;
+        let (run, collections, levels) = match step.run {
+            None => (None, GroupCounts::new(), BTreeMap::new()),
+            Some(run) => {
+                let end = run.finish().await?;
+                (Some(end.entry), end.collections, end.levels)
+            }
+        };
+        let (job, sequence, read_time) = (self.plan.job.clone(), cursor.sequence, cursor.read_time);
+        let start = cursor.rest.start.clone();
+        let receipt = Receipt { job, chunk, sequence, start, through, run, collections, levels, reads, read_time };
+        let path = layout::receipt(&self.plan.job, chunk, sequence);
+        let put =
+            self.settings.repository.put_sealed(ObjectType::Receipt, &path, &self.settings.sealing, &receipt).await?;
+        if put == Put::Existed {
+            // somebody else did this step: his receipt counts, our run is left for a prune
+            tracing::info!(job = %self.plan.job, chunk, sequence, "another process finished this step first");
+        }
+        Ok(())
+    }
+}
+
+impl Cursor {
+    fn advance(&mut self, last: DocumentPath, read_time: Timestamp) {
+        self.sequence += 1;
+        self.rest = self.rest.behind(last);
+        self.read_time = self.read_time.max(read_time);
+    }
+}
+
+/// One step on its way.
+struct Step<'e> {
+    exporter: &'e Exporter,
+    cursor: &'e Cursor,
+    run: Option<RunUpload>,
+    /// The last document seen, selected or not.
+    last: Option<DocumentPath>,
+    reads: u64,
+    started: Instant,
+}
+
+impl<'e> Step<'e> {
+    fn new(exporter: &'e Exporter, cursor: &'e Cursor) -> Self {
+        Self { exporter, cursor, run: None, last: None, reads: 0, started: Instant::now() }
+    }
+
+    async fn read(&mut self) -> Result<StepEnd> {
+        let mut failures = 0;
+        loop {
+            let seen = self.reads;
+            let error = match self.read_stream().await? {
+                StreamEnd::Step(end) => return Ok(end),
+                StreamEnd::Broken(error) => error,
+            };
+            failures = if self.reads > seen { 1 } else { failures + 1 };
+            match error.kind {
+                ErrorKind::ReadTimeTooOld => return Ok(StepEnd::ReadTimeTooOld(error)),
+                kind if kind.can_be_retried() && failures < retry::MAX_TRIES => {}
+                _ => return Ok(StepEnd::Failed(error)),
+            }
+            self.exporter.settings.meter.retries.add(1);
+            tracing::warn!(error = %error, failures, "a stream broke: it goes on behind its last document");
+            tokio::time::sleep(retry::delay(self.exporter.settings.repository.world(), failures)).await;
+        }
+    }
+
+    async fn read_stream(&mut self) -> Result<StreamEnd> {
+        let range = match &self.last {
+            Some(last) => self.cursor.rest.behind(last.clone()),
+            None => self.cursor.rest.clone(),
+        };
+        let limit = match self.exporter.budget.limit() {
+            Some(0) => return Ok(StreamEnd::Step(StepEnd::BudgetSpent)),
+            limit => limit,
+        };
+        match self.exporter.source.stream(&range, self.cursor.read_time, limit).await {
+            Ok(stream) => self.drain(stream, limit).await,
+            Err(error) => Ok(StreamEnd::Broken(error)),
+        }
+    }
+
+    async fn drain(&mut self, mut stream: DocumentStream, limit: Option<u32>) -> Result<StreamEnd> {
+        let mut received = 0u32;
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(document) => self.take(&document.0).await?,
+                Err(error) => return Ok(StreamEnd::Broken(error)),
+            }
+            received += 1;
+            if self.reads.is_multiple_of(256)
+                && let Some(end) = self.bound()
+            {
+                return Ok(StreamEnd::Step(end));
+            }
+        }
+        // a stream that ends just where its limit ends does not say that the range ends there
+        let cut_by_limit = limit.is_some_and(|limit| received >= limit);
+        Ok(StreamEnd::Step(if cut_by_limit { StepEnd::BudgetSpent } else { StepEnd::ChunkDone }))
+    }
+
+    fn bound(&self) -> Option<StepEnd> {
+        let bounds = self.exporter.bounds;
+        if self.exporter.must_stop() {
+            return Some(StepEnd::Stopped);
+        }
+        let raw_bytes = self.run.as_ref().map_or(0, RunUpload::raw_bytes);
+        (raw_bytes >= bounds.raw_bytes || self.started.elapsed() >= bounds.time).then_some(StepEnd::BoundReached)
+    }
+
+    async fn take(&mut self, document: &[u8]) -> Result<()> {
+        let head = document::head(document).map_err(|source| EngineError::Document { path: None, source })?;
+        let path = self.exporter.plan.source.path_of(head.name).map_err(|_| foreign(head.name))?;
+        if self.last.as_ref().is_some_and(|last| *last >= path) {
+            return Err(out_of_order(&path));
+        }
+        self.reads += 1;
+        self.exporter.budget.count(1);
+        self.exporter.settings.meter.reads.add(1);
+        if self.exporter.filter.as_ref().is_none_or(|filter| filter.selects(&path)) {
+            let record = RecordRef {
+                path: path.as_str(),
+                body: Some(document),
+                origin: Origin::Base,
+                update_time: head.update_time,
+                commit_time: None,
+                point: None,
+            };
+            self.run()?.push(&record).await?;
+            self.exporter.settings.meter.documents.add(1);
+            self.exporter.settings.meter.bytes.add(document.len() as u64);
+        }
+        self.last = Some(path);
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<&mut RunUpload> {
+        let run = match self.run.take() {
+            Some(run) => run,
+            None => RunUpload::start(self.exporter.settings.clone(), RunKind::Base, Some(self.cursor.read_time))?,
+        };
+        Ok(self.run.insert(run))
+    }
+}
+
+enum StreamEnd {
+    Step(StepEnd),
+    Broken(PortError),
+}
+
+fn foreign(name: &str) -> EngineError {
+    PortError::new(
+        ErrorKind::Corrupt,
+        "read documents",
+        format!("the server sent `{name}`, which is not in the database asked for"),
+    )
+    .into()
+}
+
+fn out_of_order(path: &DocumentPath) -> EngineError {
+    PortError::new(ErrorKind::Corrupt, "read documents", format!("the server sent `{path}` out of order")).into()
+}

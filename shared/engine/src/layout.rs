@@ -1,0 +1,132 @@
+//! Where things stand in a repository. Every object name in the product is made here.
+
+use firebackup_model::id::{JobId, KeyId, RunId, SnapshotId, WrapId};
+use object_store::path::Path;
+
+/// The repository's own description, in the clear.
+#[must_use]
+pub fn config() -> Path {
+    Path::from("firebackup.json")
+}
+
+/// All wraps of a key.
+#[must_use]
+pub fn key(key: KeyId) -> Path {
+    Path::from(format!("keys/{key}"))
+}
+
+/// One wrap of a key.
+#[must_use]
+pub fn wrap(key: KeyId, wrap: WrapId) -> Path {
+    Path::from(format!("keys/{key}/{wrap}.json"))
+}
+
+/// A run.
+#[must_use]
+pub fn run(run: RunId) -> Path {
+    let id = run.to_string();
+    Path::from(format!("runs/{}/{id}.run", &id[..2]))
+}
+
+/// The run's id, when the name is a run's.
+#[must_use]
+pub fn run_of(path: &Path) -> Option<RunId> {
+    path.filename()?.strip_suffix(".run")?.parse().ok()
+}
+
+/// A snapshot's manifest.
+#[must_use]
+pub fn manifest(snapshot: &SnapshotId) -> Path {
+    Path::from(format!("snapshots/{snapshot}.manifest"))
+}
+
+/// The snapshot's id, when the name is a manifest's.
+#[must_use]
+pub fn snapshot_of(path: &Path) -> Option<SnapshotId> {
+    path.filename()?.strip_suffix(".manifest")?.parse().ok()
+}
+
+/// All receipts of a job.
+#[must_use]
+pub fn receipts(job: &JobId) -> Path {
+    Path::from(format!("receipts/{job}"))
+}
+
+/// A job's plan.
+#[must_use]
+pub fn plan(job: &JobId) -> Path {
+    Path::from(format!("receipts/{job}/plan"))
+}
+
+/// All receipts of a chunk.
+#[must_use]
+pub fn chunk_receipts(job: &JobId, chunk: u32) -> Path {
+    Path::from(format!("receipts/{job}/{chunk}"))
+}
+
+/// A receipt of a chunk's step.
+#[must_use]
+pub fn receipt(job: &JobId, chunk: u32, sequence: u32) -> Path {
+    Path::from(format!("receipts/{job}/{chunk}/{sequence}"))
+}
+
+/// The receipt of a backup's Auth users.
+#[must_use]
+pub fn users_receipt(job: &JobId) -> Path {
+    Path::from(format!("receipts/{job}/users/0"))
+}
+
+/// All undo receipts of a restore.
+#[must_use]
+pub fn undo_receipts(job: &JobId) -> Path {
+    Path::from(format!("receipts/{job}/undo"))
+}
+
+/// An undo receipt of a restore.
+#[must_use]
+pub fn undo_receipt(job: &JobId, sequence: u32) -> Path {
+    Path::from(format!("receipts/{job}/undo/{sequence:08}"))
+}
+
+/// What a running job relies on.
+#[must_use]
+pub fn intent(job: &JobId) -> Path {
+    Path::from(format!("intents/{job}"))
+}
+
+/// What a prune has marked.
+#[must_use]
+pub fn prune_mark(prune: &JobId) -> Path {
+    Path::from(format!("prunes/{prune}"))
+}
+
+/// The job that a receipt, intent or prune mark belongs to.
+#[must_use]
+pub fn job_of(path: &Path) -> Option<JobId> {
+    path.parts().nth(1)?.as_ref().parse().ok()
+}
+
+/// The key that a wrap belongs to.
+#[must_use]
+pub fn key_of(path: &Path) -> Option<KeyId> {
+    path.parts().nth(1)?.as_ref().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firebackup_model::id::JobKind;
+
+    #[test]
+    fn names_and_what_they_name_are_inverse() {
+        let job = JobId::new(JobKind::Backup, 1, [7; 10]);
+        let id = RunId([0xab; 16]);
+        assert_eq!(run(id).as_ref(), format!("runs/ab/{id}.run"));
+        assert_eq!(run_of(&run(id)), Some(id));
+        assert_eq!(snapshot_of(&manifest(&job)), Some(job.clone()));
+        assert_eq!(job_of(&receipt(&job, 3, 4)), Some(job.clone()));
+        assert_eq!(job_of(&intent(&job)), Some(job.clone()));
+        assert_eq!(key_of(&wrap(KeyId([1; 16]), WrapId([2; 16]))), Some(KeyId([1; 16])));
+        assert_eq!(run_of(&config()), None);
+    }
+}

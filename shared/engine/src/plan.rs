@@ -1,0 +1,171 @@
+//! Decides what a backup reads: one read time, and chunks that tile the selection.
+
+use firebackup_codec::object::ObjectType;
+use firebackup_codec::sealing::Sealing;
+use firebackup_model::id::{JobId, JobKind};
+use firebackup_model::job::{Intent, Plan};
+use firebackup_model::manifest::{Compression, Manifest, SnapshotKind};
+use firebackup_model::port::DocumentSource;
+use firebackup_model::selection::Selection;
+use firebackup_model::{DatabaseName, PathRange, Timestamp};
+
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::repository::{Put, Repository};
+
+/// Half of prune's grace period: a job that is older may not commit, and is not gone on with.
+pub const MAX_JOB_SECONDS: i64 = 12 * 3600;
+/// How far back Firestore reads without point-in-time recovery.
+const READ_TIME_SECONDS: i64 = 3600;
+
+/// Which unfinished job a backup goes on with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// One of the same database and settings whose read time can still be read at, if there is one.
+    #[default]
+    Auto,
+    /// None: always a new one.
+    Never,
+    /// This one, whatever its age; what is left of it may be read at a newer time.
+    Job(JobId),
+}
+
+/// What a plan is made from.
+#[derive(Debug, Clone)]
+pub(crate) struct PlanRequest {
+    pub(crate) source: DatabaseName,
+    pub(crate) selection: Selection,
+    pub(crate) compression: Compression,
+    pub(crate) include_auth: bool,
+    /// Streams at one time; 1 makes one chunk a range.
+    pub(crate) parallel: usize,
+    pub(crate) read_time: Option<Timestamp>,
+}
+
+impl PlanRequest {
+    fn is_for(&self, plan: &Plan) -> bool {
+        self.source == plan.source
+            && self.selection == plan.selection
+            && self.compression == plan.compression
+            && self.include_auth == plan.include_auth
+            && self.read_time.is_none_or(|at| at == plan.read_time)
+    }
+}
+
+/// Makes a plan and puts it, with the intent and the data key it needs.
+pub(crate) async fn plan(
+    repository: &Repository,
+    source: &dyn DocumentSource,
+    request: &PlanRequest,
+) -> Result<(Plan, Sealing)> {
+    let world = repository.world();
+    let job = world.job_id(JobKind::Backup);
+    let sealing = repository.new_data_key().await?;
+    let intent = Intent {
+        job: job.clone(),
+        created: world.now(),
+        database: request.source.clone(),
+        snapshots: Vec::new(),
+        runs: Vec::new(),
+        keys: sealing.key_id().into_iter().collect(),
+    };
+    put_intent(repository, &intent, &sealing).await?;
+    let read_time = match request.read_time {
+        Some(at) => at,
+        None => source.snapshot_time().await?,
+    };
+    let plan = Plan {
+        job: job.clone(),
+        kind: SnapshotKind::Full,
+        source: request.source.clone(),
+        selection: request.selection.clone(),
+        read_time,
+        chunks: chunks(source, request, read_time).await?,
+        compression: request.compression,
+        key: sealing.key_id(),
+        include_auth: request.include_auth,
+        created: world.now(),
+    };
+    repository.put_sealed(ObjectType::Plan, &layout::plan(&job), &sealing, &plan).await?;
+    Ok((plan, sealing))
+}
+
+/// Puts an intent, sealed with the repository key, or on a machine without it with the job's own.
+pub(crate) async fn put_intent(repository: &Repository, intent: &Intent, own: &Sealing) -> Result<()> {
+    let root = repository.root_sealing();
+    let sealing = if root.key_id().is_some() { &root } else { own };
+    match repository.put_sealed(ObjectType::Intent, &layout::intent(&intent.job), sealing, intent).await? {
+        Put::Stored => Ok(()),
+        Put::Existed => Err(EngineError::Refused(format!("there is an intent of {} already", intent.job))),
+    }
+}
+
+async fn chunks(source: &dyn DocumentSource, request: &PlanRequest, at: Timestamp) -> Result<Vec<PathRange>> {
+    let ranges = request.selection.ranges()?;
+    if request.parallel < 2 {
+        return Ok(ranges);
+    }
+    // four chunks a stream even out what the cuts got wrong
+    let wanted = (request.parallel * 4).div_ceil(ranges.len().max(1));
+    let mut chunks = Vec::new();
+    for range in ranges {
+        let points = source.split_points(&range, wanted, at).await?;
+        chunks.extend(range.cut(&points));
+    }
+    Ok(chunks)
+}
+
+/// Finds the job to go on with, as `resume` says.
+pub(crate) async fn resumable(
+    repository: &Repository,
+    request: &PlanRequest,
+    resume: &Resume,
+) -> Result<Option<(Plan, Sealing)>> {
+    match resume {
+        Resume::Never => Ok(None),
+        Resume::Job(job) => {
+            let plan = read_plan(repository, job).await?;
+            plan.map(Some).ok_or_else(|| EngineError::NotFound(format!("there is no unfinished backup {job}")))
+        }
+        Resume::Auto if !repository.can_read() => Ok(None),
+        Resume::Auto => newest_matching(repository, request).await,
+    }
+}
+
+async fn newest_matching(repository: &Repository, request: &PlanRequest) -> Result<Option<(Plan, Sealing)>> {
+    let now = repository.world().now();
+    let mut jobs: Vec<_> =
+        repository.list("intents").await?.iter().filter_map(|meta| layout::job_of(&meta.location)).collect();
+    jobs.retain(|job| job.kind() == JobKind::Backup);
+    jobs.sort_by(|a, b| b.cmp(a));
+    for job in jobs {
+        if repository.get_sealed::<Manifest>(ObjectType::Manifest, &layout::manifest(&job)).await?.is_some() {
+            // committed, and killed before it could clean up
+            repository.clear_job(&job).await?;
+            continue;
+        }
+        let Some((plan, sealing)) = read_plan(repository, &job).await? else { continue };
+        let fresh = now.seconds_since(plan.read_time) < READ_TIME_SECONDS as f64;
+        if fresh && request.is_for(&plan) {
+            return Ok(Some((plan, sealing)));
+        }
+    }
+    Ok(None)
+}
+
+async fn read_plan(repository: &Repository, job: &JobId) -> Result<Option<(Plan, Sealing)>> {
+    let found: Option<(Plan, _)> = repository.get_sealed(ObjectType::Plan, &layout::plan(job)).await?;
+    let Some((plan, _)) = found else { return Ok(None) };
+    let sealing = repository.sealing(plan.key).await?;
+    Ok(Some((plan, sealing)))
+}
+
+/// Refuses a job that has grown too old to commit safely beside a prune.
+pub(crate) fn check_age(repository: &Repository, job: &JobId, created: Timestamp) -> Result<()> {
+    if repository.world().now().seconds_since(created) < MAX_JOB_SECONDS as f64 {
+        return Ok(());
+    }
+    let reason =
+        "it began more than 12 hours ago, and a prune may have removed what it wrote; start a new backup with --fresh";
+    Err(EngineError::Incomplete { job: job.clone(), reason: reason.to_owned() })
+}

@@ -1,0 +1,334 @@
+//! Retention, and the removal of what nothing refers to; never in the way of a running job.
+//!
+//! Dropping a snapshot is deleting its manifest. What nothing refers to any more is marked, and deleted by a later prune,
+//! a grace period on, if it is still unreferenced: a job that began before the mark has committed by then, or never may.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use firebackup_codec::object::ObjectType;
+use firebackup_model::Timestamp;
+use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
+use firebackup_model::job::{Intent, Plan, Receipt, RestorePlan, UndoReceipt, UsersReceipt};
+use firebackup_model::manifest::{Manifest, SnapshotKind};
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::plan::MAX_JOB_SECONDS;
+use crate::repository::Repository;
+
+/// How long something stays marked before it is deleted.
+pub const GRACE_SECONDS: i64 = 2 * MAX_JOB_SECONDS;
+const DAY: i64 = 24 * 3600;
+
+/// What a prune keeps.
+#[derive(Debug, Clone)]
+pub struct PrunePolicy {
+    /// Keep so many of the newest backups.
+    pub keep_last: Option<usize>,
+    /// Keep backups that are younger than so many days. Without either, all are kept.
+    pub keep_days: Option<u32>,
+    /// Keep what restores replaced for so many days.
+    pub keep_undo_days: u32,
+    /// No other job runs on this repository: nothing needs to be waited for, and unfinished backups are given up.
+    pub exclusive: bool,
+    /// Say what would happen, and change nothing.
+    pub dry_run: bool,
+}
+
+impl Default for PrunePolicy {
+    fn default() -> Self {
+        Self { keep_last: None, keep_days: None, keep_undo_days: 7, exclusive: false, dry_run: false }
+    }
+}
+
+/// What a prune did, or with `dry_run` would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PruneReport {
+    /// Snapshots dropped.
+    pub dropped: Vec<SnapshotId>,
+    /// Snapshots kept.
+    pub kept: u64,
+    /// Unfinished jobs given up.
+    pub abandoned: Vec<JobId>,
+    /// Objects newly marked, and their bytes.
+    pub marked: u64,
+    /// Bytes of the objects newly marked.
+    pub marked_bytes: u64,
+    /// Objects deleted.
+    pub deleted: u64,
+    /// Bytes of the objects deleted.
+    pub deleted_bytes: u64,
+}
+
+/// `prunes/<id>`: objects that nothing referred to at a moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct PruneMark {
+    created: Timestamp,
+    objects: Vec<String>,
+}
+
+/// Applies a policy to a repository.
+///
+/// # Errors
+/// When anything that may refer to something cannot be read: then nothing is deleted.
+pub async fn prune(repository: &Repository, policy: &PrunePolicy) -> Result<PruneReport> {
+    if !repository.can_read() {
+        return Err(EngineError::Refused(
+            "a prune must read all manifests: give a key that opens the repository".to_owned(),
+        ));
+    }
+    let view = View::read(repository, policy).await?;
+    let mut report = PruneReport {
+        dropped: view.dropped.clone(),
+        kept: view.kept.len() as u64,
+        abandoned: view.abandoned.clone(),
+        ..PruneReport::default()
+    };
+    if !policy.dry_run {
+        repository.delete_all(view.dropped.iter().map(layout::manifest)).await?;
+    }
+    let garbage = view.garbage(repository).await?;
+    if policy.exclusive {
+        delete(repository, policy, &garbage, |_| true, &mut report).await?;
+    } else {
+        mark_and_sweep(repository, policy, &garbage, &mut report).await?;
+    }
+    Ok(report)
+}
+
+/// Everything that is referred to.
+struct View {
+    kept: Vec<SnapshotId>,
+    dropped: Vec<SnapshotId>,
+    /// Jobs whose intents and receipts stay.
+    alive: HashSet<JobId>,
+    abandoned: Vec<JobId>,
+    runs: HashSet<RunId>,
+    keys: HashSet<KeyId>,
+}
+
+impl View {
+    async fn read(repository: &Repository, policy: &PrunePolicy) -> Result<Self> {
+        // intents before manifests: a job that commits in between is then seen at least once
+        let intents = intents(repository).await?;
+        let manifests = manifests(repository).await?;
+        let now = repository.world().now();
+        let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
+        let dropped = dropped(&manifests, policy, now, &pinned);
+        let mut view = Self {
+            kept: manifests.keys().filter(|id| !dropped.contains(*id)).cloned().collect(),
+            alive: HashSet::new(),
+            abandoned: Vec::new(),
+            runs: HashSet::new(),
+            keys: repository.config().key.into_iter().collect(),
+            dropped: dropped.into_iter().collect(),
+        };
+        for (id, manifest) in &manifests {
+            if !view.dropped.contains(id) {
+                view.runs.extend(manifest.all_runs().map(|run| run.id));
+                view.keys.extend(manifest.key);
+            }
+        }
+        for (job, intent) in &intents {
+            if manifests.contains_key(job) {
+                continue;
+            }
+            if is_alive(intent, policy, now) {
+                view.keep_job(repository, intent).await?;
+            } else {
+                view.abandoned.push(job.clone());
+            }
+        }
+        Ok(view)
+    }
+
+    async fn keep_job(&mut self, repository: &Repository, intent: &Intent) -> Result<()> {
+        self.alive.insert(intent.job.clone());
+        self.keys.extend(&intent.keys);
+        self.runs.extend(&intent.runs);
+        for meta in repository.list(layout::receipts(&intent.job).as_ref()).await? {
+            self.runs.extend(runs_of_receipt(repository, &meta.location).await?);
+        }
+        Ok(())
+    }
+
+    /// Every object that nothing refers to, in the order in which it may be deleted: a job's plan and receipts first, so
+    /// that nobody goes on with a job whose runs are going.
+    async fn garbage(&self, repository: &Repository) -> Result<Vec<(Path, u64)>> {
+        let mut garbage = Vec::new();
+        for folder in ["receipts", "intents", "runs", "keys", "probes"] {
+            for meta in repository.list(folder).await? {
+                let path = &meta.location;
+                let referenced = match folder {
+                    "runs" => layout::run_of(path).is_some_and(|run| self.runs.contains(&run)),
+                    "keys" => layout::key_of(path).is_some_and(|key| self.keys.contains(&key)),
+                    "probes" => false,
+                    _ => layout::job_of(path).is_some_and(|job| self.alive.contains(&job)),
+                };
+                if !referenced {
+                    let rank = u8::from(path.filename() != Some("plan"));
+                    garbage.push((folder, rank, path.clone(), meta.size));
+                }
+            }
+        }
+        let order =
+            |folder: &str| ["receipts", "intents", "runs", "keys", "probes"].iter().position(|name| *name == folder);
+        garbage.sort_by(|a, b| (order(a.0), a.1, &a.2).cmp(&(order(b.0), b.1, &b.2)));
+        Ok(garbage.into_iter().map(|(_, _, path, size)| (path, size)).collect())
+    }
+}
+
+async fn intents(repository: &Repository) -> Result<BTreeMap<JobId, Intent>> {
+    let mut intents = BTreeMap::new();
+    for meta in repository.list("intents").await? {
+        let found: Option<(Intent, _)> = repository.get_sealed(ObjectType::Intent, &meta.location).await?;
+        if let Some((intent, _)) = found {
+            intents.insert(intent.job.clone(), intent);
+        }
+    }
+    Ok(intents)
+}
+
+async fn manifests(repository: &Repository) -> Result<BTreeMap<SnapshotId, Manifest>> {
+    let mut manifests = BTreeMap::new();
+    for id in repository.snapshot_ids().await? {
+        manifests.insert(id.clone(), repository.manifest(&id).await?.0);
+    }
+    Ok(manifests)
+}
+
+fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
+    let age = now.seconds_since(intent.created);
+    match intent.job.kind() {
+        JobKind::Restore => age < f64::from(policy.keep_undo_days) * DAY as f64,
+        JobKind::Backup | JobKind::Prune => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
+    }
+}
+
+fn dropped(
+    manifests: &BTreeMap<SnapshotId, Manifest>,
+    policy: &PrunePolicy,
+    now: Timestamp,
+    pinned: &HashSet<&SnapshotId>,
+) -> BTreeSet<SnapshotId> {
+    let older_than =
+        |manifest: &Manifest, days: u32| now.seconds_since(manifest.finished) > f64::from(days) * DAY as f64;
+    let mut backups: Vec<&Manifest> =
+        manifests.values().filter(|manifest| manifest.kind != SnapshotKind::Undo).collect();
+    backups.sort_by(|a, b| b.finished.cmp(&a.finished));
+    let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some();
+    let old_backups = backups.iter().enumerate().filter(|(newer, manifest)| {
+        let kept_by_number = policy.keep_last.is_some_and(|number| *newer < number.max(1));
+        let kept_by_age = policy.keep_days.is_some_and(|days| !older_than(manifest, days));
+        // the newest backup is never dropped, whatever the policy says
+        has_policy && *newer > 0 && !kept_by_number && !kept_by_age
+    });
+    let undos = manifests.values().filter(|manifest| manifest.kind == SnapshotKind::Undo);
+    let old_undos = undos.filter(|manifest| older_than(manifest, policy.keep_undo_days));
+    let candidates = old_backups.map(|(_, manifest)| *manifest).chain(old_undos);
+    candidates.map(|manifest| manifest.id.clone()).filter(|id| !pinned.contains(id)).collect()
+}
+
+async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<RunId>> {
+    let parts: Vec<_> = path.parts().map(|part| part.as_ref().to_owned()).collect();
+    Ok(match parts.get(2).map(String::as_str) {
+        Some("plan") => Vec::new(),
+        Some("users") => {
+            let found: Option<(UsersReceipt, _)> = repository.get_sealed(ObjectType::UsersReceipt, path).await?;
+            found.map(|(receipt, _)| receipt.auth.runs.iter().map(|run| run.id).collect()).unwrap_or_default()
+        }
+        Some("undo") => {
+            let found: Option<(UndoReceipt, _)> = repository.get_sealed(ObjectType::UndoReceipt, path).await?;
+            found.map(|(receipt, _)| receipt.run.id).into_iter().collect()
+        }
+        _ => {
+            let found: Option<(Receipt, _)> = repository.get_sealed(ObjectType::Receipt, path).await?;
+            found.and_then(|(receipt, _)| receipt.run).map(|run| run.id).into_iter().collect()
+        }
+    })
+}
+
+async fn mark_and_sweep(
+    repository: &Repository,
+    policy: &PrunePolicy,
+    garbage: &[(Path, u64)],
+    report: &mut PruneReport,
+) -> Result<()> {
+    let now = repository.world().now();
+    let (mut ripe, mut marked): (HashSet<String>, HashSet<String>) = Default::default();
+    let mut spent = Vec::new();
+    for meta in repository.list("prunes").await? {
+        let found: Option<(PruneMark, _)> = repository.get_sealed(ObjectType::PruneMark, &meta.location).await?;
+        let Some((mark, _)) = found else { continue };
+        if now.seconds_since(mark.created) >= GRACE_SECONDS as f64 {
+            ripe.extend(mark.objects);
+            spent.push(meta.location);
+        } else {
+            marked.extend(mark.objects);
+        }
+    }
+    delete(repository, policy, garbage, |path| ripe.contains(path.as_ref()), report).await?;
+    let fresh: Vec<_> =
+        garbage.iter().filter(|(path, _)| !ripe.contains(path.as_ref()) && !marked.contains(path.as_ref())).collect();
+    report.marked = fresh.len() as u64;
+    report.marked_bytes = fresh.iter().map(|(_, size)| size).sum();
+    if policy.dry_run {
+        return Ok(());
+    }
+    if !fresh.is_empty() {
+        let mark = PruneMark { created: now, objects: fresh.iter().map(|(path, _)| path.to_string()).collect() };
+        let path = layout::prune_mark(&repository.world().job_id(JobKind::Prune));
+        repository.put_sealed(ObjectType::PruneMark, &path, &repository.root_sealing(), &mark).await?;
+    }
+    repository.delete_all(spent).await?;
+    Ok(())
+}
+
+async fn delete(
+    repository: &Repository,
+    policy: &PrunePolicy,
+    garbage: &[(Path, u64)],
+    selects: impl Fn(&Path) -> bool,
+    report: &mut PruneReport,
+) -> Result<()> {
+    for (path, size) in garbage.iter().filter(|(path, _)| selects(path)) {
+        if !policy.dry_run {
+            repository.delete_all([path.clone()]).await?;
+        }
+        report.deleted += 1;
+        report.deleted_bytes += size;
+    }
+    Ok(())
+}
+
+/// Jobs that were begun and neither committed nor given up.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum UnfinishedJob {
+    /// A backup, with its plan.
+    Backup(Plan),
+    /// A restore, with its plan.
+    Restore(RestorePlan),
+}
+
+/// Lists unfinished jobs, newest first.
+///
+/// # Errors
+/// When the store fails or an intent cannot be read.
+pub async fn unfinished_jobs(repository: &Repository) -> Result<Vec<UnfinishedJob>> {
+    let mut jobs = Vec::new();
+    for job in intents(repository).await?.into_keys().rev() {
+        match job.kind() {
+            JobKind::Restore => {
+                jobs.extend(crate::restore_plan::read_restore_plan(repository, &job).await?.map(UnfinishedJob::Restore))
+            }
+            JobKind::Backup | JobKind::Prune => {
+                let found: Option<(Plan, _)> = repository.get_sealed(ObjectType::Plan, &layout::plan(&job)).await?;
+                jobs.extend(found.map(|(plan, _)| UnfinishedJob::Backup(plan)));
+            }
+        }
+    }
+    Ok(jobs)
+}

@@ -1,0 +1,225 @@
+//! Reads runs: the footer by one request, then any block by another.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firebackup_codec::record::{Origin, RecordRef, Records};
+use firebackup_codec::run::TRAILER;
+use firebackup_codec::run::footer::Footer;
+use firebackup_codec::run::header::HEADER;
+use firebackup_codec::run::reader::{RunOpener, footer_length};
+use firebackup_model::id::KeyId;
+use firebackup_model::manifest::RunEntry;
+use firebackup_model::{DocumentPath, PathRange, Timestamp};
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tokio::sync::mpsc;
+
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::repository::Repository;
+use crate::world::Meter;
+
+/// How much of a run's end is read at once, in the hope that the footer lies within.
+const TAIL_BYTES: u64 = 32 * 1024;
+
+/// A run that can be read.
+#[derive(Clone)]
+pub(crate) struct RunSource(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    opener: RunOpener,
+    footer: Footer,
+    meter: Arc<Meter>,
+}
+
+impl RunSource {
+    /// Opens the run of `entry`, sealed with `key`.
+    pub(crate) async fn open(
+        repository: &Repository,
+        key: Option<KeyId>,
+        entry: &RunEntry,
+        meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        let sealing = repository.sealing(key).await?;
+        let path = layout::run(entry.id);
+        let store = Arc::clone(repository.store());
+        let size = entry.size;
+        let least = (HEADER + TRAILER) as u64;
+        if size < least {
+            return Err(EngineError::Refused(format!("`{path}` is too short to be a run")));
+        }
+        let tail_start = size - TAIL_BYTES.min(size);
+        let (header, tail) = read_ends(&*store, &path, tail_start, size, meter).await?;
+        let named = |error: firebackup_codec::error::FormatError| error.in_object(path.as_ref());
+        let opener = RunOpener::open(&header, entry.id, repository.id(), &sealing).map_err(named)?;
+        let trailer =
+            tail.last_chunk::<TRAILER>().ok_or_else(|| EngineError::Refused(format!("`{path}` is cut short")))?;
+        let footer_bytes = u64::from(footer_length(trailer).map_err(named)?);
+        let footer_end = size - TRAILER as u64;
+        let footer_start = footer_end.checked_sub(footer_bytes).filter(|start| *start >= HEADER as u64);
+        let footer_start = footer_start.ok_or_else(|| EngineError::Refused(format!("`{path}` is cut short")))?;
+        let footer = if footer_start >= tail_start {
+            tail.slice((footer_start - tail_start) as usize..(footer_end - tail_start) as usize)
+        } else {
+            read_range(&*store, &path, footer_start, footer_end, meter).await?
+        };
+        let footer = opener.footer(&footer, trailer, size).map_err(named)?;
+        Ok(Self(Arc::new(Inner { store, path, opener, footer, meter: Arc::clone(meter) })))
+    }
+
+    /// How many blocks it has.
+    pub(crate) fn blocks(&self) -> usize {
+        self.0.footer.blocks.len()
+    }
+
+    /// Its index.
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.0.footer
+    }
+
+    /// Reads, opens and decompresses a block.
+    pub(crate) async fn block(&self, index: usize) -> Result<Bytes> {
+        let info = self.0.footer.blocks.get(index);
+        let info = info.ok_or_else(|| EngineError::Refused(format!("`{}` has no block {index}", self.0.path)))?;
+        let start = info.offset;
+        let sealed =
+            read_range(&*self.0.store, &self.0.path, start, start + u64::from(info.length), &self.0.meter).await?;
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || {
+            let mut raw = Vec::new();
+            let opened = inner.opener.block(&inner.footer, index, &sealed, &mut raw);
+            opened.map_err(|error| error.in_object(inner.path.as_ref()))?;
+            Ok(Bytes::from(raw))
+        })
+        .await?
+    }
+
+    /// The records of a block.
+    pub(crate) fn records<'r>(&self, raw: &'r Bytes) -> impl Iterator<Item = Result<RecordRef<'r>>> + use<'r> {
+        let path = self.0.path.clone();
+        Records::new(raw).map(move |record| record.map_err(|error| error.in_object(path.as_ref()).into()))
+    }
+
+    /// The document at `path`, by reading the one block that may hold it.
+    pub(crate) async fn find(&self, path: &DocumentPath) -> Result<Option<Record>> {
+        let Some(index) = self.0.footer.find(path.as_str()) else { return Ok(None) };
+        let raw = self.block(index).await?;
+        for record in self.records(&raw) {
+            let record = record?;
+            if record.path == path.as_str() {
+                return Record::from_ref(&record, &raw).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The records in `range`, a block ahead of whoever takes them.
+    pub(crate) fn stream(&self, range: &PathRange) -> RecordFeed {
+        let (to_feed, blocks) = mpsc::channel(1);
+        let (run, range) = (self.clone(), range.clone());
+        tokio::spawn(async move {
+            for index in run.0.footer.blocks_in(&range) {
+                let batch = run.batch(index, &range).await;
+                let failed = batch.is_err();
+                if to_feed.send(batch).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        RecordFeed { blocks, current: Vec::new().into_iter() }
+    }
+
+    async fn batch(&self, index: usize, range: &PathRange) -> Result<Vec<Record>> {
+        let raw = self.block(index).await?;
+        let mut batch = Vec::new();
+        for record in self.records(&raw) {
+            let record = Record::from_ref(&record?, &raw)?;
+            if range.covers(&record.path) {
+                batch.push(record);
+            }
+        }
+        Ok(batch)
+    }
+}
+
+async fn read_ends(
+    store: &dyn ObjectStore,
+    path: &Path,
+    tail_start: u64,
+    size: u64,
+    meter: &Meter,
+) -> Result<(Bytes, Bytes)> {
+    let tail = read_range(store, path, tail_start, size, meter).await?;
+    if tail_start == 0 {
+        return Ok((tail.slice(..HEADER), tail));
+    }
+    Ok((read_range(store, path, 0, HEADER as u64, meter).await?, tail))
+}
+
+async fn read_range(store: &dyn ObjectStore, path: &Path, start: u64, end: u64, meter: &Meter) -> Result<Bytes> {
+    let mut found = store.get_ranges(path, &[start..end]).await.map_err(EngineError::store("read", path))?;
+    let bytes = found.pop().unwrap_or_default();
+    meter.stored.add(bytes.len() as u64);
+    // a store answers a range past the end with what there is
+    if bytes.len() as u64 == end - start {
+        Ok(bytes)
+    } else {
+        Err(EngineError::Refused(format!(
+            "`{path}` is cut short: {} of {} bytes from offset {start} on",
+            bytes.len(),
+            end - start
+        )))
+    }
+}
+
+/// A record that owns its bytes, together with the block it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) path: DocumentPath,
+    /// The document; nothing for a tombstone.
+    pub(crate) body: Option<Bytes>,
+    pub(crate) update_time: Option<Timestamp>,
+}
+
+impl Record {
+    fn from_ref(record: &RecordRef<'_>, block: &Bytes) -> Result<Self> {
+        let path = DocumentPath::new(record.path).map_err(|error| EngineError::Refused(error.to_string()))?;
+        Ok(Self { path, body: record.body.map(|body| block.slice_ref(body)), update_time: record.update_time })
+    }
+
+    /// The record as it is written into a run.
+    pub(crate) fn as_ref(&self) -> RecordRef<'_> {
+        RecordRef {
+            path: self.path.as_str(),
+            body: self.body.as_deref(),
+            origin: Origin::Base,
+            update_time: self.update_time,
+            commit_time: None,
+            point: None,
+        }
+    }
+}
+
+/// Records of one run, in order.
+pub(crate) struct RecordFeed {
+    blocks: mpsc::Receiver<Result<Vec<Record>>>,
+    current: std::vec::IntoIter<Record>,
+}
+
+impl RecordFeed {
+    /// The next record, or nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            if let Some(record) = self.current.next() {
+                return Ok(Some(record));
+            }
+            match self.blocks.recv().await {
+                None => return Ok(None),
+                Some(batch) => self.current = batch?.into_iter(),
+            }
+        }
+    }
+}

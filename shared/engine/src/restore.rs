@@ -1,0 +1,361 @@
+//! Puts documents back: whole, in part, elsewhere; with a dry run before and an undo after.
+
+use std::sync::{Arc, Mutex};
+
+use firebackup_model::id::{JobId, JobKind, SnapshotId};
+use firebackup_model::job::{RestoreMode, RestorePlan};
+use firebackup_model::path::check;
+use firebackup_model::port::{DocumentSink, DocumentSource, MAX_BATCH_BYTES, MAX_BATCH_WRITES};
+use firebackup_model::selection::Selection;
+use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::contents::stored;
+use crate::diff::{Change, Difference, same};
+use crate::error::{EngineError, Result};
+use crate::ramp::Ramp;
+use crate::repository::Repository;
+use crate::restore_plan;
+use crate::undo::UndoLog;
+use crate::wanted::{Wanted, WantedStream, check_renames};
+use crate::world::{Meter, Stop};
+use crate::write_batch::BatchWriter;
+
+/// A database to restore into: read for dry runs, undo and mirror, and written.
+#[derive(Clone)]
+pub struct Target {
+    /// To read what is there.
+    pub source: Arc<dyn DocumentSource>,
+    /// To write.
+    pub sink: Arc<dyn DocumentSink>,
+}
+
+/// What to restore, and how.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Which documents of the snapshot.
+    pub selection: Selection,
+    /// Collections that get another path: from, to.
+    pub renames: Vec<(String, String)>,
+    /// What happens to documents in the way.
+    pub mode: RestoreMode,
+    /// Whether what is replaced is kept.
+    pub undo: bool,
+    /// The guard of a dry run: documents that were changed since are reported and left alone.
+    pub guard: Option<Timestamp>,
+    /// Whether writes ramp up as Firestore asks.
+    pub ramp: bool,
+    /// The most writes a batch, up to 500.
+    pub batch_writes: usize,
+    /// Batches on their way at one time.
+    pub parallel: usize,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        Self {
+            selection: Selection::default(),
+            renames: Vec::new(),
+            mode: RestoreMode::Overwrite,
+            undo: true,
+            guard: None,
+            ramp: true,
+            batch_writes: MAX_BATCH_WRITES,
+            parallel: 4,
+        }
+    }
+}
+
+/// A restore that is ready to run.
+pub struct Restore {
+    /// The repository.
+    pub repository: Repository,
+    /// The snapshot, or the restore whose undo is meant.
+    pub snapshot: SnapshotId,
+    /// Where to.
+    pub target: Target,
+    /// What, and how.
+    pub options: RestoreOptions,
+    /// Where progress is counted.
+    pub meter: Arc<Meter>,
+    /// What may ask the restore to stop.
+    pub stop: Stop,
+}
+
+/// What a restore would do.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DryRun {
+    /// What would be created, updated, deleted, and left as it is.
+    pub difference: Difference,
+    /// The read time of what was compared: give it to `--guard`.
+    pub guard: Timestamp,
+    /// Documents that cannot be written, with the reason.
+    pub problems: Vec<Problem>,
+}
+
+/// A document that cannot be or was not written.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// Its path in the target.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RestoreReport {
+    /// The job: its undo is found by this id.
+    pub job: JobId,
+    /// What was put back.
+    pub snapshot: SnapshotId,
+    /// Where to.
+    pub target: DatabaseName,
+    /// Whether an unfinished restore was gone on with.
+    pub resumed: bool,
+    /// Whether what was replaced was kept: then `restore --undo <job>` takes the whole restore back.
+    pub undo: bool,
+    /// What happened.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// What became of the documents.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Tally {
+    /// Documents written.
+    pub written: u64,
+    /// Documents deleted.
+    pub deleted: u64,
+    /// Documents that were right already.
+    pub same: u64,
+    /// Documents that were there and were left alone.
+    pub skipped: u64,
+    /// Documents that were changed since the dry run, and were left alone.
+    pub conflicts: u64,
+    /// Documents that could not be written.
+    pub failed: u64,
+    /// Conflicts and failures with their reasons, the first 10,000.
+    pub problems: Vec<Problem>,
+}
+
+/// How many problems a tally keeps.
+const MAX_PROBLEMS: usize = 10_000;
+/// Documents compared in one read of a dry run.
+const DRY_RUN_BATCH: usize = 300;
+
+impl Tally {
+    pub(crate) fn problem(&mut self, path: &DocumentPath, reason: impl Into<String>) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { path: path.to_string(), reason: reason.into() });
+        }
+    }
+}
+
+impl Restore {
+    /// Says what the restore would do, without writing: counts, samples, limits, permissions.
+    ///
+    /// # Errors
+    /// When the credentials may not write, a port fails, or the repository is damaged.
+    pub async fn dry_run(&self, samples: usize) -> Result<DryRun> {
+        check_renames(&self.options.renames)?;
+        self.target.sink.can_write().await?;
+        let guard = self.target.source.snapshot_time().await?;
+        let mut wanted = self.wanted().await?;
+        let mut dry_run = DryRun { difference: Difference::default(), guard, problems: Vec::new() };
+        loop {
+            let mut batch = Vec::with_capacity(DRY_RUN_BATCH);
+            while batch.len() < DRY_RUN_BATCH
+                && let Some(wanted) = wanted.next().await?
+            {
+                batch.push(wanted);
+            }
+            if batch.is_empty() {
+                return Ok(dry_run);
+            }
+            self.compare(&batch, &mut dry_run, samples).await?;
+        }
+    }
+
+    async fn compare(&self, batch: &[Wanted], dry_run: &mut DryRun, samples: usize) -> Result<()> {
+        let paths: Vec<_> = batch.iter().map(|wanted| wanted.path.clone()).collect();
+        let current = self.target.source.get(&paths, Some(dry_run.guard)).await?;
+        self.meter.reads.add(paths.len() as u64);
+        for (wanted, current) in batch.iter().zip(current) {
+            let change = match (current, &wanted.document) {
+                (None, None) => Change::Same,
+                (None, Some(_)) => Change::Created,
+                (Some(_), None) => Change::Deleted,
+                (Some(_), Some(_)) if self.options.mode == RestoreMode::SkipExisting => Change::Same,
+                (Some(current), Some(document)) => {
+                    if same(&wanted.path, &current.0, document)? {
+                        Change::Same
+                    } else {
+                        Change::Updated
+                    }
+                }
+            };
+            dry_run.difference.count(&wanted.path, change, samples);
+            self.meter.documents.add(1);
+            if let Some(reason) = over_limit(wanted) {
+                dry_run.problems.push(Problem { path: wanted.path.to_string(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    async fn wanted(&self) -> Result<WantedStream> {
+        let stored = stored(&self.repository, &self.snapshot).await?;
+        if self.options.selection.is_everything() {
+            self.meter.expected.set(stored.records);
+        }
+        let options = &self.options;
+        WantedStream::new(
+            &self.repository,
+            stored,
+            &options.selection,
+            &options.renames,
+            options.mode,
+            &self.target,
+            &self.meter,
+        )
+        .await
+    }
+
+    /// Runs the restore, or goes on with an unfinished one that was asked for the same.
+    ///
+    /// # Errors
+    /// When nothing can be written any more, or on request to stop; the same call then goes on. Single documents that
+    /// fail are no error: they are in the report.
+    pub async fn run(&self) -> Result<RestoreReport> {
+        check_renames(&self.options.renames)?;
+        let (plan, sealing, resumed) = restore_plan::begin(&self.repository, self.plan()).await?;
+        let plan = Arc::new(plan);
+        let undo = if plan.undo { Some(UndoLog::open(&self.repository, &plan, &sealing).await?) } else { None };
+        let writer = Arc::new(BatchWriter {
+            target: self.target.clone(),
+            world: self.repository.world().clone(),
+            mode: self.options.mode,
+            guard: self.options.guard,
+            undo,
+            ramp: Ramp::new(self.options.ramp, Arc::clone(&self.meter)),
+            tally: Mutex::default(),
+            meter: Arc::clone(&self.meter),
+        });
+        self.write_all(&plan.job, &writer).await?;
+        match &writer.undo {
+            Some(undo) => drop(undo.finish().await?),
+            None => self.repository.clear_job(&plan.job).await?,
+        }
+        Ok(RestoreReport {
+            job: plan.job.clone(),
+            snapshot: plan.snapshot.clone(),
+            target: plan.target.clone(),
+            resumed,
+            undo: plan.undo,
+            tally: writer.take_tally(),
+        })
+    }
+
+    fn plan(&self) -> RestorePlan {
+        let world = self.repository.world();
+        RestorePlan {
+            job: world.job_id(JobKind::Restore),
+            snapshot: self.snapshot.clone(),
+            target: self.target.sink.database().clone(),
+            selection: self.options.selection.clone(),
+            renames: self.options.renames.clone(),
+            mode: self.options.mode,
+            undo: self.options.undo,
+            key: None,
+            created: world.now(),
+        }
+    }
+
+    async fn write_all(&self, job: &JobId, writer: &Arc<BatchWriter>) -> Result<()> {
+        let mut wanted = self.wanted().await?;
+        let places = Arc::new(Semaphore::new(self.options.parallel.max(1)));
+        let mut running: JoinSet<Result<()>> = JoinSet::new();
+        let mut batch = Batch::new(self.options.batch_writes);
+        loop {
+            if self.stop.is_requested() {
+                join_all(&mut running).await?;
+                return Err(EngineError::Interrupted { job: job.clone() });
+            }
+            let next = wanted.next().await?;
+            let flush = next.as_ref().is_none_or(|wanted| !batch.has_room_for(wanted));
+            if flush && !batch.items.is_empty() {
+                while let Some(done) = running.try_join_next() {
+                    done??;
+                }
+                let place = Arc::clone(&places).acquire_owned().await;
+                let (writer, items) = (Arc::clone(writer), batch.take());
+                running.spawn(async move {
+                    let _place = place;
+                    writer.write(items).await
+                });
+            }
+            match next {
+                Some(wanted) => batch.push(wanted),
+                None => return join_all(&mut running).await,
+            }
+        }
+    }
+}
+
+async fn join_all(running: &mut JoinSet<Result<()>>) -> Result<()> {
+    let mut first = Ok(());
+    while let Some(done) = running.join_next().await {
+        let done = done?;
+        if first.is_ok() {
+            first = done;
+        }
+    }
+    first
+}
+
+/// Documents on their way into one request.
+struct Batch {
+    items: Vec<Wanted>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Batch {
+    fn new(most: usize) -> Self {
+        Self { items: Vec::new(), bytes: 0, most: most.clamp(1, MAX_BATCH_WRITES) }
+    }
+
+    fn has_room_for(&self, wanted: &Wanted) -> bool {
+        self.items.len() < self.most && self.bytes + request_bytes(wanted) <= MAX_BATCH_BYTES
+    }
+
+    fn push(&mut self, wanted: Wanted) {
+        self.bytes += request_bytes(&wanted);
+        self.items.push(wanted);
+    }
+
+    fn take(&mut self) -> Vec<Wanted> {
+        self.bytes = 0;
+        std::mem::take(&mut self.items)
+    }
+}
+
+/// What a write takes of a request, rounded up: document, name, precondition and framing.
+fn request_bytes(wanted: &Wanted) -> usize {
+    wanted.document.as_ref().map_or(0, bytes::Bytes::len) + wanted.path.as_str().len() + 256
+}
+
+/// Why the target cannot take a document, as far as its limits tell.
+fn over_limit(wanted: &Wanted) -> Option<String> {
+    let longest_id = wanted.path.as_str().split('/').map(str::len).max().unwrap_or_default();
+    if longest_id > 1500 {
+        return Some(format!("an id of {longest_id} bytes: at most 1,500 are allowed"));
+    }
+    if let Err(error) = check(wanted.path.as_str()) {
+        return Some(error.to_string());
+    }
+    let bytes = request_bytes(wanted);
+    (bytes > MAX_BATCH_BYTES).then(|| format!("{bytes} bytes do not fit into a request"))
+}

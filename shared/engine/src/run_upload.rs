@@ -1,0 +1,308 @@
+//! Writes one run: records in, blocks compressed and sealed on all cores, parts out, in bounded memory.
+//!
+//! ```text
+//! push → block full → worker (compress, seal, open, compare) → in order → hash, part → put_part
+//! ```
+//!
+//! At most [`IN_FLIGHT`] blocks are with the workers and two parts on their way; whoever pushes waits for room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use firebackup_codec::record::RecordRef;
+use firebackup_codec::run::block::{BlockBuilder, BlockSummary, RawBlock};
+use firebackup_codec::run::writer::{RunEnd, RunSealer, RunSpec, RunWriter, Scratch, SealedBlock};
+use firebackup_codec::sealing::Sealing;
+use firebackup_model::Timestamp;
+use firebackup_model::id::RunId;
+use firebackup_model::manifest::{Algorithm, Compression, RunKind};
+use object_store::path::Path;
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::auto_level::LevelChoice;
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::repository::Repository;
+use crate::world::Meter;
+
+/// Blocks with the workers at one time.
+const IN_FLIGHT: usize = 3;
+/// Parts on their way at one time.
+const PARTS_IN_FLIGHT: usize = 2;
+/// The size of every part but the last; stores want at least 5 MiB, and some want all alike.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// How a job writes its runs.
+#[derive(Clone)]
+pub(crate) struct RunSettings {
+    pub(crate) repository: Repository,
+    pub(crate) sealing: Sealing,
+    pub(crate) compression: Compression,
+    pub(crate) block_bytes: usize,
+    /// Whether each block is opened again and compared before it is uploaded.
+    pub(crate) verify_blocks: bool,
+    pub(crate) levels: Arc<LevelChoice>,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl RunSettings {
+    pub(crate) fn new(repository: Repository, sealing: Sealing, compression: Compression, meter: Arc<Meter>) -> Self {
+        let levels = Arc::new(LevelChoice::new(compression));
+        Self { repository, sealing, compression, block_bytes: 1024 * 1024, verify_blocks: true, levels, meter }
+    }
+}
+
+thread_local! {
+    /// The buffers of each worker thread, used again for each block.
+    static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
+}
+
+type Sealed = Result<(SealedBlock, BlockSummary)>;
+
+/// A run on its way to the store.
+pub(crate) struct RunUpload {
+    settings: RunSettings,
+    sealer: RunSealer,
+    builder: BlockBuilder,
+    /// A full block that waits to learn whether it is the last.
+    pending: Option<RawBlock>,
+    next_index: u64,
+    sealing_now: Arc<AtomicUsize>,
+    to_uploader: mpsc::Sender<JoinHandle<Sealed>>,
+    uploader: JoinHandle<Result<RunEnd>>,
+    raw_bytes: u64,
+}
+
+impl RunUpload {
+    /// Begins a run.
+    pub(crate) fn start(settings: RunSettings, kind: RunKind, read_time: Option<Timestamp>) -> Result<Self> {
+        let world = settings.repository.world();
+        let run = RunId(world.bytes());
+        let spec = RunSpec {
+            repository: settings.repository.id(),
+            run,
+            kind,
+            compression: settings.compression,
+            block_size: u32::try_from(settings.block_bytes).unwrap_or(u32::MAX),
+            read_time,
+            salt: world.bytes(),
+        };
+        let sealer = RunSealer::new(spec, &settings.sealing);
+        let (to_uploader, from_sealers) = mpsc::channel(IN_FLIGHT);
+        let upload =
+            Upload::new(Arc::clone(settings.repository.store()), layout::run(run), Arc::clone(&settings.meter));
+        let uploader = tokio::spawn(upload_in_order(upload, RunWriter::new(sealer.clone()), from_sealers));
+        let builder = BlockBuilder::new(kind, settings.block_bytes);
+        let sealing_now = Arc::default();
+        Ok(Self {
+            settings,
+            sealer,
+            builder,
+            pending: None,
+            next_index: 0,
+            sealing_now,
+            to_uploader,
+            uploader,
+            raw_bytes: 0,
+        })
+    }
+
+    /// Bytes of records taken so far.
+    pub(crate) const fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// Adds a record, copying it. Waits while the workers are behind.
+    pub(crate) async fn push(&mut self, record: &RecordRef<'_>) -> Result<()> {
+        let before = self.builder.raw_len();
+        self.builder.push(record)?;
+        self.raw_bytes += (self.builder.raw_len() - before) as u64;
+        if self.builder.is_full()
+            && let Some(full) = self.builder.take()?
+            && let Some(block) = self.pending.replace(full)
+        {
+            self.dispatch(block, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the run and waits until the store has it.
+    pub(crate) async fn finish(mut self) -> Result<RunEnd> {
+        let pending = self.pending.take();
+        let rest = self.builder.take()?;
+        match (pending, rest) {
+            (Some(block), Some(last)) => {
+                self.dispatch(block, false).await?;
+                self.dispatch(last, true).await?;
+            }
+            (Some(last), None) | (None, Some(last)) => self.dispatch(last, true).await?,
+            (None, None) => {}
+        }
+        let Self { to_uploader, uploader, .. } = self;
+        drop(to_uploader);
+        uploader.await?
+    }
+
+    async fn dispatch(&mut self, block: RawBlock, last: bool) -> Result<()> {
+        let raw_len = block.bytes.len() as u64;
+        let index = self.next_index;
+        self.next_index += 1;
+        // a wait for the compressors says "too high a level"; a wait for the store does not
+        let held_up = self.to_uploader.capacity() == 0 && self.sealing_now.load(Ordering::Relaxed) >= IN_FLIGHT - 1;
+        let to_uploader = self.to_uploader.clone();
+        let Ok(slot) = to_uploader.reserve().await else { return self.failure().await };
+        self.settings.levels.observe(Instant::now(), raw_len, held_up);
+        let (algorithm, level) = self.settings.levels.next();
+        self.settings.meter.level.set(u64::from(level));
+        slot.send(self.seal(block, index, last, algorithm, level));
+        Ok(())
+    }
+
+    fn seal(&self, block: RawBlock, index: u64, last: bool, algorithm: Algorithm, level: u8) -> JoinHandle<Sealed> {
+        let (sealer, sealing_now) = (self.sealer.clone(), Arc::clone(&self.sealing_now));
+        let verify = self.settings.verify_blocks;
+        sealing_now.fetch_add(1, Ordering::Relaxed);
+        tokio::task::spawn_blocking(move || {
+            let sealed = SCRATCH
+                .with_borrow_mut(|scratch| sealer.seal_block(&block, index, last, algorithm, level, verify, scratch));
+            sealing_now.fetch_sub(1, Ordering::Relaxed);
+            Ok((sealed?, block.summary))
+        })
+    }
+
+    /// The uploader ended early: its error is the reason.
+    async fn failure(&mut self) -> Result<()> {
+        match (&mut self.uploader).await? {
+            Err(error) => Err(error),
+            Ok(_) => Err(EngineError::Refused("a run was ended before its last block".to_owned())),
+        }
+    }
+}
+
+async fn upload_in_order(
+    mut upload: Upload,
+    mut writer: RunWriter,
+    mut blocks: mpsc::Receiver<JoinHandle<Sealed>>,
+) -> Result<RunEnd> {
+    upload.write(Bytes::copy_from_slice(&writer.header())).await?;
+    while let Some(handle) = blocks.recv().await {
+        let (sealed, summary) = handle.await??;
+        writer.append(&sealed, &summary)?;
+        upload.write(sealed.bytes.into()).await?;
+    }
+    let mut end = writer.finish()?;
+    upload.write(std::mem::take(&mut end.bytes).into()).await?;
+    upload.finish().await?;
+    Ok(end)
+}
+
+/// An object written in equal parts; one that fits into a part is put at once.
+struct Upload {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    meter: Arc<Meter>,
+    buffered: VecDeque<Bytes>,
+    buffered_bytes: usize,
+    multipart: Option<Box<dyn MultipartUpload>>,
+    parts: JoinSet<object_store::Result<()>>,
+}
+
+impl Upload {
+    fn new(store: Arc<dyn ObjectStore>, path: Path, meter: Arc<Meter>) -> Self {
+        Self {
+            store,
+            path,
+            meter,
+            buffered: VecDeque::new(),
+            buffered_bytes: 0,
+            multipart: None,
+            parts: JoinSet::new(),
+        }
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.meter.stored.add(bytes.len() as u64);
+        self.buffered_bytes += bytes.len();
+        self.buffered.push_back(bytes);
+        while self.buffered_bytes > PART_BYTES {
+            let part = self.take_part(PART_BYTES);
+            self.put_part(part).await.map_err(EngineError::store("write", &self.path))?;
+        }
+        Ok(())
+    }
+
+    fn take_part(&mut self, size: usize) -> PutPayload {
+        let mut part = Vec::new();
+        let mut missing = size.min(self.buffered_bytes);
+        self.buffered_bytes -= missing;
+        while let Some(mut bytes) = self.buffered.pop_front() {
+            if bytes.len() > missing {
+                part.push(bytes.split_to(missing));
+                self.buffered.push_front(bytes);
+                break;
+            }
+            missing -= bytes.len();
+            part.push(bytes);
+            if missing == 0 {
+                break;
+            }
+        }
+        part.into_iter().collect()
+    }
+
+    async fn put_part(&mut self, part: PutPayload) -> object_store::Result<()> {
+        if self.multipart.is_none() {
+            self.multipart = Some(self.store.put_multipart(&self.path).await?);
+        }
+        while self.parts.len() >= PARTS_IN_FLIGHT {
+            self.join_part().await?;
+        }
+        if let Some(multipart) = &mut self.multipart {
+            self.parts.spawn(multipart.put_part(part));
+        }
+        Ok(())
+    }
+
+    async fn join_part(&mut self) -> object_store::Result<()> {
+        match self.parts.join_next().await {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(source)) => Err(object_store::Error::Generic { store: "upload", source: Box::new(source) }),
+        }
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        let rest = self.take_part(self.buffered_bytes);
+        let result = match self.multipart {
+            None => self.store.put(&self.path, rest).await.map(|_| ()),
+            Some(_) => self.complete(rest).await,
+        };
+        result.map_err(EngineError::store("write", &self.path))
+    }
+
+    async fn complete(&mut self, rest: PutPayload) -> object_store::Result<()> {
+        self.put_part(rest).await?;
+        while !self.parts.is_empty() {
+            self.join_part().await?;
+        }
+        if let Some(mut multipart) = self.multipart.take() {
+            multipart.complete().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Upload {
+    /// A run that was not finished leaves no parts behind, where the process lives long enough to say so.
+    fn drop(&mut self) {
+        self.parts.abort_all();
+        if let (Some(mut multipart), Ok(runtime)) = (self.multipart.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { multipart.abort().await });
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What a restore wants the target to hold, document by document, in the target's path order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use firebackup_codec::rewrite::{ReferenceMap, rewrite};
+use firebackup_model::job::RestoreMode;
+use firebackup_model::selection::Filter;
+use firebackup_model::{DocumentPath, PathRange, Selection, Timestamp};
+
+use crate::contents::{Contents, Item, Stored};
+use crate::error::{EngineError, Result};
+use crate::repository::Repository;
+use crate::restore::Target;
+use crate::world::Meter;
+
+/// One document of the target, as it should be.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) path: DocumentPath,
+    /// Its bytes under its new name; nothing when it should not exist.
+    pub(crate) document: Option<Bytes>,
+}
+
+/// A part of the snapshot that moves as one: within it, the order of paths is the same in source and target.
+#[derive(Debug, Clone)]
+struct Segment {
+    ranges: Vec<PathRange>,
+    /// From, to.
+    rename: Option<(String, String)>,
+}
+
+/// A stream of [`Wanted`], segment by segment.
+pub(crate) struct WantedStream {
+    repository: Repository,
+    stored: Stored,
+    selection: Selection,
+    filter: Filter,
+    map: ReferenceMap,
+    /// Whether names and references stay as they are.
+    unchanged: bool,
+    target: Target,
+    mirror_at: Option<Timestamp>,
+    meter: Arc<Meter>,
+    segments: VecDeque<Segment>,
+    current: Option<Join>,
+}
+
+/// The open segment: what the snapshot holds, and with `mirror` what the target holds.
+struct Join {
+    segment: Segment,
+    snapshot: Contents,
+    target: Option<Contents>,
+    next_snapshot: Option<Item>,
+    next_target: Option<Item>,
+}
+
+impl WantedStream {
+    /// What `stored` wants of `target`. With `mirror`, documents that it does not hold are wanted gone.
+    pub(crate) async fn new(
+        repository: &Repository,
+        stored: Stored,
+        selection: &Selection,
+        renames: &[(String, String)],
+        mode: RestoreMode,
+        target: &Target,
+        meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        let to = target.sink.database().clone();
+        let unchanged = stored.source == to && renames.is_empty();
+        let map = ReferenceMap { from: stored.source.clone(), to, renames: renames.to_vec() };
+        let mirror_at = match mode {
+            RestoreMode::Mirror => Some(target.source.snapshot_time().await?),
+            RestoreMode::Overwrite | RestoreMode::SkipExisting => None,
+        };
+        Ok(Self {
+            repository: repository.clone(),
+            filter: selection.filter()?,
+            segments: segments(selection, renames)?.into(),
+            stored,
+            selection: selection.clone(),
+            map,
+            unchanged,
+            target: target.clone(),
+            mirror_at,
+            meter: Arc::clone(meter),
+            current: None,
+        })
+    }
+
+    /// The next wanted document; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Wanted>> {
+        loop {
+            let mut join = match self.current.take() {
+                Some(join) => join,
+                None => match self.segments.pop_front() {
+                    None => return Ok(None),
+                    Some(segment) => self.open(segment).await?,
+                },
+            };
+            let wanted = self.step(&mut join).await?;
+            if wanted.is_some() {
+                self.current = Some(join);
+                return Ok(wanted);
+            }
+        }
+    }
+
+    async fn open(&self, segment: Segment) -> Result<Join> {
+        let layers = self.stored.layers.clone();
+        let mut snapshot =
+            Contents::of_layers(&self.repository, layers, &self.selection, &self.meter)?.within(segment.ranges.clone());
+        let mut target = match self.mirror_at {
+            None => None,
+            Some(at) => Some(self.live(at, &segment)?),
+        };
+        let next_snapshot = snapshot.next().await?;
+        let next_target = match &mut target {
+            None => None,
+            Some(target) => target.next().await?,
+        };
+        Ok(Join { segment, snapshot, target, next_snapshot, next_target })
+    }
+
+    fn live(&self, at: Timestamp, segment: &Segment) -> Result<Contents> {
+        let ranges = match &segment.rename {
+            None => segment.ranges.clone(),
+            Some((_, to)) => vec![collection(to)?],
+        };
+        let source = Arc::clone(&self.target.source);
+        let everything = Selection::default();
+        Ok(Contents::of_database(source, at, &everything, self.repository.world(), &self.meter)?.within(ranges))
+    }
+
+    async fn step(&self, join: &mut Join) -> Result<Option<Wanted>> {
+        loop {
+            let wanted = match &join.next_snapshot {
+                None => None,
+                Some(item) => Some(self.wanted(&join.segment, item)?),
+            };
+            let extra = match (&join.next_target, &wanted) {
+                (None, None) => return Ok(None),
+                (None, Some(_)) => false,
+                (Some(_), None) => true,
+                (Some(there), Some(wanted)) if there.path == wanted.path => {
+                    join.advance_target().await?;
+                    continue;
+                }
+                (Some(there), Some(wanted)) => there.path < wanted.path,
+            };
+            if !extra {
+                join.next_snapshot = join.snapshot.next().await?;
+                return Ok(wanted);
+            }
+            let there = join.advance_target().await?;
+            if let Some(there) = there
+                && self.is_selected(&join.segment, &there.path)
+            {
+                return Ok(Some(Wanted { path: there.path, document: None }));
+            }
+        }
+    }
+
+    /// Whether a document of the target lies in the selection, which speaks of the snapshot's paths.
+    fn is_selected(&self, segment: &Segment, path: &DocumentPath) -> bool {
+        let original = match &segment.rename {
+            None => Some(path.clone()),
+            Some((from, to)) => {
+                path.as_str().strip_prefix(to.as_str()).and_then(|rest| DocumentPath::new(format!("{from}{rest}")).ok())
+            }
+        };
+        original.is_some_and(|original| self.filter.selects(&original))
+    }
+
+    fn wanted(&self, segment: &Segment, item: &Item) -> Result<Wanted> {
+        let is_in =
+            |collection: &str| item.path.as_str().strip_prefix(collection).is_some_and(|rest| rest.starts_with('/'));
+        if segment.rename.is_none()
+            && let Some((from, to)) = self.map.renames.iter().find(|(_, to)| is_in(to))
+        {
+            let text = format!(
+                "the snapshot holds `{}` itself, which `{from}` renamed to `{to}` may overwrite: exclude `{to}` or choose another name",
+                item.path
+            );
+            return Err(EngineError::Refused(text));
+        }
+        if self.unchanged {
+            return Ok(Wanted { path: item.path.clone(), document: item.document.clone() });
+        }
+        let unmovable = |error: firebackup_model::path::PathError| {
+            EngineError::Refused(format!("`{}` cannot be put under its new path: {error}", item.path))
+        };
+        let path = self.map.path(&item.path).map_err(unmovable)?;
+        let document = match &item.document {
+            None => None,
+            Some(document) => Some(self.rewritten(&path, document)?),
+        };
+        Ok(Wanted { path, document })
+    }
+
+    fn rewritten(&self, path: &DocumentPath, document: &Bytes) -> Result<Bytes> {
+        let name = self.map.to.document_name(path.as_str());
+        let rewritten = rewrite(document, Some(&name), &mut |reference| self.map.target(reference))
+            .map_err(|source| EngineError::Rewrite { path: path.to_string(), source })?;
+        Ok(match rewritten {
+            std::borrow::Cow::Borrowed(_) => document.clone(),
+            std::borrow::Cow::Owned(bytes) => bytes.into(),
+        })
+    }
+}
+
+impl Join {
+    async fn advance_target(&mut self) -> Result<Option<Item>> {
+        let next = match &mut self.target {
+            None => None,
+            Some(target) => target.next().await?,
+        };
+        Ok(std::mem::replace(&mut self.next_target, next))
+    }
+}
+
+fn collection(path: &str) -> Result<PathRange> {
+    PathRange::collection(path).map_err(|_| EngineError::Refused(format!("`{path}` is not a collection")))
+}
+
+/// Splits the selection into what keeps its path and what each rename moves.
+fn segments(selection: &Selection, renames: &[(String, String)]) -> Result<Vec<Segment>> {
+    let mut rest = selection.ranges()?;
+    let mut segments = Vec::new();
+    for (from, to) in renames {
+        let (from_range, _) = (collection(from)?, collection(to)?);
+        let outside: Vec<_> = rest.iter().flat_map(|range| range.without(&from_range)).collect();
+        // what is left of the range when all that lies outside is taken away lies inside
+        let inside: Vec<_> = rest
+            .iter()
+            .flat_map(|range| {
+                outside
+                    .iter()
+                    .fold(vec![range.clone()], |parts, hole| parts.iter().flat_map(|part| part.without(hole)).collect())
+            })
+            .collect();
+        if !inside.is_empty() {
+            segments.push(Segment { ranges: inside, rename: Some((from.clone(), to.clone())) });
+        }
+        rest = outside;
+    }
+    segments.push(Segment { ranges: rest, rename: None });
+    Ok(segments)
+}
+
+/// Refuses renames that nest, collide or name no collection.
+pub(crate) fn check_renames(renames: &[(String, String)]) -> Result<()> {
+    let nested = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+    for (index, (from, to)) in renames.iter().enumerate() {
+        collection(from)?;
+        collection(to)?;
+        let others = renames.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut clashes =
+            others.map(|(_, (f, t))| nested(from, f) || nested(f, from) || nested(to, t) || nested(t, to));
+        if clashes.any(|clash| clash) || nested(to, from) && to != from || nested(from, to) && to != from {
+            return Err(EngineError::Refused(format!(
+                "the renaming of `{from}` to `{to}` collides with another one or with itself"
+            )));
+        }
+    }
+    Ok(())
+}

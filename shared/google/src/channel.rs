@@ -1,0 +1,174 @@
+//! The gRPC channel to Firestore: plain to an emulator, authenticated to Google.
+
+use std::time::Duration;
+
+use firebackup_model::database::DatabaseName;
+use firebackup_model::error::{ErrorKind, PortError};
+use firestore::{FirestoreDb, FirestoreDbOptions};
+use gcloud_sdk::GoogleAuthHeaders;
+use http::uri::PathAndQuery;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use crate::access::{Access, EMULATOR_AUTHORIZATION, auth_headers};
+
+const FIRESTORE_URL: &str = "https://firestore.googleapis.com";
+const CONNECT_OPERATION: &str = "connect to Firestore";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much a stream may send ahead of what is read. It bounds memory and, with the way's delay, speed.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// How much all streams of a connection may send ahead.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Documents of Enterprise databases go up to 16 MiB, so responses may be larger.
+const MAX_RESPONSE_BYTES: usize = 32 * 1024 * 1024;
+/// How long a call with one answer may take; Firestore itself gives up after a minute.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+type Service = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
+
+/// Calls methods of Firestore on a channel, with the headers that every request needs. Clones share the connection.
+#[derive(Clone)]
+pub(crate) struct Rpc {
+    service: Service,
+    metadata: MetadataMap,
+}
+
+impl Rpc {
+    /// Connects to the database's server.
+    pub(crate) async fn connect(database: &DatabaseName, access: &Access) -> Result<Self, PortError> {
+        let mut metadata = routing(database)?;
+        let service = match (access, auth_headers(access).await?) {
+            (Access::Emulator { host }, _) => {
+                metadata.insert("authorization", MetadataValue::from_static(EMULATOR_AUTHORIZATION));
+                BoxCloneSyncService::new(
+                    emulator_channel(host).await?.map_err(|error| Status::from_error(error.into())),
+                )
+            }
+            (_, Some(auth)) => google_service(database, auth).await?,
+            (_, None) => return Err(PortError::new(ErrorKind::Unauthenticated, CONNECT_OPERATION, "no credentials")),
+        };
+        Ok(Self { service, metadata })
+    }
+
+    /// A call with one answer.
+    pub(crate) async fn unary<Q, A>(&self, method: &'static str, message: Q) -> Result<A, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.ready().await?;
+        let mut request = self.request(message);
+        request.set_timeout(CALL_TIMEOUT);
+        let call = grpc.unary(request, path(method), ProstCodec::default());
+        in_time(call).await.map(Response::into_inner)
+    }
+
+    /// A call whose answer is a stream; it waits until the stream begins.
+    pub(crate) async fn streaming<Q, A>(&self, method: &'static str, message: Q) -> Result<Streaming<A>, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.ready().await?;
+        let call = grpc.server_streaming(self.request(message), path(method), ProstCodec::default());
+        in_time(call).await.map(Response::into_inner)
+    }
+
+    async fn ready(&self) -> Result<Grpc<Service>, Status> {
+        let mut grpc = Grpc::new(self.service.clone()).max_decoding_message_size(MAX_RESPONSE_BYTES);
+        grpc.ready().await?;
+        Ok(grpc)
+    }
+
+    fn request<Q>(&self, message: Q) -> Request<Q> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.metadata.clone();
+        request
+    }
+}
+
+async fn in_time<A>(call: impl Future<Output = Result<A, Status>>) -> Result<A, Status> {
+    let late = || Status::deadline_exceeded(format!("no answer within {} seconds", CALL_TIMEOUT.as_secs()));
+    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn path(method: &'static str) -> PathAndQuery {
+    PathAndQuery::from_static(method)
+}
+
+/// The headers by which Google's front end finds the database; without them a named database is not found.
+fn routing(database: &DatabaseName) -> Result<MetadataMap, PortError> {
+    let value = |text: String| {
+        MetadataValue::<Ascii>::try_from(text).map_err(|source| {
+            PortError::new(ErrorKind::InvalidArgument, CONNECT_OPERATION, "the database has no valid name")
+                .with_source(source)
+        })
+    };
+    let mut metadata = MetadataMap::new();
+    metadata.insert("google-cloud-resource-prefix", value(database.resource())?);
+    metadata.insert("x-goog-request-params", value(format!("database={}", escaped(&database.resource())))?);
+    Ok(metadata)
+}
+
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") }).collect()
+}
+
+async fn emulator_channel(host: &str) -> Result<Channel, PortError> {
+    let refused = |kind, source: tonic::transport::Error| {
+        PortError::new(kind, CONNECT_OPERATION, format!("no emulator answers at {host}")).with_source(source)
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{host}"))
+        .map_err(|source| refused(ErrorKind::InvalidArgument, source))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    endpoint.connect().await.map_err(|source| refused(ErrorKind::Unavailable, source))
+}
+
+/// The authenticated service of the `firestore` crate. Its channel keeps the connection alive with a ping a minute,
+/// sends without delay, and has hyper's windows: 2 MiB a stream, 5 MiB a connection.
+async fn google_service(database: &DatabaseName, auth: GoogleAuthHeaders) -> Result<Service, PortError> {
+    let mut options = FirestoreDbOptions::new(database.project.clone()).with_database_id(database.database.clone());
+    // Said outright, or a stray FIRESTORE_EMULATOR_HOST would send what is meant for Google to an emulator.
+    options.firebase_api_url = Some(FIRESTORE_URL.to_owned());
+    let db = FirestoreDb::with_options_auth(options, auth).await.map_err(|source| {
+        PortError::new(ErrorKind::Unavailable, CONNECT_OPERATION, format!("{FIRESTORE_URL} does not answer"))
+            .with_source(source)
+    })?;
+    Ok(BoxCloneSyncService::new(db.client().get_with(|service| service).map_err(Status::from_error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_named_database_is_in_the_headers() {
+        let metadata = routing(&DatabaseName::new("p", "orders")).unwrap();
+        assert_eq!(metadata.get("google-cloud-resource-prefix").unwrap(), "projects/p/databases/orders");
+        assert_eq!(metadata.get("x-goog-request-params").unwrap(), "database=projects%2Fp%2Fdatabases%2Forders");
+        let default = routing(&DatabaseName::new("p", "(default)")).unwrap();
+        assert_eq!(default.get("x-goog-request-params").unwrap(), "database=projects%2Fp%2Fdatabases%2F%28default%29");
+        assert_eq!(routing(&DatabaseName::new("p\n", "d")).unwrap_err().kind, ErrorKind::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn an_emulator_that_is_not_there_is_unavailable() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let access = Access::Emulator { host: host.clone() };
+        let error = Rpc::connect(&DatabaseName::new("p", "d"), &access).await.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(error.to_string().contains(&host), "{error}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Firestore's messages that carry a document, the same on the wire as Google's, with the document as opaque bytes.
+//!
+//! Fields that are of no use here are left out; prost skips them. An absent document is `None`, an empty one is
+//! `Some` of no bytes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use prost_types::Timestamp;
+
+/// `google.firestore.v1.RunQueryResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RunQueryResponse {
+    /// The document; absent in messages that only report progress.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub document: Option<Bytes>,
+    /// The time at which the document was read.
+    #[prost(message, optional, tag = "3")]
+    pub read_time: Option<Timestamp>,
+    /// Results skipped by an offset since the last response.
+    #[prost(int32, tag = "4")]
+    pub skipped_results: i32,
+    /// Set when the query has finished.
+    #[prost(bool, optional, tag = "6")]
+    pub done: Option<bool>,
+}
+
+/// `google.firestore.v1.BatchGetDocumentsResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BatchGetDocumentsResponse {
+    /// A document that was asked for.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub found: Option<Bytes>,
+    /// The name of a document that was asked for and does not exist.
+    #[prost(string, optional, tag = "2")]
+    pub missing: Option<String>,
+    /// The time at which this was read.
+    #[prost(message, optional, tag = "4")]
+    pub read_time: Option<Timestamp>,
+}
+
+/// `google.firestore.v1.Precondition`; one of the two is set.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Precondition {
+    /// Whether the document must exist.
+    #[prost(bool, optional, tag = "1")]
+    pub exists: Option<bool>,
+    /// The time at which it must have been changed last.
+    #[prost(message, optional, tag = "2")]
+    pub update_time: Option<Timestamp>,
+}
+
+/// `google.firestore.v1.Write` without masks and transforms; one of `update` and `delete` is set.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Write {
+    /// The document to write, whole.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub update: Option<Bytes>,
+    /// The name of the document to delete.
+    #[prost(string, optional, tag = "2")]
+    pub delete: Option<String>,
+    /// What must hold.
+    #[prost(message, optional, tag = "4")]
+    pub current_document: Option<Precondition>,
+}
+
+/// `google.firestore.v1.BatchWriteRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BatchWriteRequest {
+    /// `projects/<project>/databases/<database>`.
+    #[prost(string, tag = "1")]
+    pub database: String,
+    /// The writes, to different documents.
+    #[prost(message, repeated, tag = "2")]
+    pub writes: Vec<Write>,
+    /// Labels of the request.
+    #[prost(map = "string, string", tag = "3")]
+    pub labels: HashMap<String, String>,
+}
+
+/// `google.firestore.v1.WriteResult`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WriteResult {
+    /// The document's new update time; absent after a deletion.
+    #[prost(message, optional, tag = "1")]
+    pub update_time: Option<Timestamp>,
+}
+
+/// `google.rpc.Status` without details.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Status {
+    /// A code of `google.rpc.Code`; 0 is success.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// What went wrong, in English.
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+/// `google.firestore.v1.BatchWriteResponse`: both lists in the order of the request.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BatchWriteResponse {
+    /// The results of the writes.
+    #[prost(message, repeated, tag = "1")]
+    pub write_results: Vec<WriteResult>,
+    /// What became of each write.
+    #[prost(message, repeated, tag = "2")]
+    pub status: Vec<Status>,
+}
+
+/// A moment as protobuf states it.
+pub(crate) fn to_proto(moment: firebackup_model::Timestamp) -> Timestamp {
+    Timestamp { seconds: moment.seconds, nanos: moment.nanos.min(999_999_999) as i32 }
+}
+
+/// A moment as the model states it.
+pub(crate) fn from_proto(moment: &Timestamp) -> firebackup_model::Timestamp {
+    firebackup_model::Timestamp::new(moment.seconds, u32::try_from(moment.nanos).unwrap_or(0).min(999_999_999))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gcloud_sdk::google::firestore::v1 as google;
+    use gcloud_sdk::google::rpc;
+    use prost::Message;
+
+    const MOMENT: Timestamp = Timestamp { seconds: 7, nanos: 8000 };
+
+    fn google_document() -> google::Document {
+        let mut document =
+            google::Document { name: "projects/p/databases/d/documents/a/b".into(), ..Default::default() };
+        let value = google::Value { value_type: Some(google::value::ValueType::IntegerValue(-1)) };
+        document.fields.insert("n".into(), value);
+        document
+    }
+
+    /// A document with a field number that Google has not given out yet.
+    fn document_with_unknown_field() -> Bytes {
+        let mut bytes = google_document().encode_to_vec();
+        firebackup_model::wire::put_bytes_field(&mut bytes, 4711, b"from the future");
+        bytes.into()
+    }
+
+    #[test]
+    fn reads_what_google_writes() {
+        let document = google_document();
+        let response = google::RunQueryResponse {
+            document: Some(document.clone()),
+            read_time: Some(MOMENT),
+            skipped_results: 3,
+            continuation_selector: Some(google::run_query_response::ContinuationSelector::Done(true)),
+            ..Default::default()
+        };
+        let ours = RunQueryResponse::decode(response.encode_to_vec().as_slice()).unwrap();
+        let expected = RunQueryResponse {
+            document: Some(document.encode_to_vec().into()),
+            read_time: Some(MOMENT),
+            skipped_results: 3,
+            done: Some(true),
+        };
+        assert_eq!(ours, expected);
+        let missing = google::BatchGetDocumentsResponse {
+            result: Some(google::batch_get_documents_response::Result::Missing("x".into())),
+            read_time: Some(MOMENT),
+            ..Default::default()
+        };
+        let ours = BatchGetDocumentsResponse::decode(missing.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(ours, BatchGetDocumentsResponse { found: None, missing: Some("x".into()), read_time: Some(MOMENT) });
+        let written = google::BatchWriteResponse {
+            write_results: vec![google::WriteResult { update_time: Some(MOMENT), transform_results: vec![] }],
+            status: vec![rpc::Status { code: 6, message: "there".into(), details: vec![] }],
+        };
+        let ours = BatchWriteResponse::decode(written.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(ours.write_results, [WriteResult { update_time: Some(MOMENT) }]);
+        assert_eq!(ours.status, [Status { code: 6, message: "there".into() }]);
+    }
+
+    #[test]
+    fn google_reads_what_we_write() {
+        let document = google_document();
+        let request = BatchWriteRequest {
+            database: "projects/p/databases/d".into(),
+            writes: vec![
+                Write {
+                    update: Some(document.encode_to_vec().into()),
+                    delete: None,
+                    current_document: Some(Precondition { exists: Some(false), update_time: None }),
+                },
+                Write {
+                    update: None,
+                    delete: Some("gone".into()),
+                    current_document: Some(Precondition { exists: None, update_time: Some(MOMENT) }),
+                },
+            ],
+            labels: HashMap::from([("k".into(), "v".into())]),
+        };
+        let theirs = google::BatchWriteRequest::decode(request.encode_to_vec().as_slice()).unwrap();
+        use google::precondition::ConditionType;
+        use google::write::Operation;
+        assert_eq!(theirs.database, "projects/p/databases/d");
+        assert_eq!(theirs.labels["k"], "v");
+        assert_eq!(theirs.writes[0].operation, Some(Operation::Update(document)));
+        assert_eq!(theirs.writes[0].current_document.unwrap().condition_type, Some(ConditionType::Exists(false)));
+        assert_eq!(theirs.writes[1].operation, Some(Operation::Delete("gone".into())));
+        assert_eq!(theirs.writes[1].current_document.unwrap().condition_type, Some(ConditionType::UpdateTime(MOMENT)));
+    }
+
+    #[test]
+    fn a_document_passes_untouched_unknown_fields_included() {
+        let document = document_with_unknown_field();
+        let mut message = Vec::new();
+        firebackup_model::wire::put_bytes_field(&mut message, 1, &document);
+        let read = RunQueryResponse::decode(message.as_slice()).unwrap().document.unwrap();
+        assert_eq!(read, document);
+        let request = BatchWriteRequest {
+            writes: vec![Write { update: Some(read), ..Default::default() }],
+            ..Default::default()
+        };
+        let encoded = request.encode_to_vec();
+        assert!(encoded.windows(document.len()).any(|window| window == document));
+    }
+
+    #[test]
+    fn an_absent_document_is_told_from_an_empty_one() {
+        assert_eq!(RunQueryResponse::decode(&[][..]).unwrap().document, None);
+        assert_eq!(RunQueryResponse::decode(&[0x0a, 0][..]).unwrap().document, Some(Bytes::new()));
+    }
+}

@@ -1,0 +1,114 @@
+//! Where a repository lives.
+
+use std::fmt;
+use std::sync::Arc;
+
+use firebackup_model::PortError;
+use object_store::ObjectStore;
+
+use crate::location::Location;
+use crate::probe::{self, ProbeReport};
+use crate::settings::DestinationSettings;
+use crate::{folder, remote};
+
+/// What keeps the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DestinationKind {
+    /// A folder of this machine.
+    Folder,
+    /// Amazon S3, or a service that speaks its protocol.
+    S3,
+    /// Google Cloud Storage; Firebase Storage buckets are such.
+    Gcs,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl DestinationKind {
+    /// The scheme of its URLs.
+    #[must_use]
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::Folder => "file",
+            Self::S3 => "s3",
+            Self::Gcs => "gs",
+            Self::Azure => "az",
+        }
+    }
+}
+
+/// A prefix in a bucket, or a folder. `Display` is its URL; neither it nor `Debug` shows a credential.
+#[derive(Clone)]
+pub struct Destination {
+    kind: DestinationKind,
+    url: String,
+    store: Arc<dyn ObjectStore>,
+    /// The same place with a client that gives up early: who checks a destination wants an answer, not patience.
+    prober: Arc<dyn ObjectStore>,
+}
+
+impl Destination {
+    /// Opens the destination that `url` names. A bucket is not spoken to yet: see [`Self::probe`].
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](firebackup_model::ErrorKind::InvalidArgument) for a URL, an endpoint or an option that cannot
+    /// be used; [`NotFound`](firebackup_model::ErrorKind::NotFound) when the folder is missing.
+    pub fn open(url: &str, settings: &DestinationSettings) -> Result<Self, PortError> {
+        let location = Location::parse(url)?;
+        let (store, prober) = match &location {
+            Location::Folder(path) => {
+                let store: Arc<dyn ObjectStore> = Arc::new(folder::open(path)?);
+                (Arc::clone(&store), store)
+            }
+            Location::Bucket { kind, bucket, prefix } => {
+                let open = |patience| remote::open(*kind, bucket, prefix, settings, patience);
+                (open(remote::Patience::Patient)?, open(remote::Patience::Brief)?)
+            }
+        };
+        Ok(Self { kind: location.kind(), url: location.url(), store, prober })
+    }
+
+    /// As [`Self::open`], but makes the folder (mode 0700) when there is none. Buckets are not made.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when the folder cannot be made.
+    pub fn create(url: &str, settings: &DestinationSettings) -> Result<Self, PortError> {
+        if let Location::Folder(path) = Location::parse(url)? {
+            folder::create(&path)?;
+        }
+        Self::open(url, settings)
+    }
+
+    /// The store, scoped to the prefix.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// What keeps the objects.
+    #[must_use]
+    pub const fn kind(&self) -> DestinationKind {
+        self.kind
+    }
+
+    /// Finds out what can be done here, with a few small objects under `probes/` that it removes again.
+    ///
+    /// # Errors
+    /// When nothing can be found out: the bucket is missing, the credentials are not accepted, or nobody answers. A right
+    /// or an ability that is missing is no error but told by the report.
+    pub async fn probe(&self) -> Result<ProbeReport, PortError> {
+        probe::run(self.prober.as_ref(), &self.url).await
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Destination").field("kind", &self.kind).field("url", &self.url).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+//! Repositories in a folder of this machine.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::path::Path;
+
+use firebackup_model::{ErrorKind, PortError};
+use object_store::local::LocalFileSystem;
+
+use crate::error::{io_kind, port_error};
+
+/// Opens the folder. Writes are synced before they return. Empty sub-folders stay behind deletions (removing them
+/// would race with writers), so a listing with a delimiter may name prefixes without objects.
+pub(crate) fn open(path: &Path) -> Result<LocalFileSystem, PortError> {
+    const OPERATION: &str = "open the folder of the destination";
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => return Err(PortError::new(ErrorKind::InvalidArgument, OPERATION, "it is a file, not a folder")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(PortError::new(ErrorKind::NotFound, OPERATION, "there is no such folder").with_source(error));
+        }
+        Err(error) => return Err(io_error(OPERATION, error)),
+    }
+    let store = LocalFileSystem::new_with_prefix(path).map_err(|error| port_error(OPERATION, error))?;
+    Ok(store.with_fsync(true))
+}
+
+/// Makes the folder and what is missing above it, for this user only, and syncs the folders that hold the new ones.
+pub(crate) fn create(path: &Path) -> Result<(), PortError> {
+    const OPERATION: &str = "make the folder of the destination";
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    builder().create(path).map_err(|error| io_error(OPERATION, error))?;
+    for folder in missing {
+        folder.parent().map_or(Ok(()), sync).map_err(|error| io_error(OPERATION, error))?;
+    }
+    Ok(())
+}
+
+fn builder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+#[cfg(unix)]
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a directory cannot be opened as a file.
+#[cfg(not(unix))]
+fn sync(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn io_error(operation: &str, error: io::Error) -> PortError {
+    let (kind, message) = io_kind(&error);
+    PortError::new(kind, operation, message).with_source(error)
+}

@@ -1,0 +1,168 @@
+//! Clients of the object stores of the clouds.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firebackup_model::{ErrorKind, PortError};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ClientOptions, ObjectStore, RetryConfig};
+
+use crate::destination::DestinationKind;
+use crate::guard::GuardedStore;
+use crate::settings::DestinationSettings;
+
+/// How long a request is tried for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Through an outage of minutes: for jobs.
+    Patient,
+    /// A few seconds: for a person who waits.
+    Brief,
+}
+
+impl Patience {
+    fn retry(self) -> RetryConfig {
+        match self {
+            Self::Patient => RetryConfig::default(),
+            Self::Brief => {
+                RetryConfig { max_retries: 2, retry_timeout: Duration::from_secs(15), ..RetryConfig::default() }
+            }
+        }
+    }
+
+    /// A part of 8 MiB has to pass within one request, over slow lines too; the client's own limit of 30 s would not
+    /// let it at 2 Mbit/s.
+    fn client(self) -> ClientOptions {
+        let timeout = match self {
+            Self::Patient => Duration::from_secs(300),
+            Self::Brief => Duration::from_secs(20),
+        };
+        ClientOptions::new().with_timeout(timeout).with_connect_timeout(Duration::from_secs(5))
+    }
+}
+
+/// A client for `prefix` in `bucket`.
+///
+/// # Errors
+/// When an option or the endpoint cannot be used.
+pub(crate) fn open(
+    kind: DestinationKind,
+    bucket: &str,
+    prefix: &Path,
+    settings: &DestinationSettings,
+    patience: Patience,
+) -> Result<Arc<dyn ObjectStore>, PortError> {
+    match kind {
+        DestinationKind::S3 => s3(bucket, settings, patience).map(|store| scoped(store, prefix)),
+        DestinationKind::Gcs => gcs(bucket, settings, patience).map(|store| scoped(store, prefix)),
+        DestinationKind::Azure => azure(bucket, settings, patience).map(|store| scoped(store, prefix)),
+        DestinationKind::Folder => Err(refused("a folder has no bucket")),
+    }
+}
+
+fn scoped(store: impl ObjectStore, prefix: &Path) -> Arc<dyn ObjectStore> {
+    Arc::new(GuardedStore::new(PrefixStore::new(store, prefix.clone())))
+}
+
+fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {
+    const VENDOR: &str = "aws_";
+    let endpoint = settings.endpoint(VENDOR, &["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"])?;
+    let mut builder = AmazonS3Builder::new().with_client_options(patience.client()).with_retry(patience.retry());
+    if !settings.option("aws_checksum_algorithm").is_some_and(is_none) {
+        // the service compares what arrived with what was sent, part by part
+        builder = builder.with_checksum_algorithm(Checksum::SHA256);
+    }
+    builder = with_options(builder, settings, VENDOR, |builder, key: AmazonS3ConfigKey, value| match key {
+        AmazonS3ConfigKey::Bucket | AmazonS3ConfigKey::Endpoint | AmazonS3ConfigKey::S3Endpoint => builder,
+        AmazonS3ConfigKey::Checksum if is_none(value) => builder,
+        key => builder.with_config(key, value),
+    });
+    builder = builder.with_bucket_name(bucket).with_allow_http(false);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http);
+    }
+    builder.build().map_err(unusable)
+}
+
+fn gcs(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {
+    const VENDOR: &str = "google_";
+    let endpoint = settings.endpoint(VENDOR, &["google_base_url"])?;
+    // by its own default the client speaks plain http wherever a service account key sends it
+    let is_http = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_http) || settings.allows_http(VENDOR);
+    let client = patience.client().with_allow_http(is_http);
+    let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(patience.retry());
+    builder = with_options(builder, settings, VENDOR, |builder, key: GoogleConfigKey, value| match key {
+        GoogleConfigKey::Bucket | GoogleConfigKey::BaseUrl => builder,
+        key => builder.with_config(key, value),
+    });
+    builder = builder.with_bucket_name(bucket);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_base_url(&endpoint.url);
+    }
+    builder.build().map_err(unusable)
+}
+
+fn azure(container: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {
+    const VENDOR: &str = "azure_";
+    let endpoint = settings.endpoint(VENDOR, &["azure_storage_endpoint", "azure_endpoint"])?;
+    let mut builder = MicrosoftAzureBuilder::new().with_client_options(patience.client()).with_retry(patience.retry());
+    builder = with_options(builder, settings, VENDOR, |builder, key: AzureConfigKey, value| match key {
+        AzureConfigKey::ContainerName | AzureConfigKey::Endpoint => builder,
+        key => builder.with_config(key, value),
+    });
+    builder = builder.with_container_name(container).with_allow_http(false);
+    if let Some(endpoint) = endpoint {
+        builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http);
+    }
+    builder.build().map_err(unusable)
+}
+
+/// Hands the options of one vendor that the client knows to `set`.
+fn with_options<B, K: FromStr>(
+    builder: B,
+    settings: &DestinationSettings,
+    vendor: &str,
+    set: impl Fn(B, K, &str) -> B,
+) -> B {
+    settings.options_of(vendor).fold(builder, |builder, (name, value)| match name.parse() {
+        Ok(key) => set(builder, key, value),
+        Err(_) => {
+            tracing::debug!(option = %name, "the option is not one of the store's and is left alone");
+            builder
+        }
+    })
+}
+
+fn is_none(value: &str) -> bool {
+    value.eq_ignore_ascii_case("none")
+}
+
+/// The client's reason may repeat the value of an option, so it is told in our words; the source is left out.
+fn unusable(error: object_store::Error) -> PortError {
+    let why = error.to_string();
+    let says = |text: &str| why.contains(text);
+    refused(if says("Missing AccessKeyId") {
+        "AWS_SECRET_ACCESS_KEY is given without AWS_ACCESS_KEY_ID"
+    } else if says("Missing SecretAccessKey") {
+        "AWS_ACCESS_KEY_ID is given without AWS_SECRET_ACCESS_KEY"
+    } else if says("Account must be specified") {
+        "AZURE_STORAGE_ACCOUNT_NAME is not given"
+    } else if says("One of service account path or service account key") {
+        "GOOGLE_SERVICE_ACCOUNT and GOOGLE_SERVICE_ACCOUNT_KEY are both given"
+    } else if says("Unable to open service account file") {
+        "the Google credential file cannot be opened"
+    } else if says("Unable to decode service account file") {
+        "the Google credential is not the JSON of a service account or of a user"
+    } else {
+        "an option has a value that the store's client does not take"
+    })
+}
+
+fn refused(why: &str) -> PortError {
+    PortError::new(ErrorKind::InvalidArgument, "set up the client of the destination", why)
+}

@@ -1,0 +1,148 @@
+//! What a destination needs besides its URL.
+
+use std::fmt;
+
+use firebackup_model::{ErrorKind, PortError};
+use url::{Host, Url};
+
+/// Endpoint and options of a destination. `Debug` shows the names of options, never their values.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct DestinationSettings {
+    /// The base URL of an S3-compatible service (Spaces, MinIO, Wasabi, B2, R2), or of an emulator. `https`, or `http` on
+    /// the loopback interface; other `http` needs the option `AWS_ALLOW_HTTP=true` (`GOOGLE_…`, `AZURE_…`).
+    pub endpoint: Option<String>,
+    /// Names and values such as `AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT_KEY`, `AZURE_STORAGE_ACCOUNT_NAME`, in any
+    /// case; later ones win. Those of other vendors and those the client does not know are left alone, so that a whole
+    /// environment can be handed in. `AWS_CHECKSUM_ALGORITHM=none` is for services that refuse SHA-256 checksums.
+    pub options: Vec<(String, String)>,
+}
+
+impl fmt::Debug for DestinationSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoint = self.endpoint.as_deref().map(|text| match Url::parse(text) {
+            Ok(url) => url.origin().ascii_serialization(),
+            Err(_) => "not a url".to_owned(),
+        });
+        let names: Vec<&str> = self.options.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("DestinationSettings").field("endpoint", &endpoint).field("options", &names).finish()
+    }
+}
+
+/// A checked base URL, without a slash at its end.
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) is_http: bool,
+}
+
+impl DestinationSettings {
+    /// Options of one vendor, names in lower case.
+    pub(crate) fn options_of<'a>(&'a self, vendor: &'a str) -> impl Iterator<Item = (String, &'a str)> {
+        let named = self.options.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()));
+        named.filter(move |(name, _)| name.starts_with(vendor))
+    }
+
+    /// The last value of an option, by its name in lower case.
+    pub(crate) fn option(&self, name: &str) -> Option<&str> {
+        self.options.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The endpoint to use: the setting, else the first of the options of these names.
+    ///
+    /// # Errors
+    /// When it is no base URL, holds credentials, or is plain `http` that was not asked for.
+    pub(crate) fn endpoint(&self, vendor: &str, names: &[&str]) -> Result<Option<Endpoint>, PortError> {
+        let from_options = || names.iter().find_map(|name| self.option(name));
+        let Some(text) = self.endpoint.as_deref().or_else(from_options) else { return Ok(None) };
+        let url = Url::parse(text).map_err(|source| refused("it is not a url").with_source(source))?;
+        check(&url, self.allows_http(vendor))?;
+        let is_http = url.scheme() == "http";
+        Ok(Some(Endpoint { url: url.as_str().trim_end_matches('/').to_owned(), is_http }))
+    }
+
+    /// Whether plain `http` to any host was asked for in so many words.
+    pub(crate) fn allows_http(&self, vendor: &str) -> bool {
+        let value = self.option(&format!("{vendor}allow_http"));
+        value.is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on"))
+    }
+}
+
+fn check(url: &Url, allows_http: bool) -> Result<(), PortError> {
+    let Some(host) = url.host() else { return Err(refused("it names no host")) };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused("credentials belong in the options, not in the url"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refused("a query or a fragment has no place in it"));
+    }
+    match url.scheme() {
+        "https" => Ok(()),
+        "http" if allows_http || is_loopback(&host) => Ok(()),
+        "http" => Err(refused("http is open to everyone on the way; use https, or set the option ALLOW_HTTP")),
+        _ => Err(refused("expected https://host or http://localhost")),
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+fn refused(why: &str) -> PortError {
+    PortError::new(ErrorKind::InvalidArgument, "use the endpoint of the destination", why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(endpoint: &str, options: &[(&str, &str)]) -> DestinationSettings {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        DestinationSettings { endpoint: Some(endpoint.to_owned()), options }
+    }
+
+    #[test]
+    fn http_is_for_loopback_or_when_asked_for() {
+        for good in
+            ["https://nyc3.digitaloceanspaces.com/", "http://127.0.0.1:9000", "http://[::1]:9", "http://localhost"]
+        {
+            let endpoint = settings(good, &[]).endpoint("aws_", &[]).unwrap().unwrap();
+            assert_eq!(
+                (endpoint.url.as_str(), endpoint.is_http),
+                (good.trim_end_matches('/'), good.starts_with("http:"))
+            );
+        }
+        for bad in
+            ["http://10.0.0.1:9000", "http://localhost.evil.example", "ftp://localhost", "localhost:9000", "", "x"]
+        {
+            assert!(settings(bad, &[]).endpoint("aws_", &[]).is_err(), "{bad}");
+        }
+        let asked = settings("http://10.0.0.1:9000", &[("AWS_ALLOW_HTTP", "true")]);
+        assert!(asked.endpoint("aws_", &[]).is_ok());
+        assert!(asked.endpoint("google_", &[]).is_err());
+    }
+
+    #[test]
+    fn the_setting_wins_over_options() {
+        let options = [("AWS_ENDPOINT_URL", "https://a.example"), ("AWS_ENDPOINT_URL_S3", "https://b.example")];
+        let names = ["aws_endpoint_url_s3", "aws_endpoint_url"];
+        let mut both = settings("https://c.example", &options);
+        assert_eq!(both.endpoint("aws_", &names).unwrap().unwrap().url, "https://c.example");
+        both.endpoint = None;
+        assert_eq!(both.endpoint("aws_", &names).unwrap().unwrap().url, "https://b.example");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let secret = "hunter2-hunter2";
+        let settings =
+            settings(&format!("https://key:{secret}@s3.example/?token={secret}"), &[("AWS_SECRET_ACCESS_KEY", secret)]);
+        let error = settings.endpoint("aws_", &[]).err().unwrap();
+        for text in [format!("{settings:?}"), format!("{error}"), format!("{error:?}")] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        assert!(format!("{settings:?}").contains("AWS_SECRET_ACCESS_KEY"));
+    }
+}
