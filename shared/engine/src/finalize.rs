@@ -102,7 +102,10 @@ fn prove_ranges_tile(plan: &Plan, receipts: &[Vec<Receipt>]) -> Result<()> {
             match &receipt.through {
                 Some(last) if rest.covers(last) => rest = rest.behind(last.clone()),
                 Some(last) => {
-                    return Err(incomplete(plan, format!("step {index}/{sequence} ended at {last}, outside its range")));
+                    return Err(incomplete(
+                        plan,
+                        format!("step {index}/{sequence} ended at {last}, outside its range"),
+                    ));
                 }
                 None => done = true,
             }

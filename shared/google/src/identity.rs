@@ -1,5 +1,6 @@
 //! A project's Firebase Auth users, over Identity Toolkit's REST.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,12 +9,13 @@ use firebackup_model::port::{MAX_USERS_PER_CALL, UserFailure, UserPage, UserReco
 use gcloud_sdk::GoogleAuthHeaders;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Method, RequestBuilder, Url};
-use std::sync::Arc;
 
 use crate::access::{Access, EMULATOR_AUTHORIZATION, auth_headers, sdk_error_kind};
 use crate::identity_json;
 
 const PRODUCTION: &str = "https://identitytoolkit.googleapis.com";
+/// The Auth emulator serves several APIs, each below its host's name.
+const EMULATOR_PATH: &str = "identitytoolkit.googleapis.com";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -176,14 +178,17 @@ struct Endpoint {
 
 impl Endpoint {
     fn new(project: &str, access: &Access) -> Result<Self, PortError> {
-        let base = match access {
-            Access::Emulator { host } => format!("http://{host}/identitytoolkit.googleapis.com"),
+        let origin = match access {
+            Access::Emulator { host } => format!("http://{host}"),
             Access::ServiceAccountFile(_) | Access::ApplicationDefault => PRODUCTION.to_owned(),
         };
         let invalid = || PortError::new(ErrorKind::InvalidArgument, CONNECT, "the emulator's address is no host:port");
-        let base = Url::parse(&base).map_err(|source| invalid().with_source(source))?;
-        if base.host().is_none() {
+        let mut base = Url::parse(&origin).map_err(|source| invalid().with_source(source))?;
+        if base.path() != "/" || base.query().is_some() || base.fragment().is_some() {
             return Err(invalid());
+        }
+        if matches!(access, Access::Emulator { .. }) {
+            base.set_path(EMULATOR_PATH);
         }
         Ok(Self { base, project: project.to_owned() })
     }
@@ -251,8 +256,10 @@ mod tests {
         let base = "http://127.0.0.1:9099/identitytoolkit.googleapis.com";
         check(emulator.create(None), &format!("{base}/v1/projects/p%2Fq/accounts:batchCreate"));
         check(emulator.create(Some("t")), &format!("{base}/v1/projects/p%2Fq/tenants/t/accounts:batchCreate"));
-        let error = Endpoint::new("p", &Access::Emulator { host: String::new() }).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::InvalidArgument);
+        for host in ["", "a/b", "http://a", "a?b"] {
+            let error = Endpoint::new("p", &Access::Emulator { host: host.into() }).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidArgument, "{host}");
+        }
     }
 
     async fn nobody_there() -> IdentityToolkit {

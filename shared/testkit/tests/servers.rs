@@ -504,19 +504,3 @@ async fn replay_refuses_documents_out_of_order() {
     assert!(Replay::start(raw).await.unwrap_err().to_string().contains("document 4"));
     assert!(Replay::start([Bytes::from_static(&[0xff])]).await.unwrap_err().to_string().contains("document 0"));
 }
-
-#[tokio::test]
-async fn tmp_many() {
-    let mut client = client(emulator_host().await);
-    let mut runner = TestRunner::default();
-    for round in 0..25 {
-        let database = DatabaseName::new(format!("demo-many-{round}"), "(default)");
-        let documents = generators::any_documents(&database, 400).new_tree(&mut runner).unwrap().current();
-        write_all(&mut client, &database, &documents).await;
-        let back = query(&mut client, run(&database, everything(), None)).await.unwrap();
-        assert_eq!(names(&back), names(&documents));
-        for (back, document) in back.iter().zip(&documents) {
-            assert!(generators::same_fields(&back.fields, &document.fields), "\n{back:?}\n{document:?}");
-        }
-    }
-}

@@ -1,0 +1,10 @@
+//! The engine against a database and a store in memory, with every fault at every place.
+
+mod crash;
+mod faults;
+mod fixture;
+mod keys;
+mod prune;
+mod race;
+mod restore;
+mod round_trip;

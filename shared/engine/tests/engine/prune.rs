@@ -1,0 +1,84 @@
+//! What a prune keeps, marks and deletes.
+
+use firebackup_engine::{EngineError, PrunePolicy, RestoreOptions, Resume, prune};
+
+use crate::fixture::{Fixture, all_whole, backup, restore};
+
+#[tokio::test]
+async fn what_is_dropped_goes_a_grace_period_later() {
+    let (fixture, repository) = Fixture::new(60).await;
+    for _ in 0..3 {
+        backup(&repository, &fixture.database).build().run().await.unwrap();
+    }
+    let policy = PrunePolicy { keep_last: Some(1), ..PrunePolicy::default() };
+    let dry = prune(&repository, &PrunePolicy { dry_run: true, ..policy.clone() }).await.unwrap();
+    assert_eq!((dry.dropped.len(), dry.kept, dry.deleted), (2, 1, 0));
+    assert_eq!(all_whole(&repository).await.len(), 3, "a dry run changes nothing");
+    let runs =
+        |objects: std::collections::BTreeSet<String>| objects.iter().filter(|path| path.starts_with("runs/")).count();
+    let before = runs(fixture.objects().await);
+    let first = prune(&repository, &policy).await.unwrap();
+    assert_eq!((first.dropped.len(), first.deleted), (2, 0));
+    assert!(first.marked >= 2 && runs(fixture.objects().await) == before);
+    fixture.clock.pass_hours(23);
+    assert_eq!(prune(&repository, &policy).await.unwrap().deleted, 0);
+    fixture.clock.pass_hours(2);
+    let last = prune(&repository, &policy).await.unwrap();
+    assert_eq!(last.deleted, first.marked);
+    assert_eq!(all_whole(&repository).await.len(), 1);
+    assert!(runs(fixture.objects().await) < before);
+}
+
+#[tokio::test]
+async fn the_newest_backup_is_never_dropped() {
+    let (fixture, repository) = Fixture::new(10).await;
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    fixture.clock.pass_hours(24 * 400);
+    for policy in [
+        PrunePolicy { keep_days: Some(1), ..PrunePolicy::default() },
+        PrunePolicy { keep_last: Some(0), ..PrunePolicy::default() },
+    ] {
+        prune(&repository, &PrunePolicy { exclusive: true, ..policy }).await.unwrap();
+        assert_eq!(all_whole(&repository).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_backup_that_grew_too_old_may_not_commit() {
+    let (fixture, repository) = Fixture::new(40).await;
+    let stopped = backup(&repository, &fixture.database).max_reads(Some(5)).build().run().await.unwrap_err();
+    let EngineError::ReadBudget { job, .. } = stopped else { panic!("{stopped:?}") };
+    fixture.clock.pass_hours(13);
+    let error = backup(&repository, &fixture.database).resume(Resume::Job(job)).build().run().await.unwrap_err();
+    assert!(matches!(error, EngineError::Incomplete { .. }), "{error:?}");
+    assert!(!backup(&repository, &fixture.database).build().run().await.unwrap().resumed);
+}
+
+#[tokio::test]
+async fn what_restores_replaced_is_kept_for_a_week() {
+    let (fixture, repository) = Fixture::new(30).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.database.set("users/u00000", 77);
+    let report = restore(&repository, &snapshot, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+    let policy = PrunePolicy { keep_last: Some(1), exclusive: true, ..PrunePolicy::default() };
+    prune(&repository, &policy).await.unwrap();
+    assert!(repository.snapshot_ids().await.unwrap().contains(&report.job));
+    fixture.clock.pass_hours(24 * 8);
+    prune(&repository, &policy).await.unwrap();
+    assert_eq!(repository.snapshot_ids().await.unwrap(), [snapshot]);
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_when_a_manifest_cannot_be_read() {
+    use object_store::ObjectStoreExt;
+    let (fixture, repository) = Fixture::new(30).await;
+    let one = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    let path = format!("snapshots/{}.manifest", one.id);
+    let mut bytes = fixture.read(&path).await.to_vec();
+    bytes[200] ^= 1;
+    fixture.store.put(&path.into(), bytes.into()).await.unwrap();
+    let before = fixture.objects().await;
+    assert!(prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.is_err());
+    assert_eq!(fixture.objects().await, before);
+}

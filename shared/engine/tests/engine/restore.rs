@@ -1,0 +1,175 @@
+//! Restores in part, elsewhere, in every mode, with dry run, guard and undo.
+
+use std::sync::Arc;
+
+use firebackup_engine::memory::MemoryDatabase;
+use firebackup_engine::{EngineError, RestoreOptions, Stop};
+use firebackup_model::job::RestoreMode;
+use firebackup_model::{DatabaseName, Selection};
+
+use crate::faults::{Trouble, Troubled};
+use crate::fixture::{Fixture, backup, contents, restore, target, target_of};
+
+fn paths(patterns: &[&str]) -> Selection {
+    Selection { paths: patterns.iter().map(ToString::to_string).collect(), ..Selection::default() }
+}
+
+#[tokio::test]
+async fn a_dry_run_counts_what_the_restore_then_does() {
+    for mode in [RestoreMode::Overwrite, RestoreMode::SkipExisting, RestoreMode::Mirror] {
+        let (fixture, repository) = Fixture::new(80).await;
+        let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+        fixture.database.set("users/u00000", -1);
+        fixture.database.remove("users/u00004");
+        fixture.database.set("users/added", 1);
+        let before = contents(&fixture.database);
+        let job =
+            restore(&repository, &snapshot, fixture.target(), RestoreOptions { mode, ..RestoreOptions::default() });
+        let dry = job.dry_run(10).await.unwrap();
+        assert_eq!(contents(&fixture.database), before, "a dry run writes nothing");
+        let (created, updated, deleted) = match mode {
+            RestoreMode::Overwrite => (1, 1, 0),
+            RestoreMode::SkipExisting => (1, 0, 0),
+            RestoreMode::Mirror => (1, 1, 1),
+        };
+        let totals = dry.difference.totals;
+        assert_eq!((totals.created, totals.updated, totals.deleted), (created, updated, deleted), "{mode:?}");
+        assert_eq!(dry.difference.samples.len() as u64, created + updated + deleted);
+        let report = job.run().await.unwrap();
+        assert_eq!((report.tally.written, report.tally.deleted), (created + updated, deleted), "{mode:?}");
+        restore(&repository, &report.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+        assert_eq!(contents(&fixture.database), before, "the undo gives back what was there: {mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn mirror_deletes_only_within_the_selection() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.database.set("users/added", 1);
+    fixture.database.set("zoo/added", 1);
+    let selection = Selection { include: vec!["users".to_owned()], ..Selection::default() };
+    let options = RestoreOptions { mode: RestoreMode::Mirror, selection, ..RestoreOptions::default() };
+    let report = restore(&repository, &snapshot, fixture.target(), options).run().await.unwrap();
+    assert_eq!(report.tally.deleted, 1);
+    let left = contents(&fixture.database);
+    assert!(!left.contains_key("users/added") && left.contains_key("zoo/added"));
+}
+
+#[tokio::test]
+async fn one_document_a_glob_or_a_collection_can_be_put_back() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let documents = contents(&fixture.database);
+    for (patterns, expected) in
+        [(&["users/u00000"][..], 1), (&["users/*"], 20), (&["users/**"], 40), (&["zoo/ü3", "zoo/ü7"], 2)]
+    {
+        let empty = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
+        let options = RestoreOptions { selection: paths(patterns), ..RestoreOptions::default() };
+        let report = restore(&repository, &snapshot, target(&empty), options).run().await.unwrap();
+        assert_eq!(report.tally.written, expected, "{patterns:?}");
+        assert!(contents(&empty).iter().all(|(path, document)| documents[path] == *document));
+    }
+}
+
+#[tokio::test]
+async fn another_project_and_collection_get_documents_under_their_own_names() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let elsewhere = MemoryDatabase::new(DatabaseName::new("copy", "second"));
+    let renames = vec![("users".to_owned(), "people".to_owned())];
+    let options = RestoreOptions { renames: renames.clone(), mode: RestoreMode::Mirror, ..RestoreOptions::default() };
+    elsewhere.set("people/too-many", 1);
+    let report = restore(&repository, &snapshot, target(&elsewhere), options).run().await.unwrap();
+    assert_eq!((report.tally.written, report.tally.deleted, report.tally.failed), (80, 1, 0));
+    let expected: Vec<_> =
+        contents(&fixture.database).into_keys().map(|path| path.as_str().replace("users/", "people/")).collect();
+    let mut there: Vec<_> = contents(&elsewhere).into_keys().map(|path| path.to_string()).collect();
+    there.sort();
+    let mut expected = expected;
+    expected.sort();
+    assert_eq!(there, expected);
+    for (path, document) in elsewhere.documents() {
+        let head = firebackup_model::document::head(&document).unwrap();
+        assert_eq!(head.name, format!("projects/copy/databases/second/documents/{path}"));
+    }
+}
+
+#[tokio::test]
+async fn a_rename_onto_a_collection_that_is_restored_too_is_refused() {
+    let (fixture, repository) = Fixture::new(20).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let onto = |from: &str, to: &str| RestoreOptions {
+        renames: vec![(from.to_owned(), to.to_owned())],
+        ..RestoreOptions::default()
+    };
+    for (from, to) in [("users", "zoo"), ("users", "users/a/b"), ("users/a", "x"), ("users", "x/y")] {
+        let error = restore(&repository, &snapshot, fixture.target(), onto(from, to)).run().await.unwrap_err();
+        assert!(matches!(error, EngineError::Refused(_)), "{from} {to}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn edits_since_the_dry_run_are_reported_and_not_lost() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    for n in 0..10 {
+        fixture.database.set(&format!("users/u{:05}", n * 4), -n - 1);
+    }
+    let guard =
+        restore(&repository, &snapshot, fixture.target(), RestoreOptions::default()).dry_run(0).await.unwrap().guard;
+    fixture.database.set("users/u00000", 1234);
+    fixture.database.remove("users/u00004");
+    let edited = contents(&fixture.database);
+    let options = RestoreOptions { guard: Some(guard), ..RestoreOptions::default() };
+    let report = restore(&repository, &snapshot, fixture.target(), options).run().await.unwrap();
+    assert_eq!((report.tally.written, report.tally.conflicts), (8, 2));
+    let problems: Vec<_> = report.tally.problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(problems, ["users/u00000", "users/u00004"]);
+    let now = contents(&fixture.database);
+    assert_eq!(now.get("users/u00000"), edited.get("users/u00000"));
+    assert!(!now.contains_key("users/u00004"));
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_written_is_reported_and_the_rest_goes_on() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let empty = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
+    let troubled = Arc::new(Troubled::new(empty.clone(), &[Trouble::Poison("users/u00008")]));
+    let report = restore(&repository, &snapshot, target_of(troubled), RestoreOptions::default()).run().await.unwrap();
+    assert_eq!((report.tally.written, report.tally.failed), (79, 1));
+    assert_eq!(report.tally.problems[0].path, "users/u00008");
+}
+
+#[tokio::test]
+async fn no_batch_is_larger_than_asked_and_a_stop_can_go_on() {
+    let (fixture, repository) = Fixture::new(200).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let empty = Arc::new(Troubled::new(MemoryDatabase::new(DatabaseName::new("p", "(default)")), &[]));
+    let stop = Stop::default();
+    stop.request();
+    let mut job = restore(&repository, &snapshot, target_of(empty.clone()), RestoreOptions::default());
+    job.stop = stop;
+    assert!(job.run().await.unwrap_err().is_resumable_stop());
+    job.stop = Stop::default();
+    let report = job.run().await.unwrap();
+    assert!(report.resumed);
+    assert_eq!(report.tally.written, 200);
+    assert_eq!(empty.largest_batch.load(std::sync::atomic::Ordering::SeqCst), 20);
+}
+
+#[tokio::test]
+async fn an_undo_can_itself_be_undone() {
+    let (fixture, repository) = Fixture::new(40).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let original = contents(&fixture.database);
+    fixture.database.set("users/u00000", -5);
+    let edited = contents(&fixture.database);
+    let once = restore(&repository, &snapshot, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+    assert_eq!(contents(&fixture.database), original);
+    let twice = restore(&repository, &once.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+    assert_eq!(contents(&fixture.database), edited);
+    restore(&repository, &twice.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+    assert_eq!(contents(&fixture.database), original);
+}
