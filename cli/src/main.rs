@@ -1,1 +1,55 @@
-fn main() {}
+//! `firebackup`: backs up Firestore databases and Firebase Auth users, and puts them back exactly.
+//!
+//! [`args`] says what can be asked, [`settings`] makes it typed, [`context`] opens what a command needs, and each
+//! command is one file below [`commands`]. The environment is read in [`settings`] and nowhere else; standard output
+//! belongs to results, standard error to everything that is told on the way.
+
+mod args;
+mod commands;
+mod confirm;
+mod context;
+mod counting_store;
+mod error;
+mod exit;
+mod interrupt;
+mod json_indent;
+mod output;
+mod progress;
+mod selection_args;
+mod settings;
+mod table;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return output::refuse_arguments(&refusal, std::env::args_os()).into(),
+    };
+    let output = Output::new(&cli.global);
+    output.start_logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.fail(&error::CliError::Runtime(error)).into(),
+    };
+    let exit = runtime.block_on(run(cli, &output));
+    // a thread may still wait for an answer on standard input: nobody waits for it
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run(cli: Cli, output: &Output) -> Exit {
+    let result = match Context::new(&cli.global, output.clone()) {
+        Ok(context) => commands::run(&context, cli.command).await,
+        Err(error) => Err(error),
+    };
+    result.unwrap_or_else(|error| output.fail(&error))
+}

@@ -18,8 +18,22 @@ use rand::{RngExt, SeedableRng};
 const BLOCKS: usize = 24;
 const BLOCK_SIZE: usize = 1 << 20;
 const WORDS: [&str; 16] = [
-    "order", "shipped", "Berlin", "customer", "pending", "invoice", "blue", "express", "2026", "gift", "return",
-    "standard", "Lisbon", "priority", "note", "warehouse",
+    "order",
+    "shipped",
+    "Berlin",
+    "customer",
+    "pending",
+    "invoice",
+    "blue",
+    "express",
+    "2026",
+    "gift",
+    "return",
+    "standard",
+    "Lisbon",
+    "priority",
+    "note",
+    "warehouse",
 ];
 
 fn main() {

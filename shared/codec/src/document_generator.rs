@@ -227,9 +227,8 @@ pub(crate) fn reference() -> impl Strategy<Value = String> {
         "",
     ]);
     let segment = prop_oneof!["users|users2|orders|a|", "\\PC{0,3}"];
-    (root, proptest::collection::vec(segment, 0..6)).prop_map(|(root, segments)| {
-        std::iter::once(root.to_owned()).chain(segments).collect::<Vec<_>>().join("/")
-    })
+    (root, proptest::collection::vec(segment, 0..6))
+        .prop_map(|(root, segments)| std::iter::once(root.to_owned()).chain(segments).collect::<Vec<_>>().join("/"))
 }
 
 fn entries(value: impl Strategy<Value = Tree>, most: usize) -> impl Strategy<Value = Vec<(String, Tree)>> {

@@ -146,9 +146,6 @@ mod tests {
         let error = FormatError::damaged(17, "cut short").in_object("runs/ab/x.run").in_object("other");
         assert_eq!(error.to_string(), "`runs/ab/x.run` is damaged at byte 17: cut short");
         let error = FormatError::damaged(17, "cut short").in_block(3, 4096);
-        assert_eq!(
-            error.to_string(),
-            "the object is damaged at byte 4096: block 3, byte 17 of its records: cut short"
-        );
+        assert_eq!(error.to_string(), "the object is damaged at byte 4096: block 3, byte 17 of its records: cut short");
     }
 }

@@ -91,7 +91,8 @@ pub fn seal(
     compress::compress(Algorithm::Zstd, LEVEL, json, &mut payload)?;
     let algorithm = if payload.len() < json.len() { Algorithm::Zstd } else { Algorithm::None };
     let payload = if algorithm == Algorithm::None { json } else { &payload };
-    let commitment = sealing.derive(&salt, COMMITMENT_LABEL, &[&repository.0]).map_or([0; 32], |commitment| *commitment);
+    let commitment =
+        sealing.derive(&salt, COMMITMENT_LABEL, &[&repository.0]).map_or([0; 32], |commitment| *commitment);
     let header = Header {
         kind: kind as u8,
         algorithm,

@@ -87,8 +87,7 @@ pub fn order_at_path(a: &RecordRef<'_>, b: &RecordRef<'_>) -> Ordering {
 /// Appends the record to `out`. [`Records`] reads it back when its path, times and size are valid.
 pub fn encode(record: &RecordRef<'_>, out: &mut Vec<u8>) {
     let mut flags = (record.origin as u8) << ORIGIN_SHIFT;
-    let times =
-        [(record.update_time, UPDATE_TIME), (record.commit_time, COMMIT_TIME), (record.point, POINT)];
+    let times = [(record.update_time, UPDATE_TIME), (record.commit_time, COMMIT_TIME), (record.point, POINT)];
     for (time, flag) in times {
         flags |= if time.is_some() { flag } else { 0 };
     }

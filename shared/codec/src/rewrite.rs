@@ -169,7 +169,9 @@ pub struct ReferenceMap {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenameError {
     /// One of them names no collection.
-    #[error("cannot rename `{from}` to `{to}`: each must be a collection path, such as `users` or `users/alice/orders`")]
+    #[error(
+        "cannot rename `{from}` to `{to}`: each must be a collection path, such as `users` or `users/alice/orders`"
+    )]
     Path {
         /// The collection that was to be renamed.
         from: String,

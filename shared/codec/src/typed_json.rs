@@ -129,6 +129,7 @@ mod tests {
         assert_eq!((head.name, head.create_time), ("n", None));
         assert_eq!(head.update_time, Some(firebackup_model::Timestamp::new(1, 1000)));
         assert_eq!(json_of(&[]), "{}");
+        assert_eq!(read_json(r#"{"name":""}"#).unwrap(), []);
     }
 
     #[test]
@@ -161,7 +162,10 @@ mod tests {
             (r#"{"name":"a","name":"b"}"#, r#"the document has a member twice ("name")"#),
             (r#"{"name":1}"#, "its name must hold text"),
             (r#"{"createTime":"2026-01-31"}"#, "its createTime must hold an RFC 3339 time"),
-            (r#"{"fields":{"a":{"nullValue":null},"a":{"nullValue":null}}}"#, r#"the document has a member twice ("a")"#),
+            (
+                r#"{"fields":{"a":{"nullValue":null},"a":{"nullValue":null}}}"#,
+                r#"the document has a member twice ("a")"#,
+            ),
         ] {
             let error = read_json(json).unwrap_err().to_string();
             assert_eq!(error, format!("could not read a document from json: {place}"));

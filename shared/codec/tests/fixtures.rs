@@ -37,7 +37,8 @@ fn the_runs_of_version_1_open() {
 
 #[test]
 fn the_manifest_of_version_1_opens_and_says_who_wrote_it() {
-    let opened = object::open(ObjectType::Manifest, REPOSITORY, MANIFEST_PATH, &key(), &kept("snapshot.manifest")).unwrap();
+    let opened =
+        object::open(ObjectType::Manifest, REPOSITORY, MANIFEST_PATH, &key(), &kept("snapshot.manifest")).unwrap();
     assert_eq!(opened.json, MANIFEST.trim_end().as_bytes());
     assert_eq!(opened.signer, Some(WriterKey::derive(&written::root(), REPOSITORY).public()));
     let manifest: Manifest = serde_json::from_slice(&opened.json).unwrap();

@@ -16,7 +16,7 @@ use firebackup_model::Timestamp;
 use firebackup_model::id::{KeyId, RepositoryId, RunId};
 use firebackup_model::manifest::{Algorithm, Counts, GroupCounts, RunKind};
 use proptest::prelude::*;
-use sample::{KEY_ID, REPOSITORY, RUN, Written, key, spec, write};
+use sample::{KEY_ID, REPOSITORY, RUN, key, spec, write};
 use sha2::{Digest, Sha256};
 
 fn both() -> [Sealing; 2] {
@@ -30,8 +30,8 @@ fn blocks(letter: &str) -> Vec<(Algorithm, u8, Vec<RecordRef<'_>>)> {
     vec![block("c/1", "c/2"), block("c/3", "c/4"), block("c/5", "c/6")]
 }
 
-fn small(sealing: &Sealing) -> Written {
-    write(spec(RunKind::Base), sealing, &blocks("x"))
+fn small(sealing: &Sealing) -> Vec<u8> {
+    write(spec(RunKind::Base), sealing, &blocks("x")).0
 }
 
 fn read(bytes: &[u8], sealing: &Sealing) -> Result<Footer, FormatError> {
@@ -65,7 +65,7 @@ fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {
 #[test]
 fn no_flipped_bit_of_a_run_passes_nor_is_taken_for_a_wrong_key() {
     for sealing in both() {
-        let bytes = small(&sealing).bytes;
+        let bytes = small(&sealing);
         assert!(read(&bytes, &sealing).is_ok() && read_by_range(&bytes, &sealing).is_ok());
         for bit in 0..bytes.len() * 8 {
             let bytes = flipped(&bytes, bit);
@@ -81,7 +81,7 @@ fn no_flipped_bit_of_a_run_passes_nor_is_taken_for_a_wrong_key() {
 #[test]
 fn no_cut_and_nothing_appended_passes() {
     for sealing in both() {
-        let bytes = small(&sealing).bytes;
+        let bytes = small(&sealing);
         for length in 0..bytes.len() {
             assert!(read(&bytes[..length], &sealing).is_err(), "cut to {length}");
             assert!(read_by_range(&bytes[..length], &sealing).is_err(), "cut to {length}");
@@ -101,12 +101,15 @@ fn no_cut_and_nothing_appended_passes() {
 #[test]
 fn blocks_that_are_swapped_doubled_or_of_another_run_are_refused() {
     for sealing in both() {
-        let run = small(&sealing).bytes;
-        let other_run = write(spec(RunKind::Base), &sealing, &blocks("y")).bytes;
+        let run = small(&sealing);
+        let other_run = write(spec(RunKind::Base), &sealing, &blocks("y")).0;
         let other_salt = firebackup_codec::run::writer::RunSpec { salt: [0x56; 32], ..spec(RunKind::Base) };
-        let other_salt = write(other_salt, &sealing, &blocks("x")).bytes;
+        let other_salt = write(other_salt, &sealing, &blocks("x")).0;
         let footer = read(&run, &sealing).unwrap();
-        let at = |index: usize| footer.blocks[index].offset as usize..footer.blocks[index].offset as usize + footer.blocks[index].length as usize;
+        let at = |index: usize| {
+            footer.blocks[index].offset as usize
+                ..footer.blocks[index].offset as usize + footer.blocks[index].length as usize
+        };
         let mut tried = 0;
         for (into, from, source) in [(0, 1, &run), (1, 0, &run), (1, 2, &run), (2, 1, &run), (1, 1, &other_salt)] {
             let mut mixed = run.clone();
@@ -128,8 +131,9 @@ fn blocks_that_are_swapped_doubled_or_of_another_run_are_refused() {
 
 #[test]
 fn keys_runs_and_repositories_are_told_apart() {
-    let bytes = small(&key()).bytes;
-    let kind = |run, repository, sealing: &Sealing| read_whole(&bytes, run, repository, sealing, |_| ()).unwrap_err().kind();
+    let bytes = small(&key());
+    let kind =
+        |run, repository, sealing: &Sealing| read_whole(&bytes, run, repository, sealing, |_| ()).unwrap_err().kind();
     let other_key = Sealing::Key { id: KEY_ID, key: SecretKey::from_bytes([0x45; 32]) };
     let other_id = Sealing::Key { id: KeyId([0x34; 16]), key: SecretKey::from_bytes([0x44; 32]) };
     assert_eq!(kind(RUN, REPOSITORY, &other_key), FormatErrorKind::WrongKey);
@@ -137,7 +141,7 @@ fn keys_runs_and_repositories_are_told_apart() {
     assert_eq!(kind(RUN, REPOSITORY, &Sealing::Plain), FormatErrorKind::WrongKey);
     assert_eq!(kind(RUN, RepositoryId([0x12; 16]), &key()), FormatErrorKind::WrongKey);
     assert_eq!(kind(RunId([0x23; 16]), REPOSITORY, &key()), FormatErrorKind::Foreign);
-    let plain = small(&Sealing::Plain).bytes;
+    let plain = small(&Sealing::Plain);
     assert_eq!(read(&plain, &key()).unwrap_err().kind(), FormatErrorKind::Unencrypted);
 }
 
@@ -164,7 +168,7 @@ struct Forged {
 
 /// A run in the clear of forged blocks; the footer lists the first `listed` of them, as `c/1` to `c/1`.
 fn forge(blocks: &[Forged], listed: usize) -> Vec<u8> {
-    let mut run = small(&Sealing::Plain).bytes[..HEADER].to_vec();
+    let mut run = small(&Sealing::Plain)[..HEADER].to_vec();
     let header_hash = Sha256::digest(&run);
     let mut footer_blocks = vec![listed as u8];
     let mut totals = [0u64; 4];
@@ -283,7 +287,7 @@ fn planted_plain_text_is_in_nothing_that_is_sealed() {
     const TEXT: &str = "planted plain text";
     let found = |bytes: &[u8]| bytes.windows(7).any(|window| window == b"planted");
     let records = vec![RecordRef::document(PATH, TEXT.as_bytes(), None)];
-    let run = |sealing: &Sealing| write(spec(RunKind::Base), sealing, &[(Algorithm::None, 0, records.clone())]).bytes;
+    let run = |sealing: &Sealing| write(spec(RunKind::Base), sealing, &[(Algorithm::None, 0, records.clone())]).0;
     let manifest = |sealing: &Sealing| {
         object::seal(ObjectType::Manifest, REPOSITORY, "p", sealing, None, [1; 32], TEXT.as_bytes()).unwrap()
     };
@@ -302,9 +306,8 @@ fn writers_refuse_blocks_out_of_turn_and_runs_without_an_end() {
         builder.take().unwrap().unwrap()
     };
     let (first, second) = (raw("a/1"), raw("a/2"));
-    let seal = |block, index, last| {
-        sealer.seal_block(block, index, last, Algorithm::Zstd, 3, true, &mut Scratch::default())
-    };
+    let seal =
+        |block, index, last| sealer.seal_block(block, index, last, Algorithm::Zstd, 3, true, &mut Scratch::default());
     assert_eq!(seal(&first, 65_536, false).unwrap_err().kind(), FormatErrorKind::Limit);
     let mut writer = RunWriter::new(sealer.clone());
     let early = writer.append(&seal(&second, 1, true).unwrap(), &second.summary);
@@ -464,25 +467,25 @@ proptest! {
         let algorithms = [(Algorithm::Brotli, 4), (Algorithm::Zstd, 3), (Algorithm::Gzip, 6), (Algorithm::None, 0)];
         let chunks = records.chunks(size).zip(algorithms.iter().cycle());
         let blocks: Vec<_> = chunks.map(|(chunk, (algorithm, level))| (*algorithm, *level, chunk.iter().map(borrow).collect())).collect();
-        let written = write(spec(kind), &sealing, &blocks);
+        let (bytes, end) = write(spec(kind), &sealing, &blocks);
 
         let mut seen = 0;
-        let footer = read_whole(&written.bytes, RUN, REPOSITORY, &sealing, |record| {
+        let footer = read_whole(&bytes, RUN, REPOSITORY, &sealing, |record| {
             assert_eq!(record, borrow(&records[seen]));
             seen += 1;
         }).unwrap();
         prop_assert_eq!(seen, records.len());
-        let entry = &written.end.entry;
-        prop_assert_eq!(entry.size, written.bytes.len() as u64);
-        prop_assert_eq!(&entry.sha256, &hex::encode(Sha256::digest(&written.bytes)));
+        let entry = &end.entry;
+        prop_assert_eq!(entry.size, bytes.len() as u64);
+        prop_assert_eq!(&entry.sha256, &hex::encode(Sha256::digest(&bytes)));
         prop_assert_eq!((entry.records, entry.blocks), (records.len() as u64, blocks.len() as u64));
         prop_assert_eq!((entry.first.as_str(), entry.last.as_str()), (&*records[0].0, &*records[seen - 1].0));
-        prop_assert_eq!(&written.end.collections, &footer.collections);
+        prop_assert_eq!(&end.collections, &footer.collections);
         prop_assert_eq!(footer.raw_bytes, entry.raw_bytes);
-        prop_assert_eq!(written.end.levels.values().sum::<u64>(), entry.blocks);
+        prop_assert_eq!(end.levels.values().sum::<u64>(), entry.blocks);
         prop_assert_eq!(total(&footer.collections).documents + footer.tombstones, footer.records);
 
-        let ranged = read_by_range(&written.bytes, &sealing).unwrap();
+        let ranged = read_by_range(&bytes, &sealing).unwrap();
         let ranged: Vec<_> = ranged.iter().flat_map(|raw| Records::new(raw)).collect::<Result<_, _>>().unwrap();
         let expected: Vec<_> = records.iter().map(borrow).collect();
         prop_assert_eq!(ranged, expected);
@@ -496,7 +499,7 @@ proptest! {
     fn rubbish_never_panics(bytes: Vec<u8>, at in 0usize..600, with in proptest::collection::vec(any::<u8>(), 1..40)) {
         for sealing in both() {
             prop_assert!(read(&bytes, &sealing).is_err());
-            let mut run = small(&sealing).bytes;
+            let mut run = small(&sealing);
             let at = at % run.len();
             let end = (at + with.len()).min(run.len());
             let changed = run[at..end] != with[..end - at];

@@ -82,11 +82,19 @@ impl RunSource {
 
     /// Reads, opens and decompresses a block.
     pub(crate) async fn block(&self, index: usize) -> Result<Bytes> {
+        let sealed = self.sealed_block(index).await?;
+        self.open_block(index, sealed).await
+    }
+
+    /// A block as it is stored.
+    pub(crate) async fn sealed_block(&self, index: usize) -> Result<Bytes> {
         let info = self.0.footer.blocks.get(index);
         let info = info.ok_or_else(|| EngineError::Refused(format!("`{}` has no block {index}", self.0.path)))?;
-        let start = info.offset;
-        let sealed =
-            read_range(&*self.0.store, &self.0.path, start, start + u64::from(info.length), &self.0.meter).await?;
+        self.bytes(info.offset..info.offset + u64::from(info.length)).await
+    }
+
+    /// Opens and decompresses a block.
+    pub(crate) async fn open_block(&self, index: usize, sealed: Bytes) -> Result<Bytes> {
         let inner = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || {
             let mut raw = Vec::new();
@@ -95,6 +103,11 @@ impl RunSource {
             Ok(Bytes::from(raw))
         })
         .await?
+    }
+
+    /// Bytes of the object.
+    pub(crate) async fn bytes(&self, range: std::ops::Range<u64>) -> Result<Bytes> {
+        read_range(&*self.0.store, &self.0.path, range.start, range.end, &self.0.meter).await
     }
 
     /// The records of a block.

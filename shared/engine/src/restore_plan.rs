@@ -4,6 +4,7 @@ use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::job::{Intent, RestorePlan};
+use firebackup_model::manifest::Manifest;
 
 use crate::error::Result;
 use crate::layout;
@@ -16,7 +17,8 @@ pub(crate) async fn read_restore_plan(repository: &Repository, job: &JobId) -> R
     Ok(found.map(|(plan, _)| plan))
 }
 
-/// Restores that were begun and have not ended, newest first.
+/// Restores that were begun and have not ended, newest first. One that has its undo committed has ended, even if it was
+/// killed before it could clean up: another attempt of it could keep nothing any more.
 ///
 /// # Errors
 /// When the store fails.
@@ -27,7 +29,11 @@ pub async fn unfinished_restores(repository: &Repository) -> Result<Vec<RestoreP
     jobs.sort_by(|a, b| b.cmp(a));
     let mut plans = Vec::new();
     for job in jobs {
-        plans.extend(read_restore_plan(repository, &job).await?);
+        let committed =
+            repository.get_sealed::<Manifest>(ObjectType::Manifest, &layout::manifest(&job)).await?.is_some();
+        if !committed {
+            plans.extend(read_restore_plan(repository, &job).await?);
+        }
     }
     Ok(plans)
 }

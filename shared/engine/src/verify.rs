@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use firebackup_codec::run::footer::Footer;
+use firebackup_codec::run::header::HEADER;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Counts, GroupCounts, Manifest, RunEntry, RunKind};
-use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStoreExt;
+use futures::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use crate::error::{EngineError, Result};
@@ -77,42 +78,34 @@ async fn verify_run(
     meter: &Arc<Meter>,
 ) -> Result<Footer> {
     let source = RunSource::open(repository, manifest.key, entry, meter).await?;
-    let footer = source.footer().clone();
     check_entry(&source, entry)?;
-    if hash_object(repository, entry, meter).await? != entry.sha256 {
+    let mut hash = Sha256::new();
+    hash.update(source.bytes(0..HEADER as u64).await?);
+    let mut blocks =
+        stream::iter(0..source.blocks()).map(|index| check_block(source.clone(), index)).buffered(PARALLEL_BLOCKS);
+    while let Some(block) = blocks.next().await {
+        let (sealed, records) = block?;
+        hash.update(&sealed);
+        meter.documents.add(records);
+    }
+    drop(blocks);
+    hash.update(source.bytes(source.footer().offset()..entry.size).await?);
+    if hex::encode(hash.finalize()) != entry.sha256 {
         return Err(damaged(entry, "its hash is not the one in the manifest"));
     }
-    let documents = Arc::clone(meter);
-    stream::iter(0..source.blocks())
-        .map(Ok)
-        .try_for_each_concurrent(PARALLEL_BLOCKS, |index| {
-            let (source, meter) = (source.clone(), Arc::clone(&documents));
-            async move {
-                let raw = source.block(index).await?;
-                let mut records = 0;
-                for record in source.records(&raw) {
-                    record?;
-                    records += 1;
-                }
-                meter.documents.add(records);
-                Ok::<_, EngineError>(())
-            }
-        })
-        .await?;
-    Ok(footer)
+    Ok(source.footer().clone())
 }
 
-async fn hash_object(repository: &Repository, entry: &RunEntry, meter: &Meter) -> Result<String> {
-    let path = layout::run(entry.id);
-    let found = repository.store().get(&path).await.map_err(EngineError::store("read", &path))?;
-    let mut bytes = found.into_stream();
-    let (mut size, mut hash) = (0u64, Sha256::new());
-    while let Some(part) = bytes.try_next().await.map_err(EngineError::store("read", &path))? {
-        hash.update(&part);
-        size += part.len() as u64;
-        meter.stored.add(part.len() as u64);
+/// Opens a block and walks its records; returns the bytes as they are stored, and how many records they hold.
+async fn check_block(source: RunSource, index: usize) -> Result<(Bytes, u64)> {
+    let sealed = source.sealed_block(index).await?;
+    let raw = source.open_block(index, sealed.clone()).await?;
+    let mut records = 0;
+    for record in source.records(&raw) {
+        record?;
+        records += 1;
     }
-    if size == entry.size { Ok(hex::encode(hash.finalize())) } else { Err(damaged(entry, "it came cut short")) }
+    Ok((sealed, records))
 }
 
 fn check_entry(source: &RunSource, entry: &RunEntry) -> Result<()> {

@@ -93,6 +93,11 @@ impl Rpc {
     }
 }
 
+/// The next message of a stream that is short and read at once.
+pub(crate) async fn next<A>(responses: &mut Streaming<A>) -> Result<Option<A>, Status> {
+    in_time(responses.message()).await
+}
+
 async fn in_time<A>(call: impl Future<Output = Result<A, Status>>) -> Result<A, Status> {
     let late = || Status::deadline_exceeded(format!("no answer within {} seconds", CALL_TIMEOUT.as_secs()));
     tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| Err(late()))

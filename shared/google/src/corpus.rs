@@ -1,8 +1,9 @@
 //! A fixed set of hard documents: every type of value at its edges, hard ids, deep nesting, phantom parents.
 //!
 //! For tests and demonstrations: a backup that brings all of these back has lost nothing. Left out, because Firestore
-//! refuses them: ids `.` and `..`, other ids of the form `__…__`, field names of that form or empty, arrays directly in
-//! arrays, and numbers of latitude beyond 90 or longitude beyond 180 degrees.
+//! refuses them: the ids `.` and `..`, ids of the form `__…__` other than `__id<n>__` with a number that is not zero, field
+//! names of that form or empty, arrays directly in arrays, maps deeper than 20, ids above 1,500 bytes, and latitudes beyond
+//! 90 or longitudes beyond 180 degrees. Nanoseconds are left out because Firestore cuts them to microseconds.
 
 use bytes::Bytes;
 use firebackup_model::database::DatabaseName;
@@ -201,7 +202,6 @@ fn hard_ids() -> Vec<(String, Fields)> {
     let mut ids: Vec<String> = [
         "__id7__",
         "__id-3__",
-        "__id0__",
         "__id10__",
         "__id9223372036854775807__",
         "__id-9223372036854775808__",
@@ -242,6 +242,7 @@ fn hard_ids() -> Vec<(String, Fields)> {
         "new\nline",
         "CON",
         "null",
+        "nul\0",
     ]
     .map(str::to_owned)
     .into();
@@ -267,7 +268,7 @@ fn shapes() -> Vec<(String, Fields)> {
     add("phantoms/__id5__/children/one");
     add("phantoms/real");
     add("phantoms/real/ghosts/ghost/children/one");
-    for collection in ["same", "other", "same/id/same", "same/id/other", "other/id/same", "sam", "same!"] {
+    for collection in ["same", "other", "same/id/same", "same/id/other", "other/id/same", "sam", "same!", "same\0"] {
         add(&format!("{collection}/id"));
     }
     documents.push(("empty/document".to_owned(), Vec::new()));

@@ -18,7 +18,7 @@ use tonic::Streaming;
 
 use crate::access::Access;
 use crate::batch;
-use crate::channel::Rpc;
+use crate::channel::{self, Rpc};
 use crate::documents::Documents;
 use crate::proto::{BatchGetDocumentsResponse, BatchWriteResponse, from_proto, to_proto};
 use crate::query;
@@ -109,7 +109,7 @@ impl Firestore {
     ) -> Result<Vec<Option<RawDocument>>, PortError> {
         let mut responses = self.batch_get(paths, at, GET).await?;
         let mut answers: HashMap<String, Option<RawDocument>> = HashMap::with_capacity(paths.len());
-        while let Some(response) = responses.message().await.map_err(|status| GET.failed(status))? {
+        while let Some(response) = channel::next(&mut responses).await.map_err(|status| GET.failed(status))? {
             if let Some(bytes) = response.found {
                 let document = RawDocument(bytes);
                 let name = match document.head() {
@@ -144,7 +144,7 @@ impl DocumentSource for Firestore {
 
     async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
         let mut responses = self.batch_get(&[probe_path(TELL_TIME)?], None, TELL_TIME).await?;
-        while let Some(response) = responses.message().await.map_err(|status| TELL_TIME.failed(status))? {
+        while let Some(response) = channel::next(&mut responses).await.map_err(|status| TELL_TIME.failed(status))? {
             if let Some(time) = &response.read_time {
                 return Ok(from_proto(time));
             }
@@ -176,7 +176,7 @@ impl DocumentSource for Firestore {
         let request = query::count(&self.database, range, at);
         let responses = self.rpc.streaming("/google.firestore.v1.Firestore/RunAggregationQuery", request).await;
         let mut responses: Streaming<RunAggregationQueryResponse> = responses.map_err(|status| COUNT.failed(status))?;
-        while let Some(response) = responses.message().await.map_err(|status| COUNT.failed(status))? {
+        while let Some(response) = channel::next(&mut responses).await.map_err(|status| COUNT.failed(status))? {
             let fields = response.result.map(|result| result.aggregate_fields).unwrap_or_default();
             let value = fields.get(query::COUNT_ALIAS).and_then(|value| value.value_type.as_ref());
             if let Some(ValueType::IntegerValue(count)) = value {

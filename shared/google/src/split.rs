@@ -11,6 +11,7 @@ use gcloud_sdk::google::firestore::v1::list_collection_ids_request::ConsistencyS
 use gcloud_sdk::google::firestore::v1::{ListCollectionIdsRequest, ListCollectionIdsResponse, PartitionQueryResponse};
 use tonic::Streaming;
 
+use crate::channel;
 use crate::firestore::Firestore;
 use crate::proto::{RunQueryResponse, to_proto};
 use crate::query;
@@ -65,7 +66,12 @@ async fn partitions(
     total: Option<u64>,
 ) -> Result<Vec<DocumentPath>, PortError> {
     let mut points = BTreeSet::new();
-    for group in groups(firestore, range, at).await? {
+    let groups = groups(firestore, range, at).await?;
+    if let Some(group) = groups.first() {
+        // a server without PartitionQuery says so before the groups are counted in vain
+        partition_group(firestore, &group.id, 1, at).await?;
+    }
+    for group in groups {
         let share = share(firestore, range, &group, wanted, at, total).await?;
         if share > 0 {
             points.extend(partition_group(firestore, &group.id, share, at).await?);
@@ -208,7 +214,7 @@ async fn probe(
     let request = query::run(&firestore.database, query::name_at(&firestore.database, range, offset), at);
     let responses = firestore.rpc.streaming("/google.firestore.v1.Firestore/RunQuery", request).await;
     let mut responses: Streaming<RunQueryResponse> = responses.map_err(|status| PROBE.failed(status))?;
-    while let Some(response) = responses.message().await.map_err(|status| PROBE.failed(status))? {
+    while let Some(response) = channel::next(&mut responses).await.map_err(|status| PROBE.failed(status))? {
         let Some(document) = response.document else { continue };
         let head = firebackup_model::document::head(&document);
         let head = head.map_err(|source| PROBE.corrupt("the server sent no document").with_source(source))?;

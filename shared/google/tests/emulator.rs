@@ -423,6 +423,15 @@ async fn a_read_time_in_the_future_is_an_error_and_no_empty_stream() {
 }
 
 #[tokio::test]
+async fn a_read_time_that_is_too_old_is_told_from_other_errors() {
+    let firestore = database("past", "(default)").await;
+    let error = firestore.count(&PathRange::everything(), Timestamp::new(1000, 0)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ReadTimeTooOld);
+    let error = firestore.split_points(&PathRange::everything(), 3, Timestamp::new(1000, 0)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ReadTimeTooOld);
+}
+
+#[tokio::test]
 async fn fields_that_nobody_knows_yet_do_not_stop_a_write() {
     let firestore = database("unknown", "(default)").await;
     let mut bytes = numbered(&name(&firestore), "a/b", 1).to_vec();

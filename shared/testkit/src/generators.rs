@@ -10,6 +10,7 @@ use gcloud_sdk::google::r#type::LatLng;
 use proptest::collection::SizeRange;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::string::{RegexGeneratorStrategy, string_regex};
 use prost::Message;
 
 /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z.
@@ -82,6 +83,11 @@ fn same_value(left: &Value, right: &Value) -> bool {
     }
 }
 
+/// Text of a pattern that is read once: a bare `&str` strategy reads its pattern for every value.
+fn pattern(regex: &str) -> RegexGeneratorStrategy<String> {
+    string_regex(regex).expect("the patterns of this file are valid")
+}
+
 fn collection_id() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => select(vec!["users", "orders", "a", "logs"]).prop_map(str::to_owned),
@@ -91,12 +97,12 @@ fn collection_id() -> impl Strategy<Value = String> {
 
 fn document_id() -> impl Strategy<Value = String> {
     prop_oneof![
-        3 => "[A-Za-z0-9]{20}",
+        3 => pattern("[A-Za-z0-9]{20}"),
         2 => odd_text(),
         2 => numeric_id().prop_map(|number| format!("__id{number}__")),
-        1 => "[a-z]{1,8}@[a-z]{1,8}\\.example",
-        1 => "[0-9]{1,6}",
-        1 => "x{1400,1500}",
+        1 => pattern("[a-z]{1,8}@[a-z]{1,8}\\.example"),
+        1 => pattern("[0-9]{1,6}"),
+        1 => pattern("x{1400,1500}"),
     ]
 }
 
@@ -114,7 +120,7 @@ fn odd_text() -> impl Strategy<Value = String> {
     prop_oneof![
         2 => select(odd.to_vec()).prop_map(str::to_owned),
         1 => select(unicode.to_vec()).prop_map(str::to_owned),
-        2 => "\\PC{1,12}",
+        2 => pattern("\\PC{1,12}"),
     ]
     .prop_map(|text| text.replace('/', "_"))
     .prop_filter("reserved", |text| is_allowed(text))
@@ -130,7 +136,7 @@ fn fields(
     value: impl Strategy<Value = Value>,
     count: std::ops::Range<usize>,
 ) -> impl Strategy<Value = HashMap<String, Value>> {
-    let name = prop_oneof![3 => "[a-zA-Z_][a-zA-Z0-9_]{0,10}".prop_filter("reserved", |text| is_allowed(text)), 1 => odd_text()];
+    let name = prop_oneof![3 => pattern("[a-zA-Z_][a-zA-Z0-9_]{0,10}").prop_filter("reserved", |text| is_allowed(text)), 1 => odd_text()];
     proptest::collection::hash_map(name, value, count)
 }
 
@@ -198,8 +204,8 @@ fn moment() -> impl Strategy<Value = prost_types::Timestamp> {
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        4 => "\\PC{0,40}",
-        1 => "[a-z ]{0,2000}",
+        4 => pattern("\\PC{0,40}"),
+        1 => pattern("[a-z ]{0,2000}"),
         1 => select(vec!["", "\0", "line\r\nbreak\ttab", "\u{FEFF}bom", "null", "NaN", "__proto__", "=1+1"]).prop_map(str::to_owned),
     ]
 }

@@ -78,7 +78,10 @@ impl BlockBuilder {
         }
         record::encode(record, &mut self.bytes);
         let admitted = if self.bytes.len() > MAX_RAW_BLOCK {
-            Err(FormatError::limit(before as u64, format!("a block larger than {MAX_RAW_BLOCK} bytes: take it before it grows")))
+            Err(FormatError::limit(
+                before as u64,
+                format!("a block larger than {MAX_RAW_BLOCK} bytes: take it before it grows"),
+            ))
         } else {
             self.ladder.admit(record, before as u64)
         };
@@ -260,7 +263,8 @@ mod tests {
     #[test]
     fn versions_of_a_path_ascend_in_a_delta() {
         let mut builder = BlockBuilder::new(RunKind::Delta, 1);
-        let version = |point, time| RecordRef { point: at(point), update_time: at(time), ..RecordRef::tombstone("a/1") };
+        let version =
+            |point, time| RecordRef { point: at(point), update_time: at(time), ..RecordRef::tombstone("a/1") };
         builder.push(&version(1, 9)).unwrap();
         builder.push(&version(2, 1)).unwrap();
         for bad in [version(2, 1), version(2, 0), version(1, 9)] {

@@ -243,8 +243,7 @@ fn collections(cursor: &mut Cursor<'_>) -> Result<GroupCounts, FormatError> {
         if collections.last_key_value().is_some_and(|(last, _)| last.as_str() >= group) {
             return Err(FormatError::new(FormatErrorKind::Order, offset, "collection groups do not ascend"));
         }
-        let counts =
-            Counts { documents: cursor.varint()?, deletions: cursor.varint()?, bytes: cursor.varint()? };
+        let counts = Counts { documents: cursor.varint()?, deletions: cursor.varint()?, bytes: cursor.varint()? };
         collections.insert(group.to_owned(), counts);
     }
     Ok(collections)
@@ -285,7 +284,10 @@ mod tests {
 
     #[test]
     fn footers_round_trip() {
-        for footer in [footer(&[("a/1", "a/3"), ("a/3", "a/5")]), Footer { times: None, points: vec![], ..footer(&[("a/1", "a/2")]) }] {
+        for footer in [
+            footer(&[("a/1", "a/3"), ("a/3", "a/5")]),
+            Footer { times: None, points: vec![], ..footer(&[("a/1", "a/2")]) },
+        ] {
             assert_eq!(Footer::parse(&footer.encode(), 0, RunKind::Delta).unwrap(), footer);
         }
     }
@@ -303,7 +305,10 @@ mod tests {
         assert_eq!(refused(|footer| footer.blocks[1].first = path("a/3"), RunKind::Base), Order);
         assert_eq!(refused(|footer| footer.blocks[0].first = path("a/4"), RunKind::Delta), Order);
         assert_eq!(refused(|footer| footer.points.swap(0, 1), RunKind::Delta), Order);
-        assert_eq!(refused(|footer| footer.times = Some((Timestamp::new(9, 0), Timestamp::new(8, 0))), RunKind::Base), Order);
+        assert_eq!(
+            refused(|footer| footer.times = Some((Timestamp::new(9, 0), Timestamp::new(8, 0))), RunKind::Base),
+            Order
+        );
         assert_eq!(refused(|footer| footer.blocks.clear(), RunKind::Delta), Damaged);
         assert_eq!(refused(|footer| footer.records += 1, RunKind::Delta), Damaged);
         assert_eq!(refused(|footer| footer.tombstones += 1, RunKind::Delta), Damaged);

@@ -157,7 +157,11 @@ impl Frame {
         cursor.reserved(1)?;
         let (low, high) = algorithm.levels();
         if flags > 1 || !(low..=high).contains(&level) {
-            return Err(FormatError::new(FormatErrorKind::Unsupported, offset + 13, "a block has unknown flags or level"));
+            return Err(FormatError::new(
+                FormatErrorKind::Unsupported,
+                offset + 13,
+                "a block has unknown flags or level",
+            ));
         }
         Ok(Self { stored, raw_length, records, algorithm, last: flags == 1 })
     }

@@ -56,15 +56,17 @@ pub fn read_json(json: &str) -> Result<Vec<u8>, ReadJsonError> {
     let [name, fields, create_time, update_time] = members(json, names, &Place::DOCUMENT)?;
     let mut out = Vec::with_capacity(json.get().len() / 2);
     if let Some(name) = name {
-        put_bytes_field(&mut out, NAME_FIELD, text(name, &Place::member(member::NAME))?.as_bytes());
+        let name = text(name, &Place::member(member::NAME))?;
+        // protobuf knows no difference between an empty name and none
+        if !name.is_empty() {
+            put_bytes_field(&mut out, NAME_FIELD, name.as_bytes());
+        }
     }
     if let Some(fields) = fields {
         put_entries(&mut out, FIELDS_FIELD, fields, &Place::DOCUMENT)?;
     }
-    let times = [
-        (CREATE_TIME_FIELD, member::CREATE_TIME, create_time),
-        (UPDATE_TIME_FIELD, member::UPDATE_TIME, update_time),
-    ];
+    let times =
+        [(CREATE_TIME_FIELD, member::CREATE_TIME, create_time), (UPDATE_TIME_FIELD, member::UPDATE_TIME, update_time)];
     for (number, name, time) in times {
         if let Some(time) = time {
             put_bytes_field(&mut out, number, &moment(time, &Place::member(name))?);
@@ -90,7 +92,9 @@ fn value(json: &RawValue, place: &Place<'_>) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(json.get().len() + 4);
     match name.as_str() {
         kind_name::NULL => put_varint_field(&mut out, kind::NULL, null(json, place)?),
-        kind_name::BOOLEAN => put_varint_field(&mut out, kind::BOOLEAN, parse::<bool>(json, place, "a boolean")?.into()),
+        kind_name::BOOLEAN => {
+            put_varint_field(&mut out, kind::BOOLEAN, parse::<bool>(json, place, "a boolean")?.into())
+        }
         kind_name::INTEGER => put_varint_field(&mut out, kind::INTEGER, integer(json, place)? as u64),
         kind_name::DOUBLE => put_double_field(&mut out, kind::DOUBLE, double(json, place)?.to_bits()),
         kind_name::TIMESTAMP => put_bytes_field(&mut out, kind::TIMESTAMP, &moment(json, place)?),

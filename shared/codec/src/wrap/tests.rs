@@ -114,7 +114,8 @@ fn no_flipped_bit_of_a_wrapped_key_passes_and_no_id_can_be_changed() {
 
 #[test]
 fn params_out_of_bounds_are_refused_before_memory_is_taken() {
-    let bounds = [(u32::MAX, 1, 1), (1024 * 1024 + 1, 1, 1), (63, 1, 1), (64, 0, 1), (64, 17, 1), (64, 1, 0), (64, 1, 9)];
+    let bounds =
+        [(u32::MAX, 1, 1), (1024 * 1024 + 1, 1, 1), (63, 1, 1), (64, 0, 1), (64, 17, 1), (64, 1, 0), (64, 1, 9)];
     for (memory_kib, iterations, lanes) in bounds {
         let params = PassphraseParams { memory_kib, iterations, lanes };
         let refused = Wrap::wrap_passphrase("x", &params, &ids(), &secret(4), &random(0)).unwrap_err();

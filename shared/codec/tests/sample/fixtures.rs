@@ -92,10 +92,11 @@ pub fn files() -> Vec<(&'static str, Vec<u8>)> {
     let delta_spec = RunSpec { read_time: None, ..spec(RunKind::Delta) };
     let writer = WriterKey::derive(&root(), REPOSITORY);
     let json = MANIFEST.trim_end().as_bytes();
-    let manifest = object::seal(ObjectType::Manifest, REPOSITORY, MANIFEST_PATH, &key(), Some(&writer), [0xaa; 32], json);
+    let manifest =
+        object::seal(ObjectType::Manifest, REPOSITORY, MANIFEST_PATH, &key(), Some(&writer), [0xaa; 32], json);
     let mut files = vec![
-        ("base.run", write(spec(RunKind::Base), &key(), &base()).bytes),
-        ("delta-plain.run", write(delta_spec, &Sealing::Plain, &delta()).bytes),
+        ("base.run", write(spec(RunKind::Base), &key(), &base()).0),
+        ("delta-plain.run", write(delta_spec, &Sealing::Plain, &delta()).0),
         ("snapshot.manifest", manifest.unwrap()),
     ];
     files.extend(wraps().into_iter().map(|(name, wrap)| {

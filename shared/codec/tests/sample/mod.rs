@@ -29,13 +29,8 @@ pub fn spec(kind: RunKind) -> RunSpec {
     }
 }
 
-pub struct Written {
-    pub bytes: Vec<u8>,
-    pub end: RunEnd,
-}
-
-/// Writes a run of these blocks, each with its own algorithm and level.
-pub fn write(spec: RunSpec, sealing: &Sealing, blocks: &[(Algorithm, u8, Vec<RecordRef<'_>>)]) -> Written {
+/// Writes a run of these blocks, each with its own algorithm and level: its bytes, and what the writer says of it.
+pub fn write(spec: RunSpec, sealing: &Sealing, blocks: &[(Algorithm, u8, Vec<RecordRef<'_>>)]) -> (Vec<u8>, RunEnd) {
     let mut builder = BlockBuilder::new(spec.kind, spec.block_size as usize);
     let sealer = RunSealer::new(spec, sealing);
     let mut writer = RunWriter::new(sealer.clone());
@@ -47,8 +42,7 @@ pub fn write(spec: RunSpec, sealing: &Sealing, blocks: &[(Algorithm, u8, Vec<Rec
         }
         let raw = builder.take().unwrap().unwrap();
         let last = index + 1 == blocks.len();
-        let sealed =
-            sealer.seal_block(&raw, index as u64, last, *algorithm, *level, true, &mut scratch).unwrap();
+        let sealed = sealer.seal_block(&raw, index as u64, last, *algorithm, *level, true, &mut scratch).unwrap();
         assert_eq!(writer.size(), bytes.len() as u64);
         writer.append(&sealed, &raw.summary).unwrap();
         bytes.extend_from_slice(&sealed.bytes);
@@ -56,5 +50,5 @@ pub fn write(spec: RunSpec, sealing: &Sealing, blocks: &[(Algorithm, u8, Vec<Rec
     }
     let end = writer.finish().unwrap();
     bytes.extend_from_slice(&end.bytes);
-    Written { bytes, end }
+    (bytes, end)
 }

@@ -20,17 +20,11 @@ use object_store::{
 #[derive(Debug)]
 pub struct Fuse {
     left: AtomicU64,
-    used: AtomicU64,
 }
 
 impl Fuse {
     pub fn new(operations: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(operations), used: AtomicU64::new(0) })
-    }
-
-    /// Operations that were let through.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::SeqCst)
+        Arc::new(Self { left: AtomicU64::new(operations) })
     }
 
     pub fn blew(&self) -> bool {
@@ -38,11 +32,7 @@ impl Fuse {
     }
 
     fn pass(&self) -> bool {
-        let passed = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        if passed {
-            self.used.fetch_add(1, Ordering::SeqCst);
-        }
-        passed
+        self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
     }
 }
 

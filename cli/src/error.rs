@@ -1,0 +1,290 @@
+//! What can go wrong in a command: how it ends the process, and what a user can do about it.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use firebackup_codec::canonical::CanonicalError;
+use firebackup_codec::typed_json::WriteJsonError;
+use firebackup_embedded::{EmulatorError, KeyFileError, KeyTextError};
+use firebackup_engine::EngineError;
+use firebackup_model::document::DocumentError;
+use firebackup_model::{ErrorKind, PortError};
+use serde::Serialize;
+
+use crate::exit::Exit;
+
+/// A command's result.
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The arguments make no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// It must not be done; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// What was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// A verb failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Google or a destination failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A key file is of no use.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// A key in the environment is of no use.
+    #[error("could not use the key in {variable}")]
+    KeyVariable {
+        /// The variable's name.
+        variable: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: KeyTextError,
+    },
+    /// The emulator is not there.
+    #[error(transparent)]
+    Emulator(#[from] EmulatorError),
+    /// A document cannot be written as JSON.
+    #[error("could not show `{path}`")]
+    Show {
+        /// The document.
+        path: String,
+        /// Why.
+        #[source]
+        source: WriteJsonError,
+    },
+    /// A document from the server is not readable.
+    #[error("could not read a document that the server sent")]
+    Document(#[from] DocumentError),
+    /// Two documents cannot be compared.
+    #[error("could not compare `{path}`")]
+    Compare {
+        /// The document.
+        path: String,
+        /// Why.
+        #[source]
+        source: CanonicalError,
+    },
+    /// A file or folder cannot be used.
+    #[error("could not {operation} {}", .path.display())]
+    File {
+        /// What was being done.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output cannot be written.
+    #[error("could not write the result")]
+    Output(#[source] io::Error),
+    /// There is no runtime.
+    #[error("could not start")]
+    Runtime(#[source] io::Error),
+    /// The user ended it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// An error as `--json` tells it: `{"error": {…}}`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorReport {
+    /// What failed.
+    pub(crate) message: String,
+    /// Why, outermost first.
+    pub(crate) causes: Vec<String>,
+    /// What kind of failure it was.
+    pub(crate) kind: &'static str,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+impl CliError {
+    /// A file operation that failed.
+    pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { operation, path, source }
+    }
+
+    /// How the process ends.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => Exit::NotFound,
+            Self::Port(error) if is_missing_repository(error) => Exit::NotFound,
+            Self::Engine(error) if error.is_resumable_stop() => Exit::Stopped,
+            Self::Interrupted => Exit::Interrupted,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// The kind of failure, one word for programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Refused(_) | Self::Engine(EngineError::Refused(_)) => "refused",
+            Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => "not_found",
+            Self::Engine(EngineError::Interrupted { .. }) => "stopped",
+            Self::Engine(EngineError::ReadBudget { .. }) => "read_budget",
+            Self::Engine(EngineError::Incomplete { .. }) => "incomplete",
+            Self::Engine(EngineError::Key(_)) | Self::KeyFile(_) | Self::KeyVariable { .. } => "key",
+            Self::Engine(EngineError::Format(_) | EngineError::Json { .. }) => "damaged",
+            Self::Engine(EngineError::Store { .. }) => "store",
+            Self::Engine(EngineError::Selection(_)) => "selection",
+            Self::Engine(EngineError::Port(error)) | Self::Port(error) => port_kind(error.kind),
+            Self::Emulator(_) => "emulator",
+            Self::File { .. } | Self::Output(_) => "file",
+            Self::Interrupted => "interrupted",
+            Self::Engine(_) | Self::Show { .. } | Self::Document(_) | Self::Compare { .. } | Self::Runtime(_) => {
+                "internal"
+            }
+        }
+    }
+
+    /// What a user can do about it, where that is known and the message does not say it.
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::KeyFile(KeyFileError::Read { path, source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Some(format!("make one with `firebackup key generate --output {}`", path.display()))
+            }
+            Self::Port(error) if is_missing_repository(error) => {
+                Some("make a repository with `firebackup init`".to_owned())
+            }
+            Self::Engine(EngineError::Port(error)) | Self::Port(error) => port_hint(error.kind),
+            Self::Engine(EngineError::Selection(_)) => {
+                Some("quote patterns with `*` so that the shell leaves them alone".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Message, causes and what to do, for people and programs alike.
+    pub(crate) fn report(&self) -> ErrorReport {
+        let message = self.to_string();
+        ErrorReport { causes: causes(self, &message), message, kind: self.kind(), hint: self.hint() }
+    }
+}
+
+/// A destination whose folder or bucket is missing holds no repository.
+fn is_missing_repository(error: &PortError) -> bool {
+    error.kind == ErrorKind::NotFound && error.operation().contains("destination")
+}
+
+/// The causes of an error without those that the text before them has said already.
+fn causes(error: &dyn Error, message: &str) -> Vec<String> {
+    let mut said = message.to_owned();
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !said.contains(text.trim()) {
+            said = text.clone();
+            causes.push(text);
+        }
+        source = cause.source();
+    }
+    causes
+}
+
+const fn port_kind(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::AlreadyExists => "already_exists",
+        ErrorKind::FailedPrecondition => "failed_precondition",
+        ErrorKind::Aborted => "aborted",
+        ErrorKind::ResourceExhausted => "resource_exhausted",
+        ErrorKind::Unavailable => "unavailable",
+        ErrorKind::DeadlineExceeded => "deadline_exceeded",
+        ErrorKind::Internal => "internal",
+        ErrorKind::Unauthenticated => "unauthenticated",
+        ErrorKind::PermissionDenied => "permission_denied",
+        ErrorKind::InvalidArgument => "invalid_argument",
+        ErrorKind::ReadTimeTooOld => "read_time_too_old",
+        ErrorKind::Unimplemented => "unimplemented",
+        ErrorKind::Corrupt => "corrupt",
+        _ => "other",
+    }
+}
+
+fn port_hint(kind: ErrorKind) -> Option<String> {
+    let hint = match kind {
+        ErrorKind::ResourceExhausted => "a quota is used up: wait, or run the same command again later to go on",
+        ErrorKind::ReadTimeTooOld => {
+            "Firestore reads back one hour, with point-in-time recovery seven days: take a newer --read-time"
+        }
+        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => "when the way is open again, run the same command again",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io_error(kind: io::ErrorKind) -> io::Error {
+        kind.into()
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let inner = PortError::new(ErrorKind::Other, "read it", "no");
+        let outer = PortError::new(ErrorKind::Other, "do it", "could not read it: no").with_source(inner);
+        let report = CliError::Port(outer).report();
+        assert_eq!(report.message, "could not do it: could not read it: no");
+        assert!(report.causes.is_empty(), "{report:?}");
+
+        let error = CliError::file("read", "key")(io_error(io::ErrorKind::PermissionDenied));
+        assert_eq!(error.report().message, "could not read key");
+        assert_eq!(error.report().causes, ["permission denied"]);
+    }
+
+    #[test]
+    fn a_missing_key_file_says_how_to_make_one() {
+        let error = firebackup_embedded::key_file::read(std::path::Path::new("does-not-exist.key")).unwrap_err();
+        let report = CliError::KeyFile(error).report();
+        assert_eq!(report.kind, "key");
+        assert_eq!(
+            report.hint.as_deref(),
+            Some("make one with `firebackup key generate --output does-not-exist.key`")
+        );
+    }
+
+    #[test]
+    fn kinds_of_failures_end_the_process_differently() {
+        let job = "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        for (error, exit, kind) in [
+            (CliError::Usage(String::new()), Exit::Usage, "usage"),
+            (CliError::Refused(String::new()), Exit::Failed, "refused"),
+            (CliError::Engine(EngineError::NotFound(String::new())), Exit::NotFound, "not_found"),
+            (CliError::Engine(EngineError::Interrupted { job }), Exit::Stopped, "stopped"),
+            (CliError::Interrupted, Exit::Interrupted, "interrupted"),
+            (CliError::Output(io_error(io::ErrorKind::StorageFull)), Exit::Failed, "file"),
+            (
+                CliError::Port(PortError::new(ErrorKind::PermissionDenied, "read documents", "")),
+                Exit::Failed,
+                "permission_denied",
+            ),
+        ] {
+            assert_eq!((error.exit(), error.kind()), (exit, kind), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_missing_is_no_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("file://{}/nothing", folder.path().display());
+        let error = firebackup_storage::Destination::open(&url, &Default::default()).unwrap_err();
+        let error = CliError::Port(error);
+        assert_eq!(error.exit(), Exit::NotFound, "{error}");
+        assert!(error.report().hint.is_some());
+    }
+}
