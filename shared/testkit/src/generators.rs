@@ -102,7 +102,7 @@ fn document_id() -> impl Strategy<Value = String> {
         2 => numeric_id().prop_map(|number| format!("__id{number}__")),
         1 => pattern("[a-z]{1,8}@[a-z]{1,8}\\.example"),
         1 => pattern("[0-9]{1,6}"),
-        1 => pattern("x{1400,1500}"),
+        1 => (1400..=1500usize).prop_map(|length| "x".repeat(length)),
     ]
 }
 
@@ -205,7 +205,7 @@ fn moment() -> impl Strategy<Value = prost_types::Timestamp> {
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => pattern("\\PC{0,40}"),
-        1 => pattern("[a-z ]{0,2000}"),
+        1 => (0..2000usize).prop_map(|length| "text ".chars().cycle().take(length).collect::<String>()),
         1 => select(vec!["", "\0", "line\r\nbreak\ttab", "\u{FEFF}bom", "null", "NaN", "__proto__", "=1+1"]).prop_map(str::to_owned),
     ]
 }
