@@ -28,26 +28,28 @@ use crate::args::Cli;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::settings::Environment;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refusal) => return output::refuse_arguments(&refusal, std::env::args_os()).into(),
     };
-    let output = Output::new(&cli.global);
-    output.start_logging();
+    let environment = Environment::from_system();
+    let output = Output::new(&cli.global, &environment);
+    output.start_logging(&environment);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&error::CliError::Runtime(error)).into(),
     };
-    let exit = runtime.block_on(run(cli, &output));
+    let exit = runtime.block_on(run(cli, &environment, &output));
     // a thread may still wait for an answer on standard input: nobody waits for it
     runtime.shutdown_background();
     exit.into()
 }
 
-async fn run(cli: Cli, output: &Output) -> Exit {
-    let result = match Context::new(&cli.global, output.clone()) {
+async fn run(cli: Cli, environment: &Environment, output: &Output) -> Exit {
+    let result = match Context::new(&cli.global, environment, output.clone()) {
         Ok(context) => commands::run(&context, cli.command).await,
         Err(error) => Err(error),
     };

@@ -1,4 +1,9 @@
-//! The integration tests: one binary, a module a topic.
+//! The integration tests: one binary, a module a topic. Each starts the servers it needs, or fails.
 
 mod arrows;
+mod consistency;
+mod fidelity;
 mod house;
+mod limits;
+mod stage;
+mod stores;

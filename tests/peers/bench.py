@@ -51,6 +51,7 @@ def measure(name, command, setting, limit):
     """Runs one tool once and says what came of it."""
     shutil.rmtree(setting.output, ignore_errors=True)
     setting.output.mkdir(parents=True)
+    tools.prepare(name, setting)
     log = setting.output / "log.txt"
     with open(log, "wb") as output:
         started = time.monotonic()
@@ -81,10 +82,12 @@ def measure_all(options, host, folder):
     chosen = {name: command for name, command in tools.PEERS.items() if not options.only or options.only in name}
     # FireBackup is always measured: the ratio is taken against it.
     chosen[tools.FIREBACKUP] = tools.firebackup
+    setting = tools.Setting(
+        host, PROJECT, options.peers, key_file, folder / "output", options.firebackup, tools.make_master_key()
+    )
     results = []
     for _ in range(options.runs):
         for name, command in chosen.items():
-            setting = tools.Setting(host, PROJECT, options.peers, key_file, folder / "output", options.firebackup)
             results.append(measure(name, command, setting, options.limit))
             print(json.dumps(results[-1]), flush=True)
             if results[-1]["exit_code"] != 0 or results[-1]["documents"] != options.documents:

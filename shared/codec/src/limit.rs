@@ -8,6 +8,8 @@ pub const MAX_BLOCK_SIZE: u32 = 8 * 1024 * 1024;
 pub const MAX_BODY: usize = 17 * 1024 * 1024;
 /// The most blocks of a run.
 pub const MAX_BLOCKS: u64 = 65_536;
+/// The most consistent points of a run, and the most collection groups: in memory they take many times their bytes.
+pub const MAX_ENTRIES: u64 = 1 << 20;
 /// The most bytes of a run's footer, sealed.
 pub const MAX_FOOTER: usize = 64 * 1024 * 1024;
 /// The most bytes of a sealed object's payload, before compression.

@@ -159,6 +159,9 @@ pub enum KeyError {
     /// One of two, and they cannot be told apart.
     #[error("the passphrase is wrong, or the wrap is damaged")]
     WrongPassphrase,
+    /// The public half of a recovery key is no point that anything can be encrypted to.
+    #[error("the recovery public key is not usable")]
+    UnusableRecoveryKey,
     /// The right key does not open it.
     #[error("the wrap is damaged")]
     Damaged,

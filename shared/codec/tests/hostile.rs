@@ -416,6 +416,32 @@ fn an_objects_lengths_are_bounded_before_memory_is_taken() {
     }
 }
 
+#[test]
+fn a_writer_makes_nothing_that_no_reader_takes() {
+    use firebackup_codec::run::block::BlockBuilder;
+    use firebackup_codec::run::writer::{RunSealer, RunSpec, RunWriter, Scratch};
+    use firebackup_model::manifest::{Compression, Level};
+    let compression = Compression { algorithm: Algorithm::Gzip, level: Level::Fixed(200) };
+    let odd = RunSpec { compression, block_size: u32::MAX, ..spec(RunKind::Delta) };
+    let sealer = RunSealer::new(odd, &key());
+    assert!(RunOpener::open(&sealer.header_bytes(), RUN, REPOSITORY, &key()).is_ok());
+    let mut builder = BlockBuilder::new(RunKind::Delta, 1);
+    builder.push(&RecordRef::tombstone("a/1")).unwrap();
+    let raw = builder.take().unwrap().unwrap();
+    let sealed = sealer.seal_block(&raw, 0, true, Algorithm::Gzip, 200, true, &mut Scratch::default()).unwrap();
+    let finish = |points| {
+        let mut writer = RunWriter::new(sealer.clone());
+        writer.set_points(points);
+        writer.append(&sealed, &raw.summary).unwrap();
+        writer.finish()
+    };
+    assert!(finish(vec![Timestamp { seconds: 1, nanos: u32::MAX }]).is_err());
+    let points = vec![Timestamp::new(2, 0), Timestamp::new(1, 0), Timestamp::new(2, 0)];
+    let end = finish(points).unwrap();
+    let bytes = [&sealer.header_bytes()[..], &sealed.bytes, &end.bytes].concat();
+    assert_eq!(read(&bytes, &key()).unwrap().points, [Timestamp::new(1, 0), Timestamp::new(2, 0)]);
+}
+
 type Owned = (String, Option<Vec<u8>>, Option<i64>, Option<i64>, Origin);
 
 fn any_records(kind: RunKind) -> impl Strategy<Value = Vec<Owned>> {

@@ -56,12 +56,15 @@ impl BatchWriter {
     /// Writes `batch` until every document is done, skipped, in conflict or has failed for good.
     pub(crate) async fn write(&self, batch: Vec<Wanted>) -> Result<()> {
         let fresh = |wanted| Pending { wanted, failures: 0, unknown: false, kept: None };
-        let mut pending: Vec<Pending> = batch.into_iter().map(fresh).collect();
-        while !pending.is_empty() {
-            pending = self.attempt(pending).await?;
-            if let Some(failures) = pending.iter().map(|item| item.failures).max()
-                && failures > 0
-            {
+        let mut parts = vec![batch.into_iter().map(fresh).collect::<Vec<_>>()];
+        while let Some(part) = parts.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            let again = self.attempt(part).await?;
+            let failures = again.iter().flatten().map(|item| item.failures).max().unwrap_or_default();
+            parts.extend(again);
+            if failures > 0 {
                 self.meter.retries.add(1);
                 tokio::time::sleep(retry::delay(&self.world, failures)).await;
             }
@@ -80,7 +83,8 @@ impl BatchWriter {
         }
     }
 
-    async fn attempt(&self, pending: Vec<Pending>) -> Result<Vec<Pending>> {
+    /// Tries once; returns what is to be tried again, in the requests in which to try it.
+    async fn attempt(&self, pending: Vec<Pending>) -> Result<Vec<Vec<Pending>>> {
         // an unconditional write can simply be sent again; one that must find nothing may find itself
         let finds_itself = self.mode == RestoreMode::SkipExisting && pending.iter().any(|item| item.unknown);
         let ready = if self.undo.is_some() || self.guard.is_some() || finds_itself {
@@ -94,7 +98,7 @@ impl BatchWriter {
         self.ramp.admit(ready.len()).await;
         let (writes, items): (Vec<Write>, Vec<Pending>) = ready.into_iter().map(into_write).unzip();
         match self.target.sink.write(writes).await {
-            Ok(outcomes) => self.settle(items, outcomes),
+            Ok(outcomes) => self.settle(items, outcomes).map(|again| vec![again]),
             Err(error) => self.whole_request_failed(items, error),
         }
     }
@@ -236,17 +240,29 @@ impl BatchWriter {
         });
     }
 
-    /// The request as a whole failed: nothing is known of its writes.
-    fn whole_request_failed(&self, items: Vec<Pending>, error: PortError) -> Result<Vec<Pending>> {
-        if error.kind == ErrorKind::ResourceExhausted {
-            self.ramp.throttle();
+    /// The request as a whole failed.
+    fn whole_request_failed(&self, mut items: Vec<Pending>, error: PortError) -> Result<Vec<Vec<Pending>>> {
+        match error.kind {
+            // one document that the server finds invalid spoils the request: halve it until that one is alone
+            ErrorKind::InvalidArgument if items.len() > 1 => {
+                let second = items.split_off(items.len() / 2);
+                return Ok(vec![second, items]);
+            }
+            ErrorKind::InvalidArgument => {
+                items.iter().for_each(|item| self.failed(item, &error));
+                self.meter.documents.add(items.len() as u64);
+                return Ok(Vec::new());
+            }
+            ErrorKind::ResourceExhausted => self.ramp.throttle(),
+            _ => {}
         }
         let gives_up = items.iter().any(|item| item.failures + 1 >= retry::MAX_TRIES);
         if !error.can_be_retried() || gives_up {
             return Err(EngineError::Port(error));
         }
+        // nothing is known of its writes
         let again = |item: Pending| Pending { failures: item.failures + 1, unknown: true, ..item };
-        Ok(items.into_iter().map(again).collect())
+        Ok(vec![items.into_iter().map(again).collect()])
     }
 }
 

@@ -50,7 +50,7 @@ impl Rpc {
                     emulator_channel(host).await?.map_err(|error| Status::from_error(error.into())),
                 )
             }
-            (_, Some(auth)) => google_service(database, auth).await?,
+            (_, Some(auth)) => google_service(database, FIRESTORE_URL, auth).await?,
             (_, None) => return Err(PortError::new(ErrorKind::Unauthenticated, CONNECT_OPERATION, "no credentials")),
         };
         Ok(Self { service, metadata })
@@ -141,13 +141,12 @@ async fn emulator_channel(host: &str) -> Result<Channel, PortError> {
 
 /// The authenticated service of the `firestore` crate. Its channel keeps the connection alive with a ping a minute,
 /// sends without delay, and has hyper's windows: 2 MiB a stream, 5 MiB a connection.
-async fn google_service(database: &DatabaseName, auth: GoogleAuthHeaders) -> Result<Service, PortError> {
+async fn google_service(database: &DatabaseName, url: &str, auth: GoogleAuthHeaders) -> Result<Service, PortError> {
     let mut options = FirestoreDbOptions::new(database.project.clone()).with_database_id(database.database.clone());
     // Said outright, or a stray FIRESTORE_EMULATOR_HOST would send what is meant for Google to an emulator.
-    options.firebase_api_url = Some(FIRESTORE_URL.to_owned());
+    options.firebase_api_url = Some(url.to_owned());
     let db = FirestoreDb::with_options_auth(options, auth).await.map_err(|source| {
-        PortError::new(ErrorKind::Unavailable, CONNECT_OPERATION, format!("{FIRESTORE_URL} does not answer"))
-            .with_source(source)
+        PortError::new(ErrorKind::Unavailable, CONNECT_OPERATION, format!("{url} does not answer")).with_source(source)
     })?;
     Ok(BoxCloneSyncService::new(db.client().get_with(|service| service).map_err(Status::from_error)))
 }
@@ -155,6 +154,11 @@ async fn google_service(database: &DatabaseName, auth: GoogleAuthHeaders) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Firestore;
+    use firebackup_embedded::emulator::Emulator;
+    use firebackup_model::port::DocumentSource;
+    use firebackup_model::timestamp::Timestamp;
+    use gcloud_sdk::google_cloud_auth::credentials::anonymous;
 
     #[test]
     fn a_named_database_is_in_the_headers() {
@@ -164,6 +168,29 @@ mod tests {
         let default = routing(&DatabaseName::new("p", "(default)")).unwrap();
         assert_eq!(default.get("x-goog-request-params").unwrap(), "database=projects%2Fp%2Fdatabases%2F%28default%29");
         assert_eq!(routing(&DatabaseName::new("p\n", "d")).unwrap_err().kind, ErrorKind::InvalidArgument);
+    }
+
+    /// The authenticated channel, to an emulator in Google's place.
+    async fn authenticated(emulator: &Emulator, auth: GoogleAuthHeaders) -> Result<Timestamp, PortError> {
+        let database = DatabaseName::new("p", "named");
+        let service = google_service(&database, &format!("http://{}", emulator.host()), auth).await?;
+        let rpc = Rpc { service, metadata: routing(&database)? };
+        Firestore { database, rpc, split_threshold: 0 }.snapshot_time().await
+    }
+
+    #[tokio::test]
+    async fn the_authenticated_channel_carries_our_messages_and_its_failures() {
+        let emulator = Emulator::start().await.unwrap();
+        let anonymous = anonymous::Builder::new().build();
+        let time = authenticated(&emulator, anonymous.into()).await.unwrap();
+        assert!(time.seconds > 1_700_000_000, "{time}");
+        let key = serde_json::json!({
+            "type": "service_account", "client_email": "a@b.example", "private_key_id": "k", "project_id": "p",
+            "private_key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        });
+        let unusable = GoogleAuthHeaders::from_service_account_key(key, vec!["scope".into()]).await.unwrap();
+        let error = authenticated(&emulator, unusable).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error:?}");
     }
 
     #[tokio::test]

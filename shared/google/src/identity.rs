@@ -25,6 +25,9 @@ const LIST_TENANTS: &str = "list Auth tenants";
 const READ_HASH_CONFIG: &str = "read the password hash parameters";
 const CREATE_USERS: &str = "create Auth users";
 
+const NO_TOKEN: &str = "no access token could be had; check the service account key, or run `gcloud auth application-default \
+                        login`";
+
 const READER: &str = "roles/firebaseauth.viewer (what a backup needs; password hashes need roles/firebaseauth.admin)";
 const WRITER: &str = "roles/firebaseauth.admin (what a restore needs)";
 
@@ -84,9 +87,10 @@ impl IdentityToolkit {
 
     async fn authorized(&self, operation: &'static str, request: RequestBuilder) -> Result<RequestBuilder, PortError> {
         let Some(auth) = &self.auth else { return Ok(request.header(AUTHORIZATION, EMULATOR_AUTHORIZATION)) };
-        let headers = auth.headers().await.map_err(|source| {
-            PortError::new(sdk_error_kind(&source), operation, "no access token could be had").with_source(source)
-        })?;
+        let headers = auth
+            .headers()
+            .await
+            .map_err(|source| PortError::new(sdk_error_kind(&source), operation, NO_TOKEN).with_source(source))?;
         Ok(request.headers((*headers).clone()))
     }
 

@@ -87,8 +87,8 @@ pub trait DocumentSink: Send + Sync {
     async fn can_write(&self) -> Result<(), PortError>;
 }
 
-/// One Auth user, as the API's JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One Auth user, as the API's JSON. Debug leaves the JSON out: it holds the password hash.
+#[derive(Clone, PartialEq, Eq)]
 pub struct UserRecord {
     /// `localId`.
     pub id: String,
@@ -98,6 +98,12 @@ pub struct UserRecord {
     pub json: Bytes,
     /// Whether the API redacted the password hash.
     pub redacted: bool,
+}
+
+impl std::fmt::Debug for UserRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserRecord").field("id", &self.id).field("tenant", &self.tenant).finish_non_exhaustive()
+    }
 }
 
 /// A page of users and where the next begins.

@@ -104,7 +104,7 @@ fn path_ranges(globs: &[String]) -> Result<Option<Vec<PathRange>>, SelectionErro
     for glob in globs {
         let literal: Vec<&str> = glob.split('/').take_while(|segment| is_plain(segment)).collect();
         // the odd number of segments that name the collection in which the glob begins to vary
-        let length = if literal.len() % 2 == 0 { literal.len().saturating_sub(1) } else { literal.len() };
+        let length = if literal.len().is_multiple_of(2) { literal.len().saturating_sub(1) } else { literal.len() };
         if length == 0 {
             return Ok(None);
         }
@@ -162,7 +162,7 @@ const PATH: &str = "a path or path glob (such as `users/alice`, `users/*` or `us
 
 fn collection_glob(pattern: &str) -> Result<GlobMatcher, SelectionError> {
     let has_double_star = pattern.split('/').any(|segment| segment == "**");
-    if !has_double_star && pattern.split('/').count() % 2 == 0 {
+    if !has_double_star && pattern.split('/').count().is_multiple_of(2) {
         return Err(SelectionError { pattern: pattern.to_owned(), expected: COLLECTION, source: None });
     }
     glob(pattern, COLLECTION)

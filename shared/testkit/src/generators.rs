@@ -241,6 +241,8 @@ mod tests {
     use firebackup_model::document::head;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn documents_lie_in_their_database(document in any_document(&DatabaseName::new("p", "d"))) {
             let bytes = bytes_of(&document);

@@ -7,7 +7,7 @@ use firebackup_model::wire::put_varint;
 use firebackup_model::{DocumentPath, PathRange, RangeStart, Timestamp, path};
 
 use crate::error::{FormatError, FormatErrorKind};
-use crate::limit::{MAX_BLOCKS, MAX_RAW_BLOCK};
+use crate::limit::{MAX_BLOCKS, MAX_ENTRIES, MAX_RAW_BLOCK};
 use crate::primitive::{Cursor, put_text, put_time};
 use crate::run::FRAME;
 use crate::run::header::HEADER;
@@ -159,7 +159,7 @@ fn sum(mut numbers: impl Iterator<Item = u64>) -> Option<u64> {
 }
 
 fn points(cursor: &mut Cursor<'_>) -> Result<Vec<Timestamp>, FormatError> {
-    let count = cursor.count(LEAST_TIME, u64::MAX, "consistent points")?;
+    let count = cursor.count(LEAST_TIME, MAX_ENTRIES, "consistent points")?;
     let mut points: Vec<Timestamp> = Vec::with_capacity(count);
     for _ in 0..count {
         let offset = cursor.offset();
@@ -235,7 +235,7 @@ fn document_path(cursor: &mut Cursor<'_>) -> Result<DocumentPath, FormatError> {
 }
 
 fn collections(cursor: &mut Cursor<'_>) -> Result<GroupCounts, FormatError> {
-    let count = cursor.count(LEAST_GROUP, u64::MAX, "collection groups")?;
+    let count = cursor.count(LEAST_GROUP, MAX_ENTRIES, "collection groups")?;
     let mut collections = GroupCounts::new();
     for _ in 0..count {
         let offset = cursor.offset();
@@ -326,6 +326,10 @@ mod tests {
         put_varint(&mut payload, 1 << 62);
         payload.extend_from_slice(&[0; 40]);
         assert!(Footer::parse(&payload, 0, RunKind::Base).is_err());
+        let mut payload = vec![0, 0, 0, 0];
+        put_varint(&mut payload, MAX_ENTRIES + 1);
+        payload.resize(3 << 20, 0);
+        assert_eq!(Footer::parse(&payload, 0, RunKind::Base).unwrap_err().kind(), FormatErrorKind::Limit);
         let mut payload = vec![0, 0, 0, 0, 0, 0];
         put_varint(&mut payload, MAX_BLOCKS + 1);
         assert_eq!(Footer::parse(&payload, 0, RunKind::Base).unwrap_err().kind(), FormatErrorKind::Limit);

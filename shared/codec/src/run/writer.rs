@@ -82,7 +82,7 @@ impl RunSealer {
         let mut header = RunHeader {
             kind: spec.kind,
             cipher: sealing.cipher(),
-            compression: spec.compression,
+            compression: clamp(spec.compression),
             run: spec.run,
             key: sealing.key_id(),
             salt: spec.salt,
@@ -173,6 +173,15 @@ impl RunSealer {
             scratch.raw == raw
         };
         if same { Ok(()) } else { Err(differs()) }
+    }
+}
+
+/// A level that the algorithm does not have would make a header that nobody reads.
+fn clamp(compression: Compression) -> Compression {
+    let (low, high) = compression.algorithm.levels();
+    match compression.level {
+        Level::Auto => compression,
+        Level::Fixed(level) => Compression { level: Level::Fixed(level.clamp(low, high)), ..compression },
     }
 }
 
@@ -302,7 +311,7 @@ impl RunWriter {
     /// Ends the run: its last bytes, and what to say of it.
     ///
     /// # Errors
-    /// When there was no last block, or the index is larger than a footer may be.
+    /// When there was no last block, or the index is not one that a reader would take.
     pub fn finish(mut self) -> Result<RunEnd, FormatError> {
         let offset = self.size();
         let (Some(first), Some(last)) = (self.footer.blocks.first(), self.footer.blocks.last()) else {
@@ -333,6 +342,10 @@ impl RunWriter {
 
     fn seal_footer(&self, offset: u64) -> Result<Vec<u8>, FormatError> {
         let mut bytes = self.footer.encode();
+        // What no reader would take must not be written: points that are no times, or too many of anything.
+        if Footer::parse(&bytes, offset, self.sealer.header().kind)? != self.footer {
+            return Err(FormatError::damaged(offset, "its footer read back differs from what went in"));
+        }
         let cipher = &self.sealer.0.cipher;
         cipher.footer.seal(NONCE_ZERO, &cipher.footer_binding(offset), &mut bytes, 0);
         if bytes.len() > MAX_FOOTER {

@@ -158,7 +158,7 @@ pub(super) fn seal(
         data,
         &mut Source(random),
     )
-    .map_err(|_| KeyError::Damaged)?;
+    .map_err(|_| KeyError::UnusableRecoveryKey)?;
     Ok((encapsulated.to_bytes().to_vec(), sealed))
 }
 

@@ -165,3 +165,21 @@ fn a_wrap_file_looks_as_the_format_says() {
     assert_eq!(value["created"], "2023-11-14T22:13:20Z");
     assert!(value["wrapped"].is_string() && value["params"]["salt"].is_string());
 }
+
+#[test]
+fn a_public_key_that_nothing_can_be_encrypted_to_is_refused() {
+    let zero: RecoveryPublicKey = STANDARD.encode([0; 32]).parse().unwrap();
+    let refused = Wrap::wrap_recovery(&zero, &ids(), &secret(4), &random(0)).unwrap_err();
+    assert_eq!(refused, KeyError::UnusableRecoveryKey);
+}
+
+#[test]
+fn a_kms_wrap_is_known_for_what_it_is_and_opened_by_nothing_here() {
+    let (mut wrap, _) = wraps(&secret(4), 0).swap_remove(0);
+    let context = BTreeMap::from([("repository".to_owned(), ids().repository.to_string())]);
+    wrap.holder = Holder::Kms { arn: "arn:aws:kms:eu-central-1:1:key/x".to_owned(), context };
+    let read: Wrap = serde_json::from_str(&serde_json::to_string(&wrap).unwrap()).unwrap();
+    assert_eq!((read.kind(), read.holder().as_deref()), (WrapKind::Kms, Some("arn:aws:kms:eu-central-1:1:key/x")));
+    assert!(read.open_local(&secret(5)).unwrap_err().is_no_secret());
+    assert!(read.open_key(&secret(6), PARENT).unwrap_err().is_no_secret());
+}

@@ -134,6 +134,8 @@ pub enum Trouble {
     LoseAnswers(u64),
     /// Writes to this one path fail for good.
     Poison(&'static str),
+    /// A request that holds this one path fails as a whole, as the emulator does it.
+    PoisonRequest(&'static str),
 }
 
 /// A database with troubles.
@@ -212,6 +214,10 @@ impl<D: DocumentSink> DocumentSink for Troubled<D> {
         self.largest_batch.fetch_max(writes.len() as u64, Ordering::SeqCst);
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let mut refused = vec![None; writes.len()];
+        let spoils = |path: &str| writes.iter().any(|write| write.path.as_str() == path);
+        if self.troubles.iter().any(|trouble| matches!(trouble, Trouble::PoisonRequest(path) if spoils(path))) {
+            return Err(PortError::new(ErrorKind::InvalidArgument, "write", "one of the documents is invalid"));
+        }
         for trouble in &self.troubles {
             for (index, write) in writes.iter().enumerate() {
                 match trouble {

@@ -135,11 +135,16 @@ async fn edits_since_the_dry_run_are_reported_and_not_lost() {
 async fn a_document_that_cannot_be_written_is_reported_and_the_rest_goes_on() {
     let (fixture, repository) = Fixture::new(80).await;
     let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
-    let empty = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
-    let troubled = Arc::new(Troubled::new(empty.clone(), &[Trouble::Poison("users/u00008")]));
-    let report = restore(&repository, &snapshot, target_of(troubled), RestoreOptions::default()).run().await.unwrap();
-    assert_eq!((report.tally.written, report.tally.failed), (79, 1));
-    assert_eq!(report.tally.problems[0].path, "users/u00008");
+    for trouble in [Trouble::Poison("users/u00008"), Trouble::PoisonRequest("users/u00008")] {
+        for undo in [true, false] {
+            let empty = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
+            let troubled = Arc::new(Troubled::new(empty.clone(), &[trouble]));
+            let options = RestoreOptions { undo, ..RestoreOptions::default() };
+            let report = restore(&repository, &snapshot, target_of(troubled), options).run().await.unwrap();
+            assert_eq!((report.tally.written, report.tally.failed), (79, 1), "{trouble:?}");
+            assert_eq!(report.tally.problems[0].path, "users/u00008");
+        }
+    }
 }
 
 #[tokio::test]

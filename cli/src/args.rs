@@ -1,0 +1,190 @@
+//! What can be asked on the command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::commands::{
+    backup, completions, demo, diff, export, get, init, key, prune, restore, show, verify,
+};
+
+/// The exit codes, for the long help.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the arguments make no sense
+  3  came to its end, but documents or users failed or were in conflict, something is damaged, or (diff --exit-code,
+     demo) something differs
+  4  stopped on Ctrl-C or at --max-reads in a state that the same command goes on from
+  5  the repository, snapshot, document or job is not there
+  130  ended by Ctrl-C with nothing to go on with";
+
+/// Backs up Firestore into storage that you own, and puts it back exactly
+#[derive(Debug, Parser)]
+#[command(
+    name = "firebackup",
+    version,
+    about,
+    long_about = "Backs up Firestore databases and Firebase Auth users into storage that you own (a folder, S3, Google Cloud\n\
+                  Storage, Azure), encrypted and compressed, all documents at one instant, and puts them back exactly.\n\n\
+                  See it at work: `firebackup demo`",
+    after_long_help = EXIT_CODES,
+    max_term_width = 110,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    /// Options of every command
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const REPOSITORY: &str = "Repository";
+const KEYS: &str = "Keys";
+const FIRESTORE: &str = "Firestore";
+const OUTPUT: &str = "Output";
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct GlobalArgs {
+    /// Where the repository lives: file:///folder, s3://bucket/prefix, gs://…, az://… [env: FIREBACKUP_REPO]
+    #[arg(long, global = true, value_name = "URL", help_heading = REPOSITORY)]
+    pub(crate) repo: Option<String>,
+    /// Base URL of an S3-compatible service: Spaces, MinIO, Wasabi, B2, R2
+    #[arg(long, global = true, value_name = "URL", help_heading = REPOSITORY)]
+    pub(crate) endpoint: Option<String>,
+    /// The Google Cloud project [env: FIREBACKUP_PROJECT, GOOGLE_CLOUD_PROJECT]
+    #[arg(long, global = true, value_name = "ID", help_heading = FIRESTORE)]
+    pub(crate) project: Option<String>,
+    /// The database [default: (default)]
+    #[arg(long, global = true, value_name = "ID", help_heading = FIRESTORE)]
+    pub(crate) database: Option<String>,
+    /// Key file of a service account; else Google's application default credentials
+    #[arg(long, global = true, value_name = "FILE", help_heading = FIRESTORE)]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Master key that opens the repository (repeatable) [env: FIREBACKUP_MASTER_KEY holds the key itself]
+    #[arg(long = "master-key-file", global = true, value_name = "FILE", help_heading = KEYS)]
+    pub(crate) master_key_files: Vec<PathBuf>,
+    /// Passphrase that opens the repository [env: FIREBACKUP_PASSPHRASE holds the passphrase itself]
+    #[arg(long, global = true, value_name = "FILE", help_heading = KEYS)]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Private half of a recovery key
+    #[arg(long, global = true, value_name = "FILE", help_heading = KEYS)]
+    pub(crate) recovery_key_file: Option<PathBuf>,
+    /// Public half of a recovery key: enough to write backups, not to read them
+    #[arg(long, global = true, value_name = "KEY", help_heading = KEYS)]
+    pub(crate) recovery_public_key: Option<String>,
+    /// Signing key of a machine that holds no key of the repository
+    #[arg(long, global = true, value_name = "FILE", help_heading = KEYS)]
+    pub(crate) signing_key_file: Option<PathBuf>,
+    /// Believe only what this writer signed (repeatable); `init` and `show` print it
+    #[arg(long = "writer-key", global = true, value_name = "KEY", help_heading = KEYS)]
+    pub(crate) writer_keys: Vec<String>,
+    /// Accept what is not encrypted although a key was given
+    #[arg(long, global = true, help_heading = KEYS)]
+    pub(crate) allow_unencrypted: bool,
+    /// One JSON document on standard output, errors too
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) json: bool,
+    /// No progress and no remarks
+    #[arg(long, short, global = true, help_heading = OUTPUT, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Logs on standard error; repeat for more [env: RUST_LOG]
+    #[arg(long, short, global = true, action = ArgAction::Count, help_heading = OUTPUT)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show all of it on a local Firestore emulator: back up, destroy, restore, compare
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+    /// Make a repository
+    #[command(after_help = init::EXAMPLES)]
+    Init(init::InitArgs),
+    /// Back up a database, all documents at one instant
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::BackupArgs),
+    /// Put documents back: whole, in part, elsewhere; with a dry run before and an undo after
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(restore::RestoreArgs),
+    /// List the snapshots
+    #[command(after_help = "Examples:\n  firebackup list --repo file:///srv/backups --master-key-file master.key")]
+    List,
+    /// Show one snapshot: when, what, how large, by whom
+    #[command(after_help = show::EXAMPLES)]
+    Show(show::ShowArgs),
+    /// Read snapshots back and check every byte
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::VerifyArgs),
+    /// Compare two snapshots, or a snapshot and the live database
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(diff::DiffArgs),
+    /// Print one document of a snapshot
+    #[command(after_help = get::EXAMPLES)]
+    Get(get::GetArgs),
+    /// Write a snapshot's documents as JSON, one a line
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::ExportArgs),
+    /// Drop old snapshots, and delete what nothing refers to any more
+    #[command(after_help = prune::EXAMPLES)]
+    Prune(prune::PruneArgs),
+    /// List backups and restores that were begun and have not ended
+    #[command(after_help = "Examples:\n  firebackup jobs --repo file:///srv/backups --master-key-file master.key")]
+    Jobs,
+    /// Make keys, and say who can open the repository
+    #[command(after_help = key::EXAMPLES)]
+    Key(key::KeyArgs),
+    /// Print the completions for a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_description_and_an_example_that_it_takes() {
+        fn check(command: &clap::Command) {
+            for command in command.get_subcommands() {
+                assert!(command.get_about().is_some(), "{}", command.get_name());
+                let help = command.get_after_help().map(ToString::to_string);
+                if let Some(help) = help {
+                    assert!(help.starts_with("Examples:\n"), "{}", command.get_name());
+                    help.lines().skip(1).filter(|line| line.starts_with("  firebackup")).for_each(takes);
+                }
+                check(command);
+            }
+        }
+        fn takes(line: &str) {
+            let line = line.trim().split([';', '>', '|']).next().unwrap();
+            let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+        let command = Cli::command();
+        assert!(command.get_subcommands().all(|command| command.get_after_help().is_some()));
+        check(&command);
+    }
+
+    #[test]
+    fn global_options_stand_before_and_behind_the_command() {
+        for line in ["firebackup --repo file:///b --json list", "firebackup list --repo file:///b --json"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.global.repo.as_deref(), Some("file:///b"));
+            assert!(cli.global.json);
+        }
+    }
+}

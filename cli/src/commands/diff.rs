@@ -1,0 +1,180 @@
+//! `firebackup diff`: what changed between two moments.
+
+use std::sync::Arc;
+
+use clap::Args;
+use firebackup_engine::{Change, Contents, Difference, Meter, Repository, Sample, diff};
+use firebackup_model::manifest::Manifest;
+use firebackup_model::{DocumentPath, Selection};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{CliError, Result};
+use crate::exit::Exit;
+use crate::progress::{Activity, Progress};
+use crate::selection_args::CollectionArgs;
+use crate::table::table;
+use crate::units::count;
+
+/// Examples for the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  firebackup diff latest live --repo file:///srv/backups --master-key-file master.key
+  firebackup diff bkp_01K1 bkp_01K2 --documents --collection users --repo file:///srv/backups --master-key-file master.key";
+
+/// The word for the database as it is now.
+const LIVE: &str = "live";
+
+/// What is compared.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// Before: a snapshot (id, beginning of an id, or `latest`), or `live`
+    #[arg(value_name = "A")]
+    before: String,
+    /// After: a snapshot, or `live` for the database as it is now
+    #[arg(value_name = "B")]
+    after: String,
+    /// List every document that differs
+    #[arg(long, visible_alias = "document")]
+    documents: bool,
+    /// End with 3 when something differs
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    collections: CollectionArgs,
+}
+
+/// A side of the comparison.
+enum Side {
+    Live,
+    Snapshot(Box<Manifest>),
+}
+
+#[derive(Serialize)]
+struct Compared {
+    before: String,
+    after: String,
+    #[serde(flatten)]
+    difference: Difference,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents: Option<Vec<Sample>>,
+}
+
+/// Compares.
+///
+/// # Errors
+/// When a side cannot be read, or both are the live database.
+pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
+    let repository = context.repository().await?;
+    let before = side(context, &repository, &args.before).await?;
+    let after = side(context, &repository, &args.after).await?;
+    let selection = selection(&args.collections, &before, &after)?;
+    let meter = Arc::new(Meter::default());
+    let (left, before_name) = open(context, &repository, &before, &after, &selection, &meter).await?;
+    let (right, after_name) = open(context, &repository, &after, &before, &selection, &meter).await?;
+    let progress = Progress::show(&context.output, Activity::Read, &meter);
+    let mut documents = Vec::new();
+    let lists = args.documents;
+    let difference = diff(left, right, 20, |path: &DocumentPath, change| {
+        if lists {
+            documents.push(Sample { path: path.to_string(), change });
+        }
+    })
+    .await?;
+    drop(progress);
+    let text = text(context, &before_name, &after_name, &difference, if lists { &documents } else { &difference.samples });
+    let same = difference.totals.nothing_differs();
+    let documents = lists.then_some(documents);
+    context.output.result(&Compared { before: before_name, after: after_name, difference, documents }, &text)?;
+    Ok(if args.exit_code && !same { Exit::Partial } else { Exit::Done })
+}
+
+async fn side(context: &Context, repository: &Repository, text: &str) -> Result<Side> {
+    if text == LIVE {
+        return Ok(Side::Live);
+    }
+    let id = context.snapshot(repository, text).await?;
+    Ok(Side::Snapshot(Box::new(repository.manifest(&id).await?.0)))
+}
+
+/// What both sides can say something of: a snapshot of some collections says nothing of the others.
+fn selection(asked: &CollectionArgs, before: &Side, after: &Side) -> Result<Selection> {
+    let partial = |side: &Side| match side {
+        Side::Snapshot(manifest) if !manifest.selection.is_everything() => Some(manifest.selection.clone()),
+        Side::Live | Side::Snapshot(_) => None,
+    };
+    match (asked.is_everything(), partial(before), partial(after)) {
+        (false, _, _) | (true, None, None) => asked.selection(),
+        (true, Some(one), Some(other)) if one != other => Err(CliError::Refused(
+            "the two snapshots hold different selections: say with --collection what to compare".to_owned(),
+        )),
+        (true, Some(one), _) | (true, None, Some(one)) => Ok(one),
+    }
+}
+
+async fn open(
+    context: &Context,
+    repository: &Repository,
+    side: &Side,
+    other: &Side,
+    selection: &Selection,
+    meter: &Arc<Meter>,
+) -> Result<(Contents, String)> {
+    match (side, other) {
+        (Side::Snapshot(manifest), _) => {
+            let contents = Contents::of_snapshot(repository, &manifest.id, selection, meter).await?;
+            Ok((contents, manifest.id.to_string()))
+        }
+        (Side::Live, Side::Snapshot(manifest)) => {
+            let source = context.source(&manifest.source).await?;
+            let at = source.snapshot_time().await?;
+            let contents = Contents::of_database(source, at, selection, repository.world(), meter)?;
+            Ok((contents, format!("{} as of {at}", manifest.source)))
+        }
+        (Side::Live, Side::Live) => Err(CliError::Usage("one side must be a snapshot".to_owned())),
+    }
+}
+
+fn text(context: &Context, before: &str, after: &str, difference: &Difference, documents: &[Sample]) -> String {
+    let mut text = format!("{} {before}\n{} {after}\n\n", context.output.dim("from"), context.output.dim("to  "));
+    text.push_str(&counts(difference));
+    if difference.totals.nothing_differs() {
+        text.push_str("\n\nNothing differs.");
+        return text;
+    }
+    text.push_str("\n\n");
+    text.push_str(&samples(documents));
+    let totals = difference.totals;
+    let left = (totals.created + totals.updated + totals.deleted).saturating_sub(documents.len() as u64);
+    if left > 0 {
+        text.push_str(&format!("\n… and {} more (all with --documents)", count(left)));
+    }
+    text
+}
+
+/// Counts for each collection group.
+pub(crate) fn counts(difference: &Difference) -> String {
+    let numbers = ["CREATED", "UPDATED", "DELETED", "SAME"];
+    let header = ["COLLECTION GROUP", "CREATED", "UPDATED", "DELETED", "SAME"];
+    let row = |name: &str, counts: &firebackup_engine::ChangeCounts| {
+        let numbers = [counts.created, counts.updated, counts.deleted, counts.same].map(count);
+        std::iter::once(name.to_owned()).chain(numbers).collect::<Vec<_>>()
+    };
+    let groups = difference.collections.iter().map(|(group, counts)| row(group, counts));
+    table(&header, &numbers, groups.chain([row("(all)", &difference.totals)]))
+}
+
+/// Documents that differ, a line each: `+` created, `~` updated, `-` deleted.
+pub(crate) fn samples(samples: &[Sample]) -> String {
+    let lines: Vec<String> = samples.iter().map(|sample| format!("{} {}", sign(sample.change), sample.path)).collect();
+    lines.join("\n")
+}
+
+const fn sign(change: Change) -> char {
+    match change {
+        Change::Created => '+',
+        Change::Deleted => '-',
+        Change::Updated => '~',
+        Change::Same => '=',
+    }
+}

@@ -1,0 +1,70 @@
+//! `firebackup jobs`: what was begun and has not ended.
+
+use firebackup_engine::{UnfinishedJob, unfinished_jobs};
+use firebackup_model::job::{Plan, RestorePlan};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::selection_args::describe;
+
+#[derive(Serialize)]
+struct Jobs<'j> {
+    jobs: &'j [UnfinishedJob],
+}
+
+/// Lists unfinished jobs, newest first, with the command that goes on with each.
+///
+/// # Errors
+/// When the repository cannot be read.
+pub(crate) async fn run(context: &Context) -> Result<Exit> {
+    let repository = context.repository().await?;
+    let jobs = unfinished_jobs(&repository).await?;
+    let texts: Vec<String> = jobs.iter().map(|job| text(context, job)).collect();
+    let text = if texts.is_empty() { "There is no unfinished job.".to_owned() } else { texts.join("\n\n") };
+    context.output.result(&Jobs { jobs: &jobs }, &text)?;
+    Ok(Exit::Done)
+}
+
+fn text(context: &Context, job: &UnfinishedJob) -> String {
+    match job {
+        UnfinishedJob::Backup(plan) => backup(context, plan),
+        UnfinishedJob::Restore(plan) => restore(context, plan),
+    }
+}
+
+fn backup(context: &Context, plan: &Plan) -> String {
+    let go_on = context.command(&[
+        "backup",
+        "--resume",
+        plan.job.as_str(),
+        "--project",
+        &plan.source.project,
+        "--database",
+        &plan.source.database,
+    ]);
+    format!(
+        "{}  backup of {} ({}), begun {}\n  go on: {go_on}",
+        context.output.bold(plan.job.as_str()),
+        plan.source,
+        describe(&plan.selection),
+        plan.created,
+    )
+}
+
+fn restore(context: &Context, plan: &RestorePlan) -> String {
+    let mut text = format!(
+        "{}  restore of {} into {} ({}), begun {}\n  go on: run the command that began it again",
+        context.output.bold(plan.job.as_str()),
+        plan.snapshot,
+        plan.target,
+        describe(&plan.selection),
+        plan.created,
+    );
+    if plan.undo {
+        let undo = context.command(&["restore", "--undo", plan.job.as_str()]);
+        text.push_str(&format!("\n  take it back: {undo}"));
+    }
+    text
+}

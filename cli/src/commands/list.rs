@@ -1,0 +1,168 @@
+//! `firebackup list`: the snapshots of a repository.
+
+use firebackup_engine::{EngineError, ProvenOrigin, Repository};
+use firebackup_model::id::SnapshotId;
+use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{CliError, Result};
+use crate::exit::Exit;
+use crate::selection_args::describe;
+use crate::table::table;
+use crate::units::{bytes, count};
+
+/// A snapshot in a list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Entry {
+    /// One whose manifest could be read.
+    Readable(Summary),
+    /// One whose manifest is damaged, or sealed for somebody else.
+    Unreadable {
+        /// Its name.
+        id: SnapshotId,
+        /// Why it cannot be read.
+        error: String,
+    },
+}
+
+/// The main things of a snapshot.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    id: SnapshotId,
+    kind: SnapshotKind,
+    project: String,
+    database: String,
+    read_time: Option<String>,
+    consistency: Consistency,
+    selection: String,
+    documents: u64,
+    deletions: u64,
+    bytes: u64,
+    stored_bytes: u64,
+    users: Option<u64>,
+    origin_proven: bool,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    repository: String,
+    snapshots: Vec<Entry>,
+}
+
+/// Lists the snapshots, oldest first. One that cannot be read is listed as such.
+///
+/// # Errors
+/// When the repository cannot be opened or listed.
+pub(crate) async fn run(context: &Context) -> Result<Exit> {
+    let repository = context.repository().await?;
+    let entries = entries(&repository).await?;
+    let damaged = entries.iter().any(|entry| matches!(entry, Entry::Unreadable { .. }));
+    let text = if entries.is_empty() {
+        "There is no snapshot yet: make one with `firebackup backup`.".to_owned()
+    } else {
+        entries_table(&entries)
+    };
+    let listing = Listing { repository: repository.id().to_string(), snapshots: entries };
+    context.output.result(&listing, &text)?;
+    Ok(if damaged && repository.can_read() { Exit::Partial } else { Exit::Done })
+}
+
+/// Reads the manifests of all snapshots, oldest first.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for id in repository.snapshot_ids().await? {
+        entries.push(match repository.manifest(&id).await {
+            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin)),
+            Err(error @ (EngineError::Store { .. } | EngineError::Port(_))) => return Err(error.into()),
+            Err(error) => {
+                let report = CliError::Engine(error).report();
+                let causes = report.causes.into_iter().map(|cause| format!(": {cause}"));
+                Entry::Unreadable { id, error: causes.fold(report.message, |text, cause| text + &cause) }
+            }
+        });
+    }
+    Ok(entries)
+}
+
+fn summary(manifest: Manifest, origin: &ProvenOrigin) -> Summary {
+    Summary {
+        read_time: manifest.read_time().map(|time| time.to_string()),
+        id: manifest.id,
+        kind: manifest.kind,
+        project: manifest.source.project,
+        database: manifest.source.database,
+        consistency: manifest.consistency,
+        selection: describe(&manifest.selection),
+        documents: manifest.totals.documents,
+        deletions: manifest.totals.deletions,
+        bytes: manifest.totals.bytes,
+        stored_bytes: manifest.stored_bytes,
+        users: manifest.auth.map(|auth| auth.users),
+        origin_proven: matches!(origin, ProvenOrigin::Proven(_)),
+    }
+}
+
+/// The kind of a snapshot, one word.
+pub(crate) const fn kind_name(kind: SnapshotKind) -> &'static str {
+    match kind {
+        SnapshotKind::Full => "full",
+        SnapshotKind::Incremental => "incremental",
+        SnapshotKind::Synthetic => "synthetic",
+        SnapshotKind::Undo => "undo",
+    }
+}
+
+/// The entries as a table, and below it what cannot be read.
+pub(crate) fn entries_table(entries: &[Entry]) -> String {
+    let header = ["SNAPSHOT", "KIND", "DATABASE", "READ TIME", "DOCUMENTS", "SIZE", "STORED", "USERS", "SELECTION"];
+    let readable = entries.iter().filter_map(|entry| match entry {
+        Entry::Readable(summary) => Some(row(summary)),
+        Entry::Unreadable { .. } => None,
+    });
+    let mut text = table(&header, &["DOCUMENTS", "SIZE", "STORED", "USERS"], readable);
+    for entry in entries {
+        if let Entry::Unreadable { id, error } = entry {
+            text.push_str(&format!("\n{id}  cannot be read: {error}"));
+        }
+    }
+    text
+}
+
+fn row(summary: &Summary) -> Vec<String> {
+    let ranged = if summary.consistency == Consistency::Ranged { " (ranged)" } else { "" };
+    vec![
+        summary.id.to_string(),
+        kind_name(summary.kind).to_owned(),
+        format!("{}/{}", summary.project, summary.database),
+        summary.read_time.clone().map_or_else(|| "–".to_owned(), |time| shorter(&time) + ranged),
+        count(summary.documents),
+        bytes(summary.bytes),
+        bytes(summary.stored_bytes),
+        summary.users.map_or_else(|| "–".to_owned(), count),
+        summary.selection.clone(),
+    ]
+}
+
+/// A moment without its decimals.
+fn shorter(time: &str) -> String {
+    match time.split_once('.') {
+        Some((whole, _)) => format!("{whole}Z"),
+        None => time.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_lose_their_decimals_in_a_table_only() {
+        assert_eq!(shorter("2026-01-31T14:03:00.123456Z"), "2026-01-31T14:03:00Z");
+        assert_eq!(shorter("2026-01-31T14:03:00Z"), "2026-01-31T14:03:00Z");
+    }
+}

@@ -1,0 +1,80 @@
+//! `firebackup prune`: drops old snapshots, and deletes what nothing refers to any more.
+
+use clap::Args;
+use firebackup_engine::{GRACE_SECONDS, PrunePolicy, PruneReport, prune};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::units::{bytes, of};
+
+/// Examples for the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  firebackup prune --keep-last 30 --dry-run --repo file:///srv/backups --master-key-file master.key
+  firebackup prune --keep-days 90 --keep-last 10 --repo s3://bucket/prod --master-key-file master.key";
+
+/// What is kept.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Keep so many of the newest backups; with --keep-days, what either keeps stays
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keep_last: Option<u64>,
+    /// Keep backups younger than so many days; without either option all are kept
+    #[arg(long, value_name = "DAYS")]
+    keep_days: Option<u32>,
+    /// Keep what restores replaced for so many days
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    keep_undo_days: u32,
+    /// No other job runs on this repository: delete at once, and give unfinished backups up
+    #[arg(long)]
+    exclusive: bool,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Prunes.
+///
+/// # Errors
+/// When anything that may refer to something cannot be read: then nothing is deleted.
+pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
+    let repository = context.repository().await?;
+    let policy = PrunePolicy {
+        keep_last: args.keep_last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
+        keep_days: args.keep_days,
+        keep_undo_days: args.keep_undo_days,
+        exclusive: args.exclusive,
+        dry_run: args.dry_run,
+    };
+    let report = prune(&repository, &policy).await?;
+    context.output.result(&report, &text(&report, &policy))?;
+    Ok(Exit::Done)
+}
+
+fn text(report: &PruneReport, policy: &PrunePolicy) -> String {
+    let would = if policy.dry_run { "would be " } else { "" };
+    let mut lines = Vec::new();
+    for id in &report.dropped {
+        lines.push(format!("{id}  {would}dropped"));
+    }
+    for job in &report.abandoned {
+        lines.push(format!("{job}  unfinished, {would}given up"));
+    }
+    lines.push(format!("{} {would}dropped, {} kept", of(report.dropped.len() as u64, "snapshot"), report.kept));
+    if report.deleted > 0 {
+        lines.push(format!("{} ({}) {would}deleted", of(report.deleted, "object"), bytes(report.deleted_bytes)));
+    }
+    if report.marked > 0 {
+        lines.push(format!(
+            "{} ({}) {would}marked: a prune in {} hours or later deletes what is still not needed then",
+            of(report.marked, "object"),
+            bytes(report.marked_bytes),
+            GRACE_SECONDS / 3600
+        ));
+    }
+    if report.deleted == 0 && report.marked == 0 {
+        lines.push(format!("nothing {}", if policy.dry_run { "would be deleted" } else { "to delete" }));
+    }
+    lines.join("\n")
+}

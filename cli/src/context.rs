@@ -1,0 +1,137 @@
+//! What a command works with: settings, a repository, databases, somewhere to talk to.
+
+use std::sync::Arc;
+
+use firebackup_embedded::{SystemClock, SystemRandom};
+use firebackup_engine::{EngineError, Repository, Target, World};
+use firebackup_google::{Access, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying};
+use firebackup_model::DatabaseName;
+use firebackup_model::id::{JobKind, SnapshotId};
+use firebackup_model::port::DocumentSource;
+use firebackup_storage::Destination;
+use object_store::ObjectStore;
+
+use crate::args::GlobalArgs;
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::settings::{Environment, Settings, shell_line};
+
+/// The snapshot that is meant when none is named.
+pub(crate) const LATEST: &str = "latest";
+
+/// What a command works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    /// What was asked for, typed.
+    pub(crate) settings: Settings,
+    /// Where words go.
+    pub(crate) output: Output,
+    /// When the user wants an end.
+    pub(crate) interrupt: Interrupt,
+}
+
+impl Context {
+    /// Takes arguments and environment, and begins to listen for Ctrl-C. Needs a runtime.
+    ///
+    /// # Errors
+    /// When a setting is of no use.
+    pub(crate) fn new(global: &GlobalArgs, environment: &Environment, output: Output) -> Result<Self> {
+        let settings = Settings::new(global, environment)?;
+        let interrupt = Interrupt::listen(output.clone());
+        Ok(Self { settings, output, interrupt })
+    }
+
+    /// Opens the destination that was named.
+    ///
+    /// # Errors
+    /// When none was named, or it cannot be used.
+    pub(crate) fn destination(&self) -> Result<Destination> {
+        Ok(Destination::open(self.settings.repo()?, &self.settings.storage)?)
+    }
+
+    /// Opens the repository that was named, with the keys that were given.
+    ///
+    /// # Errors
+    /// When there is none, or the keys do not open it.
+    pub(crate) async fn repository(&self) -> Result<Repository> {
+        self.repository_in(self.destination()?.store()).await
+    }
+
+    /// As [`Self::repository`], in a store that somebody has wrapped.
+    ///
+    /// # Errors
+    /// As [`Self::repository`].
+    pub(crate) async fn repository_in(&self, store: Arc<dyn ObjectStore>) -> Result<Repository> {
+        Ok(Repository::open(store, self.settings.secrets()?, world()).await?)
+    }
+
+    /// Connects to a database to read it.
+    ///
+    /// # Errors
+    /// When there are no credentials or nothing answers.
+    pub(crate) async fn source(&self, database: &DatabaseName) -> Result<Arc<dyn DocumentSource>> {
+        let firestore = connect(database, &self.settings.access).await?;
+        Ok(Arc::new(Retrying::new(firestore)))
+    }
+
+    /// Connects to a database to restore into it.
+    ///
+    /// # Errors
+    /// As [`Self::source`].
+    pub(crate) async fn target(&self, database: &DatabaseName) -> Result<Target> {
+        target(database, &self.settings.access).await
+    }
+
+    /// Connects to a project's Auth users.
+    ///
+    /// # Errors
+    /// When there are no credentials, or emulator and production would be mixed.
+    pub(crate) async fn users(&self, project: &str) -> Result<Arc<Retrying<IdentityToolkit>>> {
+        let options = IdentityOptions { project: project.to_owned(), access: self.settings.auth_access()? };
+        Ok(Arc::new(Retrying::new(IdentityToolkit::connect(options).await?)))
+    }
+
+    /// The snapshot that a user means; `latest` is the newest backup of the database that was named, if one was.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) async fn snapshot(&self, repository: &Repository, text: &str) -> Result<SnapshotId> {
+        if text != LATEST {
+            return Ok(repository.resolve(text).await?);
+        }
+        for id in repository.snapshot_ids().await?.into_iter().rev() {
+            if id.kind() == JobKind::Backup && self.settings.names(&repository.manifest(&id).await?.0.source) {
+                return Ok(id);
+            }
+        }
+        let text = "there is no snapshot of this database yet: make one with `firebackup backup`".to_owned();
+        Err(EngineError::NotFound(text).into())
+    }
+
+    /// A command for the same repository that a user can copy.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let program = ["firebackup".to_owned()];
+        let words = words.iter().map(|word| (*word).to_owned());
+        shell_line(program.into_iter().chain(words).chain(self.settings.same_repository()))
+    }
+}
+
+/// The clock and the randomness of this machine.
+pub(crate) fn world() -> World {
+    World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
+}
+
+/// Connects to a database to write it. The engine itself tries writes again: it must know of every try.
+///
+/// # Errors
+/// When there are no credentials or nothing answers.
+pub(crate) async fn target(database: &DatabaseName, access: &Access) -> Result<Target> {
+    let firestore = connect(database, access).await?;
+    Ok(Target { source: Arc::new(Retrying::new(firestore.clone())), sink: Arc::new(firestore) })
+}
+
+async fn connect(database: &DatabaseName, access: &Access) -> Result<Firestore> {
+    let options = FirestoreOptions { database: database.clone(), access: access.clone() };
+    Ok(Firestore::connect(options).await?)
+}

@@ -1,0 +1,239 @@
+//! Where words go: results to standard output, everything that is told on the way to standard error.
+//!
+//! With `--json` standard output gets exactly one JSON document, whatever happens: a result, or `{"error": …}`.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+
+use clap::error::ErrorKind as ClapKind;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::GlobalArgs;
+use crate::error::{CliError, ErrorReport, Result};
+use crate::exit::Exit;
+use crate::settings::Environment;
+
+/// How a process talks to whoever started it.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    verbosity: u8,
+    stdout_has_colors: bool,
+    stderr_is_terminal: bool,
+    stderr_has_colors: bool,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgressStyle {
+    /// Not at all.
+    Silent,
+    /// A line every few seconds.
+    Lines,
+    /// A bar that moves.
+    Bar,
+}
+
+impl Output {
+    /// As the arguments, the terminal and `NO_COLOR` say.
+    pub(crate) fn new(global: &GlobalArgs, environment: &Environment) -> Self {
+        let colors = environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb");
+        let stderr_is_terminal = io::stderr().is_terminal();
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbosity: global.verbose,
+            stdout_has_colors: colors && io::stdout().is_terminal(),
+            stderr_is_terminal,
+            stderr_has_colors: colors && stderr_is_terminal,
+        }
+    }
+
+    /// Sends logs to standard error: warnings, with `-v` more, or what `RUST_LOG` says.
+    pub(crate) fn start_logging(&self, environment: &Environment) {
+        let level = match self.verbosity {
+            0 => "error",
+            1 => "warn,firebackup=info,firebackup_engine=info,firebackup_google=info,firebackup_storage=info",
+            2 => "info,firebackup=debug,firebackup_engine=debug,firebackup_google=debug,firebackup_storage=debug",
+            _ => "debug,h2=info,hyper=info,hyper_util=info,rustls=info",
+        };
+        let filter = EnvFilter::new(environment.get("RUST_LOG").unwrap_or(level));
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(self.stderr_has_colors);
+        if let Err(error) = subscriber.try_init() {
+            self.warn(&format!("logs cannot be shown: {error}"));
+        }
+    }
+
+    /// Whether the one result is a JSON document.
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether somebody can be asked on the terminal.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.stderr_is_terminal && io::stdin().is_terminal()
+    }
+
+    /// How progress is shown.
+    pub(crate) const fn progress_style(&self) -> ProgressStyle {
+        match (self.quiet, self.json, self.stderr_is_terminal) {
+            (true, _, _) => ProgressStyle::Silent,
+            (false, true, _) if self.verbosity == 0 => ProgressStyle::Silent,
+            (false, false, true) => ProgressStyle::Bar,
+            (false, _, _) => ProgressStyle::Lines,
+        }
+    }
+
+    /// Writes the result: `value` with `--json`, else `text`.
+    pub(crate) fn result<T: Serialize>(&self, value: &T, text: &str) -> Result<()> {
+        let line = if self.json {
+            serde_json::to_string_pretty(value).map_err(|error| CliError::Output(error.into()))?
+        } else {
+            text.trim_end().to_owned()
+        };
+        self.line(&line)
+    }
+
+    /// Writes a line of a result for people; nothing with `--json`.
+    pub(crate) fn say(&self, line: &str) -> Result<()> {
+        if self.json { Ok(()) } else { self.line(line) }
+    }
+
+    fn line(&self, line: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        ended_by_reader(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
+    }
+
+    /// Tells something on the way; nothing with `--quiet`, and with `--json` only with `-v`.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet && (!self.json || self.verbosity > 0) {
+            self.stderr_line(text);
+        }
+    }
+
+    /// Tells something that must not be missed.
+    pub(crate) fn warn(&self, text: &str) {
+        let label = paint(self.stderr_has_colors, "33", "warning:");
+        self.stderr_line(&format!("{label} {text}"));
+    }
+
+    /// Tells why the command failed, and how the process ends.
+    pub(crate) fn fail(&self, error: &CliError) -> Exit {
+        if self.json {
+            print_error(&error.report());
+        } else {
+            self.stderr_line(&render(&error.report(), self.stderr_has_colors));
+        }
+        error.exit()
+    }
+
+    /// Asks on standard error, without ending the line.
+    pub(crate) fn ask(&self, question: &str) {
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "{question} ").and_then(|()| stderr.flush());
+    }
+
+    fn stderr_line(&self, text: &str) {
+        // where standard error is closed there is nobody to tell
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Bold, for standard output.
+    pub(crate) fn bold(&self, text: &str) -> String {
+        paint(self.stdout_has_colors, "1", text)
+    }
+
+    /// Dim, for standard output.
+    pub(crate) fn dim(&self, text: &str) -> String {
+        paint(self.stdout_has_colors, "2", text)
+    }
+
+    /// Green, for standard output: all is well.
+    pub(crate) fn good(&self, text: &str) -> String {
+        paint(self.stdout_has_colors, "1;32", text)
+    }
+
+    /// Red, for standard output: something is not.
+    pub(crate) fn bad(&self, text: &str) -> String {
+        paint(self.stdout_has_colors, "1;31", text)
+    }
+}
+
+fn paint(colors: bool, code: &str, text: &str) -> String {
+    if colors { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// A reader that has gone (`| head`) is no failure.
+pub(crate) fn ended_by_reader(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(CliError::Output),
+    }
+}
+
+/// An error for people: message, causes, what to do.
+fn render(report: &ErrorReport, colors: bool) -> String {
+    let mut text = format!("{} {}", paint(colors, "1;31", "error:"), report.message);
+    for cause in &report.causes {
+        text.push_str(&format!("\n  caused by: {cause}"));
+    }
+    if let Some(hint) = &report.hint {
+        text.push_str(&format!("\n  {} {hint}", paint(colors, "1", "what to do:")));
+    }
+    text
+}
+
+fn print_error(report: &ErrorReport) {
+    let json = serde_json::json!({ "error": report });
+    let _ = writeln!(io::stdout().lock(), "{json:#}");
+}
+
+/// Shows help and version, or tells what is wrong with the arguments: as JSON when they ask for it.
+pub(crate) fn refuse_arguments(refusal: &clap::Error, arguments: impl Iterator<Item = OsString>) -> Exit {
+    let is_help = matches!(
+        refusal.kind(),
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion | ClapKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    let wants_json = arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json");
+    if wants_json && !is_help {
+        let text = refusal.render().to_string();
+        let message = text.trim().trim_start_matches("error:").trim().to_owned();
+        print_error(&ErrorReport { message, causes: Vec::new(), kind: "usage", hint: None });
+    } else {
+        let _ = refusal.print();
+    }
+    if refusal.exit_code() == 0 { Exit::Done } else { Exit::Usage }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_what_to_do() {
+        let report = ErrorReport {
+            message: "could not do it".into(),
+            causes: vec!["this".into(), "that".into()],
+            kind: "other",
+            hint: Some("try again".into()),
+        };
+        let expected = "error: could not do it\n  caused by: this\n  caused by: that\n  what to do: try again";
+        assert_eq!(render(&report, false), expected);
+        assert!(render(&report, true).starts_with("\u{1b}[1;31merror:\u{1b}[0m could"));
+    }
+
+    #[test]
+    fn bad_arguments_are_bad_usage_and_help_is_none() {
+        use clap::CommandFactory;
+        let refused = |arguments: &[&str]| crate::args::Cli::command().try_get_matches_from(arguments).unwrap_err();
+        let exit = |arguments: &[&str]| {
+            refuse_arguments(&refused(arguments), arguments.iter().map(|argument| OsString::from(*argument)))
+        };
+        assert_eq!(exit(&["firebackup", "backup", "--nonsense"]), Exit::Usage);
+        assert_eq!(exit(&["firebackup", "--json", "nonsense"]), Exit::Usage);
+        assert_eq!(exit(&["firebackup", "--version"]), Exit::Done);
+    }
+}

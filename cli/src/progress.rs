@@ -1,0 +1,224 @@
+//! Shows how far a verb is: a bar on a terminal, a line every few seconds elsewhere.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use firebackup_engine::Meter;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
+use tokio::task::JoinHandle;
+
+use crate::output::{Output, ProgressStyle};
+use crate::units::{bytes, count, rate, seconds};
+
+const BAR_INTERVAL: Duration = Duration::from_millis(120);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Rates are of the last seconds, not of the whole time: a ramp shows.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// Documents come from a database, and their blocks go into the repository.
+    Backup,
+    /// Documents go into a database.
+    Restore,
+    /// Documents are read from a repository.
+    Read,
+}
+
+/// Progress that is being shown; it ends when this is dropped.
+pub(crate) struct Progress {
+    task: Option<JoinHandle<()>>,
+    bar: Arc<Mutex<Option<ProgressBar>>>,
+}
+
+impl Progress {
+    /// Begins to show what `meter` counts.
+    pub(crate) fn show(output: &Output, activity: Activity, meter: &Arc<Meter>) -> Self {
+        let style = output.progress_style();
+        let bar = (style == ProgressStyle::Bar)
+            .then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(bar_style(false)));
+        let bar = Arc::new(Mutex::new(bar));
+        let task = (style != ProgressStyle::Silent).then(|| {
+            let watch = Watch { activity, meter: Arc::clone(meter), window: Window::new(Instant::now()) };
+            tokio::spawn(watch.run(output.clone(), style, Arc::clone(&bar)))
+        });
+        Self { task, bar }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        if let Some(bar) = lock(&self.bar).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn lock(bar: &Mutex<Option<ProgressBar>>) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+    bar.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bar_style(knows_its_end: bool) -> BarStyle {
+    let template =
+        if knows_its_end { "{spinner:.green} [{bar:24.green}] {msg}" } else { "{spinner:.green} {elapsed} {msg}" };
+    let style = BarStyle::with_template(template).unwrap_or_else(|_| BarStyle::default_bar());
+    style.progress_chars("━╸─").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+}
+
+struct Watch {
+    activity: Activity,
+    meter: Arc<Meter>,
+    window: Window,
+}
+
+impl Watch {
+    async fn run(mut self, output: Output, style: ProgressStyle, bar: Arc<Mutex<Option<ProgressBar>>>) {
+        let every = if style == ProgressStyle::Bar { BAR_INTERVAL } else { LINE_INTERVAL };
+        let mut ticks = tokio::time::interval(every);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            let text = self.text(Instant::now());
+            if style == ProgressStyle::Lines {
+                output.note(&text);
+                continue;
+            }
+            match &*lock(&bar) {
+                Some(bar) => self.draw(bar, text),
+                None => return,
+            }
+        }
+    }
+
+    fn draw(&self, bar: &ProgressBar, text: String) {
+        let (done, expected) = (self.meter.documents.get(), self.meter.expected.get());
+        if expected > 0 {
+            if bar.length() != Some(expected) {
+                bar.set_style(bar_style(true));
+                bar.set_length(expected);
+            }
+            bar.set_position(done.min(expected));
+        }
+        bar.set_message(text);
+        bar.tick();
+    }
+
+    fn text(&mut self, now: Instant) -> String {
+        let meter = &self.meter;
+        let moved = match self.activity {
+            Activity::Read => meter.stored.get(),
+            Activity::Backup | Activity::Restore => meter.bytes.get(),
+        };
+        let (documents, expected) = (meter.documents.get(), meter.expected.get());
+        let (documents_rate, bytes_rate) = self.window.rates(now, documents, moved);
+        let mut text = if expected > 0 {
+            let percent = (documents.min(expected) as f64 / expected as f64 * 100.0) as u64;
+            format!("{} of {} documents ({percent} %)", count(documents), count(expected.max(documents)))
+        } else {
+            format!("{} documents", count(documents))
+        };
+        // writing into a string cannot fail
+        let _ = write!(text, ", {}, {}/s", rate(documents_rate), bytes(bytes_rate as u64));
+        self.add_details(&mut text);
+        let left = expected.saturating_sub(documents);
+        if left > 0 && documents_rate > 0.0 {
+            let _ = write!(text, ", {} left", seconds(left as f64 / documents_rate));
+        }
+        text
+    }
+
+    fn add_details(&self, text: &mut String) {
+        let meter = &self.meter;
+        let mut add = |amount: u64, what: &str| {
+            if amount > 0 {
+                let _ = write!(text, ", {} {what}", count(amount));
+            }
+        };
+        match self.activity {
+            Activity::Backup => {
+                let _ = write!(text, ", level {}", meter.level.get());
+            }
+            Activity::Restore => {
+                add(meter.failed.get(), "failed");
+                if meter.rate.get() > 0 {
+                    let _ = write!(text, ", limit {}/s", count(meter.rate.get()));
+                }
+            }
+            Activity::Read => {}
+        }
+        if meter.retries.get() > 0 {
+            let _ = write!(text, ", {} retries", count(meter.retries.get()));
+        }
+    }
+}
+
+/// Counters of the last seconds.
+struct Window(VecDeque<(Instant, u64, u64)>);
+
+impl Window {
+    fn new(start: Instant) -> Self {
+        Self(VecDeque::from([(start, 0, 0)]))
+    }
+
+    /// Documents and bytes a second, now that so many are done.
+    fn rates(&mut self, now: Instant, documents: u64, bytes: u64) -> (f64, f64) {
+        self.0.push_back((now, documents, bytes));
+        while self.0.len() > 2 && now.duration_since(self.0[1].0) >= WINDOW {
+            self.0.pop_front();
+        }
+        let (since, old_documents, old_bytes) = self.0[0];
+        let elapsed = now.duration_since(since).as_secs_f64().max(0.001);
+        (documents.saturating_sub(old_documents) as f64 / elapsed, bytes.saturating_sub(old_bytes) as f64 / elapsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(activity: Activity, start: Instant) -> Watch {
+        Watch { activity, meter: Arc::default(), window: Window::new(start) }
+    }
+
+    #[test]
+    fn rates_forget_what_is_long_ago() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut window = Window::new(start);
+        assert_eq!(window.rates(at(1), 100, 1000), (100.0, 1000.0));
+        for second in 2..=20 {
+            window.rates(at(second), 100, 1000);
+        }
+        assert_eq!(window.rates(at(21), 200, 1000), (10.0, 0.0));
+    }
+
+    #[test]
+    fn what_is_known_is_told_and_nothing_else() {
+        let start = Instant::now();
+        let mut backup = watch(Activity::Backup, start);
+        backup.meter.documents.add(1500);
+        backup.meter.bytes.add(2048);
+        backup.meter.level.set(5);
+        assert_eq!(backup.text(start + Duration::from_secs(1)), "1,500 documents, 1,500/s, 2.0 KiB/s, level 5");
+        backup.meter.expected.set(3000);
+        assert_eq!(
+            backup.text(start + Duration::from_secs(1)),
+            "1,500 of 3,000 documents (50 %), 1,500/s, 2.0 KiB/s, level 5, 1.0 s left"
+        );
+        let mut restore = watch(Activity::Restore, start);
+        restore.meter.documents.add(10);
+        restore.meter.rate.set(500);
+        restore.meter.failed.add(1);
+        restore.meter.retries.add(2);
+        assert_eq!(
+            restore.text(start + Duration::from_secs(1)),
+            "10 documents, 10/s, 0 B/s, 1 failed, limit 500/s, 2 retries"
+        );
+    }
+}
