@@ -75,12 +75,13 @@ impl Context {
         Ok(Arc::new(Retrying::new(firestore)))
     }
 
-    /// Connects to a database to restore into it.
+    /// Connects to a database to restore into it. Writes are not tried again here: the engine must know of every try.
     ///
     /// # Errors
     /// As [`Self::source`].
     pub(crate) async fn target(&self, database: &DatabaseName) -> Result<Target> {
-        target(database, &self.settings.access).await
+        let firestore = connect(database, &self.settings.access).await?;
+        Ok(Target { source: Arc::new(Retrying::new(firestore.clone())), sink: Arc::new(firestore) })
     }
 
     /// Connects to a project's Auth users.
@@ -120,15 +121,6 @@ impl Context {
 /// The clock and the randomness of this machine.
 pub(crate) fn world() -> World {
     World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
-}
-
-/// Connects to a database to write it. The engine itself tries writes again: it must know of every try.
-///
-/// # Errors
-/// When there are no credentials or nothing answers.
-pub(crate) async fn target(database: &DatabaseName, access: &Access) -> Result<Target> {
-    let firestore = connect(database, access).await?;
-    Ok(Target { source: Arc::new(Retrying::new(firestore.clone())), sink: Arc::new(firestore) })
 }
 
 async fn connect(database: &DatabaseName, access: &Access) -> Result<Firestore> {

@@ -320,11 +320,6 @@ pub(crate) fn shell_line<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> S
     words.into_iter().map(|word| quoted(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
-/// A list of files that hold keys, for messages.
-pub(crate) fn files(files: &[PathBuf]) -> String {
-    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

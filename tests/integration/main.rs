@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a module a topic. Each starts the servers it needs, or fails.
 
 mod arrows;
+mod auth;
 mod consistency;
 mod fidelity;
 mod house;

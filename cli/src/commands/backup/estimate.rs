@@ -1,0 +1,155 @@
+//! `backup --plan`: what a backup would read and cost, before it runs.
+
+use clap::Args;
+use firebackup_engine::{Estimate, estimate};
+use firebackup_model::Selection;
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::selection_args::describe;
+use crate::table::pairs;
+use crate::units::{bytes, count, dollars, of, parse_count, seconds};
+
+/// Stored bytes a byte of documents: what brotli and zstd make of ordinary text at middle levels.
+const STORED_SHARE: f64 = 0.42;
+
+/// What an estimate rests on.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Say what the backup would read, cost and weigh, and do nothing
+    #[arg(long)]
+    pub(super) plan: bool,
+    /// US dollars for 100,000 document reads, for --plan; prices differ by region
+    #[arg(long, value_name = "DOLLARS", default_value_t = 0.03, value_parser = price, help_heading = "With --plan")]
+    price_per_100k_reads: f64,
+    /// Documents a second of one stream, for the time that --plan says
+    #[arg(long, value_name = "N", default_value = "3,000", value_parser = speed, help_heading = "With --plan")]
+    documents_per_second: u64,
+}
+
+#[derive(Serialize)]
+struct Planned {
+    database: String,
+    #[serde(flatten)]
+    estimate: Estimate,
+    billed_reads: u64,
+    price_dollars: f64,
+    estimated_bytes: u64,
+    estimated_stored_bytes: u64,
+    estimated_seconds: f64,
+    plan_reads: u64,
+}
+
+/// Counts and says so.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(super) async fn run(context: &Context, args: &PlanArgs, selection: &Selection, streams: usize) -> Result<Exit> {
+    let database = context.settings.database()?;
+    let source = context.source(&database).await?;
+    let estimate = estimate(&*source, selection).await?;
+    let planned = planned(database.to_string(), estimate, args, streams);
+    context.output.result(&planned, &text(&planned, args, selection, streams))?;
+    Ok(Exit::Done)
+}
+
+fn planned(database: String, estimate: Estimate, args: &PlanArgs, streams: usize) -> Planned {
+    let mean = estimate.sampled_bytes as f64 / estimate.sampled_documents.max(1) as f64;
+    let estimated = mean * estimate.documents as f64;
+    Planned {
+        database,
+        billed_reads: estimate.documents,
+        price_dollars: estimate.documents as f64 / 100_000.0 * args.price_per_100k_reads,
+        estimated_bytes: estimated as u64,
+        estimated_stored_bytes: (estimated * STORED_SHARE) as u64,
+        estimated_seconds: estimate.documents as f64 / (args.documents_per_second * streams as u64) as f64,
+        plan_reads: estimate.count_reads + estimate.sampled_documents,
+        estimate,
+    }
+}
+
+fn text(planned: &Planned, args: &PlanArgs, selection: &Selection, streams: usize) -> String {
+    let estimate = &planned.estimate;
+    let price = format!("{} at {} for 100,000 reads", dollars(planned.price_dollars), dollars(args.price_per_100k_reads));
+    let size = format!(
+        "about {} ({} were sampled), about {} stored",
+        bytes(planned.estimated_bytes),
+        of(estimate.sampled_documents, "document"),
+        bytes(planned.estimated_stored_bytes)
+    );
+    let streams_text = of(streams as u64, "stream");
+    let time = format!(
+        "about {} at {} documents a second on each of {streams_text}",
+        seconds(planned.estimated_seconds),
+        count(args.documents_per_second)
+    );
+    pairs([
+        ("database", planned.database.clone()),
+        ("selection", describe(selection)),
+        ("documents", format!("{} as of {}", count(estimate.documents), estimate.read_time)),
+        ("billed reads", format!("{} (one a document, filtered ones too)", count(planned.billed_reads))),
+        ("price", price),
+        ("size", size),
+        ("time", time),
+        ("this plan", format!("{} billed", of(planned.plan_reads, "read"))),
+    ])
+}
+
+fn price(text: &str) -> Result<f64, String> {
+    let price: Option<f64> = text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
+    price.ok_or_else(|| "expected US dollars, such as 0.03".to_owned())
+}
+
+fn speed(text: &str) -> Result<u64, String> {
+    match parse_count(text)? {
+        0 => Err("expected more than nothing".to_owned()),
+        speed => Ok(speed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_multiplies_out() {
+        let estimate = Estimate {
+            read_time: firebackup_model::Timestamp::new(0, 0),
+            documents: 1_000_000,
+            count_reads: 1000,
+            sampled_documents: 100,
+            sampled_bytes: 100_000,
+        };
+        let args = PlanArgs { plan: true, price_per_100k_reads: 0.03, documents_per_second: 2500 };
+        let planned = planned("p/(default)".to_owned(), estimate, &args, 4);
+        assert!((planned.price_dollars - 0.30).abs() < 1e-9);
+        assert_eq!(planned.estimated_bytes, 1_000_000_000);
+        assert_eq!(planned.estimated_stored_bytes, 420_000_000);
+        assert!((planned.estimated_seconds - 100.0).abs() < 1e-9);
+        assert_eq!(planned.plan_reads, 1100);
+    }
+
+    #[test]
+    fn an_empty_database_costs_nothing() {
+        let estimate = Estimate {
+            read_time: firebackup_model::Timestamp::new(0, 0),
+            documents: 0,
+            count_reads: 1,
+            sampled_documents: 0,
+            sampled_bytes: 0,
+        };
+        let args = PlanArgs { plan: true, price_per_100k_reads: 0.03, documents_per_second: 3000 };
+        let planned = planned(String::new(), estimate, &args, 1);
+        assert_eq!((planned.estimated_bytes, planned.billed_reads), (0, 0));
+        assert!(planned.price_dollars.abs() < f64::EPSILON && planned.estimated_seconds.abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn prices_are_sums_of_money() {
+        assert_eq!(price("0.03"), Ok(0.03));
+        assert!(["", "-1", "NaN", "inf", "$3"].iter().all(|bad| price(bad).is_err()));
+        assert!(speed("0").is_err());
+    }
+}
