@@ -12,6 +12,8 @@ PROFILE ?= dev
 BENCH_PROFILE ?= release
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
+# Which figures `make bench` takes; all of them when empty.
+FIGURES ?=
 DOCUMENTS ?= 5000
 RUNS ?= 1
 NEXTEST_FLAGS ?=
@@ -31,7 +33,7 @@ help: ## Show this list
 up: ## Build firebackup and show it at work on a local Firestore emulator
 	@[ -x $(call profile_dir,$(PROFILE))/firebackup ] || \
 		echo "Building firebackup for the first time: this takes a few minutes, the next time seconds."
-	@$(CARGO) build --locked --profile $(PROFILE) --package firebackup-cli
+	@$(CARGO) build --locked --profile $(PROFILE) --workspace --bin firebackup
 	@$(call profile_dir,$(PROFILE))/firebackup demo
 
 # The documentation tests come first, so that the runner's own summary of the suite closes the output.
@@ -58,12 +60,12 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: bench
-bench: ## Measure the engine
-	$(CARGO) bench --locked --package firebackup-tests
+bench: ## Measure the engine (FIGURES="engine lookup memory emulator")
+	$(CARGO) bench --locked --workspace --bench figures -- $(FIGURES)
 
 .PHONY: bench-peers
 bench-peers: target/peers/.installed ## Measure firebackup against other tools (DOCUMENTS=5000 RUNS=1)
-	$(CARGO) build --locked --profile $(BENCH_PROFILE) --package firebackup-cli
+	$(CARGO) build --locked --profile $(BENCH_PROFILE) --workspace --bin firebackup
 	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/peers/bench.py --peers target/peers \
 		--firebackup $(call profile_dir,$(BENCH_PROFILE))/firebackup --documents $(DOCUMENTS) --runs $(RUNS)
 

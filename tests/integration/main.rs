@@ -2,9 +2,11 @@
 
 mod arrows;
 mod auth;
+mod binary;
 mod consistency;
 mod fidelity;
 mod house;
+mod kill;
 mod limits;
 mod stage;
 mod stores;

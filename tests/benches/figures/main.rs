@@ -1,6 +1,6 @@
 //! The figures of `docs/benchmarks.md`: each a ratio taken in one run, with what it is compared with interleaved.
 //!
-//! `cargo bench -p firebackup-tests -- [engine] [emulator] [memory] [lookup]`; without names, all of them.
+//! `make bench FIGURES="..."`, or `cargo bench --workspace --bench figures -- [engine] [emulator] [memory] [lookup]`; without names, all of them.
 
 mod emulator;
 mod engine_alone;

@@ -63,7 +63,8 @@ impl Drop for ReplayProcess {
 fn cargo_build(arguments: &[&str]) -> Result<std::path::PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"])
+        // the whole workspace is named, so that one set of features serves all that is built
+        .args(["build", "--release", "--locked", "--workspace", "--message-format", "json-render-diagnostics"])
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()?;
@@ -77,12 +78,12 @@ fn cargo_build(arguments: &[&str]) -> Result<std::path::PathBuf> {
 }
 
 fn example(name: &str) -> Result<std::path::PathBuf> {
-    cargo_build(&["-p", "firebackup-testkit", "--example", name])
+    cargo_build(&["--example", name])
 }
 
 /// The command line, built as users get it.
 pub fn firebackup() -> Result<std::path::PathBuf> {
-    cargo_build(&["-p", "firebackup-cli", "--bin", "firebackup"])
+    cargo_build(&["--bin", "firebackup"])
 }
 
 pub async fn firestore(host: &str, database: DatabaseName) -> Result<Firestore> {
