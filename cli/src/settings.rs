@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use firebackup_codec::secret::SecretKey;
 use firebackup_codec::signature::WriterKey;

@@ -28,6 +28,11 @@ pub(crate) fn pairs<'p>(pairs: impl IntoIterator<Item = (&'p str, String)>) -> S
     lines.join("\n")
 }
 
+/// Lines moved to the right, below a title.
+pub(crate) fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
 use crate::selection_args::CollectionArgs;
-use crate::table::pairs;
+use crate::table::{indented, pairs};
 use crate::units::{bytes, count, parse_count, rate, ratio, seconds};
 
 pub(crate) use estimate::PlanArgs;
@@ -174,7 +174,7 @@ fn tell(context: &Context, repository: &Repository, outcome: &BackupOutcome, too
         context.output.bold(manifest.id.as_str()),
         if outcome.resumed { " (an unfinished backup was gone on with)" } else { "" }
     );
-    text.push_str(&summary(manifest, took, proven));
+    text.push_str(&indented(&summary(manifest, took, proven)));
     if manifest.consistency == Consistency::Ranged {
         let warning = "the read time became too old on the way: parts are at newer times (see `firebackup show`); give \
                        --require-snapshot to fail instead, or --parallel to be faster";
@@ -217,6 +217,5 @@ pub(crate) fn summary(manifest: &Manifest, took: f64, proven: bool) -> String {
         };
         lines.insert(2, ("Auth users", format!("{}{redacted}", count(auth.users))));
     }
-    let lines: Vec<_> = pairs(lines).lines().map(|line| format!("  {line}")).collect();
-    lines.join("\n")
+    pairs(lines)
 }

@@ -39,7 +39,7 @@ Examples:
 /// How large a demonstration, and where.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Ordinary documents, besides some fifty hard ones
+    /// Ordinary documents, besides the hard ones
     #[arg(long, value_name = "N", default_value = "2,000", value_parser = parse_count)]
     documents: u64,
     /// The folder for repository and key; it stays. What is in it must be of an earlier demo
@@ -248,15 +248,14 @@ fn conclude(context: &Context, folder: &DemoFolder, comparison: &Comparison, too
         output.bad(&format!("✗ {} documents came back otherwise.", count(comparison.problems().count() as u64)))
     };
     let program = std::env::args().next().unwrap_or_else(|| "firebackup".to_owned());
-    let repository = folder_url(&folder.repository())?;
-    let key = folder.key().display().to_string();
+    let (repository, key) = (folder.root().join("repository").display().to_string(), folder.key().display().to_string());
     let command = |words: &[&str]| {
         let place = ["--repo", &repository, "--master-key-file", &key];
         shell_line(std::iter::once(program.as_str()).chain(words.iter().copied()).chain(place))
     };
     output.say(&format!("\n{verdict} {}", output.dim(&format!("({})", seconds(took)))))?;
     output.say(&format!(
-        "\nThe repository stays in {}. Try:\n  {}\n  {}\n  {}",
+        "\nThe repository stays in {}. Look around in it:\n  {}\n  {}\n  {}",
         folder.root().display(),
         command(&["show"]),
         command(&["get", "users/user-0000001"]),

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::selection_args::describe;
-use crate::table::pairs;
+use crate::table::{indented, pairs};
 use crate::units::{count, of, rate, seconds};
 
 /// Problems that are shown; the report with `--json` holds more.
@@ -105,8 +105,7 @@ fn documents_text(context: &Context, report: &RestoreReport, took: f64) -> Strin
         }
     }
     lines.push(("took", format!("{}, {}", seconds(took), rate(done as f64 / took.max(0.001)))));
-    let lines: Vec<_> = pairs(lines).lines().map(|line| format!("  {line}")).collect();
-    let mut text = format!("{title}\n{}", lines.join("\n"));
+    let mut text = format!("{title}\n{}", indented(&pairs(lines)));
     text.push_str(&problems_text(&tally.problems));
     text
 }
