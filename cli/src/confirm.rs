@@ -5,7 +5,7 @@ use std::io;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 
-/// Goes on when the user says yes. Without a terminal nobody can be asked: then only `--yes` goes on.
+/// Goes on when the user says yes to `what`. Without a terminal nobody can be asked: then only `--yes` goes on.
 ///
 /// # Errors
 /// When the answer is no, or nobody can be asked.
@@ -14,9 +14,7 @@ pub(crate) async fn confirm(context: &Context, what: &str, yes: bool) -> Result<
         return Ok(());
     }
     if !context.output.can_ask() {
-        return Err(CliError::Refused(format!(
-            "{what} needs a confirmation, and there is no terminal to ask on: give --yes"
-        )));
+        return Err(CliError::Refused(format!("{what}.\n  There is no terminal to ask on: give --yes to do it")));
     }
     context.output.ask(&format!("{what}. Go on? [y/N]"));
     if is_yes(&answer().await?) { Ok(()) } else { Err(CliError::Refused("not confirmed: nothing was done".to_owned())) }

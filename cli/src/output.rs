@@ -186,9 +186,15 @@ fn render(report: &ErrorReport, colors: bool) -> String {
     text
 }
 
-fn print_error(report: &ErrorReport) {
-    let json = serde_json::json!({ "error": report });
-    let _ = writeln!(io::stdout().lock(), "{json:#}");
+fn print_error(error: &ErrorReport) {
+    #[derive(Serialize)]
+    struct Failed<'e> {
+        error: &'e ErrorReport,
+    }
+    if let Ok(json) = serde_json::to_string_pretty(&Failed { error }) {
+        // where standard output is closed there is nobody to tell
+        let _ = writeln!(io::stdout().lock(), "{json}");
+    }
 }
 
 /// Shows help and version, or tells what is wrong with the arguments: as JSON when they ask for it.

@@ -1,5 +1,7 @@
 //! Numbers as people read and write them.
 
+use firebackup_model::Timestamp;
+
 /// A whole number with separators: `12,345`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -54,6 +56,11 @@ pub(crate) fn dollars(sum: f64) -> String {
     if sum == 0.0 || sum >= 1.0 { format!("${sum:.2}") } else { format!("${sum:.4}") }
 }
 
+/// A moment to the second.
+pub(crate) fn moment(time: Timestamp) -> String {
+    Timestamp::new(time.seconds, 0).to_string()
+}
+
 /// How many times smaller: `4.2×`.
 pub(crate) fn ratio(before: u64, after: u64) -> String {
     if after == 0 { "–".to_owned() } else { format!("{:.1}×", before as f64 / after as f64) }
@@ -96,6 +103,7 @@ mod tests {
         }
         assert_eq!((ratio(420, 100), ratio(1, 0)), ("4.2×".to_owned(), "–".to_owned()));
         assert_eq!((dollars(0.0), dollars(0.0003), dollars(12.5)), ("$0.00".into(), "$0.0003".into(), "$12.50".into()));
+        assert_eq!(moment(Timestamp::new(1, 999_999_999)), "1970-01-01T00:00:01Z");
         assert_eq!((rate(3.26), rate(5123.7)), ("3.3/s".to_owned(), "5,123/s".to_owned()));
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use firebackup_engine::{Change, Contents, Difference, Meter, Repository, Sample, diff};
+use firebackup_engine::{Change, ChangeCounts, Contents, Difference, Meter, Repository, Sample, diff};
 use firebackup_model::manifest::Manifest;
 use firebackup_model::{DocumentPath, Selection};
 use serde::Serialize;
@@ -13,8 +13,8 @@ use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
 use crate::selection_args::CollectionArgs;
-use crate::table::table;
-use crate::units::count;
+use crate::table::{printable, table};
+use crate::units::{count, of};
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -152,21 +152,29 @@ fn text(context: &Context, before: &str, after: &str, difference: &Difference, d
     text
 }
 
-/// Counts for each collection group.
+/// Counts for each collection group in which something differs, and for all together.
 pub(crate) fn counts(difference: &Difference) -> String {
     let numbers = ["CREATED", "UPDATED", "DELETED", "SAME"];
     let header = ["COLLECTION GROUP", "CREATED", "UPDATED", "DELETED", "SAME"];
-    let row = |name: &str, counts: &firebackup_engine::ChangeCounts| {
+    let row = |name: &str, counts: &ChangeCounts| {
         let numbers = [counts.created, counts.updated, counts.deleted, counts.same].map(count);
         std::iter::once(name.to_owned()).chain(numbers).collect::<Vec<_>>()
     };
-    let groups = difference.collections.iter().map(|(group, counts)| row(group, counts));
-    table(&header, &numbers, groups.chain([row("(all)", &difference.totals)]))
+    let changed: Vec<_> = difference.collections.iter().filter(|(_, counts)| !counts.nothing_differs()).collect();
+    let unchanged = difference.collections.len() - changed.len();
+    let mut rows: Vec<_> = changed.into_iter().map(|(group, counts)| row(group, counts)).collect();
+    if unchanged > 0 {
+        let same = difference.collections.values().filter(|counts| counts.nothing_differs()).map(|counts| counts.same);
+        let same = ChangeCounts { same: same.sum(), ..ChangeCounts::default() };
+        rows.push(row(&format!("({} unchanged)", of(unchanged as u64, "group")), &same));
+    }
+    rows.push(row("(all)", &difference.totals));
+    table(&header, &numbers, rows)
 }
 
 /// Documents that differ, a line each: `+` created, `~` updated, `-` deleted.
 pub(crate) fn samples(samples: &[Sample]) -> String {
-    let lines: Vec<String> = samples.iter().map(|sample| format!("{} {}", sign(sample.change), sample.path)).collect();
+    let lines: Vec<String> = samples.iter().map(|sample| format!("{} {}", sign(sample.change), printable(&sample.path))).collect();
     lines.join("\n")
 }
 

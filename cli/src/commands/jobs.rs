@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::selection_args::describe;
+use crate::units::moment;
 
 #[derive(Serialize)]
 struct Jobs<'j> {
@@ -49,7 +50,7 @@ fn backup(context: &Context, plan: &Plan) -> String {
         context.output.bold(plan.job.as_str()),
         plan.source,
         describe(&plan.selection),
-        plan.created,
+        moment(plan.created),
     )
 }
 
@@ -60,7 +61,7 @@ fn restore(context: &Context, plan: &RestorePlan) -> String {
         plan.snapshot,
         plan.target,
         describe(&plan.selection),
-        plan.created,
+        moment(plan.created),
     );
     if plan.undo {
         let undo = context.command(&["restore", "--undo", plan.job.as_str()]);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use firebackup_codec::wrap::{Wrap, WrapKind};
 use firebackup_engine::Holder;
+use firebackup_model::Timestamp;
 use firebackup_model::id::WrapId;
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::settings::{read_passphrase, recovery_public_key, secret_key};
 use crate::table::table;
+use crate::units::moment;
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -79,7 +81,7 @@ pub(crate) struct HolderInfo {
     wrap: WrapId,
     kind: &'static str,
     holder: Option<String>,
-    created: String,
+    created: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -99,7 +101,7 @@ impl HolderInfo {
     /// What a wrap says of its holder.
     pub(crate) fn of(wrap: &Wrap) -> Self {
         let ids = wrap.ids();
-        Self { wrap: ids.wrap, kind: kind_name(wrap.kind()), holder: wrap.holder(), created: ids.created.to_string() }
+        Self { wrap: ids.wrap, kind: kind_name(wrap.kind()), holder: wrap.holder(), created: ids.created }
     }
 }
 
@@ -117,7 +119,7 @@ const fn kind_name(kind: WrapKind) -> &'static str {
 pub(crate) fn holders_table(holders: &[HolderInfo]) -> String {
     let rows = holders.iter().map(|holder| {
         let who = holder.holder.clone().unwrap_or_else(|| "–".to_owned());
-        vec![holder.wrap.to_string(), holder.kind.to_owned(), who, holder.created.clone()]
+        vec![holder.wrap.to_string(), holder.kind.to_owned(), who, moment(holder.created)]
     });
     table(&["WRAP", "KIND", "FINGERPRINT OR PUBLIC KEY", "ADDED"], &[], rows)
 }

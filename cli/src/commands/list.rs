@@ -1,6 +1,7 @@
 //! `firebackup list`: the snapshots of a repository.
 
 use firebackup_engine::{EngineError, ProvenOrigin, Repository};
+use firebackup_model::Timestamp;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
 use serde::Serialize;
@@ -10,7 +11,7 @@ use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::selection_args::describe;
 use crate::table::table;
-use crate::units::{bytes, count};
+use crate::units::{bytes, count, moment};
 
 /// A snapshot in a list.
 #[derive(Debug, Serialize)]
@@ -34,7 +35,7 @@ pub(crate) struct Summary {
     kind: SnapshotKind,
     project: String,
     database: String,
-    read_time: Option<String>,
+    read_time: Option<Timestamp>,
     consistency: Consistency,
     selection: String,
     documents: u64,
@@ -91,7 +92,7 @@ pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
 
 fn summary(manifest: Manifest, origin: &ProvenOrigin) -> Summary {
     Summary {
-        read_time: manifest.read_time().map(|time| time.to_string()),
+        read_time: manifest.read_time(),
         id: manifest.id,
         kind: manifest.kind,
         project: manifest.source.project,
@@ -139,30 +140,11 @@ fn row(summary: &Summary) -> Vec<String> {
         summary.id.to_string(),
         kind_name(summary.kind).to_owned(),
         format!("{}/{}", summary.project, summary.database),
-        summary.read_time.clone().map_or_else(|| "–".to_owned(), |time| shorter(&time) + ranged),
+        summary.read_time.map_or_else(|| "–".to_owned(), |time| moment(time) + ranged),
         count(summary.documents),
         bytes(summary.bytes),
         bytes(summary.stored_bytes),
         summary.users.map_or_else(|| "–".to_owned(), count),
         summary.selection.clone(),
     ]
-}
-
-/// A moment without its decimals.
-fn shorter(time: &str) -> String {
-    match time.split_once('.') {
-        Some((whole, _)) => format!("{whole}Z"),
-        None => time.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_lose_their_decimals_in_a_table_only() {
-        assert_eq!(shorter("2026-01-31T14:03:00.123456Z"), "2026-01-31T14:03:00Z");
-        assert_eq!(shorter("2026-01-31T14:03:00Z"), "2026-01-31T14:03:00Z");
-    }
 }

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::selection_args::describe;
 use crate::table::{pairs, table};
-use crate::units::{bytes, count, of, ratio, seconds};
+use crate::units::{bytes, count, moment, of, ratio, seconds};
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -108,7 +108,7 @@ pub(crate) fn compression(manifest: &Manifest) -> String {
 
 fn made(manifest: &Manifest) -> String {
     let took = seconds(manifest.finished.seconds_since(manifest.started));
-    format!("{}, in {took}, by firebackup {}", manifest.started, manifest.tool)
+    format!("{}, in {took}, by firebackup {}", moment(manifest.started), manifest.tool)
 }
 
 fn collections(manifest: &Manifest) -> String {
@@ -127,7 +127,7 @@ fn users(auth: &AuthUsers) -> String {
     let parameters = if auth.hash_config.is_some() { "kept" } else { "not readable with the credential" };
     pairs([
         ("Auth users", format!("{}, {redacted}", count(auth.users))),
-        ("  listed", format!("from {} to {}", auth.listed_from, auth.listed_until)),
+        ("  listed", format!("from {} to {}", moment(auth.listed_from), moment(auth.listed_until))),
         ("  tenants", tenants),
         ("  hash parameters", parameters.to_owned()),
     ])

@@ -194,7 +194,12 @@ async fn intents(repository: &Repository) -> Result<BTreeMap<JobId, Intent>> {
 async fn manifests(repository: &Repository) -> Result<BTreeMap<SnapshotId, Manifest>> {
     let mut manifests = BTreeMap::new();
     for id in repository.snapshot_ids().await? {
-        manifests.insert(id.clone(), repository.manifest(&id).await?.0);
+        match repository.manifest(&id).await {
+            Ok((manifest, _)) => drop(manifests.insert(id, manifest)),
+            // another prune dropped it since it was listed
+            Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(manifests)
 }

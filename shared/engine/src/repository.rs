@@ -264,6 +264,19 @@ impl Repository {
         Ok((manifest, origin))
     }
 
+    /// Whether a snapshot that was listed has been dropped since.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_dropped(&self, snapshot: &SnapshotId) -> Result<bool> {
+        let path = layout::manifest(snapshot);
+        match self.0.store.head(&path).await {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(source) => Err(EngineError::store("look for", path)(source)),
+        }
+    }
+
     /// The snapshot that a user means: an id, the unique beginning of one, or `latest`.
     ///
     /// # Errors

@@ -72,17 +72,17 @@ fn planned(database: String, estimate: Estimate, args: &PlanArgs, streams: usize
 
 fn text(planned: &Planned, args: &PlanArgs, selection: &Selection, streams: usize) -> String {
     let estimate = &planned.estimate;
-    let price = format!("{} at {} for 100,000 reads", dollars(planned.price_dollars), dollars(args.price_per_100k_reads));
+    let price = format!("{} at ${} for 100,000 reads", dollars(planned.price_dollars), args.price_per_100k_reads);
     let size = format!(
         "about {} ({} were sampled), about {} stored",
         bytes(planned.estimated_bytes),
         of(estimate.sampled_documents, "document"),
         bytes(planned.estimated_stored_bytes)
     );
-    let streams_text = of(streams as u64, "stream");
     let time = format!(
-        "about {} at {} documents a second on each of {streams_text}",
+        "about {} with {} of {} documents a second",
         seconds(planned.estimated_seconds),
+        of(streams as u64, "stream"),
         count(args.documents_per_second)
     );
     pairs([

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::selection_args::describe;
-use crate::table::{indented, pairs};
+use crate::table::{indented, pairs, printable};
 use crate::units::{count, of, rate, seconds};
 
 /// Problems that are shown; the report with `--json` holds more.
@@ -87,15 +87,15 @@ fn documents_text(context: &Context, report: &RestoreReport, took: f64) -> Strin
     let sign = if tally.failed + tally.conflicts == 0 { context.output.good("✓") } else { context.output.bad("✗") };
     let resumed = if report.resumed { " (an unfinished restore was gone on with)" } else { "" };
     let title = format!("{sign} {}{resumed}", context.output.bold(report.job.as_str()));
-    let done = tally.written + tally.deleted;
+    let done = tally.written + tally.deleted + tally.same + tally.skipped;
     let mut lines = vec![
         ("snapshot", report.snapshot.to_string()),
         ("into", report.target.to_string()),
         ("written", count(tally.written)),
         ("deleted", count(tally.deleted)),
-        ("same", format!("{} were right already", count(tally.same))),
     ];
     for (name, number, why) in [
+        ("same", tally.same, "were right already"),
         ("skipped", tally.skipped, "were there and left alone"),
         ("conflicts", tally.conflicts, "were changed since the dry run, and left alone"),
         ("failed", tally.failed, "could not be written"),
@@ -113,7 +113,7 @@ fn documents_text(context: &Context, report: &RestoreReport, took: f64) -> Strin
 fn problems_text(problems: &[Problem]) -> String {
     let mut text = String::new();
     for problem in problems.iter().take(SHOWN_PROBLEMS) {
-        text.push_str(&format!("\n  {}: {}", problem.path, problem.reason));
+        text.push_str(&format!("\n  {}: {}", printable(&problem.path), printable(&problem.reason)));
     }
     if problems.len() > SHOWN_PROBLEMS {
         text.push_str(&format!("\n  … and {} more (with --json)", problems.len() - SHOWN_PROBLEMS));
@@ -129,7 +129,7 @@ fn users_text(context: &Context, report: &UserReport) -> String {
     }
     for failure in report.failures.iter().take(SHOWN_PROBLEMS) {
         let tenant = failure.tenant.as_ref().map(|tenant| format!(" of tenant {tenant}")).unwrap_or_default();
-        text.push_str(&format!("\n  {}{tenant}: {}", failure.user, failure.reason));
+        text.push_str(&format!("\n  {}{tenant}: {}", printable(&failure.user), printable(&failure.reason)));
     }
     text
 }
