@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{
-    backup, completions, demo, diff, export, get, init, key, prune, restore, show, verify,
-};
+use crate::commands::{backup, completions, demo, diff, export, get, init, key, prune, restore, show, verify};
 
 /// The exit codes, for the long help.
 pub(crate) const EXIT_CODES: &str = "\

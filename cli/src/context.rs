@@ -12,10 +12,12 @@ use firebackup_storage::Destination;
 use object_store::ObjectStore;
 
 use crate::args::GlobalArgs;
+use crate::environment::Environment;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::settings::{Environment, Settings, shell_line};
+use crate::settings::Settings;
+use crate::shell::shell_line;
 
 /// The snapshot that is meant when none is named.
 pub(crate) const LATEST: &str = "latest";

@@ -220,7 +220,9 @@ fn port_hint(kind: ErrorKind) -> Option<String> {
         ErrorKind::ReadTimeTooOld => {
             "Firestore reads back one hour, with point-in-time recovery seven days: take a newer --read-time"
         }
-        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => "when the way is open again, run the same command again",
+        ErrorKind::Unavailable | ErrorKind::DeadlineExceeded => {
+            "when the way is open again, run the same command again"
+        }
         _ => return None,
     };
     Some(hint.to_owned())
@@ -252,10 +254,7 @@ mod tests {
         let error = firebackup_embedded::key_file::read(std::path::Path::new("does-not-exist.key")).unwrap_err();
         let report = CliError::KeyFile(error).report();
         assert_eq!(report.kind, "key");
-        assert_eq!(
-            report.hint.as_deref(),
-            Some("make one with `firebackup key generate --output does-not-exist.key`")
-        );
+        assert_eq!(report.hint.as_deref(), Some("make one with `firebackup key generate --output does-not-exist.key`"));
     }
 
     #[test]

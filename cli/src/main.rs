@@ -1,7 +1,7 @@
 //! `firebackup`: backs up Firestore databases and Firebase Auth users, and puts them back exactly.
 //!
 //! [`args`] says what can be asked, [`settings`] makes it typed, [`context`] opens what a command needs, and each
-//! command is one file below [`commands`]. The environment is read in [`settings`] and nowhere else; standard output
+//! command is one file below [`commands`]. [`environment`] is read once, here; standard output
 //! belongs to results, standard error to everything that is told on the way.
 
 mod args;
@@ -9,14 +9,17 @@ mod commands;
 mod confirm;
 mod context;
 mod counting_store;
+mod environment;
 mod error;
 mod exit;
 mod interrupt;
 mod json_indent;
+mod keys;
 mod output;
 mod progress;
 mod selection_args;
 mod settings;
+mod shell;
 mod table;
 mod units;
 
@@ -26,9 +29,9 @@ use clap::Parser;
 
 use crate::args::Cli;
 use crate::context::Context;
+use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::settings::Environment;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -10,9 +10,9 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::GlobalArgs;
+use crate::environment::Environment;
 use crate::error::{CliError, ErrorReport, Result};
 use crate::exit::Exit;
-use crate::settings::Environment;
 
 /// How a process talks to whoever started it.
 #[derive(Debug, Clone)]
@@ -211,6 +211,10 @@ pub(crate) fn refuse_arguments(refusal: &clap::Error, arguments: impl Iterator<I
     } else {
         let _ = refusal.print();
     }
+    arguments_exit(refusal)
+}
+
+fn arguments_exit(refusal: &clap::Error) -> Exit {
     if refusal.exit_code() == 0 { Exit::Done } else { Exit::Usage }
 }
 
@@ -234,12 +238,12 @@ mod tests {
     #[test]
     fn bad_arguments_are_bad_usage_and_help_is_none() {
         use clap::CommandFactory;
-        let refused = |arguments: &[&str]| crate::args::Cli::command().try_get_matches_from(arguments).unwrap_err();
         let exit = |arguments: &[&str]| {
-            refuse_arguments(&refused(arguments), arguments.iter().map(|argument| OsString::from(*argument)))
+            arguments_exit(&crate::args::Cli::command().try_get_matches_from(arguments).unwrap_err())
         };
         assert_eq!(exit(&["firebackup", "backup", "--nonsense"]), Exit::Usage);
         assert_eq!(exit(&["firebackup", "--json", "nonsense"]), Exit::Usage);
         assert_eq!(exit(&["firebackup", "--version"]), Exit::Done);
+        assert_eq!(exit(&["firebackup", "backup", "--help"]), Exit::Done);
     }
 }

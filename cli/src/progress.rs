@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use firebackup_engine::Meter;
+use firebackup_engine::{Counter, Meter};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use tokio::task::JoinHandle;
 
@@ -135,26 +135,20 @@ impl Watch {
 
     fn add_details(&self, text: &mut String) {
         let meter = &self.meter;
-        let mut add = |amount: u64, what: &str| {
-            if amount > 0 {
-                let _ = write!(text, ", {} {what}", count(amount));
+        let mut add = |counter: &Counter, before: &str, behind: &str| {
+            if counter.get() > 0 {
+                let _ = write!(text, ", {before}{}{behind}", count(counter.get()));
             }
         };
         match self.activity {
-            Activity::Backup => {
-                let _ = write!(text, ", level {}", meter.level.get());
-            }
+            Activity::Backup => add(&meter.level, "level ", ""),
             Activity::Restore => {
-                add(meter.failed.get(), "failed");
-                if meter.rate.get() > 0 {
-                    let _ = write!(text, ", limit {}/s", count(meter.rate.get()));
-                }
+                add(&meter.failed, "", " failed");
+                add(&meter.rate, "limit ", "/s");
             }
             Activity::Read => {}
         }
-        if meter.retries.get() > 0 {
-            let _ = write!(text, ", {} retries", count(meter.retries.get()));
-        }
+        add(&meter.retries, "", " retries");
     }
 }
 

@@ -69,10 +69,13 @@ impl CollectionArgs {
     }
 }
 
+/// How a selection of all documents is described.
+pub(crate) const EVERYTHING: &str = "everything";
+
 /// What a selection takes, for people.
 pub(crate) fn describe(selection: &Selection) -> String {
     if selection.is_everything() {
-        return "everything".to_owned();
+        return EVERYTHING.to_owned();
     }
     let mut parts = Vec::new();
     if !selection.include.is_empty() {

@@ -1,59 +1,26 @@
-//! Arguments and environment variables, made typed. The one place that reads the environment.
+//! Arguments and environment variables, made typed.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
 
-use firebackup_codec::secret::SecretKey;
-use firebackup_codec::signature::WriterKey;
-use firebackup_codec::wrap::{RecoveryPrivateKey, RecoveryPublicKey};
-use firebackup_embedded::key_file::{self, KeyKind, SecretBytes};
 use firebackup_engine::Secrets;
 use firebackup_google::Access;
 use firebackup_model::DatabaseName;
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_storage::DestinationSettings;
 use url::Url;
-use zeroize::Zeroizing;
 
 use crate::args::GlobalArgs;
+use crate::environment::Environment;
 use crate::error::{CliError, Result};
+use crate::keys::KeySettings;
 
 const REPO: &str = "FIREBACKUP_REPO";
 const PROJECT: &str = "FIREBACKUP_PROJECT";
 const GOOGLE_PROJECT: &str = "GOOGLE_CLOUD_PROJECT";
-const MASTER_KEY: &str = "FIREBACKUP_MASTER_KEY";
-const PASSPHRASE: &str = "FIREBACKUP_PASSPHRASE";
 const FIRESTORE_EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
 const AUTH_EMULATOR: &str = "FIREBASE_AUTH_EMULATOR_HOST";
 /// What the storage clients are handed of the environment.
 const STORAGE_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
-
-/// The environment variables of a process. `Debug` shows none of them.
-#[derive(Clone, Default)]
-pub(crate) struct Environment(Vec<(String, String)>);
-
-impl Environment {
-    /// Those of this process; names and values that are no text are left out.
-    pub(crate) fn from_system() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self(std::env::vars_os().filter_map(text).collect())
-    }
-
-    /// The value of a variable; an empty one is none.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(other, value)| other == name && !value.is_empty());
-        found.map(|(_, value)| value.as_str())
-    }
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Environment({} variables)", self.0.len())
-    }
-}
 
 /// What every command may need.
 #[derive(Debug, Clone)]
@@ -68,19 +35,6 @@ pub(crate) struct Settings {
     pub(crate) access: Access,
     auth_emulator: Option<String>,
     keys: KeySettings,
-}
-
-/// Where keys are; read when they are needed.
-#[derive(Clone)]
-struct KeySettings {
-    global: GlobalArgs,
-    environment: Environment,
-}
-
-impl fmt::Debug for KeySettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeySettings").field("masters", &self.global.master_key_files).finish_non_exhaustive()
-    }
 }
 
 impl Settings {
@@ -116,9 +70,9 @@ impl Settings {
     /// # Errors
     /// When none was named.
     pub(crate) fn repo(&self) -> Result<&str> {
-        self.repo.as_deref().ok_or_else(|| {
-            CliError::Usage(format!("no repository was named: give --repo URL, or set {REPO}"))
-        })
+        self.repo
+            .as_deref()
+            .ok_or_else(|| CliError::Usage(format!("no repository was named: give --repo URL, or set {REPO}")))
     }
 
     /// The database to read.
@@ -126,9 +80,11 @@ impl Settings {
     /// # Errors
     /// When no project was named.
     pub(crate) fn database(&self) -> Result<DatabaseName> {
-        let project = self.named_project.as_ref().or(self.ambient_project.as_ref()).ok_or_else(|| {
-            CliError::Usage(format!("no project was named: give --project ID, or set {PROJECT}"))
-        })?;
+        let project = self
+            .named_project
+            .as_ref()
+            .or(self.ambient_project.as_ref())
+            .ok_or_else(|| CliError::Usage(format!("no project was named: give --project ID, or set {PROJECT}")))?;
         Ok(DatabaseName::new(project, self.named_database.as_deref().unwrap_or(DEFAULT_DATABASE)))
     }
 
@@ -202,80 +158,6 @@ impl Settings {
     }
 }
 
-impl KeySettings {
-    fn secrets(&self) -> Result<Secrets> {
-        let global = &self.global;
-        let recovery = match &global.recovery_key_file {
-            None => None,
-            Some(file) => {
-                let text = secret_key(&key_file::read_kind(KeyKind::Recovery, file)?).to_text();
-                let unusable = |_| CliError::Refused(format!("{} holds no recovery key", file.display()));
-                Some(text.parse::<RecoveryPrivateKey>().map_err(unusable)?)
-            }
-        };
-        let signing = match &global.signing_key_file {
-            None => None,
-            Some(file) => Some(WriterKey::from_seed(&secret_key(&key_file::read_kind(KeyKind::Signing, file)?))),
-        };
-        let pinned = global.writer_keys.iter().map(|text| text.parse());
-        Ok(Secrets {
-            masters: self.masters()?,
-            passphrase: self.passphrase()?,
-            recovery,
-            recovery_public: recovery_public_key(global.recovery_public_key.as_deref())?,
-            signing,
-            pinned: pinned.collect::<Result<_, _>>().map_err(|error: firebackup_codec::signature::WriterKeyError| {
-                CliError::Usage(format!("--writer-key: {error}"))
-            })?,
-            allow_unencrypted: global.allow_unencrypted,
-        })
-    }
-
-    fn masters(&self) -> Result<Vec<SecretKey>> {
-        let files = &self.global.master_key_files;
-        if !files.is_empty() {
-            return files.iter().map(|file| Ok(secret_key(&key_file::read(file)?))).collect();
-        }
-        let Some(text) = self.environment.get(MASTER_KEY) else { return Ok(Vec::new()) };
-        let unusable = |source| CliError::KeyVariable { variable: MASTER_KEY, source };
-        Ok(vec![secret_key(&key_file::parse(text).map_err(unusable)?)])
-    }
-
-    fn passphrase(&self) -> Result<Option<String>> {
-        match &self.global.passphrase_file {
-            Some(file) => read_passphrase(file).map(Some),
-            None => Ok(self.environment.get(PASSPHRASE).map(str::to_owned)),
-        }
-    }
-}
-
-/// The key in the bytes of a key file.
-pub(crate) fn secret_key(bytes: &SecretBytes) -> SecretKey {
-    SecretKey::from_bytes(*bytes.expose())
-}
-
-/// Reads a passphrase: the file without the line feed at its end.
-///
-/// # Errors
-/// When it cannot be read or is empty.
-pub(crate) fn read_passphrase(file: &Path) -> Result<String> {
-    let text = Zeroizing::new(fs::read_to_string(file).map_err(CliError::file("read the passphrase file", file))?);
-    let passphrase = text.trim_end_matches(['\r', '\n']);
-    if passphrase.is_empty() {
-        return Err(CliError::Refused(format!("{} holds no passphrase", file.display())));
-    }
-    Ok(passphrase.to_owned())
-}
-
-/// Reads the public half of a recovery key.
-///
-/// # Errors
-/// When it is none.
-pub(crate) fn recovery_public_key(text: Option<&str>) -> Result<Option<RecoveryPublicKey>> {
-    let parsed = text.map(str::parse::<RecoveryPublicKey>).transpose();
-    parsed.map_err(|error| CliError::Usage(format!("a recovery public key is {error}")))
-}
-
 /// A URL as it is, and a path as the URL of a folder.
 fn repository_url(text: &str) -> Result<String> {
     if text.contains("://") || text.starts_with("file:") {
@@ -297,27 +179,19 @@ pub(crate) fn folder_url(folder: &Path) -> Result<String> {
 
 fn storage_settings(global: &GlobalArgs, environment: &Environment, repo: Option<&str>) -> DestinationSettings {
     let is_storage = |name: &str| STORAGE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    let mut options: Vec<_> = environment.0.iter().filter(|(name, _)| is_storage(name)).cloned().collect();
+    let mut options = environment.select(is_storage);
     let says_google = options.iter().any(|(name, _)| {
-        matches!(name.as_str(), "GOOGLE_APPLICATION_CREDENTIALS" | "GOOGLE_SERVICE_ACCOUNT" | "GOOGLE_SERVICE_ACCOUNT_KEY")
+        matches!(
+            name.as_str(),
+            "GOOGLE_APPLICATION_CREDENTIALS" | "GOOGLE_SERVICE_ACCOUNT" | "GOOGLE_SERVICE_ACCOUNT_KEY"
+        )
     });
-    if let (Some(file), false, Some(true)) = (&global.credentials, says_google, repo.map(|repo| repo.starts_with("gs:"))) {
+    if let (Some(file), false, Some(true)) =
+        (&global.credentials, says_google, repo.map(|repo| repo.starts_with("gs:")))
+    {
         options.push(("GOOGLE_SERVICE_ACCOUNT".to_owned(), file.display().to_string()));
     }
     DestinationSettings { endpoint: global.endpoint.clone(), options }
-}
-
-/// Quotes words so that a shell reads them back.
-pub(crate) fn shell_line<W: AsRef<str>>(words: impl IntoIterator<Item = W>) -> String {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "-_./:=@%+,".contains(character);
-    let quoted = |word: &str| {
-        if !word.is_empty() && word.chars().all(plain) {
-            word.to_owned()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
-    words.into_iter().map(|word| quoted(word.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -325,11 +199,7 @@ mod tests {
     use super::*;
 
     fn settings(global: &GlobalArgs, environment: &[(&str, &str)]) -> Settings {
-        Settings::new(global, &environment_of(environment)).unwrap()
-    }
-
-    fn environment_of(variables: &[(&str, &str)]) -> Environment {
-        Environment(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        Settings::new(global, &Environment::of(environment)).unwrap()
     }
 
     #[test]
@@ -359,7 +229,8 @@ mod tests {
 
     #[test]
     fn an_emulator_is_never_mixed_with_production() {
-        let both = settings(&GlobalArgs::default(), &[(FIRESTORE_EMULATOR, "localhost:1"), (AUTH_EMULATOR, "localhost:2")]);
+        let both =
+            settings(&GlobalArgs::default(), &[(FIRESTORE_EMULATOR, "localhost:1"), (AUTH_EMULATOR, "localhost:2")]);
         assert_eq!(both.auth_access().unwrap(), Access::Emulator { host: "localhost:2".to_owned() });
         assert!(settings(&GlobalArgs::default(), &[(FIRESTORE_EMULATOR, "localhost:1")]).auth_access().is_err());
         assert_eq!(settings(&GlobalArgs::default(), &[]).auth_access().unwrap(), Access::ApplicationDefault);
@@ -375,41 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_from_files_or_the_environment_and_show_nowhere() {
-        const KEY: &str = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
-        let from_environment = settings(&GlobalArgs::default(), &[(MASTER_KEY, KEY), (PASSPHRASE, "open sesame")]);
-        let secrets = from_environment.secrets().unwrap();
-        assert_eq!(secrets.masters[0].to_text().as_str(), KEY);
-        assert_eq!(secrets.passphrase.as_deref(), Some("open sesame"));
-        let shown = format!("{from_environment:?}");
-        assert!(!shown.contains(KEY) && !shown.contains("sesame"), "{shown}");
-        let bad = settings(&GlobalArgs::default(), &[(MASTER_KEY, "short")]).secrets().unwrap_err();
-        assert_eq!(bad.kind(), "key");
-        assert!(!format!("{bad:?} {bad}").contains("short"));
-    }
-
-    #[test]
-    fn a_passphrase_is_the_file_without_its_last_line_feed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("passphrase");
-        fs::write(&file, " with blanks \r\n").unwrap();
-        assert_eq!(read_passphrase(&file).unwrap(), " with blanks ");
-        fs::write(&file, "\n").unwrap();
-        assert!(read_passphrase(&file).is_err());
-    }
-
-    #[test]
     fn storage_is_handed_its_part_of_the_environment_and_nothing_else() {
-        let environment = environment_of(&[("AWS_REGION", "r"), ("HOME", "h"), (MASTER_KEY, "k")]);
+        let environment = Environment::of(&[("AWS_REGION", "r"), ("HOME", "h"), ("FIREBACKUP_MASTER_KEY", "k")]);
         let global = GlobalArgs { credentials: Some("sa.json".into()), ..GlobalArgs::default() };
         let storage = storage_settings(&global, &environment, Some("gs://bucket"));
         let names: Vec<_> = storage.options.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["AWS_REGION", "GOOGLE_SERVICE_ACCOUNT"]);
         assert_eq!(storage_settings(&global, &environment, Some("s3://bucket")).options.len(), 1);
-    }
-
-    #[test]
-    fn printed_commands_survive_a_shell() {
-        assert_eq!(shell_line(["a", "(default)", "it's", ""]), r"a '(default)' 'it'\''s' ''");
     }
 }

@@ -43,7 +43,8 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// Control characters, and marks that turn the direction of writing around.
 fn is_unprintable(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Lines moved to the right, below a title.
@@ -64,7 +65,8 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_nothing_trails() {
-        let text = table(&["ID", "SIZE"], &["SIZE"], [vec!["a".into(), "5".into()], vec!["bcd".into(), "12345".into()]]);
+        let text =
+            table(&["ID", "SIZE"], &["SIZE"], [vec!["a".into(), "5".into()], vec!["bcd".into(), "12345".into()]]);
         assert_eq!(text, "ID    SIZE\na        5\nbcd  12345");
         assert_eq!(pairs([("a", "1".to_owned()), ("long", "2".to_owned())]), "a     1\nlong  2");
     }

@@ -200,10 +200,7 @@ pub(crate) fn summary(manifest: &Manifest, took: f64, proven: bool) -> String {
     let mut lines = vec![
         ("database", manifest.source.to_string()),
         ("documents", format!("{}, {}", count(totals.documents), bytes(totals.bytes))),
-        (
-            "stored",
-            format!("{}, {} smaller", bytes(manifest.stored_bytes), ratio(totals.bytes, manifest.stored_bytes)),
-        ),
+        ("stored", format!("{}, {} smaller", bytes(manifest.stored_bytes), ratio(totals.bytes, manifest.stored_bytes))),
         ("compression", compression(manifest)),
         ("consistency", consistency),
         ("reads billed", count(manifest.reads)),

@@ -21,9 +21,11 @@ use crate::commands::list::{entries, entries_table};
 use crate::context::{Context, world};
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
+use crate::keys::secret_key;
 use crate::output::Output;
 use crate::progress::{Activity, Progress};
-use crate::settings::{folder_url, secret_key, shell_line};
+use crate::settings::folder_url;
+use crate::shell::shell_line;
 use crate::units::{bytes, count, of, parse_count, rate, seconds};
 
 use compare::{Comparison, Documents, read_all};
@@ -92,7 +94,7 @@ pub(crate) async fn run(context: &Context, args: DemoArgs) -> Result<Exit> {
     let before = read_all(&*stage.target.source).await?;
     story.tell(&format!("{} in {}", of(before.len() as u64, "document"), compare::groups(&before)))?;
     let repository = make_repository(&mut story, &folder).await?;
-    let manifest = back_up(context, &mut story, &stage, &repository, args.parallel).await?;
+    let manifest = back_up(context, &mut story, &stage, &repository, args.parallel, before.len() as u64).await?;
     look(&mut story, &repository, &manifest).await?;
     destroy(&mut story, &stage, &before).await?;
     restore(context, &mut story, &stage, &repository, &manifest).await?;
@@ -148,9 +150,11 @@ async fn back_up(
     stage: &Stage,
     repository: &Repository,
     parallel: bool,
+    documents: u64,
 ) -> Result<Manifest> {
     story.step("Back it up: all documents at one instant, compressed, encrypted, signed")?;
     let (started, meter) = (Instant::now(), Arc::new(Meter::default()));
+    meter.expected.set(documents);
     let backup = Backup::builder(repository.clone(), Arc::clone(&stage.target.source))
         .parallel(if parallel { 4 } else { 1 })
         .meter(Arc::clone(&meter))
@@ -177,7 +181,11 @@ async fn destroy(story: &mut Story<'_>, stage: &Stage, before: &Documents) -> Re
     story.step("Delete everything")?;
     stage.delete(before.keys()).await?;
     let left = read_all(&*stage.target.source).await?.len() as u64;
-    story.tell(&format!("{} deleted; the database holds {}", of(before.len() as u64, "document"), of(left, "document")))?;
+    story.tell(&format!(
+        "{} deleted; the database holds {}",
+        of(before.len() as u64, "document"),
+        of(left, "document")
+    ))?;
     if left > 0 {
         return Err(CliError::Refused("the emulator did not delete everything".to_owned()));
     }
@@ -248,7 +256,8 @@ fn conclude(context: &Context, folder: &DemoFolder, comparison: &Comparison, too
         output.bad(&format!("✗ {} documents came back otherwise.", count(comparison.problems().count() as u64)))
     };
     let program = std::env::args().next().unwrap_or_else(|| "firebackup".to_owned());
-    let (repository, key) = (folder.root().join("repository").display().to_string(), folder.key().display().to_string());
+    let (repository, key) =
+        (folder.root().join("repository").display().to_string(), folder.key().display().to_string());
     let command = |words: &[&str]| {
         let place = ["--repo", &repository, "--master-key-file", &key];
         shell_line(std::iter::once(program.as_str()).chain(words.iter().copied()).chain(place))

@@ -82,7 +82,8 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     })
     .await?;
     drop(progress);
-    let text = text(context, &before_name, &after_name, &difference, if lists { &documents } else { &difference.samples });
+    let text =
+        text(context, &before_name, &after_name, &difference, if lists { &documents } else { &difference.samples });
     let same = difference.totals.nothing_differs();
     let documents = lists.then_some(documents);
     context.output.result(&Compared { before: before_name, after: after_name, difference, documents }, &text)?;
@@ -174,7 +175,8 @@ pub(crate) fn counts(difference: &Difference) -> String {
 
 /// Documents that differ, a line each: `+` created, `~` updated, `-` deleted.
 pub(crate) fn samples(samples: &[Sample]) -> String {
-    let lines: Vec<String> = samples.iter().map(|sample| format!("{} {}", sign(sample.change), printable(&sample.path))).collect();
+    let lines: Vec<String> =
+        samples.iter().map(|sample| format!("{} {}", sign(sample.change), printable(&sample.path))).collect();
     lines.join("\n")
 }
 

@@ -69,7 +69,8 @@ fn check(probe: &ProbeReport, destination: &Destination) -> Result<()> {
     if probe.is_complete() {
         return Ok(());
     }
-    let mut text = format!("{destination} cannot hold a repository: it is not possible to {}", probe.missing().join("; "));
+    let mut text =
+        format!("{destination} cannot hold a repository: it is not possible to {}", probe.missing().join("; "));
     for problem in &probe.problems {
         text.push_str(&format!("\n  {problem}"));
     }
@@ -95,12 +96,18 @@ fn text(context: &Context, made: &Made, can_read: bool) -> String {
         pairs([
             ("url", made.url.clone()),
             ("id", made.repository.clone()),
-            ("writer key", made.writer_key.clone().unwrap_or_else(|| "none: what this machine writes is not signed".into())),
+            (
+                "writer key",
+                made.writer_key.clone().unwrap_or_else(|| "none: what this machine writes is not signed".into()),
+            ),
         ]),
     ];
     if made.encrypted {
         lines.push(format!("\nIt can be opened by:\n{}", holders_table(&made.holders)));
-        lines.push(format!("\n{}", output.bold("Keep a copy of these keys elsewhere: without them nothing can be restored.")));
+        lines.push(format!(
+            "\n{}",
+            output.bold("Keep a copy of these keys elsewhere: without them nothing can be restored.")
+        ));
     } else {
         lines.push(output.bad("It is not encrypted: whoever can read the storage can read the data."));
     }

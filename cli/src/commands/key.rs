@@ -16,7 +16,7 @@ use crate::confirm::confirm;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
-use crate::settings::{read_passphrase, recovery_public_key, secret_key};
+use crate::keys::{read_passphrase, recovery_public_key, secret_key};
 use crate::table::table;
 use crate::units::moment;
 
@@ -167,9 +167,8 @@ async fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit> {
     let repository = context.repository().await?;
     let holders = repository.holders().await?;
     let holder = holders.iter().map(HolderInfo::of).find(|holder| holder.wrap == args.wrap);
-    let holder = holder.ok_or_else(|| {
-        CliError::NotFound(format!("there is no wrap {}: see `firebackup key list`", args.wrap))
-    })?;
+    let holder = holder
+        .ok_or_else(|| CliError::NotFound(format!("there is no wrap {}: see `firebackup key list`", args.wrap)))?;
     let who = holder.holder.map(|who| format!(" {who}")).unwrap_or_default();
     confirm(context, &format!("The {}{who} will not open the repository any more", holder.kind), args.yes).await?;
     repository.remove_holder(args.wrap).await?;
@@ -178,7 +177,8 @@ async fn remove(context: &Context, args: &RemoveArgs) -> Result<Exit> {
 
 fn tell(context: &Context, holders: &[Wrap], added: Option<WrapId>, removed: Vec<WrapId>) -> Result<Exit> {
     let holders: Vec<_> = holders.iter().map(HolderInfo::of).collect();
-    let mut lines: Vec<String> = added.iter().map(|wrap| format!("{} added {wrap}", context.output.good("✓"))).collect();
+    let mut lines: Vec<String> =
+        added.iter().map(|wrap| format!("{} added {wrap}", context.output.good("✓"))).collect();
     lines.extend(removed.iter().map(|wrap| format!("{} removed {wrap}", context.output.good("✓"))));
     lines.push(format!("\nThe repository can be opened by:\n{}", holders_table(&holders)));
     context.output.result(&Changed { added, removed, holders }, &lines.join("\n"))?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
-use crate::selection_args::describe;
+use crate::selection_args::{EVERYTHING, describe};
 use crate::table::table;
 use crate::units::{bytes, count, moment};
 
@@ -118,14 +118,23 @@ pub(crate) const fn kind_name(kind: SnapshotKind) -> &'static str {
     }
 }
 
-/// The entries as a table, and below it what cannot be read.
+/// The entries as a table, and below it what cannot be read. Columns in which nothing stands out are left out.
 pub(crate) fn entries_table(entries: &[Entry]) -> String {
-    let header = ["SNAPSHOT", "KIND", "DATABASE", "READ TIME", "DOCUMENTS", "SIZE", "STORED", "USERS", "SELECTION"];
     let readable = entries.iter().filter_map(|entry| match entry {
-        Entry::Readable(summary) => Some(row(summary)),
+        Entry::Readable(summary) => Some(summary),
         Entry::Unreadable { .. } => None,
     });
-    let mut text = table(&header, &["DOCUMENTS", "SIZE", "STORED", "USERS"], readable);
+    let has_users = readable.clone().any(|summary| summary.users.is_some());
+    let is_partial = readable.clone().any(|summary| summary.selection != EVERYTHING);
+    let shows = |column: &Column| match column.header {
+        "USERS" => has_users,
+        "SELECTION" => is_partial,
+        _ => true,
+    };
+    let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shows(column)).collect();
+    let header: Vec<&str> = columns.iter().map(|column| column.header).collect();
+    let rows = readable.map(|summary| columns.iter().map(|column| (column.cell)(summary)).collect());
+    let mut text = table(&header, &["DOCUMENTS", "SIZE", "STORED", "USERS"], rows);
     for entry in entries {
         if let Entry::Unreadable { id, error } = entry {
             text.push_str(&format!("\n{id}  cannot be read: {error}"));
@@ -134,17 +143,29 @@ pub(crate) fn entries_table(entries: &[Entry]) -> String {
     text
 }
 
-fn row(summary: &Summary) -> Vec<String> {
+/// A column of the list.
+struct Column {
+    header: &'static str,
+    cell: fn(&Summary) -> String,
+}
+
+const COLUMNS: [Column; 9] = [
+    Column { header: "SNAPSHOT", cell: |summary| summary.id.to_string() },
+    Column { header: "KIND", cell: |summary| kind_name(summary.kind).to_owned() },
+    Column { header: "DATABASE", cell: |summary| format!("{}/{}", summary.project, summary.database) },
+    Column { header: "READ TIME", cell: read_time },
+    Column { header: "DOCUMENTS", cell: |summary| count(summary.documents) },
+    Column { header: "SIZE", cell: |summary| bytes(summary.bytes) },
+    Column { header: "STORED", cell: |summary| bytes(summary.stored_bytes) },
+    Column { header: "USERS", cell: |summary| summary.users.map_or_else(nothing, count) },
+    Column { header: "SELECTION", cell: |summary| summary.selection.clone() },
+];
+
+fn read_time(summary: &Summary) -> String {
     let ranged = if summary.consistency == Consistency::Ranged { " (ranged)" } else { "" };
-    vec![
-        summary.id.to_string(),
-        kind_name(summary.kind).to_owned(),
-        format!("{}/{}", summary.project, summary.database),
-        summary.read_time.map_or_else(|| "–".to_owned(), |time| moment(time) + ranged),
-        count(summary.documents),
-        bytes(summary.bytes),
-        bytes(summary.stored_bytes),
-        summary.users.map_or_else(|| "–".to_owned(), count),
-        summary.selection.clone(),
-    ]
+    summary.read_time.map_or_else(nothing, |time| moment(time) + ranged)
+}
+
+fn nothing() -> String {
+    "–".to_owned()
 }

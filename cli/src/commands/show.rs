@@ -90,7 +90,8 @@ fn consistency(manifest: &Manifest) -> String {
 
 fn documents(manifest: &Manifest) -> String {
     let totals = manifest.totals;
-    let deletions = if totals.deletions > 0 { format!(", {}", of(totals.deletions, "tombstone")) } else { String::new() };
+    let deletions =
+        if totals.deletions > 0 { format!(", {}", of(totals.deletions, "tombstone")) } else { String::new() };
     format!("{}, {}{deletions}", count(totals.documents), bytes(totals.bytes))
 }
 
@@ -101,7 +102,8 @@ fn stored(manifest: &Manifest) -> String {
 
 /// How blocks were compressed: what was asked for and what it came to.
 pub(crate) fn compression(manifest: &Manifest) -> String {
-    let levels: Vec<_> = manifest.levels.iter().map(|(level, blocks)| format!("{} {level}", of(*blocks, "block"))).collect();
+    let levels: Vec<_> =
+        manifest.levels.iter().map(|(level, blocks)| format!("{} {level}", of(*blocks, "block"))).collect();
     let used = if levels.is_empty() { String::new() } else { format!(" ({})", levels.join(", ")) };
     format!("{}{used}", manifest.compression)
 }

@@ -77,7 +77,8 @@ pub(super) fn groups(documents: &Documents) -> String {
     }
     let mut sorted: Vec<_> = groups.into_iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    let shown: Vec<_> = sorted.iter().take(SHOWN).map(|(group, number)| format!("{group} {}", count(*number))).collect();
+    let shown: Vec<_> =
+        sorted.iter().take(SHOWN).map(|(group, number)| format!("{group} {}", count(*number))).collect();
     let rest = sorted.len().saturating_sub(SHOWN);
     let more = if rest > 0 { format!(" and {} more", count(rest as u64)) } else { String::new() };
     format!("{} ({}{more})", of(sorted.len() as u64, "collection group"), shown.join(", "))

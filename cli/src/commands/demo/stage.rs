@@ -54,7 +54,8 @@ impl Stage {
             Access::ServiceAccountFile(_) | Access::ApplicationDefault => {
                 let heap_mib = HEAP_MIB + documents / 1000 * HEAP_MIB_PER_THOUSAND;
                 let heap_mib = u32::try_from(heap_mib).unwrap_or(u32::MAX);
-                let emulator = Emulator::start_with(&EmulatorOptions { heap_mib, ..EmulatorOptions::default() }).await?;
+                let emulator =
+                    Emulator::start_with(&EmulatorOptions { heap_mib, ..EmulatorOptions::default() }).await?;
                 let host = emulator.host().to_owned();
                 (Some(emulator), host, PROJECT.to_owned())
             }
@@ -95,7 +96,8 @@ impl Stage {
     /// # Errors
     /// When one cannot be deleted.
     pub(super) async fn delete(&self, paths: impl Iterator<Item = &DocumentPath> + Send) -> Result<()> {
-        let write = |path: &DocumentPath| Write { path: path.clone(), document: None, precondition: Precondition::None };
+        let write =
+            |path: &DocumentPath| Write { path: path.clone(), document: None, precondition: Precondition::None };
         self.write(paths.map(write), &Meter::default()).await
     }
 
@@ -137,7 +139,8 @@ impl<I: Iterator<Item = Write>> Iterator for Batches<I> {
     fn next(&mut self) -> Option<Vec<Write>> {
         let mut batch = vec![self.0.next()?];
         let mut size = request_bytes(&batch[0]);
-        while let Some(write) = self.0.next_if(|write| batch.len() < BATCH && size + request_bytes(write) <= MAX_BATCH_BYTES)
+        while let Some(write) =
+            self.0.next_if(|write| batch.len() < BATCH && size + request_bytes(write) <= MAX_BATCH_BYTES)
         {
             size += request_bytes(&write);
             batch.push(write);

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use firebackup_codec::signature::WriterKey;
 use firebackup_codec::wrap::{RecoveryKeyPair, fingerprint};
-use firebackup_embedded::key_file::{KeyKind, KeyText, SecretBytes, parse_kind};
 use firebackup_embedded::SystemRandom;
+use firebackup_embedded::key_file::{KeyKind, KeyText, SecretBytes, parse_kind};
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
-use crate::settings::secret_key;
+use crate::keys::secret_key;
 
 /// Which kind, and where to.
 #[derive(Debug, Args)]
@@ -84,7 +84,8 @@ fn signing(args: &GenerateArgs) -> Result<(Generated, String)> {
     let secret = SecretBytes::generate(&SystemRandom);
     KeyText::new(KeyKind::Signing, &secret).write_new(&args.output)?;
     let public = WriterKey::from_seed(&secret_key(&secret)).public().to_string();
-    let advice = format!("  writer key  {public}\n\nReaders give it to --writer-key to believe what this machine writes.");
+    let advice =
+        format!("  writer key  {public}\n\nReaders give it to --writer-key to believe what this machine writes.");
     let file = args.output.clone();
     Ok((Generated { kind: "signing key", file, fingerprint: None, public_key: Some(public) }, advice))
 }

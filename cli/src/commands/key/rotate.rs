@@ -14,7 +14,7 @@ use crate::confirm::confirm;
 use crate::context::{Context, world};
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
-use crate::settings::secret_key;
+use crate::keys::secret_key;
 
 /// The new key.
 #[derive(Debug, Args)]

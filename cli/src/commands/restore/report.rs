@@ -41,7 +41,9 @@ pub(super) fn question(args: &RestoreArgs, what: &What, database: &DatabaseName)
         (None, Some(manifest)) => format!("{} of {}", of(manifest.totals.documents, "document"), what.id),
         (None, None) => what.id.to_string(),
     };
-    let selected = if what.selection.is_everything() { String::new() } else { format!(" ({})", describe(&what.selection)) };
+    let holds = what.manifest.as_ref().map(|manifest| &manifest.selection);
+    let selected = [Some(&what.selection), holds].into_iter().flatten().find(|selection| !selection.is_everything());
+    let selected = selected.map(|selection| format!(" ({})", describe(selection))).unwrap_or_default();
     let mode = match args.mode {
         Mode::Overwrite => "documents that are there are overwritten",
         Mode::SkipExisting => "documents that are there stay as they are",
@@ -61,7 +63,8 @@ pub(super) fn tell(
     users: Option<&UserReport>,
     took: f64,
 ) -> Result<Exit> {
-    let undo_command = documents.filter(|report| report.undo).map(|report| {
+    let changed = |report: &&RestoreReport| report.resumed || report.tally.written + report.tally.deleted > 0;
+    let undo_command = documents.filter(|report| report.undo).filter(changed).map(|report| {
         let target = &report.target;
         let job = report.job.as_str();
         context.command(&["restore", "--undo", job, "--project", &target.project, "--database", &target.database])
