@@ -12,8 +12,7 @@ Exit codes:
   0  done
   1  failed
   2  the arguments make no sense
-  3  came to its end, but documents or users failed or were in conflict, something is damaged, or (diff --exit-code,
-     demo) something differs
+  3  came to its end, but something failed, was in conflict, is damaged or differs
   4  stopped on Ctrl-C or at --max-reads in a state that the same command goes on from
   5  the repository, snapshot, document or job is not there
   130  ended by Ctrl-C with nothing to go on with";
@@ -24,12 +23,11 @@ Exit codes:
     name = "firebackup",
     version,
     about,
-    long_about = "Backs up Firestore databases and Firebase Auth users into storage that you own (a folder, S3, Google Cloud\n\
-                  Storage, Azure), encrypted and compressed, all documents at one instant, and puts them back exactly.\n\n\
-                  See it at work: `firebackup demo`",
+    long_about = "Backs up Firestore databases and Firebase Auth users into storage that you own (a folder, S3, Google \
+                  Cloud Storage, Azure), encrypted and compressed, all documents at one instant, and puts them back \
+                  exactly.\n\nSee it at work: `firebackup demo`",
     after_long_help = EXIT_CODES,
     max_term_width = 110,
-    propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true
 )]

@@ -13,7 +13,7 @@ use object_store::ObjectStore;
 
 use crate::args::GlobalArgs;
 use crate::environment::Environment;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::settings::Settings;
@@ -98,14 +98,19 @@ impl Context {
     /// The snapshot that a user means; `latest` is the newest backup of the database that was named, if one was.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or the newest cannot be read: an older one is never taken for it.
     pub(crate) async fn snapshot(&self, repository: &Repository, text: &str) -> Result<SnapshotId> {
         if text != LATEST {
             return Ok(repository.resolve(text).await?);
         }
         for id in repository.snapshot_ids().await?.into_iter().rev() {
-            if id.kind() == JobKind::Backup && self.settings.names(&repository.manifest(&id).await?.0.source) {
-                return Ok(id);
+            if id.kind() != JobKind::Backup {
+                continue;
+            }
+            match repository.manifest(&id).await {
+                Ok((manifest, _)) if self.settings.names(&manifest.source) => return Ok(id),
+                Ok(_) => {}
+                Err(source) => return Err(CliError::Latest { id, source: Box::new(source) }),
             }
         }
         let text = "there is no snapshot of this database yet: make one with `firebackup backup`".to_owned();

@@ -9,6 +9,7 @@ use firebackup_codec::typed_json::WriteJsonError;
 use firebackup_embedded::{EmulatorError, KeyFileError, KeyTextError};
 use firebackup_engine::EngineError;
 use firebackup_model::document::DocumentError;
+use firebackup_model::id::SnapshotId;
 use firebackup_model::{ErrorKind, PortError};
 use serde::Serialize;
 
@@ -32,6 +33,15 @@ pub(crate) enum CliError {
     /// A verb failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The snapshot that `latest` would mean cannot be read.
+    #[error("could not read {id}, the newest snapshot")]
+    Latest {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Why.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// Google or a destination failed.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -135,6 +145,7 @@ impl CliError {
             Self::Engine(EngineError::Interrupted { .. }) => "stopped",
             Self::Engine(EngineError::ReadBudget { .. }) => "read_budget",
             Self::Engine(EngineError::Incomplete { .. }) => "incomplete",
+            Self::Latest { .. } => "unreadable",
             Self::Engine(EngineError::Key(_)) | Self::KeyFile(_) | Self::KeyVariable { .. } => "key",
             Self::Engine(EngineError::Format(_) | EngineError::Json { .. }) => "damaged",
             Self::Engine(EngineError::Store { .. }) => "store",
@@ -159,6 +170,7 @@ impl CliError {
                 Some("make a repository with `firebackup init`".to_owned())
             }
             Self::Engine(EngineError::Port(error)) | Self::Port(error) => port_hint(error.kind),
+            Self::Latest { .. } => Some("name an older one; `firebackup list` shows which can be read".to_owned()),
             Self::Engine(EngineError::Selection(_)) => {
                 Some("quote patterns with `*` so that the shell leaves them alone".to_owned())
             }

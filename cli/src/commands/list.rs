@@ -133,14 +133,17 @@ pub(crate) fn entries_table(entries: &[Entry]) -> String {
     };
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shows(column)).collect();
     let header: Vec<&str> = columns.iter().map(|column| column.header).collect();
-    let rows = readable.map(|summary| columns.iter().map(|column| (column.cell)(summary)).collect());
-    let mut text = table(&header, &["DOCUMENTS", "SIZE", "STORED", "USERS"], rows);
-    for entry in entries {
-        if let Entry::Unreadable { id, error } = entry {
-            text.push_str(&format!("\n{id}  cannot be read: {error}"));
-        }
+    let rows: Vec<Vec<_>> =
+        readable.map(|summary| columns.iter().map(|column| (column.cell)(summary)).collect()).collect();
+    let mut parts = Vec::new();
+    if !rows.is_empty() {
+        parts.push(table(&header, &["DOCUMENTS", "SIZE", "STORED", "USERS"], rows));
     }
-    text
+    parts.extend(entries.iter().filter_map(|entry| match entry {
+        Entry::Unreadable { id, error } => Some(format!("{id}  cannot be read: {error}")),
+        Entry::Readable(_) => None,
+    }));
+    parts.join("\n")
 }
 
 /// A column of the list.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_codec::object::ObjectType;
-use firebackup_codec::record::{Origin, RecordRef};
-use firebackup_model::document;
+use firebackup_codec::record::RecordRef;
 use firebackup_model::job::{Plan, Receipt};
 use firebackup_model::manifest::{GroupCounts, RunKind};
 use firebackup_model::port::{DocumentSource, DocumentStream};
 use firebackup_model::selection::Filter;
 use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
+use firebackup_model::{document, path};
 use futures::StreamExt;
 use tokio::time::Instant;
 
@@ -136,9 +136,9 @@ impl Exporter {
     }
 
     async fn put_receipt(&self, chunk: u32, cursor: &Cursor, step: Step<'_>, end: &StepEnd) -> Result<()> {
-        let through = match (end, &step.last) {
+        let through = match (end, step.last()?) {
             (StepEnd::ChunkDone, _) => None,
-            (_, Some(last)) => Some(last.clone()),
+            (_, Some(last)) => Some(last),
             (_, None) => return Ok(()),
         };
         let reads = step.reads;
@@ -176,15 +176,15 @@ struct Step<'e> {
     exporter: &'e Exporter,
     cursor: &'e Cursor,
     run: Option<RunUpload>,
-    /// The last document seen, selected or not.
-    last: Option<DocumentPath>,
+    /// The path of the last document seen, selected or not; empty before the first. One buffer for all of them.
+    last: String,
     reads: u64,
     started: Instant,
 }
 
 impl<'e> Step<'e> {
     fn new(exporter: &'e Exporter, cursor: &'e Cursor) -> Self {
-        Self { exporter, cursor, run: None, last: None, reads: 0, started: Instant::now() }
+        Self { exporter, cursor, run: None, last: String::new(), reads: 0, started: Instant::now() }
     }
 
     async fn read(&mut self) -> Result<StepEnd> {
@@ -208,8 +208,8 @@ impl<'e> Step<'e> {
     }
 
     async fn read_stream(&mut self) -> Result<StreamEnd> {
-        let range = match &self.last {
-            Some(last) => self.cursor.rest.behind(last.clone()),
+        let range = match self.last()? {
+            Some(last) => self.cursor.rest.behind(last),
             None => self.cursor.rest.clone(),
         };
         let limit = match self.exporter.budget.limit() {
@@ -250,30 +250,38 @@ impl<'e> Step<'e> {
         (raw_bytes >= bounds.raw_bytes || self.started.elapsed() >= bounds.time).then_some(StepEnd::BoundReached)
     }
 
+    fn last(&self) -> Result<Option<DocumentPath>> {
+        if self.last.is_empty() {
+            return Ok(None);
+        }
+        DocumentPath::new(self.last.clone()).map(Some).map_err(|_| foreign(&self.last))
+    }
+
     async fn take(&mut self, document: &[u8]) -> Result<()> {
         let head = document::head(document).map_err(|source| EngineError::Document { path: None, source })?;
-        let path = self.exporter.plan.source.path_of(head.name).map_err(|_| foreign(head.name))?;
-        if self.last.as_ref().is_some_and(|last| *last >= path) {
-            return Err(out_of_order(&path));
+        let path = self.exporter.plan.source.relative(head.name).ok_or_else(|| foreign(head.name))?;
+        path::check(path).map_err(|_| foreign(head.name))?;
+        if !self.last.is_empty() && path::compare(&self.last, path).is_ge() {
+            return Err(out_of_order(path));
         }
+        self.last.clear();
+        self.last.push_str(path);
         self.reads += 1;
         self.exporter.budget.count(1);
         self.exporter.settings.meter.reads.add(1);
-        if self.exporter.filter.as_ref().is_none_or(|filter| filter.selects(&path)) {
-            let record = RecordRef {
-                path: path.as_str(),
-                body: Some(document),
-                origin: Origin::Base,
-                update_time: head.update_time,
-                commit_time: None,
-                point: None,
-            };
-            self.run()?.push(&record).await?;
+        if self.is_selected(path) {
+            self.run()?.push(&RecordRef::document(path, document, head.update_time)).await?;
             self.exporter.settings.meter.documents.add(1);
             self.exporter.settings.meter.bytes.add(document.len() as u64);
         }
-        self.last = Some(path);
         Ok(())
+    }
+
+    fn is_selected(&self, path: &str) -> bool {
+        match &self.exporter.filter {
+            None => true,
+            Some(filter) => DocumentPath::new(path).is_ok_and(|path| filter.selects(&path)),
+        }
     }
 
     fn run(&mut self) -> Result<&mut RunUpload> {
@@ -299,6 +307,6 @@ fn foreign(name: &str) -> EngineError {
     .into()
 }
 
-fn out_of_order(path: &DocumentPath) -> EngineError {
+fn out_of_order(path: &str) -> EngineError {
     PortError::new(ErrorKind::Corrupt, "read documents", format!("the server sent `{path}` out of order")).into()
 }

@@ -7,8 +7,8 @@
 //! At most [`IN_FLIGHT`] blocks are with the workers and two parts on their way; whoever pushes waits for room.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use firebackup_codec::record::RecordRef;
@@ -73,6 +73,8 @@ pub(crate) struct RunUpload {
     pending: Option<RawBlock>,
     next_index: u64,
     sealing_now: Arc<AtomicUsize>,
+    /// Buffers of blocks that are sealed, for blocks to come.
+    spare: Arc<Mutex<Vec<Vec<u8>>>>,
     to_uploader: mpsc::Sender<JoinHandle<Sealed>>,
     uploader: JoinHandle<Result<RunEnd>>,
     raw_bytes: u64,
@@ -106,6 +108,7 @@ impl RunUpload {
             pending: None,
             next_index: 0,
             sealing_now,
+            spare: Arc::default(),
             to_uploader,
             uploader,
             raw_bytes: 0,
@@ -152,6 +155,9 @@ impl RunUpload {
         let raw_len = block.bytes.len() as u64;
         let index = self.next_index;
         self.next_index += 1;
+        if let Some(buffer) = self.spare.lock().ok().and_then(|mut spare| spare.pop()) {
+            self.builder.recycle(buffer);
+        }
         // a wait for the compressors says "too high a level"; a wait for the store does not
         let held_up = self.to_uploader.capacity() == 0 && self.sealing_now.load(Ordering::Relaxed) >= IN_FLIGHT - 1;
         let to_uploader = self.to_uploader.clone();
@@ -165,12 +171,15 @@ impl RunUpload {
 
     fn seal(&self, block: RawBlock, index: u64, last: bool, algorithm: Algorithm, level: u8) -> JoinHandle<Sealed> {
         let (sealer, sealing_now) = (self.sealer.clone(), Arc::clone(&self.sealing_now));
-        let verify = self.settings.verify_blocks;
+        let (verify, spare) = (self.settings.verify_blocks, Arc::clone(&self.spare));
         sealing_now.fetch_add(1, Ordering::Relaxed);
         tokio::task::spawn_blocking(move || {
             let sealed = SCRATCH
                 .with_borrow_mut(|scratch| sealer.seal_block(&block, index, last, algorithm, level, verify, scratch));
             sealing_now.fetch_sub(1, Ordering::Relaxed);
+            if let Ok(mut spare) = spare.lock() {
+                spare.push(block.bytes);
+            }
             Ok((sealed?, block.summary))
         })
     }
