@@ -135,6 +135,10 @@ impl Backup {
             None => plan(&self.repository, &*self.source, &self.request).await?,
         };
         check_age(&self.repository, &plan.job, plan.created)?;
+        if plan.include_auth && self.users.is_none() {
+            let text = format!("{} includes Auth users: give --include-auth to go on with it", plan.job);
+            return Err(EngineError::Refused(text));
+        }
         let manifest = self.carry_out(Arc::new(plan), &sealing).await?;
         self.repository.clear_job(&manifest.id).await?;
         Ok(BackupOutcome { manifest, resumed })

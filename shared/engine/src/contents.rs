@@ -35,6 +35,9 @@ pub struct Item {
 pub(crate) struct Stored {
     pub(crate) layers: Vec<Layer>,
     pub(crate) source: firebackup_model::DatabaseName,
+    /// What was selected when it was made: of anything else it says nothing.
+    pub(crate) selection: Selection,
+    pub(crate) is_undo: bool,
     pub(crate) records: u64,
 }
 
@@ -50,7 +53,9 @@ pub(crate) async fn stored(repository: &Repository, id: &JobId) -> Result<Stored
         return Err(EngineError::Refused(format!("{id} holds only changes: it cannot be used on its own")));
     }
     let records = manifest.totals.documents + manifest.totals.deletions;
-    Ok(Stored { layers: layers(&manifest), source: manifest.source.clone(), records })
+    let is_undo = manifest.kind == SnapshotKind::Undo;
+    let (layers, source) = (layers(&manifest), manifest.source);
+    Ok(Stored { layers, source, selection: manifest.selection, is_undo, records })
 }
 
 async fn unfinished_undo(repository: &Repository, job: &JobId) -> Result<Stored> {
@@ -60,7 +65,8 @@ async fn unfinished_undo(repository: &Repository, job: &JobId) -> Result<Stored>
     })?;
     let receipts = undo_receipts(repository, job).await?;
     let records = receipts.iter().map(|receipt| receipt.run.records).sum();
-    Ok(Stored { layers: undo_layers(&receipts, plan.key), source: plan.target, records })
+    let layers = undo_layers(&receipts, plan.key);
+    Ok(Stored { layers, source: plan.target, selection: plan.selection, is_undo: true, records })
 }
 
 /// All undo receipts of a restore, by sequence.

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use firebackup_codec::object::ObjectType;
-use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Plan, Receipt, RestorePlan, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
+use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ const DAY: i64 = 24 * 3600;
 /// What a prune keeps.
 #[derive(Debug, Clone)]
 pub struct PrunePolicy {
-    /// Keep so many of the newest backups.
+    /// Keep so many of the newest backups of each database and selection.
     pub keep_last: Option<usize>,
     /// Keep backups that are younger than so many days. Without either, all are kept.
     pub keep_days: Option<u32>,
@@ -220,19 +220,26 @@ fn dropped(
 ) -> BTreeSet<SnapshotId> {
     let older_than =
         |manifest: &Manifest, days: u32| now.seconds_since(manifest.finished) > f64::from(days) * DAY as f64;
-    let mut backups: Vec<&Manifest> =
-        manifests.values().filter(|manifest| manifest.kind != SnapshotKind::Undo).collect();
-    backups.sort_by(|a, b| b.finished.cmp(&a.finished));
+    // a policy is about each thing that is backed up: a database, and what is selected of it
+    let mut series: BTreeMap<(&DatabaseName, String), Vec<&Manifest>> = BTreeMap::new();
+    for manifest in manifests.values().filter(|manifest| manifest.kind != SnapshotKind::Undo) {
+        let selection = serde_json::to_string(&manifest.selection).unwrap_or_default();
+        series.entry((&manifest.source, selection)).or_default().push(manifest);
+    }
     let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some();
-    let old_backups = backups.iter().enumerate().filter(|(newer, manifest)| {
+    let old_backups = series.into_values().flat_map(|mut backups| {
+        backups.sort_by_key(|manifest| std::cmp::Reverse(manifest.finished));
+        backups.into_iter().enumerate()
+    });
+    let old_backups = old_backups.filter(|(newer, manifest)| {
         let kept_by_number = policy.keep_last.is_some_and(|number| *newer < number.max(1));
         let kept_by_age = policy.keep_days.is_some_and(|days| !older_than(manifest, days));
-        // the newest backup is never dropped, whatever the policy says
+        // the newest backup of a series is never dropped, whatever the policy says
         has_policy && *newer > 0 && !kept_by_number && !kept_by_age
     });
     let undos = manifests.values().filter(|manifest| manifest.kind == SnapshotKind::Undo);
     let old_undos = undos.filter(|manifest| older_than(manifest, policy.keep_undo_days));
-    let candidates = old_backups.map(|(_, manifest)| *manifest).chain(old_undos);
+    let candidates = old_backups.map(|(_, manifest)| manifest).chain(old_undos);
     candidates.map(|manifest| manifest.id.clone()).filter(|id| !pinned.contains(id)).collect()
 }
 

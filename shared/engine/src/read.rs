@@ -11,8 +11,8 @@ use firebackup_codec::run::reader::{RunOpener, footer_length};
 use firebackup_model::id::KeyId;
 use firebackup_model::manifest::RunEntry;
 use firebackup_model::{DocumentPath, PathRange, Timestamp};
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
 
 use crate::error::{EngineError, Result};
@@ -173,8 +173,7 @@ async fn read_ends(
 }
 
 async fn read_range(store: &dyn ObjectStore, path: &Path, start: u64, end: u64, meter: &Meter) -> Result<Bytes> {
-    let mut found = store.get_ranges(path, &[start..end]).await.map_err(EngineError::store("read", path))?;
-    let bytes = found.pop().unwrap_or_default();
+    let bytes = store.get_range(path, start..end).await.map_err(EngineError::store("read", path))?;
     meter.stored.add(bytes.len() as u64);
     // a store answers a range past the end with what there is
     if bytes.len() as u64 == end - start {

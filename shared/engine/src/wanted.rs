@@ -37,6 +37,8 @@ pub(crate) struct WantedStream {
     stored: Stored,
     selection: Selection,
     filter: Filter,
+    /// What the snapshot was made of: a mirror deletes nothing that was never backed up.
+    covered: Filter,
     map: ReferenceMap,
     /// Whether names and references stay as they are.
     unchanged: bool,
@@ -67,6 +69,11 @@ impl WantedStream {
         target: &Target,
         meter: &Arc<Meter>,
     ) -> Result<Self> {
+        if stored.is_undo && mode == RestoreMode::Mirror {
+            return Err(EngineError::Refused(
+                "an undo holds only what a restore replaced: it cannot be mirrored".to_owned(),
+            ));
+        }
         let to = target.sink.database().clone();
         let unchanged = stored.source == to && renames.is_empty();
         let map = ReferenceMap { from: stored.source.clone(), to, renames: renames.to_vec() };
@@ -77,6 +84,7 @@ impl WantedStream {
         Ok(Self {
             repository: repository.clone(),
             filter: selection.filter()?,
+            covered: stored.selection.filter()?,
             segments: segments(selection, renames)?.into(),
             stored,
             selection: selection.clone(),
@@ -170,7 +178,7 @@ impl WantedStream {
                 path.as_str().strip_prefix(to.as_str()).and_then(|rest| DocumentPath::new(format!("{from}{rest}")).ok())
             }
         };
-        original.is_some_and(|original| self.filter.selects(&original))
+        original.is_some_and(|original| self.filter.selects(&original) && self.covered.selects(&original))
     }
 
     fn wanted(&self, segment: &Segment, item: &Item) -> Result<Wanted> {

@@ -150,8 +150,7 @@ impl BlockBuilder {
             times: self.times.take(),
         };
         self.records = 0;
-        // a little more than a block: the last record passes its size
-        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.block_size + self.block_size / 16));
+        let next = self.spare.pop().unwrap_or_default();
         Ok(Some(RawBlock { bytes: std::mem::replace(&mut self.bytes, next), summary }))
     }
 

@@ -82,3 +82,21 @@ async fn nothing_is_deleted_when_a_manifest_cannot_be_read() {
     assert!(prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.is_err());
     assert_eq!(fixture.objects().await, before);
 }
+
+#[tokio::test]
+async fn a_policy_counts_each_database_and_selection_for_itself() {
+    use firebackup_engine::memory::MemoryDatabase;
+    use firebackup_model::{DatabaseName, Selection};
+    let (fixture, repository) = Fixture::new(20).await;
+    let other = MemoryDatabase::new(DatabaseName::new("other", "(default)"));
+    let users = Selection { include: vec!["users".to_owned()], ..Selection::default() };
+    let old = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let kept = [
+        backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id,
+        backup(&repository, &other).build().run().await.unwrap().manifest.id,
+        backup(&repository, &fixture.database).selection(users).build().run().await.unwrap().manifest.id,
+    ];
+    let policy = PrunePolicy { keep_last: Some(1), ..PrunePolicy::default() };
+    assert_eq!(prune(&repository, &policy).await.unwrap().dropped, [old]);
+    assert_eq!(repository.snapshot_ids().await.unwrap(), kept);
+}

@@ -178,3 +178,17 @@ async fn an_undo_can_itself_be_undone() {
     restore(&repository, &twice.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
     assert_eq!(contents(&fixture.database), original);
 }
+
+#[tokio::test]
+async fn mirroring_a_partial_snapshot_deletes_nothing_that_was_never_backed_up() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let selection = Selection { include: vec!["users".to_owned()], ..Selection::default() };
+    let partial = backup(&repository, &fixture.database).selection(selection).build().run().await.unwrap().manifest;
+    fixture.database.set("users/added", 1);
+    let options = RestoreOptions { mode: RestoreMode::Mirror, ..RestoreOptions::default() };
+    let report = restore(&repository, &partial.id, fixture.target(), options.clone()).run().await.unwrap();
+    assert_eq!(report.tally.deleted, 1);
+    assert_eq!(contents(&fixture.database).len(), 80);
+    let undo = restore(&repository, &report.job, fixture.target(), options).run().await.unwrap_err();
+    assert!(matches!(undo, EngineError::Refused(_)), "{undo:?}");
+}
