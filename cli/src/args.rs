@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{backup, completions, demo, diff, export, get, init, key, prune, restore, show, verify};
+use crate::commands::{backup, bench, completions, demo, diff, export, get, init, key, prune, restore, show, verify};
 
 /// The exit codes, for the long help.
 pub(crate) const EXIT_CODES: &str = "\
@@ -13,7 +13,7 @@ Exit codes:
   1  failed
   2  the arguments make no sense
   3  came to its end, but something failed, was in conflict, is damaged or differs
-  4  stopped on Ctrl-C or at --max-reads in a state that the same command goes on from
+  4  stopped on Ctrl-C or at --max-reads; the same command, with a higher --max-reads, goes on
   5  the repository, snapshot, document or job is not there
   130  ended by Ctrl-C with nothing to go on with";
 
@@ -101,6 +101,9 @@ pub(crate) enum Command {
     /// Show all of it on a local Firestore emulator: back up, destroy, restore, compare
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Measure backup and restore on a local Firestore emulator, beside what the same server does bare
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
     /// Make a repository
     #[command(after_help = init::EXAMPLES)]
     Init(init::InitArgs),

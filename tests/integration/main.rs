@@ -3,6 +3,7 @@
 mod arrows;
 mod auth;
 mod binary;
+mod cli;
 mod consistency;
 mod fidelity;
 mod house;

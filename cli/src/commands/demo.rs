@@ -2,7 +2,7 @@
 
 mod compare;
 mod folder;
-mod stage;
+pub(super) mod stage;
 
 use std::path::PathBuf;
 use std::sync::Arc;

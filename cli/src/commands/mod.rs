@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
@@ -35,6 +36,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
 async fn run_without_safe_points(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Demo(args) => demo::run(context, args).await,
+        Command::Bench(args) => bench::run(context, &args).await,
         Command::Init(args) => init::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,

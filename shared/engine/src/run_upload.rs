@@ -7,7 +7,6 @@
 //! At most [`IN_FLIGHT`] blocks are with the workers and two parts on their way; whoever pushes waits for room.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -20,7 +19,7 @@ use firebackup_model::id::RunId;
 use firebackup_model::manifest::{Algorithm, Compression, RunKind};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -30,8 +29,8 @@ use crate::layout;
 use crate::repository::Repository;
 use crate::world::Meter;
 
-/// Blocks with the workers at one time.
-const IN_FLIGHT: usize = 3;
+/// Blocks of one run that are sealed, being sealed, or waiting for a worker.
+const IN_FLIGHT: usize = 4;
 /// Parts on their way at one time.
 const PARTS_IN_FLIGHT: usize = 2;
 /// The size of every part but the last; stores want at least 5 MiB, and some want all alike.
@@ -47,13 +46,17 @@ pub(crate) struct RunSettings {
     /// Whether each block is opened again and compared before it is uploaded.
     pub(crate) verify_blocks: bool,
     pub(crate) levels: Arc<LevelChoice>,
+    /// One place a core, for all runs of a job: more blocks at once would be slower and take more memory.
+    pub(crate) workers: Arc<Semaphore>,
     pub(crate) meter: Arc<Meter>,
 }
 
 impl RunSettings {
     pub(crate) fn new(repository: Repository, sealing: Sealing, compression: Compression, meter: Arc<Meter>) -> Self {
         let levels = Arc::new(LevelChoice::new(compression));
-        Self { repository, sealing, compression, block_bytes: 1024 * 1024, verify_blocks: true, levels, meter }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = Arc::new(Semaphore::new(cores));
+        Self { repository, sealing, compression, block_bytes: 1024 * 1024, verify_blocks: true, levels, workers, meter }
     }
 }
 
@@ -72,7 +75,6 @@ pub(crate) struct RunUpload {
     /// A full block that waits to learn whether it is the last.
     pending: Option<RawBlock>,
     next_index: u64,
-    sealing_now: Arc<AtomicUsize>,
     /// Buffers of blocks that are sealed, for blocks to come.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
     to_uploader: mpsc::Sender<JoinHandle<Sealed>>,
@@ -100,14 +102,12 @@ impl RunUpload {
             Upload::new(Arc::clone(settings.repository.store()), layout::run(run), Arc::clone(&settings.meter));
         let uploader = tokio::spawn(upload_in_order(upload, RunWriter::new(sealer.clone()), from_sealers));
         let builder = BlockBuilder::new(kind, settings.block_bytes);
-        let sealing_now = Arc::default();
         Ok(Self {
             settings,
             sealer,
             builder,
             pending: None,
             next_index: 0,
-            sealing_now,
             spare: Arc::default(),
             to_uploader,
             uploader,
@@ -159,7 +159,7 @@ impl RunUpload {
             self.builder.recycle(buffer);
         }
         // a wait for the compressors says "too high a level"; a wait for the store does not
-        let held_up = self.to_uploader.capacity() == 0 && self.sealing_now.load(Ordering::Relaxed) >= IN_FLIGHT - 1;
+        let held_up = self.to_uploader.capacity() == 0 && self.settings.workers.available_permits() == 0;
         let to_uploader = self.to_uploader.clone();
         let Ok(slot) = to_uploader.reserve().await else { return self.failure().await };
         self.settings.levels.observe(Instant::now(), raw_len, held_up);
@@ -170,17 +170,21 @@ impl RunUpload {
     }
 
     fn seal(&self, block: RawBlock, index: u64, last: bool, algorithm: Algorithm, level: u8) -> JoinHandle<Sealed> {
-        let (sealer, sealing_now) = (self.sealer.clone(), Arc::clone(&self.sealing_now));
+        let (sealer, workers) = (self.sealer.clone(), Arc::clone(&self.settings.workers));
         let (verify, spare) = (self.settings.verify_blocks, Arc::clone(&self.spare));
-        sealing_now.fetch_add(1, Ordering::Relaxed);
-        tokio::task::spawn_blocking(move || {
-            let sealed = SCRATCH
-                .with_borrow_mut(|scratch| sealer.seal_block(&block, index, last, algorithm, level, verify, scratch));
-            sealing_now.fetch_sub(1, Ordering::Relaxed);
-            if let Ok(mut spare) = spare.lock() {
-                spare.push(block.bytes);
-            }
-            Ok((sealed?, block.summary))
+        tokio::spawn(async move {
+            // the semaphore is never closed
+            let _place = workers.acquire_owned().await;
+            let sealed = tokio::task::spawn_blocking(move || {
+                let sealed = SCRATCH.with_borrow_mut(|scratch| {
+                    sealer.seal_block(&block, index, last, algorithm, level, verify, scratch)
+                });
+                if let Ok(mut spare) = spare.lock() {
+                    spare.push(block.bytes);
+                }
+                Ok((sealed?, block.summary))
+            });
+            sealed.await?
         })
     }
 

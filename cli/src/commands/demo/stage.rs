@@ -1,4 +1,4 @@
-//! The database of a demonstration: an emulator, ours or one that runs already, and documents in it.
+//! The database of a demonstration or a measurement: an emulator, ours or one that runs already, and documents in it.
 
 use bytes::Bytes;
 use firebackup_embedded::{Emulator, EmulatorOptions};
@@ -27,20 +27,20 @@ const HEAP_MIB: u64 = 1024;
 const HEAP_MIB_PER_THOUSAND: u64 = 20;
 
 /// An emulator with a database.
-pub(super) struct Stage {
+pub(in crate::commands) struct Stage {
     /// The database.
-    pub(super) database: DatabaseName,
+    pub(in crate::commands) database: DatabaseName,
     /// To read and write it.
-    pub(super) target: Target,
+    pub(in crate::commands) target: Target,
     host: String,
-    /// Ours ends with the demonstration.
+    /// Ours ends with this.
     emulator: Option<Emulator>,
 }
 
 /// What was put into the database.
-pub(super) struct Seeded {
-    pub(super) ordinary: u64,
-    pub(super) hard: u64,
+pub(in crate::commands) struct Seeded {
+    pub(in crate::commands) ordinary: u64,
+    pub(in crate::commands) hard: u64,
 }
 
 impl Stage {
@@ -48,7 +48,7 @@ impl Stage {
     ///
     /// # Errors
     /// When there is none.
-    pub(super) async fn open(access: &Access, documents: u64) -> Result<Self> {
+    pub(in crate::commands) async fn open(access: &Access, documents: u64) -> Result<Self> {
         let (emulator, host, project) = match access {
             Access::Emulator { host } => (None, host.clone(), unused_project()),
             Access::ServiceAccountFile(_) | Access::ApplicationDefault => {
@@ -68,12 +68,12 @@ impl Stage {
     }
 
     /// Whether the emulator is ours.
-    pub(super) const fn is_ours(&self) -> bool {
+    pub(in crate::commands) const fn is_ours(&self) -> bool {
         self.emulator.is_some()
     }
 
     /// Where it listens.
-    pub(super) fn host(&self) -> &str {
+    pub(in crate::commands) fn host(&self) -> &str {
         &self.host
     }
 
@@ -81,7 +81,7 @@ impl Stage {
     ///
     /// # Errors
     /// When a document cannot be written.
-    pub(super) async fn seed(&self, documents: u64, meter: &Meter) -> Result<Seeded> {
+    pub(in crate::commands) async fn seed(&self, documents: u64, meter: &Meter) -> Result<Seeded> {
         let hard = corpus(&self.database);
         let ordinary = sample(&self.database, usize::try_from(documents).unwrap_or(usize::MAX), SEED);
         let seeded = Seeded { ordinary: documents, hard: hard.len() as u64 };
@@ -95,10 +95,21 @@ impl Stage {
     ///
     /// # Errors
     /// When one cannot be deleted.
-    pub(super) async fn delete(&self, paths: impl Iterator<Item = &DocumentPath> + Send) -> Result<()> {
+    pub(in crate::commands) async fn delete(&self, paths: impl Iterator<Item = &DocumentPath> + Send) -> Result<()> {
         let write =
             |path: &DocumentPath| Write { path: path.clone(), document: None, precondition: Precondition::None };
         self.write(paths.map(write), &Meter::default()).await
+    }
+
+    /// Deletes everything: in an emulator of ours at once, in another one the documents at `paths`.
+    ///
+    /// # Errors
+    /// When something cannot be deleted.
+    pub(in crate::commands) async fn empty(&self, paths: impl Iterator<Item = &DocumentPath> + Send) -> Result<()> {
+        match &self.emulator {
+            Some(emulator) => Ok(emulator.clear(&self.database).await?),
+            None => self.delete(paths).await,
+        }
     }
 
     async fn write(&self, writes: impl Iterator<Item = Write> + Send, meter: &Meter) -> Result<()> {
@@ -115,7 +126,11 @@ fn unused_project() -> String {
     format!("{PROJECT}-{:08x}", u32::from_be_bytes(random))
 }
 
-async fn write_batch(sink: &dyn DocumentSink, batch: Vec<Write>, meter: &Meter) -> Result<()> {
+/// Sends one batch, every write of which must be done.
+///
+/// # Errors
+/// When the request or one of its writes fails.
+pub(in crate::commands) async fn write_batch(sink: &dyn DocumentSink, batch: Vec<Write>, meter: &Meter) -> Result<()> {
     let documents = batch.len() as u64;
     let size: usize = batch.iter().map(request_bytes).sum();
     for outcome in sink.write(batch).await? {

@@ -1,0 +1,150 @@
+//! What every command prints: one JSON document with `--json`, help, completions.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::{Place, beside, ends, failure_kind, json_ends, stdout};
+use crate::binary::Program;
+use crate::stage::{assert_same, read_all};
+
+/// The commands that the help lists.
+fn commands(program: &Program) -> BTreeSet<String> {
+    let help = stdout(&ends(program, &["--help"], 0));
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with(' '));
+    let named = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: BTreeSet<_> = named.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
+    names.into_iter().filter(|name| name != "help").collect()
+}
+
+/// Runs each line with `--json`; nothing but the document may stand on standard output, which `json_ends` sees to.
+fn all_succeed(program: &Program, lines: &[&[&str]]) {
+    for line in lines {
+        let value = json_ends(program, line, 0);
+        assert!(value.is_object() && value.get("error").is_none(), "{line:?}: {value:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_json_each_command_prints_exactly_one_document() {
+    let place = Place::with(40).await;
+    let program = &place.program;
+    let before = read_all(&place.source).await;
+    fs::remove_dir_all(program.folder.path().join("repository")).unwrap();
+    let file = |name: &str| beside(program, name);
+    let (demo, exported, extra, new) = (file("demo"), file("out.ndjson"), file("extra.key"), file("new.key"));
+    let lines: &[&[&str]] = &[
+        &["init"],
+        &["key", "generate", "--output", &extra],
+        &["key", "generate", "--output", &new],
+        &["key", "generate", "--recovery", "--output", &file("recovery.key")],
+        &["key", "generate", "--signing", "--output", &file("signing.key")],
+        &["list"],
+        &["jobs"],
+        &["backup", "--plan"],
+        &["backup"],
+        &["show"],
+        &["verify", "--all"],
+        &["diff", "latest", "live", "--documents"],
+        &["get", "users/user-0000000"],
+        &["export", "--output", &exported],
+        &["restore", "--dry-run"],
+        &["restore"],
+        &["prune", "--keep-last", "5"],
+        &["key", "list"],
+        &["key", "add", "--new-master-key-file", &extra],
+        &["completions", "bash"],
+        &["demo", "--documents", "20", "--keep", &demo],
+        &["bench", "--documents", "60", "--rounds", "2", "--compression", "none", "--compression", "zstd:1"],
+    ];
+    all_succeed(program, lines);
+    let holders = json_ends(program, &["key", "list"], 0);
+    let last = holders["holders"].as_array().unwrap().last().unwrap()["wrap"].as_str().unwrap().to_owned();
+    all_succeed(program, &[&["key", "remove", &last, "--yes"], &["list"]]);
+    all_succeed(program, &[&["key", "rotate", "--new-master-key-file", &new, "--yes"]]);
+    let seen: BTreeSet<String> = lines.iter().map(|line| line[0].to_owned()).collect();
+    assert_eq!(seen, commands(program), "each command stands in the list above");
+    assert_same(&read_all(&place.source).await, &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_tells_shares_of_the_bare_speed_and_touches_no_other_project() {
+    let place = Place::with(30).await;
+    let before = read_all(&place.source).await;
+    let arguments = ["bench", "--documents", "700", "--rounds", "1", "--compression", "zstd:1"];
+    let value = json_ends(&place.program, &arguments, 0);
+    assert_eq!(value["server"]["host"].as_str(), Some(place.emulator.host()));
+    assert_eq!(value["server"]["started_for_this"], false);
+    assert_eq!((value["documents"].as_u64(), value["rounds"].as_u64()), (Some(700), Some(1)));
+    let figures = value["figures"].as_array().unwrap();
+    let names: Vec<_> = figures.iter().filter_map(|figure| figure["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["bare read", "backup, zstd:1", "bare write", "restore, empty database", "restore in place, with undo"]
+    );
+    for figure in figures {
+        assert!(figure["documents_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{figure}");
+        assert!(figure["megabytes_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{figure}");
+        let is_bare = figure["name"].as_str().is_some_and(|name| name.starts_with("bare"));
+        assert_eq!(figure["ratio_to_bare"].as_f64().is_some_and(|ratio| ratio > 0.0), !is_bare, "{figure}");
+    }
+    assert!(figures[1]["levels"]["zstd:1"].as_u64().is_some_and(|blocks| blocks > 0), "{value:#}");
+    let text = stdout(&ends(&place.program, &arguments, 0));
+    assert!(text.contains(place.emulator.host()) && text.contains("OF BARE"), "{text}");
+    // update times too: nothing was even written again
+    assert_eq!(read_all(&place.source).await, before);
+}
+
+#[test]
+fn a_failure_is_one_document_too() {
+    let program = Program::new("127.0.0.1:1");
+    for command in commands(&program) {
+        assert_eq!(failure_kind(&json_ends(&program, &[&command, "--nonsense"], 2)), "usage", "{command}");
+    }
+    let export = json_ends(&program, &["export"], 2);
+    assert_eq!(failure_kind(&export), "usage", "documents and a document cannot share standard output");
+    fs::remove_dir_all(program.folder.path().join("repository")).unwrap();
+    let new = beside(&program, "new.key");
+    ends(&program, &["key", "generate", "--output", &new], 0);
+    let output = beside(&program, "out.ndjson");
+    let lines: &[&[&str]] = &[
+        &["backup"],
+        &["restore"],
+        &["restore", "--dry-run"],
+        &["list"],
+        &["show"],
+        &["verify"],
+        &["diff", "latest", "live"],
+        &["get", "a/b"],
+        &["export", "--output", &output],
+        &["prune"],
+        &["jobs"],
+        &["key", "list"],
+        &["key", "add", "--new-master-key-file", &new],
+        &["key", "remove", "00000000000000000000000000000000", "--yes"],
+        &["key", "rotate", "--new-master-key-file", &new, "--yes"],
+    ];
+    for line in lines {
+        assert_eq!(failure_kind(&json_ends(&program, line, 5)), "not_found", "{line:?}");
+    }
+}
+
+#[test]
+fn help_and_completions_are_there_for_every_command() {
+    let program = Program::new("127.0.0.1:1");
+    let commands = commands(&program);
+    assert!(commands.len() > 10, "{commands:?}");
+    let keys = ["generate", "list", "add", "remove", "rotate"].map(|command| vec!["key", command]);
+    for line in commands.iter().map(|command| vec![command.as_str()]).chain(keys) {
+        for flag in ["--help", "-h"] {
+            let output = ends(&program, &[&line[..], &[flag]].concat(), 0);
+            assert!(stdout(&output).contains("Usage: firebackup"), "{line:?}");
+            assert!(output.stderr.is_empty(), "{line:?}: {output:?}");
+        }
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&ends(&program, &["completions", shell], 0));
+        for command in &commands {
+            assert!(script.contains(command.as_str()), "{shell} does not complete {command}");
+        }
+    }
+}
