@@ -135,6 +135,10 @@ impl Backup {
             None => plan(&self.repository, &*self.source, &self.request).await?,
         };
         check_age(&self.repository, &plan.job, plan.created)?;
+        if plan.source != *self.source.database() {
+            let text = format!("{} is a backup of {}, not of {}", plan.job, plan.source, self.source.database());
+            return Err(EngineError::Refused(text));
+        }
         if plan.include_auth && self.users.is_none() {
             let text = format!("{} includes Auth users: give --include-auth to go on with it", plan.job);
             return Err(EngineError::Refused(text));
@@ -338,6 +342,7 @@ impl BackupBuilder {
             include_auth: self.users.is_some(),
             parallel: self.parallel,
             read_time: self.read_time,
+            spares_reads: self.options.max_reads.is_some(),
         };
         Backup {
             repository: self.repository,

@@ -1,6 +1,6 @@
 //! What a snapshot, an undo or a live database holds, as one stream of documents in path order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -64,7 +64,7 @@ async fn unfinished_undo(repository: &Repository, job: &JobId) -> Result<Stored>
         EngineError::NotFound(format!("there is no undo of {job}: the restore kept none, or is unknown"))
     })?;
     let receipts = undo_receipts(repository, job).await?;
-    let records = receipts.iter().map(|receipt| receipt.run.records).sum();
+    let records = receipts.iter().flat_map(|receipt| &receipt.run).map(|run| run.records).sum();
     let layers = undo_layers(&receipts, plan.key);
     Ok(Stored { layers, source: plan.target, selection: plan.selection, is_undo: true, records })
 }
@@ -80,10 +80,20 @@ pub(crate) async fn undo_receipts(repository: &Repository, job: &JobId) -> Resul
     Ok(receipts)
 }
 
-/// Ranks undo runs: the earliest attempt first, and within it the latest record.
+/// Ranks undo runs: the earliest attempt first, and within it the latest record; what an attempt did not write is left out.
 pub(crate) fn undo_layers(receipts: &[UndoReceipt], key: Option<KeyId>) -> Vec<Layer> {
-    let rank = |receipt: &UndoReceipt| u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
-    receipts.iter().map(|receipt| Layer { entry: receipt.run.clone(), key, rank: rank(receipt) }).collect()
+    let mut not_written: BTreeMap<u32, HashSet<DocumentPath>> = BTreeMap::new();
+    for receipt in receipts {
+        not_written.entry(receipt.attempt).or_default().extend(receipt.not_written.iter().cloned());
+    }
+    let not_written: BTreeMap<_, _> =
+        not_written.into_iter().map(|(attempt, paths)| (attempt, Arc::new(paths))).collect();
+    let layer = |receipt: &UndoReceipt| {
+        let rank = u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
+        let except = not_written.get(&receipt.attempt).cloned().unwrap_or_default();
+        receipt.run.clone().map(|entry| Layer { entry, key, rank, except })
+    };
+    receipts.iter().filter_map(layer).collect()
 }
 
 /// Documents from wherever, in path order.
@@ -105,6 +115,8 @@ struct Live {
     at: Timestamp,
     current: Option<(PathRange, DocumentStream)>,
     failures: u32,
+    /// Whether a read time that became too old may be replaced by a newer one.
+    may_reanchor: bool,
 }
 
 impl Contents {
@@ -143,13 +155,21 @@ impl Contents {
         world: &World,
         meter: &Arc<Meter>,
     ) -> Result<Self> {
-        let live = Live { source, world: world.clone(), at, current: None, failures: 0 };
+        let live = Live { source, world: world.clone(), at, current: None, failures: 0, may_reanchor: false };
         Self::new(From::Live(live), selection, meter)
     }
 
     fn new(from: From, selection: &Selection, meter: &Arc<Meter>) -> Result<Self> {
         let filter = if selection.is_everything() { None } else { Some(selection.filter()?) };
         Ok(Self { from, filter, ranges: selection.ranges()?.into(), meter: Arc::clone(meter) })
+    }
+
+    /// The same of a live database, going on at a newer time where the read time became too old.
+    pub(crate) fn reanchoring(mut self) -> Self {
+        if let From::Live(live) = &mut self.from {
+            live.may_reanchor = true;
+        }
+        self
     }
 
     /// The same, narrowed to some ranges.
@@ -242,6 +262,10 @@ impl Live {
 
     async fn recover(&mut self, error: PortError) -> Result<()> {
         self.failures += 1;
+        if error.kind == ErrorKind::ReadTimeTooOld && self.may_reanchor && self.failures < retry::MAX_TRIES {
+            self.at = self.source.snapshot_time().await?;
+            return Ok(());
+        }
         if !error.can_be_retried() || self.failures >= retry::MAX_TRIES {
             return Err(error.into());
         }

@@ -80,7 +80,7 @@ pub enum EngineError {
     },
     /// The job would have passed its read budget and can go on.
     #[error(
-        "{job} stopped at {reads} of at most {max} document reads; run it again with a higher --max-reads to go on"
+        "{job} stopped at {reads} of at most {max} document reads; run it again within 12 hours with a higher --max-reads to go on"
     )]
     ReadBudget {
         /// The job.

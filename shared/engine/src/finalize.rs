@@ -30,6 +30,12 @@ pub(crate) async fn finalize(repository: &Repository, plan: &Plan, sealing: &Sea
     let auth = users(repository, plan).await?;
     let manifest = manifest(repository, plan, &receipts, auth);
     prove_runs_exist(repository, plan, &manifest).await?;
+    if !repository.prove_key(plan.key).await? {
+        return Err(incomplete(
+            plan,
+            "its data key is gone from the repository: a prune has given the job up".to_owned(),
+        ));
+    }
     check_age(repository, &plan.job, plan.created)?;
     match repository.put_sealed(ObjectType::Manifest, &path, sealing, &manifest).await? {
         Put::Stored => Ok(manifest),

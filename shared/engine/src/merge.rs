@@ -5,12 +5,12 @@
 //! cost the memory of one.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
-use firebackup_model::PathRange;
 use firebackup_model::id::KeyId;
 use firebackup_model::manifest::{Manifest, RunEntry};
+use firebackup_model::{DocumentPath, PathRange};
 
 use crate::error::Result;
 use crate::read::{Record, RecordFeed, RunSource};
@@ -24,11 +24,17 @@ pub(crate) struct Layer {
     pub(crate) key: Option<KeyId>,
     /// Of two records of one path, that of the higher rank counts.
     pub(crate) rank: u64,
+    /// Records of these paths do not count.
+    pub(crate) except: Arc<HashSet<DocumentPath>>,
 }
 
 /// The layers of a snapshot that stands on its own.
 pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
-    manifest.runs.iter().map(|entry| Layer { entry: entry.clone(), key: manifest.key, rank: 0 }).collect()
+    manifest
+        .runs
+        .iter()
+        .map(|entry| Layer { entry: entry.clone(), key: manifest.key, rank: 0, except: Arc::default() })
+        .collect()
 }
 
 /// Records of several runs, merged.
@@ -45,11 +51,12 @@ pub(crate) struct Merge {
 struct Head {
     record: Record,
     rank: u64,
+    except: Arc<HashSet<DocumentPath>>,
     feed: RecordFeed,
 }
 
 impl Head {
-    fn order(&self) -> (&firebackup_model::DocumentPath, Reverse<u64>) {
+    fn order(&self) -> (&DocumentPath, Reverse<u64>) {
         (&self.record.path, Reverse(self.rank))
     }
 }
@@ -110,11 +117,20 @@ impl Merge {
 
     /// Takes the head's record and puts the feed's next one in its place.
     async fn advance(&mut self, head: Head) -> Result<Record> {
-        let Head { record, rank, mut feed } = head;
-        if let Some(next) = feed.next().await? {
-            self.open.push(Reverse(Head { record: next, rank, feed }));
-        }
+        let Head { record, rank, except, feed } = head;
+        self.push(feed, rank, except).await?;
         Ok(record)
+    }
+
+    /// Puts the feed's next record that counts among the heads.
+    async fn push(&mut self, mut feed: RecordFeed, rank: u64, except: Arc<HashSet<DocumentPath>>) -> Result<()> {
+        while let Some(record) = feed.next().await? {
+            if !except.contains(&record.path) {
+                self.open.push(Reverse(Head { record, rank, except, feed }));
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     async fn open_reached(&mut self) -> Result<()> {
@@ -125,10 +141,7 @@ impl Merge {
             }
             if let Some(layer) = self.waiting.pop() {
                 let run = RunSource::open(&self.repository, layer.key, &layer.entry, &self.meter).await?;
-                let mut feed = run.stream(&self.range);
-                if let Some(record) = feed.next().await? {
-                    self.open.push(Reverse(Head { record, rank: layer.rank, feed }));
-                }
+                self.push(run.stream(&self.range), layer.rank, layer.except).await?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::job::{Intent, Plan};
-use firebackup_model::manifest::{Compression, Manifest, SnapshotKind};
+use firebackup_model::manifest::{Compression, SnapshotKind};
 use firebackup_model::port::DocumentSource;
 use firebackup_model::selection::Selection;
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
@@ -40,6 +40,8 @@ pub(crate) struct PlanRequest {
     /// Streams at one time; 1 makes one chunk a range.
     pub(crate) parallel: usize,
     pub(crate) read_time: Option<Timestamp>,
+    /// Whether to go on with a job whose read time may be gone already, rather than to pay for its reads again.
+    pub(crate) spares_reads: bool,
 }
 
 impl PlanRequest {
@@ -139,13 +141,21 @@ async fn newest_matching(repository: &Repository, request: &PlanRequest) -> Resu
     jobs.retain(|job| job.kind() == JobKind::Backup);
     jobs.sort_by(|a, b| b.cmp(a));
     for job in jobs {
-        if repository.get_sealed::<Manifest>(ObjectType::Manifest, &layout::manifest(&job)).await?.is_some() {
+        if !repository.is_dropped(&job).await? {
             // committed, and killed before it could clean up
             repository.clear_job(&job).await?;
             continue;
         }
-        let Some((plan, sealing)) = read_plan(repository, &job).await? else { continue };
-        let fresh = now.seconds_since(plan.read_time) < READ_TIME_SECONDS as f64;
+        let (plan, sealing) = match read_plan(repository, &job).await {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(job = %job, error = %error, "an unfinished backup cannot be read: it is not gone on with");
+                continue;
+            }
+        };
+        let oldest = if request.spares_reads { MAX_JOB_SECONDS } else { READ_TIME_SECONDS };
+        let fresh = now.seconds_since(plan.read_time) < oldest as f64;
         if fresh && request.is_for(&plan) {
             return Ok(Some((plan, sealing)));
         }

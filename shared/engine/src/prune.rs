@@ -183,9 +183,16 @@ impl View {
 async fn intents(repository: &Repository) -> Result<BTreeMap<JobId, Intent>> {
     let mut intents = BTreeMap::new();
     for meta in repository.list("intents").await? {
-        let found: Option<(Intent, _)> = repository.get_sealed(ObjectType::Intent, &meta.location).await?;
-        if let Some((intent, _)) = found {
-            intents.insert(intent.job.clone(), intent);
+        let found: Result<Option<(Intent, _)>> = repository.get_sealed(ObjectType::Intent, &meta.location).await;
+        let age =
+            layout::job_of(&meta.location).map(|job| repository.world().now().millis() - job.millis().cast_signed());
+        match found {
+            Ok(found) => intents.extend(found.map(|(intent, _)| (intent.job.clone(), intent))),
+            // of a machine with another key, or damaged: a job of that age may not commit any more
+            Err(error) if age.is_none_or(|age| age > GRACE_SECONDS * 1000) => {
+                tracing::warn!(intent = %meta.location, error = %error, "an old intent cannot be read: it pins nothing");
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(intents)
@@ -198,6 +205,11 @@ async fn manifests(repository: &Repository) -> Result<BTreeMap<SnapshotId, Manif
             Ok((manifest, _)) => drop(manifests.insert(id, manifest)),
             // another prune dropped it since it was listed
             Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
+            Err(EngineError::Key(_)) => {
+                return Err(EngineError::Refused(format!(
+                    "{id} was written by a machine that holds only a recovery key: give --recovery-key-file too, so that a prune sees what it needs"
+                )));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -253,7 +265,7 @@ async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<Run
         }
         Some("undo") => {
             let found: Option<(UndoReceipt, _)> = repository.get_sealed(ObjectType::UndoReceipt, path).await?;
-            found.map(|(receipt, _)| receipt.run.id).into_iter().collect()
+            found.and_then(|(receipt, _)| receipt.run).map(|run| run.id).into_iter().collect()
         }
         _ => {
             let found: Option<(Receipt, _)> = repository.get_sealed(ObjectType::Receipt, path).await?;

@@ -366,16 +366,32 @@ impl Repository {
     pub async fn remove_holder(&self, wrap: WrapId) -> Result<()> {
         let (id, _) = self.root()?;
         let wraps = read_wraps(&*self.0.store, self.id(), id).await?;
-        if !wraps.iter().any(|other| other.ids().wrap == wrap) {
-            return Err(EngineError::NotFound(format!("there is no wrap {wrap}: see `firebackup key list`")));
-        }
+        let removed = wraps.iter().find(|other| other.ids().wrap == wrap);
+        let removed = removed
+            .ok_or_else(|| EngineError::NotFound(format!("there is no wrap {wrap}: see `firebackup key list`")))?;
         if wraps.len() < 2 {
             return Err(EngineError::Refused(
                 "this is the last wrap: without it nobody could open the repository".to_owned(),
             ));
         }
         self.delete_all([layout::wrap(id, wrap)]).await?;
+        if read_wraps(&*self.0.store, self.id(), id).await?.is_empty() {
+            put_wrap(&*self.0.store, removed).await?;
+            return Err(EngineError::Refused(
+                "another process removed the other wraps at the same time: this one was put back".to_owned(),
+            ));
+        }
         Ok(())
+    }
+
+    /// Proves that a key can be opened from what the repository holds now, not from memory.
+    pub(crate) async fn prove_key(&self, key: Option<KeyId>) -> Result<bool> {
+        let Some(id) = key else { return Ok(true) };
+        let wraps = read_wraps(&*self.0.store, self.id(), id).await?;
+        if !self.can_read() {
+            return Ok(!wraps.is_empty());
+        }
+        Ok(wraps.iter().any(|wrap| self.0.keys.open_wrap(wrap, &self.0.secrets).is_ok()))
     }
 }
 
@@ -480,14 +496,21 @@ async fn read_wraps(store: &dyn ObjectStore, repository: RepositoryId, key: KeyI
     let mut wraps = Vec::with_capacity(metas.len());
     for meta in metas {
         let Some(json) = read_small(store, &meta.location, MAX_WRAP_BYTES).await? else { continue };
-        let wrap: Wrap = serde_json::from_slice(&json).map_err(json_error(&meta.location))?;
-        let ids = wrap.ids();
-        if ids.repository != repository || ids.key != key || layout::wrap(key, ids.wrap) != meta.location {
-            return Err(EngineError::Refused(format!("`{}` belongs to another repository or key", meta.location)));
+        // what does not belong here must not keep anybody from what does
+        match serde_json::from_slice::<Wrap>(&json) {
+            Ok(wrap) if belongs(&wrap, repository, key, &meta.location) => wraps.push(wrap),
+            Ok(_) => {
+                tracing::warn!(object = %meta.location, "a wrap belongs to another repository or key: passed over")
+            }
+            Err(error) => tracing::warn!(object = %meta.location, error = %error, "a wrap cannot be read: passed over"),
         }
-        wraps.push(wrap);
     }
     Ok(wraps)
+}
+
+fn belongs(wrap: &Wrap, repository: RepositoryId, key: KeyId, path: &Path) -> bool {
+    let ids = wrap.ids();
+    ids.repository == repository && ids.key == key && layout::wrap(key, ids.wrap) == *path
 }
 
 /// Puts an object unless there is one.

@@ -16,7 +16,7 @@ use crate::diff::{Change, Difference, same};
 use crate::error::{EngineError, Result};
 use crate::ramp::Ramp;
 use crate::repository::Repository;
-use crate::restore_plan;
+use crate::restore_plan::{self, Begun};
 use crate::undo::UndoLog;
 use crate::wanted::{Wanted, WantedStream, check_renames};
 use crate::world::{Meter, Stop};
@@ -233,7 +233,7 @@ impl Restore {
     /// fail are no error: they are in the report.
     pub async fn run(&self) -> Result<RestoreReport> {
         check_renames(&self.options.renames)?;
-        let (plan, sealing, resumed) = restore_plan::begin(&self.repository, self.plan()).await?;
+        let Begun { plan, sealing, resumed } = restore_plan::begin(&self.repository, self.plan()).await?;
         let plan = Arc::new(plan);
         let undo = if plan.undo { Some(UndoLog::open(&self.repository, &plan, &sealing).await?) } else { None };
         let writer = Arc::new(BatchWriter {
@@ -249,8 +249,9 @@ impl Restore {
         self.write_all(&plan.job, &writer).await?;
         match &writer.undo {
             Some(undo) => drop(undo.finish().await?),
-            None => self.repository.clear_job(&plan.job).await?,
+            None => self.clear_quietly(&plan.job).await,
         }
+        self.close_undone().await?;
         Ok(RestoreReport {
             job: plan.job.clone(),
             snapshot: plan.snapshot.clone(),
@@ -259,6 +260,25 @@ impl Restore {
             undo: plan.undo,
             tally: writer.take_tally(),
         })
+    }
+
+    /// What is left behind of a job is a prune's to remove; the restore itself is done.
+    async fn clear_quietly(&self, job: &JobId) {
+        if let Err(error) = self.repository.clear_job(job).await {
+            tracing::warn!(job = %job, error = %error, "the restore is done, but its traces could not be removed");
+        }
+    }
+
+    /// A restore that was taken back is not gone on with.
+    async fn close_undone(&self) -> Result<()> {
+        if self.snapshot.kind() != JobKind::Restore || !self.options.selection.is_everything() {
+            return Ok(());
+        }
+        let unfinished = restore_plan::unfinished_restores(&self.repository).await?;
+        match unfinished.into_iter().find(|plan| plan.job == self.snapshot) {
+            Some(plan) => restore_plan::close(&self.repository, plan).await,
+            None => Ok(()),
+        }
     }
 
     fn plan(&self) -> RestorePlan {

@@ -1,15 +1,17 @@
 //! What a restore was asked for, kept in the repository so that a killed one can go on and its undo be found.
 
+use std::sync::Arc;
+
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::job::{Intent, RestorePlan};
-use firebackup_model::manifest::Manifest;
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::layout;
-use crate::plan::put_intent;
+use crate::plan::{MAX_JOB_SECONDS, put_intent};
 use crate::repository::Repository;
+use crate::undo::UndoLog;
 
 /// Reads the plan of a restore that has not ended.
 pub(crate) async fn read_restore_plan(repository: &Repository, job: &JobId) -> Result<Option<RestorePlan>> {
@@ -29,25 +31,53 @@ pub async fn unfinished_restores(repository: &Repository) -> Result<Vec<RestoreP
     jobs.sort_by(|a, b| b.cmp(a));
     let mut plans = Vec::new();
     for job in jobs {
-        let committed =
-            repository.get_sealed::<Manifest>(ObjectType::Manifest, &layout::manifest(&job)).await?.is_some();
-        if !committed {
-            plans.extend(read_restore_plan(repository, &job).await?);
+        if !repository.is_dropped(&job).await? {
+            continue;
+        }
+        match read_restore_plan(repository, &job).await {
+            Ok(plan) => plans.extend(plan),
+            Err(error) => {
+                tracing::warn!(job = %job, error = %error, "an unfinished restore cannot be read: passed over")
+            }
         }
     }
     Ok(plans)
 }
 
+/// What a restore works under.
+pub(crate) struct Begun {
+    pub(crate) plan: RestorePlan,
+    pub(crate) sealing: Sealing,
+    pub(crate) resumed: bool,
+}
+
 /// Goes on with an unfinished restore that was asked for the same, or begins one.
-pub(crate) async fn begin(repository: &Repository, wanted: RestorePlan) -> Result<(RestorePlan, Sealing, bool)> {
+pub(crate) async fn begin(repository: &Repository, wanted: RestorePlan) -> Result<Begun> {
     for plan in unfinished_restores(repository).await? {
         let same =
             RestorePlan { job: wanted.job.clone(), key: wanted.key, created: wanted.created, ..plan.clone() } == wanted;
-        if same {
-            let sealing = repository.sealing(plan.key).await?;
-            return Ok((plan, sealing, true));
+        if !same {
+            continue;
         }
+        if repository.world().now().seconds_since(plan.created) < MAX_JOB_SECONDS as f64 {
+            let sealing = repository.sealing(plan.key).await?;
+            return Ok(Begun { plan, sealing, resumed: true });
+        }
+        // what was edited since is no part of an attempt of that age: it gets an undo of its own
+        close(repository, plan).await?;
     }
+    let undo = wanted.undo;
+    match begin_new(repository, wanted.clone()).await {
+        // a full or read-only repository must not keep anybody from his data
+        Err(error @ EngineError::Store { .. }) if !undo => {
+            tracing::warn!(error = %error, "the repository cannot be written: the restore is neither pinned nor resumable");
+            Ok(Begun { plan: wanted, sealing: Sealing::Plain, resumed: false })
+        }
+        begun => begun,
+    }
+}
+
+async fn begin_new(repository: &Repository, wanted: RestorePlan) -> Result<Begun> {
     let sealing = repository.new_data_key().await?;
     let plan = RestorePlan { key: sealing.key_id(), ..wanted };
     let intent = Intent {
@@ -60,5 +90,15 @@ pub(crate) async fn begin(repository: &Repository, wanted: RestorePlan) -> Resul
     };
     put_intent(repository, &intent, &sealing).await?;
     repository.put_sealed(ObjectType::Plan, &layout::plan(&plan.job), &sealing, &plan).await?;
-    Ok((plan, sealing, false))
+    Ok(Begun { plan, sealing, resumed: false })
+}
+
+/// Ends a restore that nobody goes on with: its undo becomes a snapshot.
+pub(crate) async fn close(repository: &Repository, plan: RestorePlan) -> Result<()> {
+    if !plan.undo {
+        return repository.clear_job(&plan.job).await;
+    }
+    let sealing = repository.sealing(plan.key).await?;
+    UndoLog::open(repository, &Arc::new(plan), &sealing).await?.finish().await?;
+    Ok(())
 }

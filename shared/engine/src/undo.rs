@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use firebackup_codec::object::ObjectType;
+use firebackup_codec::run::writer::RunEnd;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::document;
 use firebackup_model::job::{RestorePlan, UndoReceipt};
@@ -28,6 +29,8 @@ use crate::world::Meter;
 
 /// Undo runs are written while documents wait for them: quick compression.
 const COMPRESSION: Compression = Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) };
+/// A merged run ends at this many bytes of records.
+const MERGED_RUN_BYTES: u64 = 512 * 1024 * 1024;
 /// Sequence numbers tried when other processes write undo runs of the same restore.
 const MAX_RACES: u32 = 1000;
 
@@ -78,13 +81,19 @@ impl UndoLog {
             let record = Record { path: item.path, body: item.document, update_time };
             run.push(&record.as_ref()).await?;
         }
-        self.put_receipt(run.finish().await?.entry).await
+        self.put_receipt(Some(run.finish().await?.entry), Vec::new()).await
     }
 
-    async fn put_receipt(&self, run: RunEntry) -> Result<()> {
+    /// Says of documents that were sealed that they were not written after all: their records do not count.
+    pub(crate) async fn not_written(&self, paths: Vec<DocumentPath>) -> Result<()> {
+        if paths.is_empty() { Ok(()) } else { self.put_receipt(None, paths).await }
+    }
+
+    async fn put_receipt(&self, run: Option<RunEntry>, not_written: Vec<DocumentPath>) -> Result<()> {
         for _ in 0..MAX_RACES {
             let sequence = self.next.fetch_add(1, Ordering::SeqCst);
-            let receipt = UndoReceipt { job: self.plan.job.clone(), sequence, attempt: self.attempt, run: run.clone() };
+            let (job, attempt) = (self.plan.job.clone(), self.attempt);
+            let receipt = UndoReceipt { job, sequence, attempt, run: run.clone(), not_written: not_written.clone() };
             let path = layout::undo_receipt(&self.plan.job, sequence);
             let put =
                 self.settings.repository.put_sealed(ObjectType::UndoReceipt, &path, &self.settings.sealing, &receipt);
@@ -105,26 +114,35 @@ impl UndoLog {
         repository.put_sealed(ObjectType::Manifest, &path, &self.settings.sealing, &manifest).await?;
         let (manifest, _) = repository.manifest(&self.plan.job).await?;
         repository.clear_job(&self.plan.job).await?;
-        repository.delete_all(receipts.iter().map(|receipt| layout::run(receipt.run.id))).await?;
+        repository.delete_all(receipts.iter().flat_map(|receipt| &receipt.run).map(|run| layout::run(run.id))).await?;
         Ok(manifest)
     }
 
-    async fn merge(&self, receipts: &[UndoReceipt]) -> Result<Option<(RunEntry, GroupCounts)>> {
+    async fn merge(&self, receipts: &[UndoReceipt]) -> Result<Vec<RunEnd>> {
         let layers = undo_layers(receipts, self.plan.key);
         let meter = Arc::new(Meter::default());
         let mut merge = Merge::new(&self.settings.repository, &layers, &PathRange::everything(), &meter);
-        let Some(first) = merge.next().await? else { return Ok(None) };
-        let mut run = RunUpload::start(self.settings.clone(), RunKind::Delta, None)?;
-        run.push(&first.as_ref()).await?;
-        while let Some(record) = merge.next().await? {
-            run.push(&record.as_ref()).await?;
+        let mut ends = Vec::new();
+        let mut next = merge.next().await?;
+        while next.is_some() {
+            let mut run = RunUpload::start(self.settings.clone(), RunKind::Delta, None)?;
+            while let Some(record) = next.take_if(|_| run.raw_bytes() < MERGED_RUN_BYTES) {
+                run.push(&record.as_ref()).await?;
+                next = merge.next().await?;
+            }
+            ends.push(run.finish().await?);
         }
-        let end = run.finish().await?;
-        Ok(Some((end.entry, end.collections)))
+        Ok(ends)
     }
 
-    fn manifest(&self, merged: Option<(RunEntry, GroupCounts)>) -> Manifest {
-        let (runs, collections) = merged.map_or_else(Default::default, |(run, collections)| (vec![run], collections));
+    fn manifest(&self, merged: Vec<RunEnd>) -> Manifest {
+        let (mut runs, mut collections) = (Vec::new(), GroupCounts::new());
+        for end in merged {
+            runs.push(end.entry);
+            for (group, counts) in end.collections {
+                collections.entry(group).or_default().add(counts);
+            }
+        }
         let mut totals = Counts::default();
         for counts in collections.values() {
             totals.add(*counts);

@@ -1,6 +1,6 @@
 //! Auth users, both ways: listed into runs, and created again from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
@@ -9,6 +9,7 @@ use firebackup_model::job::{Plan, UsersReceipt};
 use firebackup_model::manifest::{AuthUsers, Manifest, RunEntry, RunKind};
 use firebackup_model::path::compare;
 use firebackup_model::port::{MAX_USERS_PER_CALL, UserRecord, UserSink, UserSource};
+use firebackup_model::{ErrorKind, PortError};
 
 use crate::error::{EngineError, Result};
 use crate::layout;
@@ -72,6 +73,7 @@ struct Listing<'l> {
 impl Listing<'_> {
     async fn list(&mut self, source: &dyn UserSource, tenant: Option<&str>, plan: &Plan, stop: &Stop) -> Result<()> {
         let mut token: Option<String> = None;
+        let mut seen = HashSet::new();
         loop {
             if stop.is_requested() {
                 return Err(EngineError::Interrupted { job: plan.job.clone() });
@@ -84,8 +86,12 @@ impl Listing<'_> {
                 self.flush().await?;
             }
             match page.next {
-                Some(next) if token.as_deref() != Some(next.as_str()) => token = Some(next),
-                _ => return Ok(()),
+                None => return Ok(()),
+                Some(next) if seen.insert(next.clone()) => token = Some(next),
+                Some(_) => {
+                    let text = "the server sent a page token twice: the list would have no end";
+                    return Err(PortError::new(ErrorKind::Corrupt, "list Auth users", text).into());
+                }
             }
         }
     }

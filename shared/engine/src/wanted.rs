@@ -133,12 +133,18 @@ impl WantedStream {
 
     fn live(&self, at: Timestamp, segment: &Segment) -> Result<Contents> {
         let ranges = match &segment.rename {
-            None => segment.ranges.clone(),
+            // what renames write is theirs to compare
+            None => self.map.renames.iter().try_fold(segment.ranges.clone(), |ranges, (_, to)| {
+                let hole = collection(to)?;
+                Ok::<_, EngineError>(ranges.iter().flat_map(|range| range.without(&hole)).collect())
+            })?,
             Some((_, to)) => vec![collection(to)?],
         };
         let source = Arc::clone(&self.target.source);
         let everything = Selection::default();
-        Ok(Contents::of_database(source, at, &everything, self.repository.world(), &self.meter)?.within(ranges))
+        Ok(Contents::of_database(source, at, &everything, self.repository.world(), &self.meter)?
+            .within(ranges)
+            .reanchoring())
     }
 
     async fn step(&self, join: &mut Join) -> Result<Option<Wanted>> {

@@ -1,5 +1,6 @@
 //! Writes one batch of a restore: read, keep, write, and again for what did not go through.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -16,6 +17,12 @@ use crate::retry;
 use crate::undo::{Replaced, UndoLog};
 use crate::wanted::Wanted;
 use crate::world::{Meter, World};
+
+/// About how many bytes of current documents a batch holds at one time.
+const READ_BYTES: usize = 3 * 1024 * 1024;
+/// Documents read before anything is known of their size, and at most at once.
+const FIRST_READ: usize = 16;
+const MOST_READ: usize = 300;
 
 /// Writes batches; shared by all that are on their way.
 pub(crate) struct BatchWriter {
@@ -38,6 +45,21 @@ struct Pending {
     unknown: bool,
     /// The version that undo keeps: its update time, or nothing for "absent".
     kept: Option<Option<Timestamp>>,
+    /// Whether a write was ever sent whose outcome was not known: then undo keeps the record, whatever comes of it.
+    may_be_written: bool,
+}
+
+/// Paths that were sealed for undo and then not written.
+type NotWritten = Vec<DocumentPath>;
+/// A document that may be written, on a condition.
+type Ready = (Precondition, Pending);
+
+impl Pending {
+    fn note_not_written(&self, not_written: &mut NotWritten) {
+        if self.kept.is_some() && !self.may_be_written {
+            not_written.push(self.wanted.path.clone());
+        }
+    }
 }
 
 /// What the target holds of a path.
@@ -55,13 +77,17 @@ enum Next {
 impl BatchWriter {
     /// Writes `batch` until every document is done, skipped, in conflict or has failed for good.
     pub(crate) async fn write(&self, batch: Vec<Wanted>) -> Result<()> {
-        let fresh = |wanted| Pending { wanted, failures: 0, unknown: false, kept: None };
+        let fresh = |wanted| Pending { wanted, failures: 0, unknown: false, kept: None, may_be_written: false };
         let mut parts = vec![batch.into_iter().map(fresh).collect::<Vec<_>>()];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            let again = self.attempt(part).await?;
+            let mut not_written = Vec::new();
+            let again = self.attempt(part, &mut not_written).await?;
+            if let Some(undo) = &self.undo {
+                undo.not_written(not_written).await?;
+            }
             let failures = again.iter().flatten().map(|item| item.failures).max().unwrap_or_default();
             parts.extend(again);
             if failures > 0 {
@@ -84,23 +110,25 @@ impl BatchWriter {
     }
 
     /// Tries once; returns what is to be tried again, in the requests in which to try it.
-    async fn attempt(&self, pending: Vec<Pending>) -> Result<Vec<Vec<Pending>>> {
+    async fn attempt(&self, pending: Vec<Pending>, not_written: &mut NotWritten) -> Result<Vec<Vec<Pending>>> {
         // an unconditional write can simply be sent again; one that must find nothing may find itself
         let finds_itself = self.mode == RestoreMode::SkipExisting && pending.iter().any(|item| item.unknown);
-        let ready = if self.undo.is_some() || self.guard.is_some() || finds_itself {
-            self.prepare(pending).await?
+        let (ready, rest) = if self.undo.is_some() || self.guard.is_some() || finds_itself {
+            self.prepare(pending, not_written).await?
         } else {
-            pending.into_iter().map(|item| (self.blind_precondition(), item)).collect()
+            (pending.into_iter().map(|item| (self.blind_precondition(), item)).collect(), Vec::new())
         };
         if ready.is_empty() {
-            return Ok(Vec::new());
+            return Ok(vec![rest]);
         }
         self.ramp.admit(ready.len()).await;
         let (writes, items): (Vec<Write>, Vec<Pending>) = ready.into_iter().map(into_write).unzip();
-        match self.target.sink.write(writes).await {
-            Ok(outcomes) => self.settle(items, outcomes).map(|again| vec![again]),
-            Err(error) => self.whole_request_failed(items, error),
-        }
+        let mut again = match self.target.sink.write(writes).await {
+            Ok(outcomes) => vec![self.settle(items, outcomes, not_written)],
+            Err(error) => self.whole_request_failed(items, error, not_written)?,
+        };
+        again.push(rest);
+        Ok(again)
     }
 
     const fn blind_precondition(&self) -> Precondition {
@@ -110,20 +138,27 @@ impl BatchWriter {
         }
     }
 
-    /// Reads what is there, drops what needs no write, keeps the rest for undo, and conditions each write on what was read.
-    async fn prepare(&self, pending: Vec<Pending>) -> Result<Vec<(Precondition, Pending)>> {
+    /// Reads what is there, drops what needs no write, keeps the rest for undo, and conditions each write on what was
+    /// read. What would take too much memory to read at once is returned for later.
+    async fn prepare(
+        &self,
+        mut pending: Vec<Pending>,
+        not_written: &mut NotWritten,
+    ) -> Result<(Vec<Ready>, Vec<Pending>)> {
         let current = self.read_current(&pending).await?;
+        let rest = pending.split_off(current.len());
+        let deleted = self.deleted_since_guard(&pending, &current).await?;
         let mut ready = Vec::with_capacity(pending.len());
         let mut keep = Vec::new();
         for (mut item, current) in pending.into_iter().zip(current) {
-            if self.needs_no_write(&item, &current)? {
+            if self.needs_no_write(&item, &current, &deleted, not_written)? {
                 continue;
             }
-            // an unknown outcome may be our own write: then the version kept before is the one to bring back
-            let keeps = item.kept.is_none() || item.kept != Some(current.update_time) && !item.unknown;
-            if self.undo.is_some() && keeps {
+            // what is there now is not ours: it was compared with what we want to write
+            item.unknown = false;
+            if self.undo.is_some() && item.kept != Some(current.update_time) {
                 item.kept = Some(current.update_time);
-                keep.push(Replaced { path: item.wanted.path.clone(), document: current.document.clone() });
+                keep.push(Replaced { path: item.wanted.path.clone(), document: current.document });
             }
             let precondition = current.update_time.map_or(Precondition::Absent, Precondition::UpdatedAt);
             ready.push((precondition, item));
@@ -131,32 +166,68 @@ impl BatchWriter {
         if let Some(undo) = &self.undo {
             undo.seal(keep).await?;
         }
-        Ok(ready)
+        Ok((ready, rest))
     }
 
+    /// Reads the first documents of `pending`: as many as fit into [`READ_BYTES`], by growing steps.
     async fn read_current(&self, pending: &[Pending]) -> Result<Vec<Current>> {
         let paths: Vec<DocumentPath> = pending.iter().map(|item| item.wanted.path.clone()).collect();
-        // after an unknown outcome what counts is what is there now, not what was there at the dry run
-        let at = self.guard.filter(|_| !pending.iter().any(|item| item.unknown));
-        let documents = self.target.source.get(&paths, at).await?;
-        self.meter.reads.add(paths.len() as u64);
-        documents.into_iter().zip(&paths).map(|(document, path)| read(document, path)).collect()
+        let (mut current, mut bytes, mut step): (Vec<Current>, usize, usize) = (Vec::new(), 0, FIRST_READ);
+        while current.len() < paths.len() && bytes < READ_BYTES {
+            let next = &paths[current.len()..(current.len() + step).min(paths.len())];
+            let documents = self.target.source.get(next, None).await?;
+            self.meter.reads.add(next.len() as u64);
+            for (document, path) in documents.into_iter().zip(next) {
+                bytes += document.as_ref().map_or(0, |document| document.0.len());
+                current.push(read(document, path)?);
+            }
+            let mean = bytes / current.len().max(1);
+            step = ((READ_BYTES - bytes.min(READ_BYTES)) / mean.max(1)).clamp(FIRST_READ, MOST_READ);
+        }
+        Ok(current)
     }
 
-    fn needs_no_write(&self, item: &Pending, current: &Current) -> Result<bool> {
+    /// With a guard: which of the absent documents were there at the dry run.
+    async fn deleted_since_guard(&self, pending: &[Pending], current: &[Current]) -> Result<HashSet<DocumentPath>> {
+        let Some(guard) = self.guard else { return Ok(HashSet::new()) };
+        let absent = pending.iter().zip(current).filter(|(_, current)| current.document.is_none());
+        let absent: Vec<DocumentPath> = absent.map(|(item, _)| item.wanted.path.clone()).collect();
+        if absent.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let then = match self.target.source.get(&absent, Some(guard)).await {
+            Ok(then) => then,
+            Err(error) if error.kind == ErrorKind::ReadTimeTooOld => {
+                let text = "the dry run is too old to tell what was deleted since: make a new one, and give its guard";
+                return Err(EngineError::Refused(text.to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(absent.into_iter().zip(then).filter(|(_, then)| then.is_some()).map(|(path, _)| path).collect())
+    }
+
+    fn needs_no_write(
+        &self,
+        item: &Pending,
+        current: &Current,
+        deleted: &HashSet<DocumentPath>,
+        not_written: &mut NotWritten,
+    ) -> Result<bool> {
         let path = &item.wanted.path;
         let is_same = match (&current.document, &item.wanted.document) {
             (None, None) => true,
             (Some(a), Some(b)) => same(path, a, b)?,
             _ => false,
         };
+        let is_newer = self.guard.is_some_and(|guard| current.update_time.is_some_and(|time| time > guard));
         if is_same {
-            let written = item.unknown;
-            self.tally(|tally| if written { tally.written += 1 } else { tally.same += 1 });
+            self.tally(|tally| if item.may_be_written { tally.written += 1 } else { tally.same += 1 });
         } else if self.mode == RestoreMode::SkipExisting && current.document.is_some() {
             self.tally(|tally| tally.skipped += 1);
-        } else if self.guard.is_some() && item.unknown {
+            item.note_not_written(not_written);
+        } else if is_newer || deleted.contains(path) {
             self.conflict(path);
+            item.note_not_written(not_written);
         } else {
             return Ok(false);
         }
@@ -171,25 +242,25 @@ impl BatchWriter {
         });
     }
 
-    fn settle(&self, items: Vec<Pending>, outcomes: Vec<WriteOutcome>) -> Result<Vec<Pending>> {
+    fn settle(&self, items: Vec<Pending>, outcomes: Vec<WriteOutcome>, not_written: &mut NotWritten) -> Vec<Pending> {
         let mut again = Vec::new();
         for (item, outcome) in items.into_iter().zip(outcomes) {
-            match self.settle_one(item, outcome)? {
+            match self.settle_one(item, outcome, not_written) {
                 Next::Again(item) => again.push(item),
                 Next::Done => self.meter.documents.add(1),
             }
         }
-        Ok(again)
+        again
     }
 
-    fn settle_one(&self, mut item: Pending, outcome: WriteOutcome) -> Result<Next> {
+    fn settle_one(&self, mut item: Pending, outcome: WriteOutcome, not_written: &mut NotWritten) -> Next {
         let error = match outcome {
             Ok(_) => {
                 self.meter.writes.add(1);
                 let deletes = item.wanted.document.is_none();
                 self.meter.bytes.add(item.wanted.document.as_ref().map_or(0, |document| document.len() as u64));
                 self.tally(|tally| if deletes { tally.deleted += 1 } else { tally.written += 1 });
-                return Ok(Next::Done);
+                return Next::Done;
             }
             Err(error) => error,
         };
@@ -198,41 +269,42 @@ impl BatchWriter {
         }
         item.failures += 1;
         if is_mismatch(error.kind) && self.is_conditional() {
-            return Ok(self.mismatch(item));
+            return self.mismatch(item, not_written);
         }
         if error.can_be_retried() && item.failures < retry::MAX_TRIES {
             // the server says of this very write that it was not done, except where it does not know itself
-            item.unknown |=
+            let unknown =
                 matches!(error.kind, ErrorKind::DeadlineExceeded | ErrorKind::Internal | ErrorKind::Unavailable);
-            return Ok(Next::Again(item));
+            item.unknown |= unknown;
+            item.may_be_written |= unknown;
+            return Next::Again(item);
         }
-        self.failed(&item, &error);
-        Ok(Next::Done)
+        self.failed(&item, &error, not_written);
+        Next::Done
     }
 
     fn is_conditional(&self) -> bool {
         self.undo.is_some() || self.guard.is_some() || self.mode == RestoreMode::SkipExisting
     }
 
-    /// Somebody changed the document between our read and our write.
-    fn mismatch(&self, item: Pending) -> Next {
-        if self.guard.is_some() && !item.unknown {
-            self.conflict(&item.wanted.path);
-            return Next::Done;
-        }
+    /// Somebody changed the document between our read and our write; with a guard or `skip-existing` and nothing read
+    /// before, that is the answer.
+    fn mismatch(&self, item: Pending, not_written: &mut NotWritten) -> Next {
         if self.mode == RestoreMode::SkipExisting && !item.unknown {
             self.tally(|tally| tally.skipped += 1);
+            item.note_not_written(not_written);
             return Next::Done;
         }
         if item.failures >= retry::MAX_TRIES * 4 {
             let error = PortError::new(ErrorKind::Aborted, "write", "somebody keeps changing the document");
-            self.failed(&item, &error);
+            self.failed(&item, &error, not_written);
             return Next::Done;
         }
         Next::Again(item)
     }
 
-    fn failed(&self, item: &Pending, error: &PortError) {
+    fn failed(&self, item: &Pending, error: &PortError, not_written: &mut NotWritten) {
+        item.note_not_written(not_written);
         self.meter.failed.add(1);
         self.tally(|tally| {
             tally.failed += 1;
@@ -241,7 +313,12 @@ impl BatchWriter {
     }
 
     /// The request as a whole failed.
-    fn whole_request_failed(&self, mut items: Vec<Pending>, error: PortError) -> Result<Vec<Vec<Pending>>> {
+    fn whole_request_failed(
+        &self,
+        mut items: Vec<Pending>,
+        error: PortError,
+        not_written: &mut NotWritten,
+    ) -> Result<Vec<Vec<Pending>>> {
         match error.kind {
             // one document that the server finds invalid spoils the request: halve it until that one is alone
             ErrorKind::InvalidArgument if items.len() > 1 => {
@@ -249,7 +326,7 @@ impl BatchWriter {
                 return Ok(vec![second, items]);
             }
             ErrorKind::InvalidArgument => {
-                items.iter().for_each(|item| self.failed(item, &error));
+                items.iter().for_each(|item| self.failed(item, &error, not_written));
                 self.meter.documents.add(items.len() as u64);
                 return Ok(Vec::new());
             }
@@ -261,7 +338,8 @@ impl BatchWriter {
             return Err(EngineError::Port(error));
         }
         // nothing is known of its writes
-        let again = |item: Pending| Pending { failures: item.failures + 1, unknown: true, ..item };
+        let again =
+            |item: Pending| Pending { failures: item.failures + 1, unknown: true, may_be_written: true, ..item };
         Ok(vec![items.into_iter().map(again).collect()])
     }
 }

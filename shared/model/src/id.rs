@@ -136,6 +136,13 @@ impl JobId {
         &self.0
     }
 
+    /// When the job was named, in milliseconds since the epoch.
+    #[must_use]
+    pub fn millis(&self) -> u64 {
+        let ulid = self.0.split_once('_').map_or("", |(_, ulid)| ulid);
+        ulid::Ulid::from_string(ulid).map_or(0, |ulid| ulid.timestamp_ms())
+    }
+
     /// What the job does.
     #[must_use]
     pub fn kind(&self) -> JobKind {
@@ -197,7 +204,7 @@ mod tests {
             prop_assert_eq!(RunId(bytes).to_string().parse::<RunId>().unwrap(), RunId(bytes));
             let job = JobId::new(JobKind::Restore, millis, random);
             prop_assert_eq!(job.as_str().parse::<JobId>().unwrap(), job.clone());
-            prop_assert_eq!(job.kind(), JobKind::Restore);
+            prop_assert_eq!((job.kind(), job.millis()), (JobKind::Restore, millis));
         }
 
         #[test]

@@ -135,6 +135,10 @@ pub struct UndoReceipt {
     pub sequence: u32,
     /// Which attempt of the restore wrote it, from 0: a restore that was killed and run again makes another.
     pub attempt: u32,
-    /// The run.
-    pub run: RunEntry,
+    /// The run; nothing when the receipt only says what was not written.
+    pub run: Option<RunEntry>,
+    /// Documents that this attempt sealed and then did not write: skipped, in conflict, or failed. Its records of them
+    /// do not count.
+    #[serde(default)]
+    pub not_written: Vec<DocumentPath>,
 }

@@ -95,6 +95,25 @@ async fn bench_tells_shares_of_the_bare_speed_and_touches_no_other_project() {
 }
 
 #[test]
+fn bench_without_an_emulator_refuses_whatever_project_and_credentials_are_there() {
+    let program = Program::new("127.0.0.1:1");
+    // no Java on the path: no emulator can be started
+    let nothing = program.folder.path().join("nothing");
+    fs::create_dir(&nothing).unwrap();
+    let output = program
+        .command(&["bench", "--documents", "10", "--database", "production", "--json"])
+        .env_remove("FIRESTORE_EMULATOR_HOST")
+        .env("GOOGLE_CLOUD_PROJECT", "production")
+        .env("GOOGLE_APPLICATION_CREDENTIALS", nothing.join("service-account.json"))
+        .env("PATH", &nothing)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(failure_kind(&told), "emulator", "{told:#}");
+}
+
+#[test]
 fn a_failure_is_one_document_too() {
     let program = Program::new("127.0.0.1:1");
     for command in commands(&program) {

@@ -170,3 +170,28 @@ async fn planted_plain_text_is_in_no_object() {
         }
     }
 }
+
+#[tokio::test]
+async fn two_removals_at_once_never_take_the_last_wrap() {
+    let (fixture, repository) = Fixture::new(10).await;
+    let first = repository.holders().await.unwrap()[0].ids().wrap;
+    let second = repository.add_holder(&Holder::Master(SecretKey::from_bytes([8; 32]))).await.unwrap();
+    let (one, two) = (fixture.open().await, fixture.open().await);
+    for _ in 0..20 {
+        let _ = tokio::join!(one.remove_holder(first), two.remove_holder(second));
+        assert!(!repository.holders().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_job_must_be_of_the_database_that_is_read() {
+    use firebackup_engine::Resume;
+    use firebackup_engine::memory::MemoryDatabase;
+    let (fixture, repository) = Fixture::new(20).await;
+    let stopped = backup(&repository, &fixture.database).max_reads(Some(3)).build().run().await.unwrap_err();
+    let EngineError::ReadBudget { job, .. } = stopped else { panic!("{stopped:?}") };
+    let empty = MemoryDatabase::new(firebackup_model::DatabaseName::new("empty", "(default)"));
+    let error = backup(&repository, &empty).resume(Resume::Job(job)).build().run().await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused(_)), "{error:?}");
+    assert!(repository.snapshot_ids().await.unwrap().is_empty());
+}

@@ -82,3 +82,17 @@ async fn prunes_beside_backups_take_nothing_away() {
     prune(&repository, &PrunePolicy { keep_last: Some(3), ..PrunePolicy::default() }).await.unwrap();
     assert_eq!(all_whole(&repository).await.len(), 3);
 }
+
+#[tokio::test]
+async fn a_backup_whose_key_was_pruned_meanwhile_commits_nothing() {
+    let (fixture, _) = Fixture::new(60).await;
+    let Some(job) = unfinished_job(&fixture, 20).await else { panic!("the test needs an unfinished job") };
+    let repository = fixture.open().await;
+    // resumes with the plan in memory, while somebody prunes with --exclusive
+    let resumed = backup(&repository, &fixture.database).step_bytes(1500).resume(Resume::Job(job)).build();
+    let other = fixture.open().await;
+    let policy = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
+    let (outcome, _) = tokio::join!(resumed.run(), prune(&other, &policy));
+    let clean = fixture.open().await;
+    assert_eq!(all_whole(&clean).await.len(), usize::from(outcome.is_ok()));
+}

@@ -192,3 +192,144 @@ async fn mirroring_a_partial_snapshot_deletes_nothing_that_was_never_backed_up()
     let undo = restore(&repository, &report.job, fixture.target(), options).run().await.unwrap_err();
     assert!(matches!(undo, EngineError::Refused(_)), "{undo:?}");
 }
+
+#[tokio::test]
+async fn a_mirror_with_a_rename_can_be_run_twice() {
+    let (fixture, repository) = Fixture::new(80).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let elsewhere = MemoryDatabase::new(DatabaseName::new("p", "copy"));
+    for undo in [true, false, true] {
+        let renames = vec![("users".to_owned(), "people".to_owned())];
+        let options = RestoreOptions { renames, mode: RestoreMode::Mirror, undo, ..RestoreOptions::default() };
+        elsewhere.set("people/too-many", 1);
+        let report = restore(&repository, &snapshot, target(&elsewhere), options).run().await.unwrap();
+        assert_eq!((report.tally.deleted, report.tally.failed, contents(&elsewhere).len()), (1, 0, 80));
+    }
+}
+
+/// Changes a document once, just before the write that would replace it.
+#[derive(Debug)]
+struct Meddling {
+    inner: MemoryDatabase,
+    path: &'static str,
+    done: std::sync::atomic::AtomicBool,
+    lose_answer: bool,
+}
+
+#[async_trait::async_trait]
+impl firebackup_model::port::DocumentSource for Meddling {
+    fn database(&self) -> &DatabaseName {
+        firebackup_model::port::DocumentSource::database(&self.inner)
+    }
+
+    async fn snapshot_time(&self) -> Result<firebackup_model::Timestamp, firebackup_model::PortError> {
+        self.inner.snapshot_time().await
+    }
+
+    async fn split_points(
+        &self,
+        range: &firebackup_model::PathRange,
+        wanted: usize,
+        at: firebackup_model::Timestamp,
+    ) -> Result<Vec<firebackup_model::DocumentPath>, firebackup_model::PortError> {
+        self.inner.split_points(range, wanted, at).await
+    }
+
+    async fn stream(
+        &self,
+        range: &firebackup_model::PathRange,
+        at: firebackup_model::Timestamp,
+        limit: Option<u32>,
+    ) -> Result<firebackup_model::port::DocumentStream, firebackup_model::PortError> {
+        self.inner.stream(range, at, limit).await
+    }
+
+    async fn count(
+        &self,
+        range: &firebackup_model::PathRange,
+        at: firebackup_model::Timestamp,
+    ) -> Result<u64, firebackup_model::PortError> {
+        self.inner.count(range, at).await
+    }
+
+    async fn get(
+        &self,
+        paths: &[firebackup_model::DocumentPath],
+        at: Option<firebackup_model::Timestamp>,
+    ) -> Result<Vec<Option<firebackup_model::document::RawDocument>>, firebackup_model::PortError> {
+        self.inner.get(paths, at).await
+    }
+}
+
+#[async_trait::async_trait]
+impl firebackup_model::port::DocumentSink for Meddling {
+    fn database(&self) -> &DatabaseName {
+        firebackup_model::port::DocumentSink::database(&self.inner)
+    }
+
+    async fn write(
+        &self,
+        writes: Vec<firebackup_model::port::Write>,
+    ) -> Result<Vec<firebackup_model::port::WriteOutcome>, firebackup_model::PortError> {
+        let hits = writes.iter().any(|write| write.path.as_str() == self.path);
+        if hits && !self.done.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            self.inner.set(self.path, 4711);
+            if self.lose_answer {
+                let kind = firebackup_model::ErrorKind::Unavailable;
+                return Err(firebackup_model::PortError::new(kind, "write", "nothing was done, and nobody knows"));
+            }
+        }
+        self.inner.write(writes).await
+    }
+
+    async fn can_write(&self) -> Result<(), firebackup_model::PortError> {
+        self.inner.can_write().await
+    }
+}
+
+#[tokio::test]
+async fn an_undo_gives_back_what_somebody_wrote_between_our_read_and_our_write() {
+    tokio::time::pause();
+    for (mode, lose_answer) in
+        [(RestoreMode::Overwrite, false), (RestoreMode::Overwrite, true), (RestoreMode::SkipExisting, false)]
+    {
+        let (fixture, repository) = Fixture::new(40).await;
+        let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+        let path = "users/u00000";
+        if mode == RestoreMode::SkipExisting {
+            fixture.database.remove(path);
+        } else {
+            fixture.database.set(path, -1);
+        }
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let meddling = Arc::new(Meddling { inner: fixture.database.clone(), path, done, lose_answer });
+        let options = RestoreOptions { mode, ..RestoreOptions::default() };
+        let report = restore(&repository, &snapshot, target_of(meddling), options).run().await.unwrap();
+        assert_eq!(report.tally.written, u64::from(mode == RestoreMode::Overwrite), "{mode:?} {lose_answer}");
+        restore(&repository, &report.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+        let meddled = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
+        meddled.set(path, 4711);
+        assert_eq!(contents(&fixture.database).get(path), contents(&meddled).get(path), "{mode:?} {lose_answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_attempt_is_closed_and_its_undo_stays_its_own() {
+    let (fixture, repository) = Fixture::new(200).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.database.set("users/u00000", -1);
+    let stop = Stop::default();
+    stop.request();
+    let mut job = restore(&repository, &snapshot, fixture.target(), RestoreOptions::default());
+    job.stop = stop;
+    assert!(job.run().await.unwrap_err().is_resumable_stop());
+    fixture.clock.pass_hours(13);
+    fixture.database.set("users/u00004", -2);
+    let before = contents(&fixture.database);
+    job.stop = Stop::default();
+    let report = job.run().await.unwrap();
+    assert!(!report.resumed);
+    assert!(firebackup_engine::unfinished_restores(&repository).await.unwrap().is_empty());
+    restore(&repository, &report.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+    assert_eq!(contents(&fixture.database), before);
+}
