@@ -1,5 +1,6 @@
 //! A project's Firebase Auth users, over Identity Toolkit's REST.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +120,7 @@ impl UserSource for IdentityToolkit {
 
     async fn tenants(&self) -> Result<Vec<String>, PortError> {
         let mut tenants = Vec::new();
-        let mut token = None;
+        let (mut token, mut seen) = (None, HashSet::new());
         loop {
             let body = match self.get(LIST_TENANTS, self.endpoint.tenants(token.as_deref())).await {
                 Err(error) if says_there_are_no_tenants(&error) => return Ok(tenants),
@@ -127,10 +128,14 @@ impl UserSource for IdentityToolkit {
             };
             let (ids, next) = identity_json::tenants(&body).map_err(unreadable(LIST_TENANTS))?;
             tenants.extend(ids);
-            if next.is_none() {
-                return Ok(tenants);
+            match next {
+                None => return Ok(tenants),
+                Some(next) if seen.insert(next.clone()) => token = Some(next),
+                Some(_) => {
+                    let text = "the server sent a page token twice: the list would have no end";
+                    return Err(PortError::new(ErrorKind::Corrupt, LIST_TENANTS, text));
+                }
             }
-            token = next;
         }
     }
 

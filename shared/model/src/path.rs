@@ -79,6 +79,8 @@ pub fn collection_group_of(path: &str) -> &str {
     collection.rsplit('/').next().unwrap_or(collection)
 }
 
+const EMPTY_SEGMENT: PathError = PathError { reason: "empty, or with an empty segment" };
+
 /// Checks that `text` is a document path, without keeping it.
 ///
 /// # Errors
@@ -87,12 +89,18 @@ pub fn check(text: &str) -> Result<(), PathError> {
     if text.len() > MAX_PATH_BYTES {
         return Err(PathError { reason: "longer than 6 KiB" });
     }
-    let mut segments = 0;
-    for segment in text.split('/') {
-        if segment.is_empty() {
-            return Err(PathError { reason: "empty, or with an empty segment" });
+    let (mut segments, mut before) = (1, b'/');
+    for byte in text.bytes() {
+        if byte == b'/' {
+            if before == b'/' {
+                return Err(EMPTY_SEGMENT);
+            }
+            segments += 1;
         }
-        segments += 1;
+        before = byte;
+    }
+    if before == b'/' {
+        return Err(EMPTY_SEGMENT);
     }
     if segments % 2 != 0 {
         return Err(PathError { reason: "an odd number of segments names a collection, not a document" });
@@ -106,8 +114,11 @@ pub fn check(text: &str) -> Result<(), PathError> {
 /// Compares two paths (of documents or collections) in Firestore's `__name__` order.
 #[must_use]
 pub fn compare(left: &str, right: &str) -> Ordering {
-    let mut left = left.split('/');
-    let mut right = right.split('/');
+    // neighbours mostly differ in their last segment only: skip what they share
+    let shared = left.bytes().zip(right.bytes()).take_while(|(a, b)| a == b).count();
+    let segment = left.as_bytes()[..shared].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let mut left = left[segment..].split('/');
+    let mut right = right[segment..].split('/');
     loop {
         match (left.next(), right.next()) {
             (None, None) => return Ordering::Equal,
