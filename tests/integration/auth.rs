@@ -200,7 +200,7 @@ async fn auth_tenants_keep_their_users() {
     let emulator = AuthEmulator::start().await;
     let client = make_tenant(&emulator.host, "demo-app").await;
     let toolkit = emulator.toolkit("demo-app").await;
-    assert_eq!(toolkit.tenants().await.unwrap(), [client.clone()]);
+    assert_eq!(toolkit.tenants().await.unwrap(), std::slice::from_ref(&client));
     let one = user(
         "in-tenant",
         Some(&client),
@@ -217,7 +217,7 @@ async fn auth_tenants_keep_their_users() {
     let database = MemoryDatabase::new(DatabaseName::new("demo-app", "(default)"));
     let backup = Backup::builder(repository.clone(), Arc::new(database)).users(Arc::new(toolkit.clone()));
     let manifest = backup.build().run().await.unwrap().manifest;
-    assert_eq!(manifest.auth.as_ref().unwrap().tenants, [client.clone()]);
+    assert_eq!(manifest.auth.as_ref().unwrap().tenants, std::slice::from_ref(&client));
     let overwrite = UserRestoreOptions { overwrite: true, ..UserRestoreOptions::default() };
     let report = restore_users(&repository, &manifest, &toolkit, overwrite, &Arc::default()).await.unwrap();
     assert_eq!((report.restored, report.failed), (2, 0), "{:?}", report.failures);
