@@ -101,6 +101,9 @@ pub enum EngineError {
     /// A background task ended abnormally.
     #[error("a background task failed")]
     Task(#[from] tokio::task::JoinError),
+    /// A thread that compresses and seals died.
+    #[error("a thread that compresses and seals failed")]
+    Worker,
     /// JSON in the repository does not have the expected shape.
     #[error("`{path}` does not hold what it should")]
     Json {

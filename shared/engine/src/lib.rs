@@ -33,6 +33,7 @@ mod undo;
 mod users;
 mod verify;
 mod wanted;
+mod workers;
 mod world;
 mod write_batch;
 

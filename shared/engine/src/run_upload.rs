@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use firebackup_codec::record::RecordRef;
 use firebackup_codec::run::block::{BlockBuilder, BlockSummary, RawBlock};
-use firebackup_codec::run::writer::{RunEnd, RunSealer, RunSpec, RunWriter, Scratch, SealedBlock};
+use firebackup_codec::run::writer::{RunEnd, RunSealer, RunSpec, RunWriter, SealedBlock};
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::Timestamp;
 use firebackup_model::id::RunId;
 use firebackup_model::manifest::{Algorithm, Compression, RunKind};
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -27,10 +27,11 @@ use crate::auto_level::LevelChoice;
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::repository::Repository;
+use crate::workers::Workers;
 use crate::world::Meter;
 
 /// Blocks of one run that are sealed, being sealed, or waiting for a worker.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 6;
 /// Parts on their way at one time.
 const PARTS_IN_FLIGHT: usize = 2;
 /// The size of every part but the last; stores want at least 5 MiB, and some want all alike.
@@ -46,23 +47,17 @@ pub(crate) struct RunSettings {
     /// Whether each block is opened again and compared before it is uploaded.
     pub(crate) verify_blocks: bool,
     pub(crate) levels: Arc<LevelChoice>,
-    /// One place a core, for all runs of a job: more blocks at once would be slower and take more memory.
-    pub(crate) workers: Arc<Semaphore>,
+    /// For all runs of the job.
+    pub(crate) workers: Arc<Workers>,
     pub(crate) meter: Arc<Meter>,
 }
 
 impl RunSettings {
     pub(crate) fn new(repository: Repository, sealing: Sealing, compression: Compression, meter: Arc<Meter>) -> Self {
         let levels = Arc::new(LevelChoice::new(compression));
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = Arc::new(Semaphore::new(cores));
+        let workers = Arc::new(Workers::start());
         Self { repository, sealing, compression, block_bytes: 1024 * 1024, verify_blocks: true, levels, workers, meter }
     }
-}
-
-thread_local! {
-    /// The buffers of each worker thread, used again for each block.
-    static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
 }
 
 type Sealed = Result<(SealedBlock, BlockSummary)>;
@@ -77,7 +72,7 @@ pub(crate) struct RunUpload {
     next_index: u64,
     /// Buffers of blocks that are sealed, for blocks to come.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
-    to_uploader: mpsc::Sender<JoinHandle<Sealed>>,
+    to_uploader: mpsc::Sender<oneshot::Receiver<Sealed>>,
     uploader: JoinHandle<Result<RunEnd>>,
     raw_bytes: u64,
 }
@@ -159,7 +154,7 @@ impl RunUpload {
             self.builder.recycle(buffer);
         }
         // a wait for the compressors says "too high a level"; a wait for the store does not
-        let held_up = self.to_uploader.capacity() == 0 && self.settings.workers.available_permits() == 0;
+        let held_up = self.to_uploader.capacity() == 0 && self.settings.workers.are_busy();
         let to_uploader = self.to_uploader.clone();
         let Ok(slot) = to_uploader.reserve().await else { return self.failure().await };
         self.settings.levels.observe(Instant::now(), raw_len, held_up);
@@ -169,22 +164,22 @@ impl RunUpload {
         Ok(())
     }
 
-    fn seal(&self, block: RawBlock, index: u64, last: bool, algorithm: Algorithm, level: u8) -> JoinHandle<Sealed> {
-        let (sealer, workers) = (self.sealer.clone(), Arc::clone(&self.settings.workers));
-        let (verify, spare) = (self.settings.verify_blocks, Arc::clone(&self.spare));
-        tokio::spawn(async move {
-            // the semaphore is never closed
-            let _place = workers.acquire_owned().await;
-            let sealed = tokio::task::spawn_blocking(move || {
-                let sealed = SCRATCH.with_borrow_mut(|scratch| {
-                    sealer.seal_block(&block, index, last, algorithm, level, verify, scratch)
-                });
-                if let Ok(mut spare) = spare.lock() {
-                    spare.push(block.bytes);
-                }
-                Ok((sealed?, block.summary))
-            });
-            sealed.await?
+    fn seal(
+        &self,
+        block: RawBlock,
+        index: u64,
+        last: bool,
+        algorithm: Algorithm,
+        level: u8,
+    ) -> oneshot::Receiver<Sealed> {
+        let (sealer, spare) = (self.sealer.clone(), Arc::clone(&self.spare));
+        let verify = self.settings.verify_blocks;
+        self.settings.workers.run(move |scratch| {
+            let sealed = sealer.seal_block(&block, index, last, algorithm, level, verify, scratch);
+            if let Ok(mut spare) = spare.lock() {
+                spare.push(block.bytes);
+            }
+            Ok((sealed?, block.summary))
         })
     }
 
@@ -200,11 +195,11 @@ impl RunUpload {
 async fn upload_in_order(
     mut upload: Upload,
     mut writer: RunWriter,
-    mut blocks: mpsc::Receiver<JoinHandle<Sealed>>,
+    mut blocks: mpsc::Receiver<oneshot::Receiver<Sealed>>,
 ) -> Result<RunEnd> {
     upload.write(Bytes::copy_from_slice(&writer.header())).await?;
-    while let Some(handle) = blocks.recv().await {
-        let (sealed, summary) = handle.await??;
+    while let Some(block) = blocks.recv().await {
+        let (sealed, summary) = block.await.map_err(|_| EngineError::Worker)??;
         writer.append(&sealed, &summary)?;
         upload.write(sealed.bytes.into()).await?;
     }
