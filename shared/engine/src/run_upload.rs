@@ -153,8 +153,8 @@ impl RunUpload {
         if let Some(buffer) = self.spare.lock().ok().and_then(|mut spare| spare.pop()) {
             self.builder.recycle(buffer);
         }
-        // a wait for the compressors says "too high a level"; a wait for the store does not
-        let held_up = self.to_uploader.capacity() == 0 && self.settings.workers.are_busy();
+        // waiting for the compressors says "too high a level"; waiting for the store does not
+        let held_up = self.settings.workers.are_behind();
         let to_uploader = self.to_uploader.clone();
         let Ok(slot) = to_uploader.reserve().await else { return self.failure().await };
         self.settings.levels.observe(Instant::now(), raw_len, held_up);

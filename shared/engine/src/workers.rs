@@ -16,8 +16,7 @@ type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 /// Threads that seal blocks. They end when this is dropped.
 pub(crate) struct Workers {
     jobs: Sender<Job>,
-    busy: Arc<AtomicUsize>,
-    threads: usize,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Workers {
@@ -25,17 +24,17 @@ impl Workers {
     pub(crate) fn start() -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let (jobs, queue) = channel();
-        let (queue, busy) = (Arc::new(Mutex::new(queue)), Arc::new(AtomicUsize::new(0)));
+        let (queue, waiting) = (Arc::new(Mutex::new(queue)), Arc::new(AtomicUsize::new(0)));
         for _ in 0..threads {
-            let (queue, busy) = (Arc::clone(&queue), Arc::clone(&busy));
-            thread::spawn(move || work(&queue, &busy));
+            let (queue, waiting) = (Arc::clone(&queue), Arc::clone(&waiting));
+            thread::spawn(move || work(&queue, &waiting));
         }
-        Self { jobs, busy, threads }
+        Self { jobs, waiting }
     }
 
-    /// Whether every thread has a block.
-    pub(crate) fn are_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) >= self.threads
+    /// Whether blocks come faster than the threads take them: more than one waits while all are at work.
+    pub(crate) fn are_behind(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 1
     }
 
     /// Queues a block; the answer comes when a thread is done with it, or never when that thread died.
@@ -45,13 +44,14 @@ impl Workers {
     ) -> oneshot::Receiver<T> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |scratch| drop(answer.send(seal(scratch))));
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // no thread left to take it: the receiver learns of it
         drop(self.jobs.send(job));
         answered
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, busy: &AtomicUsize) {
+fn work(queue: &Mutex<Receiver<Job>>, waiting: &AtomicUsize) {
     let mut scratch = Scratch::default();
     loop {
         let job = match queue.lock() {
@@ -59,9 +59,8 @@ fn work(queue: &Mutex<Receiver<Job>>, busy: &AtomicUsize) {
             Err(_) => return,
         };
         let Ok(job) = job else { return };
-        busy.fetch_add(1, Ordering::Relaxed);
+        waiting.fetch_sub(1, Ordering::Relaxed);
         job(&mut scratch);
-        busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -76,7 +75,7 @@ mod tests {
         for (n, answer) in answers.into_iter().enumerate() {
             assert_eq!(answer.await, Ok(n * 2));
         }
-        assert!(!workers.are_busy());
+        assert!(!workers.are_behind());
         assert!(workers.run(|_| -> u8 { panic!("a thread of the test dies here") }).await.is_err());
     }
 }
