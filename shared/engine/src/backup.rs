@@ -359,6 +359,27 @@ impl BackupBuilder {
 
 /// Backs up a whole database with the defaults.
 ///
+/// ```
+/// # use std::sync::Arc;
+/// # use firebackup_embedded::system::{SystemClock, SystemRandom};
+/// # use firebackup_engine::memory::MemoryDatabase;
+/// # use firebackup_engine::{Repository, Secrets, World};
+/// # use firebackup_model::DatabaseName;
+/// use firebackup_engine::{quick_backup, verify};
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// # let database = Arc::new(MemoryDatabase::new(DatabaseName::new("my-app", "(default)")));
+/// # database.set("users/alice", 7);
+/// # let store = Arc::new(object_store::memory::InMemory::new());
+/// # let secrets = Secrets { masters: vec![firebackup_codec::secret::SecretKey::from_bytes([7; 32])], ..Secrets::default() };
+/// # let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+/// # let repository = Repository::init(store, secrets, world).await?;
+/// let manifest = quick_backup(&repository, database).await?;
+/// let verification = verify(&repository, &manifest.id, &Arc::default()).await?;
+/// assert_eq!((verification.records, verification.origin_proven), (1, true));
+/// # Ok::<(), firebackup_engine::EngineError>(())
+/// # }).unwrap();
+/// ```
+///
 /// # Errors
 /// As [`Backup::run`].
 pub async fn quick_backup(repository: &Repository, source: Arc<dyn DocumentSource>) -> Result<Manifest> {
