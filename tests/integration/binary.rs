@@ -90,6 +90,8 @@ impl Program {
                 }
             }
         }
+        // a killed writer's staging files (`name#1`) are no objects: they are never listed
+        objects.retain(|path| !path.contains('#'));
         objects.sort();
         objects
     }

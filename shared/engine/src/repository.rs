@@ -324,7 +324,7 @@ impl Repository {
         Ok(())
     }
 
-    /// The wraps of the repository key: who can open the repository.
+    /// The wraps of the repository key, oldest first: who can open the repository.
     ///
     /// # Errors
     /// When the store fails or the repository is not encrypted.
@@ -332,7 +332,9 @@ impl Repository {
         let Some(key) = self.0.config.key else {
             return Err(EngineError::Refused("the repository is not encrypted: it has no keys".to_owned()));
         };
-        read_wraps(&*self.0.store, self.id(), key).await
+        let mut wraps = read_wraps(&*self.0.store, self.id(), key).await?;
+        wraps.sort_by_key(|wrap| (wrap.ids().created, wrap.ids().wrap));
+        Ok(wraps)
     }
 
     fn root(&self) -> Result<(KeyId, &SecretKey)> {
