@@ -108,12 +108,14 @@ impl Context {
                 continue;
             }
             match repository.manifest(&id).await {
-                Ok((manifest, _)) if self.settings.names(&manifest.source) => return Ok(id),
+                Ok((manifest, _)) if self.settings.latest_may_be_of(&manifest.source) => return Ok(id),
                 Ok(_) => {}
                 Err(source) => return Err(CliError::Latest { id, source: Box::new(source) }),
             }
         }
-        let text = "there is no snapshot of this database yet: make one with `firebackup backup`".to_owned();
+        let text =
+            "there is no snapshot of this database yet: make one with `firebackup backup`, or name another --database"
+                .to_owned();
         Err(EngineError::NotFound(text).into())
     }
 

@@ -95,6 +95,13 @@ impl Settings {
             && self.named_database.as_ref().is_none_or(|name| *name == database.database)
     }
 
+    /// As [`Self::names`], and with a project named the database is `(default)` unless another one is: two databases in
+    /// one repository must not be taken for each other.
+    pub(crate) fn latest_may_be_of(&self, database: &DatabaseName) -> bool {
+        let is_default = self.named_database.is_some() || database.database == DEFAULT_DATABASE;
+        self.names(database) && (self.named_project.is_none() || is_default)
+    }
+
     /// Whether Firestore is an emulator.
     pub(crate) const fn is_emulator(&self) -> bool {
         matches!(self.access, Access::Emulator { .. })
@@ -223,6 +230,10 @@ mod tests {
         let database = DatabaseName::new("p", "(default)");
         assert!(settings(&GlobalArgs::default(), &[(GOOGLE_PROJECT, "other")]).names(&database));
         assert!(!settings(&GlobalArgs::default(), &[(PROJECT, "other")]).names(&database));
+        let second = DatabaseName::new("p", "second");
+        assert!(settings(&GlobalArgs::default(), &[(PROJECT, "p")]).names(&second));
+        assert!(!settings(&GlobalArgs::default(), &[(PROJECT, "p")]).latest_may_be_of(&second));
+        assert!(settings(&GlobalArgs::default(), &[]).latest_may_be_of(&second));
         let other_database = GlobalArgs { database: Some("other".to_owned()), ..GlobalArgs::default() };
         assert!(!settings(&other_database, &[(PROJECT, "p")]).names(&database));
     }

@@ -196,7 +196,7 @@ impl Backup {
             stop: self.stop.clone(),
             abort: Stop::default(),
             bounds: self.options.bounds,
-            may_reanchor: self.options.may_reanchor,
+            may_reanchor: self.options.may_reanchor && !plan.asked_read_time,
         })
     }
 

@@ -9,6 +9,8 @@ use firebackup_model::port::DocumentSource;
 use firebackup_model::selection::Selection;
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
 
+use futures::StreamExt;
+
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::repository::{Put, Repository};
@@ -50,7 +52,10 @@ impl PlanRequest {
             && self.selection == plan.selection
             && self.compression == plan.compression
             && self.include_auth == plan.include_auth
-            && self.read_time.is_none_or(|at| at == plan.read_time)
+            && match self.read_time {
+                Some(at) => plan.asked_read_time && at == plan.read_time,
+                None => !plan.asked_read_time,
+            }
     }
 }
 
@@ -61,6 +66,9 @@ pub(crate) async fn plan(
     request: &PlanRequest,
 ) -> Result<(Plan, Sealing)> {
     let world = repository.world();
+    if let Some(at) = request.read_time {
+        check_read_time(source, at).await?;
+    }
     let job = world.job_id(JobKind::Backup);
     let sealing = repository.new_data_key().await?;
     let intent = Intent {
@@ -82,6 +90,7 @@ pub(crate) async fn plan(
         source: request.source.clone(),
         selection: request.selection.clone(),
         read_time,
+        asked_read_time: request.read_time.is_some(),
         chunks: chunks(source, request, read_time).await?,
         compression: request.compression,
         key: sealing.key_id(),
@@ -90,6 +99,13 @@ pub(crate) async fn plan(
     };
     repository.put_sealed(ObjectType::Plan, &layout::plan(&job), &sealing, &plan).await?;
     Ok((plan, sealing))
+}
+
+/// Reads something at a time that the user asked for, before anything is written on the strength of it.
+async fn check_read_time(source: &dyn DocumentSource, at: Timestamp) -> Result<()> {
+    let mut stream = source.stream(&PathRange::everything(), at, Some(1)).await?;
+    stream.next().await.transpose()?;
+    Ok(())
 }
 
 /// Puts an intent, sealed with the repository key, or on a machine without it with the job's own.

@@ -246,10 +246,9 @@ impl Restore {
             tally: Mutex::default(),
             meter: Arc::clone(&self.meter),
         });
-        self.write_all(&plan.job, &writer).await?;
-        match &writer.undo {
-            Some(undo) => drop(undo.finish().await?),
-            None => self.clear_quietly(&plan.job).await,
+        let ended = self.write_and_end(&plan.job, &writer).await;
+        if let Err(error) = ended {
+            return Err(self.unless_ended_elsewhere(&plan.job, error).await);
         }
         self.close_undone().await?;
         Ok(RestoreReport {
@@ -260,6 +259,26 @@ impl Restore {
             undo: plan.undo,
             tally: writer.take_tally(),
         })
+    }
+
+    async fn write_and_end(&self, job: &JobId, writer: &Arc<BatchWriter>) -> Result<()> {
+        self.write_all(job, writer).await?;
+        match &writer.undo {
+            Some(undo) => drop(undo.finish().await?),
+            None => self.clear_quietly(job).await,
+        }
+        Ok(())
+    }
+
+    /// Another process of the same restore that ends first tidies up under our feet: then that is the reason.
+    async fn unless_ended_elsewhere(&self, job: &JobId, error: EngineError) -> EngineError {
+        match self.repository.is_dropped(job).await {
+            Ok(false) => EngineError::Refused(format!(
+                "another process went on with {job} at the same time and has ended it: its undo is complete; \
+                 run the command again to see that nothing is left to do"
+            )),
+            _ => error,
+        }
     }
 
     /// What is left behind of a job is a prune's to remove; the restore itself is done.

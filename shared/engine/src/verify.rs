@@ -9,6 +9,7 @@ use firebackup_codec::run::header::HEADER;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Counts, GroupCounts, Manifest, RunEntry, RunKind};
 use futures::{StreamExt, stream};
+use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 
 use crate::error::{EngineError, Result};
@@ -77,6 +78,7 @@ async fn verify_run(
     entry: &RunEntry,
     meter: &Arc<Meter>,
 ) -> Result<Footer> {
+    check_size(repository, entry).await?;
     let source = RunSource::open(repository, manifest.key, entry, meter).await?;
     check_entry(&source, entry)?;
     let mut hash = Sha256::new();
@@ -94,6 +96,16 @@ async fn verify_run(
         return Err(damaged(entry, "its hash is not the one in the manifest"));
     }
     Ok(source.footer().clone())
+}
+
+/// Nothing may be missing behind, nor be appended to, what the manifest knows of a run.
+async fn check_size(repository: &Repository, entry: &RunEntry) -> Result<()> {
+    let path = layout::run(entry.id);
+    match repository.store().head(&path).await {
+        Ok(meta) if meta.size == entry.size => Ok(()),
+        Ok(meta) => Err(damaged(entry, &format!("it has {} bytes, not {}", meta.size, entry.size))),
+        Err(source) => Err(EngineError::store("read", path)(source)),
+    }
 }
 
 /// Opens a block and walks its records; returns the bytes as they are stored, and how many records they hold.

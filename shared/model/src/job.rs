@@ -42,6 +42,9 @@ pub struct Plan {
     pub selection: Selection,
     /// The one read time of every read.
     pub read_time: Timestamp,
+    /// Whether the user asked for this very read time: then no other may take its place.
+    #[serde(default)]
+    pub asked_read_time: bool,
     /// The chunks, in path order; together they tile the selection's ranges.
     pub chunks: Vec<PathRange>,
     /// How blocks are compressed.

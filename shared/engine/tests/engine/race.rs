@@ -24,9 +24,11 @@ async fn unfinished_job(fixture: &Fixture, operations: u64) -> Option<JobId> {
 
 #[tokio::test]
 async fn two_processes_of_one_job_make_one_whole_snapshot() {
+    let mut rounds = 0;
     for operations in 8..24 {
         let (fixture, _) = Fixture::new(120).await;
         let Some(job) = unfinished_job(&fixture, operations).await else { continue };
+        rounds += 1;
         // different step sizes: what one covers the other must adopt, or it would leave a gap
         let (one, two) = (fixture.open().await, fixture.open().await);
         let slow = backup(&one, &fixture.database).step_bytes(700).resume(Resume::Job(job.clone())).build();
@@ -41,6 +43,7 @@ async fn two_processes_of_one_job_make_one_whole_snapshot() {
             assert_eq!(outcome.manifest, manifests[0]);
         }
     }
+    assert!(rounds > 8, "only {rounds} jobs were left unfinished");
 }
 
 #[tokio::test]

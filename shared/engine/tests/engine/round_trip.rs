@@ -95,14 +95,46 @@ async fn a_stream_that_never_gets_on_gives_up_and_what_was_read_is_kept() {
 #[tokio::test]
 async fn a_read_time_that_became_too_old_is_replaced_and_the_manifest_says_so() {
     let (fixture, repository) = Fixture::new(100).await;
-    let oldest = Timestamp::new(1_700_000_000, 100_000);
-    let early = Timestamp::new(1_700_000_000, 50_000);
+    let stopped = backup(&repository, &fixture.database).max_reads(Some(60)).build().run().await.unwrap_err();
+    assert!(stopped.is_resumable_stop(), "{stopped:?}");
+    // the last document of all, in a chunk that is not read yet
+    fixture.database.set("zzz/later", 1);
+    let oldest = firebackup_model::port::DocumentSource::snapshot_time(&fixture.database).await.unwrap();
     let source = Arc::new(Troubled::new(fixture.database.clone(), &[Trouble::TooOld(oldest)]));
-    let manifest = backup_of(&repository, source.clone()).read_time(Some(early)).build().run().await.unwrap().manifest;
-    assert_eq!(manifest.totals.documents, 100);
-    assert!(manifest.read_times.iter().all(|time| *time >= oldest));
-    let strict = backup_of(&repository, source).read_time(Some(early)).may_reanchor(false).build();
-    assert_eq!(strict.run().await.unwrap_err().port_kind(), Some(ErrorKind::ReadTimeTooOld));
+    let strict = backup_of(&repository, source.clone()).may_reanchor(false).build().run().await.unwrap_err();
+    assert_eq!(strict.port_kind(), Some(ErrorKind::ReadTimeTooOld));
+    let outcome = backup_of(&repository, source).build().run().await.unwrap();
+    assert!(outcome.resumed);
+    let manifest = outcome.manifest;
+    assert_eq!((manifest.consistency, manifest.read_times.len()), (Consistency::Ranged, 2));
+    assert_eq!((manifest.read_times[1], manifest.totals.documents), (oldest, 101));
+    verify(&repository, &manifest.id, &Arc::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_time_that_was_asked_for_is_never_replaced_and_leaves_nothing_behind() {
+    let (fixture, repository) = Fixture::new(100).await;
+    let early = Timestamp::new(1_700_000_000, 50_000);
+    let source =
+        Arc::new(Troubled::new(fixture.database.clone(), &[Trouble::TooOld(Timestamp::new(1_700_000_000, 60_000))]));
+    let error = backup_of(&repository, source.clone()).read_time(Some(early)).build().run().await.unwrap_err();
+    assert_eq!(error.port_kind(), Some(ErrorKind::ReadTimeTooOld));
+    let outcome = backup_of(&repository, source).build().run().await.unwrap();
+    assert!(!outcome.resumed && outcome.manifest.totals.documents == 100);
+}
+
+#[tokio::test]
+async fn bytes_that_were_appended_to_a_run_or_taken_from_it_are_found() {
+    use object_store::ObjectStoreExt;
+    let (fixture, repository) = Fixture::new(30).await;
+    let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let path = format!("runs/{}/{}.run", &manifest.runs[0].id.to_string()[..2], manifest.runs[0].id);
+    let whole = fixture.read(&path).await;
+    for changed in [[&whole[..], b"x"].concat(), Vec::new(), whole[..whole.len() - 1].to_vec()] {
+        fixture.store.put(&path.as_str().into(), changed.into()).await.unwrap();
+        let error = verify(&repository, &manifest.id, &Arc::default()).await.unwrap_err();
+        assert!(error.to_string().contains(&path), "{error}");
+    }
 }
 
 #[tokio::test]
