@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firebackup_codec::rewrite::{ReferenceMap, rewrite};
 use firebackup_model::job::RestoreMode;
+use firebackup_model::range::{intersect, without};
 use firebackup_model::selection::Filter;
 use firebackup_model::{DocumentPath, PathRange, Selection, Timestamp};
 
@@ -135,8 +136,7 @@ impl WantedStream {
         let ranges = match &segment.rename {
             // what renames write is theirs to compare
             None => self.map.renames.iter().try_fold(segment.ranges.clone(), |ranges, (_, to)| {
-                let hole = collection(to)?;
-                Ok::<_, EngineError>(ranges.iter().flat_map(|range| range.without(&hole)).collect())
+                Ok::<_, EngineError>(without(&ranges, &collection(to)?))
             })?,
             Some((_, to)) => vec![collection(to)?],
         };
@@ -244,20 +244,11 @@ fn segments(selection: &Selection, renames: &[(String, String)]) -> Result<Vec<S
     let mut segments = Vec::new();
     for (from, to) in renames {
         let (from_range, _) = (collection(from)?, collection(to)?);
-        let outside: Vec<_> = rest.iter().flat_map(|range| range.without(&from_range)).collect();
-        // what is left of the range when all that lies outside is taken away lies inside
-        let inside: Vec<_> = rest
-            .iter()
-            .flat_map(|range| {
-                outside
-                    .iter()
-                    .fold(vec![range.clone()], |parts, hole| parts.iter().flat_map(|part| part.without(hole)).collect())
-            })
-            .collect();
+        let inside = intersect(&rest, std::slice::from_ref(&from_range));
         if !inside.is_empty() {
             segments.push(Segment { ranges: inside, rename: Some((from.clone(), to.clone())) });
         }
-        rest = outside;
+        rest = without(&rest, &from_range);
     }
     segments.push(Segment { ranges: rest, rename: None });
     Ok(segments)

@@ -128,6 +128,21 @@ impl PathRange {
     }
 }
 
+/// What of `ranges` lies outside `hole`, in order.
+#[must_use]
+pub fn without(ranges: &[PathRange], hole: &PathRange) -> Vec<PathRange> {
+    ranges.iter().flat_map(|range| range.without(hole)).collect()
+}
+
+/// What of `left` lies in one of `right`, in order: what is left of each range when all of it that lies outside is
+/// taken away.
+#[must_use]
+pub fn intersect(left: &[PathRange], right: &[PathRange]) -> Vec<PathRange> {
+    let outside =
+        |whole: Vec<PathRange>, holes: &[PathRange]| holes.iter().fold(whole, |parts, hole| without(&parts, hole));
+    left.iter().flat_map(|range| outside(vec![range.clone()], &outside(vec![range.clone()], right))).collect()
+}
+
 impl fmt::Display for PathRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.start {
@@ -187,6 +202,14 @@ mod tests {
             let parts = range.cut(&points);
             let hits = parts.iter().filter(|part| part.covers(&probe)).count();
             prop_assert_eq!(hits, usize::from(range.covers(&probe)));
+        }
+
+        #[test]
+        fn an_intersection_is_what_lies_in_both(left in any_range(), right in any_path(), probe in any_path()) {
+            let right = PathRange::collection(right.collection()).unwrap();
+            let both = intersect(std::slice::from_ref(&left), std::slice::from_ref(&right));
+            let hits = both.iter().filter(|part| part.covers(&probe)).count();
+            prop_assert_eq!(hits, usize::from(left.covers(&probe) && right.covers(&probe)));
         }
 
         #[test]

@@ -4,7 +4,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use crate::path::DocumentPath;
-use crate::range::PathRange;
+use crate::range::{PathRange, intersect, without};
 
 /// What is in and what is out, as the user wrote it.
 ///
@@ -92,7 +92,7 @@ impl Selection {
         }
         for hole in self.exclude.iter().filter(|pattern| is_plain(pattern)) {
             let hole = plain_range(hole)?;
-            ranges = ranges.iter().flat_map(|range| range.without(&hole)).collect();
+            ranges = without(&ranges, &hole);
         }
         Ok(ranges)
     }
@@ -130,19 +130,6 @@ fn included_ranges(include: &[String]) -> Result<Vec<PathRange>, SelectionError>
         }
     }
     Ok(ranges)
-}
-
-fn intersect(left: &[PathRange], right: &[PathRange]) -> Vec<PathRange> {
-    let outside = |range: &PathRange| {
-        right.iter().fold(vec![range.clone()], |parts, hole| parts.iter().flat_map(|part| part.without(hole)).collect())
-    };
-    left.iter()
-        .flat_map(|range| {
-            outside(range)
-                .iter()
-                .fold(vec![range.clone()], |parts, hole| parts.iter().flat_map(|part| part.without(hole)).collect())
-        })
-        .collect()
 }
 
 fn is_plain(pattern: &str) -> bool {
