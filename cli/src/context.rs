@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use firebackup_embedded::{SystemClock, SystemRandom};
-use firebackup_engine::{EngineError, Repository, Target, World};
+use firebackup_engine::{Repository, Target, World};
 use firebackup_google::{Access, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying};
 use firebackup_model::DatabaseName;
-use firebackup_model::id::{JobKind, SnapshotId};
+use firebackup_model::id::SnapshotId;
 use firebackup_model::port::DocumentSource;
 use firebackup_storage::Destination;
 use object_store::ObjectStore;
@@ -95,7 +95,8 @@ impl Context {
         Ok(Arc::new(Retrying::new(IdentityToolkit::connect(options).await?)))
     }
 
-    /// The snapshot that a user means; `latest` is the newest backup of the database that was named, if one was.
+    /// The snapshot that a user means; `latest` is the backup of the newest moment, of the database that was
+    /// named, if one was.
     ///
     /// # Errors
     /// When there is none, or the newest cannot be read: an older one is never taken for it.
@@ -103,20 +104,19 @@ impl Context {
         if text != LATEST {
             return Ok(repository.resolve(text).await?);
         }
-        for id in repository.snapshot_ids().await?.into_iter().rev() {
-            if id.kind() != JobKind::Backup {
-                continue;
-            }
-            match repository.manifest(&id).await {
-                Ok((manifest, _)) if self.settings.latest_may_be_of(&manifest.source) => return Ok(id),
-                Ok(_) => {}
-                Err(source) => return Err(CliError::Latest { id, source: Box::new(source) }),
-            }
+        let latest = repository.latest(|manifest| self.settings.latest_may_be_of(&manifest.source)).await?;
+        latest.ok_or_else(|| {
+            let text = "there is no snapshot of this database yet: make one with `firebackup backup`, or name another \
+                        --database";
+            CliError::NotFound(text.to_owned())
+        })
+    }
+
+    /// Tells of patterns that fitted nothing, while others did.
+    pub(crate) fn warn_unmatched(&self, patterns: &[String]) {
+        for pattern in patterns {
+            self.output.warn(&format!("no document fits `{pattern}`"));
         }
-        let text =
-            "there is no snapshot of this database yet: make one with `firebackup backup`, or name another --database"
-                .to_owned();
-        Err(EngineError::NotFound(text).into())
     }
 
     /// A command for the same repository that a user can copy.

@@ -62,6 +62,9 @@ pub(crate) struct BackupArgs {
     max_reads: Option<u64>,
     #[command(flatten)]
     plan: PlanArgs,
+    /// Commit a backup even if no document fits --collection and --exclude
+    #[arg(long)]
+    allow_empty: bool,
     /// Begin anew, even if a backup of the same was begun and has not ended
     #[arg(long, conflicts_with = "resume")]
     fresh: bool,
@@ -85,6 +88,8 @@ struct BackedUp<'m> {
     #[serde(flatten)]
     manifest: &'m Manifest,
     resumed: bool,
+    passed_over: &'m [String],
+    unmatched: &'m [String],
     origin_proven: bool,
     seconds: f64,
 }
@@ -149,6 +154,7 @@ async fn prepare(
         .max_reads(args.max_reads)
         // a budget is for the backup alone: nothing is counted besides
         .count_first(shows_progress && args.max_reads.is_none())
+        .allow_empty(args.allow_empty)
         .may_reanchor(!args.require_snapshot)
         .verify_blocks(!args.no_verify_blocks)
         .resume(match (&args.resume, args.fresh) {
@@ -180,10 +186,21 @@ fn tell(context: &Context, repository: &Repository, outcome: &BackupOutcome, too
                        --require-snapshot to fail instead, or --parallel to be faster";
         context.output.warn(warning);
     }
+    for problem in &outcome.passed_over {
+        context.output.warn(problem);
+    }
+    context.warn_unmatched(&outcome.unmatched);
     if manifest.key.is_none() {
         context.output.warn("the repository is not encrypted");
     }
-    let backed_up = BackedUp { manifest, resumed: outcome.resumed, origin_proven: proven, seconds: took };
+    let backed_up = BackedUp {
+        manifest,
+        resumed: outcome.resumed,
+        passed_over: &outcome.passed_over,
+        unmatched: &outcome.unmatched,
+        origin_proven: proven,
+        seconds: took,
+    };
     context.output.result(&backed_up, &text)?;
     Ok(Exit::Done)
 }

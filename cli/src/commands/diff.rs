@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use firebackup_engine::{Change, ChangeCounts, Contents, Difference, Meter, Repository, Sample, diff};
+use firebackup_engine::{Change, ChangeCounts, Contents, Difference, Meter, Repository, Sample, diff, nothing_fits};
 use firebackup_model::manifest::Manifest;
 use firebackup_model::{DocumentPath, Selection};
 use serde::Serialize;
@@ -56,6 +56,8 @@ struct Compared {
     after: String,
     #[serde(flatten)]
     difference: Difference,
+    /// Patterns that fit no document on either side.
+    unmatched: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     documents: Option<Vec<Sample>>,
 }
@@ -70,23 +72,30 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     let after = side(context, &repository, &args.after).await?;
     let selection = selection(&args.collections, &before, &after)?;
     let meter = Arc::new(Meter::default());
-    let (left, before_name) = open(context, &repository, &before, &after, &selection, &meter).await?;
-    let (right, after_name) = open(context, &repository, &after, &before, &selection, &meter).await?;
+    let (mut left, before_name) = open(context, &repository, &before, &after, &selection, &meter).await?;
+    let (mut right, after_name) = open(context, &repository, &after, &before, &selection, &meter).await?;
     let progress = Progress::show(&context.output, Activity::Read, &meter);
     let mut documents = Vec::new();
     let lists = args.documents;
-    let difference = diff(left, right, 20, |path: &DocumentPath, change| {
+    let difference = diff(&mut left, &mut right, 20, |path: &DocumentPath, change| {
         if lists {
             documents.push(Sample { path: path.to_string(), change });
         }
     })
     .await?;
     drop(progress);
+    if difference.collections.is_empty() && !args.collections.is_everything() {
+        return Err(nothing_fits(&selection, &format!("{before_name} and {after_name}")).into());
+    }
+    let right_unmatched = right.unmatched();
+    let unmatched: Vec<_> = left.unmatched().into_iter().filter(|pattern| right_unmatched.contains(pattern)).collect();
+    context.warn_unmatched(&unmatched);
     let text =
         text(context, &before_name, &after_name, &difference, if lists { &documents } else { &difference.samples });
     let same = difference.totals.nothing_differs();
     let documents = lists.then_some(documents);
-    context.output.result(&Compared { before: before_name, after: after_name, difference, documents }, &text)?;
+    let compared = Compared { before: before_name, after: after_name, difference, unmatched, documents };
+    context.output.result(&compared, &text)?;
     Ok(if args.exit_code && !same { Exit::Partial } else { Exit::Done })
 }
 

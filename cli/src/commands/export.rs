@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use firebackup_codec::typed_json::write_json;
-use firebackup_engine::{Contents, Meter};
+use firebackup_engine::{Contents, Meter, nothing_fits};
 use serde::Serialize;
 
 use crate::context::{Context, LATEST};
@@ -47,6 +47,11 @@ struct Exported {
     bytes: u64,
     failed: u64,
     problems: Vec<String>,
+    /// Patterns that fit no document.
+    unmatched: Vec<String>,
+    /// Documents and tombstones seen.
+    #[serde(skip)]
+    items: u64,
 }
 
 /// How many problems are kept.
@@ -66,40 +71,75 @@ pub(crate) async fn run(context: &Context, args: ExportArgs) -> Result<Exit> {
     let repository = context.repository().await?;
     let id = context.snapshot(&repository, &args.snapshot).await?;
     let meter = Arc::new(Meter::default());
-    let contents = Contents::of_snapshot(&repository, &id, &selection, &meter).await?;
+    let mut contents = Contents::of_snapshot(&repository, &id, &selection, &meter).await?;
     let progress = Progress::show(&context.output, Activity::Read, &meter);
     let mut exported = Exported { snapshot: id.to_string(), output: args.output.clone(), ..Exported::default() };
-    match &args.output {
+    let partial = args.output.as_deref().map(Partial::create).transpose()?;
+    match &partial {
         None => {
             let stdout = BufWriter::new(io::stdout());
-            ended_by_reader(write_all(contents, stdout, &meter, &mut exported).await?)?;
+            ended_by_reader(write_all(&mut contents, stdout, &meter, &mut exported).await?)?;
         }
-        Some(file) => into_file(contents, file, &meter, &mut exported).await?,
+        Some(partial) => {
+            let written = write_all(&mut contents, BufWriter::new(&partial.out), &meter, &mut exported).await?;
+            written.map_err(CliError::file("write", &partial.path))?;
+        }
     }
     drop(progress);
+    if exported.items == 0 && !selection.is_everything() {
+        return Err(nothing_fits(&selection, id.as_str()).into());
+    }
+    partial.map_or(Ok(()), Partial::keep)?;
+    exported.unmatched = contents.unmatched();
     tell(context, &exported)?;
-    Ok(if exported.failed == 0 { Exit::Done } else { Exit::Partial })
+    Ok(if exported.failed == 0 && exported.unmatched.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
-/// Writes beside the file and renames at the end: the file is never half of an export.
-async fn into_file(contents: Contents, file: &Path, meter: &Arc<Meter>, exported: &mut Exported) -> Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let out = File::create(&partial).map_err(CliError::file("write", &partial))?;
-    write_all(contents, BufWriter::new(out), meter, exported).await?.map_err(CliError::file("write", &partial))?;
-    fs::rename(&partial, file).map_err(CliError::file("write", file))
+/// A file beside the one that is asked for, which takes its place at the end: that one is never half of an export. What
+/// was written in the clear does not stay behind when the export fails.
+struct Partial {
+    file: PathBuf,
+    path: PathBuf,
+    out: File,
+    is_kept: bool,
+}
+
+impl Partial {
+    fn create(file: &Path) -> Result<Self> {
+        let mut path = file.as_os_str().to_owned();
+        path.push(".partial");
+        let path = PathBuf::from(path);
+        let out = File::create(&path).map_err(CliError::file("write", &path))?;
+        Ok(Self { file: file.to_owned(), path, out, is_kept: false })
+    }
+
+    fn keep(mut self) -> Result<()> {
+        fs::rename(&self.path, &self.file).map_err(CliError::file("write", &self.file))?;
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(file = %self.path.display(), error = %error, "a part of an export could not be removed");
+        }
+    }
 }
 
 /// The outer error is the repository's, the inner the output's.
 async fn write_all(
-    mut contents: Contents,
+    contents: &mut Contents,
     mut out: impl Write,
     meter: &Meter,
     exported: &mut Exported,
 ) -> Result<io::Result<()>> {
     let mut line = Vec::new();
     while let Some(item) = contents.next().await? {
+        exported.items += 1;
         let Some(document) = item.document else { continue };
         line.clear();
         if let Err(source) = write_json(&document, &mut line) {
@@ -131,6 +171,7 @@ fn tell(context: &Context, exported: &Exported) -> Result<()> {
     for problem in &exported.problems {
         context.output.warn(problem);
     }
+    context.warn_unmatched(&exported.unmatched);
     let text = format!(
         "{}: {} ({} of JSON){}",
         exported.snapshot,

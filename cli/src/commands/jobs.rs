@@ -1,6 +1,7 @@
 //! `firebackup jobs`: what was begun and has not ended.
 
 use firebackup_engine::{UnfinishedJob, unfinished_jobs};
+use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::job::{Plan, RestorePlan};
 use serde::Serialize;
 
@@ -8,6 +9,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
 use crate::selection_args::describe;
+use crate::table::printable;
 use crate::units::moment;
 
 #[derive(Serialize)]
@@ -18,20 +20,22 @@ struct Jobs<'j> {
 /// Lists unfinished jobs, newest first, with the command that goes on with each.
 ///
 /// # Errors
-/// When the repository cannot be read.
+/// When the repository cannot be read; a job that cannot be read is listed as such.
 pub(crate) async fn run(context: &Context) -> Result<Exit> {
     let repository = context.repository().await?;
     let jobs = unfinished_jobs(&repository).await?;
     let texts: Vec<String> = jobs.iter().map(|job| text(context, job)).collect();
     let text = if texts.is_empty() { "There is no unfinished job.".to_owned() } else { texts.join("\n\n") };
     context.output.result(&Jobs { jobs: &jobs }, &text)?;
-    Ok(Exit::Done)
+    let unreadable = jobs.iter().any(|job| matches!(job, UnfinishedJob::Unreadable { .. }));
+    Ok(if unreadable && repository.can_read() { Exit::Partial } else { Exit::Done })
 }
 
 fn text(context: &Context, job: &UnfinishedJob) -> String {
     match job {
         UnfinishedJob::Backup(plan) => backup(context, plan),
         UnfinishedJob::Restore(plan) => restore(context, plan),
+        UnfinishedJob::Unreadable { job, error } => unreadable(context, job, error),
     }
 }
 
@@ -51,6 +55,18 @@ fn backup(context: &Context, plan: &Plan) -> String {
         plan.source,
         describe(&plan.selection),
         moment(plan.created),
+    )
+}
+
+fn unreadable(context: &Context, job: &JobId, error: &str) -> String {
+    let (what, rest) = match job.kind() {
+        JobKind::Restore => ("restore", "take back what it replaced, or go on with it"),
+        JobKind::Backup | JobKind::Prune => ("backup", "go on with it"),
+    };
+    format!(
+        "{}  {what} that cannot be read, so that nobody can {rest}: {}\n  begin anew: the same command with --fresh",
+        context.output.bold(job.as_str()),
+        printable(error),
     )
 }
 

@@ -1,8 +1,14 @@
 //! `firebackup prune`: drops old snapshots, and deletes what nothing refers to any more.
 
-use clap::Args;
-use firebackup_engine::{GRACE_SECONDS, PrunePolicy, PruneReport, prune};
+use std::time::Duration;
 
+use clap::Args;
+use firebackup_engine::{FOLDERS, GRACE_SECONDS, PrunePolicy, PruneReport, prune};
+use firebackup_model::id::SnapshotId;
+use firebackup_storage::Staging;
+use serde::Serialize;
+
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -12,20 +18,27 @@ use crate::units::{bytes, of};
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup prune --keep-last 30 --dry-run --repo file:///srv/backups --master-key-file master.key
-  firebackup prune --keep-days 90 --keep-last 10 --repo s3://bucket/prod --master-key-file master.key";
+  firebackup prune --keep-days 90 --keep-last 10 --repo s3://bucket/prod --master-key-file master.key
+  firebackup prune --drop bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV --repo file:///srv/backups --master-key-file master.key";
 
 /// What is kept.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Keep so many of the newest backups; with --keep-days, what either keeps stays
+    /// Keep so many of the newest backups of each database and selection, by the moment they hold; with --keep-days, what either keeps stays
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keep_last: Option<u64>,
-    /// Keep backups younger than so many days; without either option all are kept
+    /// Keep backups of moments younger than so many days; without either option all are kept
     #[arg(long, value_name = "DAYS")]
     keep_days: Option<u32>,
     /// Keep what restores replaced for so many days
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     keep_undo_days: u32,
+    /// Drop this snapshot (repeatable), whatever the policy keeps, and even when it is damaged
+    #[arg(long = "drop", value_name = "SNAPSHOT")]
+    drop: Vec<SnapshotId>,
+    /// Do not ask before snapshots that were named are dropped
+    #[arg(long, short)]
+    yes: bool,
     /// No other job runs on this repository: delete at once, and give unfinished backups up
     #[arg(long)]
     exclusive: bool,
@@ -34,25 +47,42 @@ pub(crate) struct PruneArgs {
     dry_run: bool,
 }
 
+#[derive(Serialize)]
+struct Pruned<'r> {
+    #[serde(flatten)]
+    report: &'r PruneReport,
+    staging_files: u64,
+    staging_bytes: u64,
+}
+
 /// Prunes.
 ///
 /// # Errors
 /// When anything that may refer to something cannot be read: then nothing is deleted.
 pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
-    let repository = context.repository().await?;
+    let destination = context.destination()?;
+    let repository = context.repository_in(destination.store()).await?;
+    if !args.drop.is_empty() && !args.dry_run {
+        let ids: Vec<_> = args.drop.iter().map(SnapshotId::as_str).collect();
+        confirm(context, &format!("This drops {} for good", ids.join(", ")), args.yes).await?;
+    }
     let policy = PrunePolicy {
         keep_last: args.keep_last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
         keep_days: args.keep_days,
         keep_undo_days: args.keep_undo_days,
+        drop: args.drop,
         exclusive: args.exclusive,
         dry_run: args.dry_run,
     };
     let report = prune(&repository, &policy).await?;
-    context.output.result(&report, &text(&report, &policy))?;
+    let age = Duration::from_secs(if policy.exclusive { 0 } else { GRACE_SECONDS.unsigned_abs() });
+    let staging = destination.remove_staging(FOLDERS, age, policy.dry_run).await?;
+    let pruned = Pruned { report: &report, staging_files: staging.files, staging_bytes: staging.bytes };
+    context.output.result(&pruned, &text(&report, &staging, &policy))?;
     Ok(Exit::Done)
 }
 
-fn text(report: &PruneReport, policy: &PrunePolicy) -> String {
+fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String {
     let would = if policy.dry_run { "would be " } else { "" };
     let mut lines = Vec::new();
     for id in &report.dropped {
@@ -73,7 +103,14 @@ fn text(report: &PruneReport, policy: &PrunePolicy) -> String {
             GRACE_SECONDS / 3600
         ));
     }
-    if report.deleted == 0 && report.marked == 0 {
+    if staging.files > 0 {
+        lines.push(format!(
+            "{} ({}) that killed writers left {would}removed",
+            of(staging.files, "file"),
+            bytes(staging.bytes)
+        ));
+    }
+    if report.deleted == 0 && report.marked == 0 && staging.files == 0 {
         lines.push(format!("nothing {}", if policy.dry_run { "would be deleted" } else { "to delete" }));
     }
     lines.join("\n")

@@ -66,6 +66,9 @@ pub(crate) struct RestoreArgs {
     /// Leave documents alone that were changed since the dry run that printed this time, and report them
     #[arg(long, value_name = "TIME")]
     guard: Option<Timestamp>,
+    /// Begin anew, even if the same restore was begun and has not ended
+    #[arg(long)]
+    fresh: bool,
     /// Do not keep what is replaced: quicker, for targets that are empty
     #[arg(long)]
     no_undo: bool,
@@ -142,6 +145,7 @@ fn options(context: &Context, args: &RestoreArgs, what: &What) -> RestoreOptions
         mode: args.mode.into(),
         undo: !args.no_undo,
         guard: args.guard,
+        fresh: args.fresh,
         ramp: !args.no_ramp && !context.settings.is_emulator(),
         ..RestoreOptions::default()
     }

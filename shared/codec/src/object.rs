@@ -36,6 +36,8 @@ pub enum ObjectType {
     UsersReceipt = 6,
     /// What a restore was about to replace.
     UndoReceipt = 7,
+    /// How far a restore came.
+    RestoreMark = 8,
 }
 
 impl ObjectType {
@@ -48,6 +50,7 @@ impl ObjectType {
             Self::PruneMark => "a prune mark",
             Self::UsersReceipt => "a users receipt",
             Self::UndoReceipt => "an undo receipt",
+            Self::RestoreMark => "a mark of a restore",
         }
     }
 }

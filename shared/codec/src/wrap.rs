@@ -188,6 +188,12 @@ impl KeyError {
     pub const fn is_no_secret(&self) -> bool {
         matches!(self, Self::NoSecret | Self::OtherKind { .. })
     }
+
+    /// Whether nothing is wrong with the wrap, but it is for another holder than those whose secrets were given.
+    #[must_use]
+    pub const fn is_for_others(&self) -> bool {
+        self.is_no_secret() || matches!(self, Self::OtherRecoveryKey { .. } | Self::OtherMasterKey { .. })
+    }
 }
 
 /// Says which master key it is and reveals nothing of it: 16 hexadecimal digits.

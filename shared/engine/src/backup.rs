@@ -14,10 +14,10 @@ use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::export::{Exporter, StepBounds};
 use crate::finalize::finalize;
-use crate::plan::{PlanRequest, Resume, check_age, plan, resumable};
-use crate::receipt_sum::reads_so_far;
+use crate::plan::{PlanRequest, Resume, Unfinished, check_age, plan, resumable};
 use crate::repository::Repository;
 use crate::run_upload::RunSettings;
+use crate::unmatched::nothing_fits;
 use crate::users::export_users;
 use crate::world::{Meter, Stop};
 
@@ -39,6 +39,7 @@ struct Options {
     count_first: bool,
     may_reanchor: bool,
     allow_redacted: bool,
+    allow_empty: bool,
     verify_blocks: bool,
     block_bytes: usize,
     bounds: StepBounds,
@@ -51,6 +52,11 @@ pub struct BackupOutcome {
     pub manifest: Manifest,
     /// Whether an unfinished job was gone on with.
     pub resumed: bool,
+    /// Unfinished jobs of the same that could not be read, with the reason.
+    pub passed_over: Vec<String>,
+    /// Patterns of the selection that fitted no document: mistakes in writing, or collections that are empty. Not known
+    /// of a backup that was resumed.
+    pub unmatched: Vec<String>,
 }
 
 /// Sets up a [`Backup`]. Everything but repository and source has a default.
@@ -103,6 +109,7 @@ impl Backup {
             count_first: false,
             may_reanchor: true,
             allow_redacted: false,
+            allow_empty: false,
             verify_blocks: true,
             block_bytes: 1024 * 1024,
             bounds: StepBounds::default(),
@@ -128,11 +135,15 @@ impl Backup {
     /// When a port fails for good, the job was stopped ([`EngineError::is_resumable_stop`]), or the receipts do not add
     /// up to a whole backup. Nothing is committed then, and what was read is kept for the next run.
     pub async fn run(&self) -> Result<BackupOutcome> {
-        let unfinished = resumable(&self.repository, &self.request, &self.resume).await?;
+        let mut passed_over = Vec::new();
+        let unfinished = resumable(&self.repository, &self.request, &self.resume, &mut passed_over).await?;
         let resumed = unfinished.is_some();
-        let (plan, sealing) = match unfinished {
+        let Unfinished { plan, sealing, reads } = match unfinished {
             Some(unfinished) => unfinished,
-            None => plan(&self.repository, &*self.source, &self.request).await?,
+            None => {
+                let (plan, sealing) = plan(&self.repository, &*self.source, &self.request).await?;
+                Unfinished { plan, sealing, reads: 0 }
+            }
         };
         check_age(&self.repository, &plan.job, plan.created)?;
         if plan.source != *self.source.database() {
@@ -143,24 +154,34 @@ impl Backup {
             let text = format!("{} includes Auth users: give --include-auth to go on with it", plan.job);
             return Err(EngineError::Refused(text));
         }
-        let manifest = self.carry_out(Arc::new(plan), &sealing).await?;
+        let exporter = self.exporter(Arc::new(plan), &sealing, reads)?;
+        let manifest = self.carry_out(&exporter).await?;
         self.repository.clear_job(&manifest.id).await?;
-        Ok(BackupOutcome { manifest, resumed })
+        // what fitted a pattern in an attempt before this one is not known
+        let unmatched = exporter.filter.filter(|_| !resumed).map(|filter| filter.unmatched()).unwrap_or_default();
+        Ok(BackupOutcome { manifest, resumed, passed_over, unmatched })
     }
 
-    async fn carry_out(&self, plan: Arc<Plan>, sealing: &Sealing) -> Result<Manifest> {
-        let counting = self.count(&plan);
-        let exporter = self.exporter(&plan, sealing).await?;
-        let exported = self.export_all(&exporter).await;
+    async fn carry_out(&self, exporter: &Exporter) -> Result<Manifest> {
+        let plan = &exporter.plan;
+        let counting = self.count(plan);
+        let exported = self.export_all(exporter).await;
         if let Some(counting) = counting {
             counting.abort();
         }
         exported?;
         if let (true, Some(users)) = (plan.include_auth, &self.users) {
             let allow_redacted = self.options.allow_redacted;
-            export_users(&self.repository, &plan, &exporter.settings, &**users, allow_redacted, &self.stop).await?;
+            export_users(&self.repository, plan, &exporter.settings, &**users, allow_redacted, &self.stop).await?;
         }
-        finalize(&self.repository, &plan, sealing).await
+        match finalize(&self.repository, plan, &exporter.settings.sealing, self.options.allow_empty).await? {
+            Some(manifest) => Ok(manifest),
+            None => {
+                // another attempt must look again, and not find this one to go on with
+                self.repository.clear_job(&plan.job).await?;
+                Err(nothing_fits(&plan.selection, &plan.source.to_string()))
+            }
+        }
     }
 
     /// Asks for the number of documents while they are being read, for whoever shows progress.
@@ -177,26 +198,22 @@ impl Backup {
         })
     }
 
-    async fn exporter(&self, plan: &Arc<Plan>, sealing: &Sealing) -> Result<Exporter> {
+    fn exporter(&self, plan: Arc<Plan>, sealing: &Sealing, reads: u64) -> Result<Exporter> {
         let mut settings =
             RunSettings::new(self.repository.clone(), sealing.clone(), plan.compression, Arc::clone(&self.meter));
         settings.verify_blocks = self.options.verify_blocks;
         settings.block_bytes = self.options.block_bytes;
         let filter = if plan.selection.is_everything() { None } else { Some(Arc::new(plan.selection.filter()?)) };
-        let done = match self.options.max_reads {
-            Some(_) => reads_so_far(&self.repository, plan).await?,
-            None => 0,
-        };
         Ok(Exporter {
             source: Arc::clone(&self.source),
             settings,
-            plan: Arc::clone(plan),
             filter,
-            budget: Arc::new(ReadBudget::new(self.options.max_reads, done)),
+            budget: Arc::new(ReadBudget::new(self.options.max_reads, reads)),
             stop: self.stop.clone(),
             abort: Stop::default(),
             bounds: self.options.bounds,
             may_reanchor: self.options.may_reanchor && !plan.asked_read_time,
+            plan,
         })
     }
 
@@ -294,6 +311,14 @@ impl BackupBuilder {
     #[must_use]
     pub const fn allow_redacted_hashes(mut self, allow: bool) -> Self {
         self.options.allow_redacted = allow;
+        self
+    }
+
+    /// Whether a backup may be committed whose selection fits no document. Without, it is an error: a mistake in writing
+    /// must not pass for a backup. A whole database may be empty.
+    #[must_use]
+    pub const fn allow_empty(mut self, allow: bool) -> Self {
+        self.options.allow_empty = allow;
         self
     }
 

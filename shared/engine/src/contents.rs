@@ -144,6 +144,18 @@ impl Contents {
         Self::new(from, selection, meter)
     }
 
+    /// The same, asking a filter of the same selection that others ask too.
+    pub(crate) fn asking(mut self, filter: &Filter) -> Self {
+        self.filter = self.filter.map(|_| filter.clone());
+        self
+    }
+
+    /// The patterns of the selection that have fitted no document so far.
+    #[must_use]
+    pub fn unmatched(&self) -> Vec<String> {
+        self.filter.as_ref().map(Filter::unmatched).unwrap_or_default()
+    }
+
     /// What a live database held of `selection` at `at`.
     ///
     /// # Errors

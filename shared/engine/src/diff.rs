@@ -89,8 +89,8 @@ impl Difference {
 /// # Errors
 /// When a side cannot be read.
 pub async fn diff(
-    mut before: Contents,
-    mut after: Contents,
+    before: &mut Contents,
+    after: &mut Contents,
     samples: usize,
     mut each: impl FnMut(&DocumentPath, Change) + Send,
 ) -> Result<Difference> {

@@ -5,7 +5,7 @@ use firebackup_codec::error::FormatError;
 use firebackup_codec::rewrite::RewriteError;
 use firebackup_codec::wrap::KeyError;
 use firebackup_model::document::DocumentError;
-use firebackup_model::id::JobId;
+use firebackup_model::id::{JobId, SnapshotId};
 use firebackup_model::selection::SelectionError;
 use firebackup_model::{ErrorKind, PortError};
 
@@ -33,9 +33,36 @@ pub enum EngineError {
     /// Bytes in the repository are not what they should be.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// A key could not be opened.
-    #[error("could not open a key of the repository")]
+    /// A key could not be made or wrapped.
+    #[error("could not make a key of the repository")]
     Key(#[from] KeyError),
+    /// A key that stands in the repository could not be opened.
+    #[error("could not open the key in `{object}`")]
+    Wrap {
+        /// The wrap.
+        object: String,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// Another failure, with what it keeps from being done and what to do about it.
+    #[error("{text}")]
+    Explained {
+        /// What to do.
+        text: String,
+        /// What failed.
+        #[source]
+        source: Box<EngineError>,
+    },
+    /// The snapshot that `latest` would mean cannot be read.
+    #[error("could not read {id}, the newest snapshot")]
+    Latest {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Why.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// A document from the server is not readable.
     #[error("could not read a document{}", .path.as_ref().map(|path| format!(" (`{path}`)")).unwrap_or_default())]
     Document {
@@ -120,6 +147,27 @@ impl EngineError {
     pub(crate) fn store(operation: &'static str, path: impl ToString) -> impl FnOnce(object_store::Error) -> Self {
         let path = path.to_string();
         move |source| Self::Store { operation, path, source }
+    }
+
+    /// The same failure, with what to do about it.
+    pub(crate) fn explained(self, text: impl Into<String>) -> Self {
+        Self::Explained { text: text.into(), source: Box::new(self) }
+    }
+
+    /// Whether the failure is about what an object holds, and not about the way to it: trying again does not help.
+    pub(crate) const fn is_of_the_object(&self) -> bool {
+        !matches!(self, Self::Store { .. } | Self::Port(_) | Self::Task(_))
+    }
+
+    /// The failure with all its causes, in one line.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
     }
 
     /// Whether the job can be run again to go on from where it stopped.

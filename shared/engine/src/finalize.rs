@@ -19,16 +19,26 @@ use crate::repository::{Put, Repository};
 const HEADS: usize = 16;
 
 /// Commits the backup of `plan`, or says what is missing. Safe to run twice and by two at once.
-pub(crate) async fn finalize(repository: &Repository, plan: &Plan, sealing: &Sealing) -> Result<Manifest> {
+///
+/// Nothing is committed, and nothing returned, when the selection fits no document, unless `allow_empty`.
+pub(crate) async fn finalize(
+    repository: &Repository,
+    plan: &Plan,
+    sealing: &Sealing,
+    allow_empty: bool,
+) -> Result<Option<Manifest>> {
     let path = layout::manifest(&plan.job);
     if let Some((manifest, _)) = repository.get_sealed(ObjectType::Manifest, &path).await? {
-        return Ok(manifest);
+        return Ok(Some(manifest));
     }
     let receipts = receipts(repository, plan).await?;
     prove_selection_is_tiled(plan)?;
     prove_ranges_tile(plan, &receipts)?;
     let auth = users(repository, plan).await?;
     let manifest = manifest(repository, plan, &receipts, auth);
+    if manifest.totals.documents == 0 && !plan.selection.is_everything() && !allow_empty {
+        return Ok(None);
+    }
     prove_runs_exist(repository, plan, &manifest).await?;
     if !repository.prove_key(plan.key).await? {
         return Err(incomplete(
@@ -38,9 +48,9 @@ pub(crate) async fn finalize(repository: &Repository, plan: &Plan, sealing: &Sea
     }
     check_age(repository, &plan.job, plan.created)?;
     match repository.put_sealed(ObjectType::Manifest, &path, sealing, &manifest).await? {
-        Put::Stored => Ok(manifest),
+        Put::Stored => Ok(Some(manifest)),
         // the id is the job's: what is there is this very backup, committed by a process that was faster
-        Put::Existed => Ok(repository.manifest(&plan.job).await?.0),
+        Put::Existed => Ok(Some(repository.manifest(&plan.job).await?.0)),
     }
 }
 

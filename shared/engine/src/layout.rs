@@ -3,6 +3,9 @@
 use firebackup_model::id::{JobId, KeyId, RunId, SnapshotId, WrapId};
 use object_store::path::Path;
 
+/// The folders of a repository.
+pub const FOLDERS: &[&str] = &["keys", "runs", "snapshots", "segments", "receipts", "intents", "prunes", "probes"];
+
 /// The repository's own description, in the clear.
 #[must_use]
 pub fn config() -> Path {
@@ -86,6 +89,18 @@ pub fn undo_receipts(job: &JobId) -> Path {
 #[must_use]
 pub fn undo_receipt(job: &JobId, sequence: u32) -> Path {
     Path::from(format!("receipts/{job}/undo/{sequence:08}"))
+}
+
+/// All marks of how far a restore came.
+#[must_use]
+pub fn restore_marks(job: &JobId) -> Path {
+    Path::from(format!("receipts/{job}/progress"))
+}
+
+/// A mark of how far a restore came.
+#[must_use]
+pub fn restore_mark(job: &JobId, sequence: u32) -> Path {
+    Path::from(format!("receipts/{job}/progress/{sequence:08}"))
 }
 
 /// What a running job relies on.

@@ -54,6 +54,12 @@ impl MemoryDatabase {
         }
     }
 
+    /// Lets time pass in which nothing is written.
+    pub fn pass_seconds(&self, seconds: i64) {
+        let mut state = self.lock();
+        state.now = Timestamp::new(state.now.seconds + seconds, state.now.nanos);
+    }
+
     /// Deletes a document.
     pub fn remove(&self, path: &str) {
         if let Ok(path) = DocumentPath::new(path) {

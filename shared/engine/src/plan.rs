@@ -13,6 +13,7 @@ use futures::StreamExt;
 
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::receipt_sum::reads_so_far;
 use crate::repository::{Put, Repository};
 
 /// Half of prune's grace period: a job that is older may not commit, and is not gone on with.
@@ -133,24 +134,41 @@ async fn chunks(source: &dyn DocumentSource, request: &PlanRequest, at: Timestam
     Ok(chunks)
 }
 
-/// Finds the job to go on with, as `resume` says.
+/// A job to go on with.
+pub(crate) struct Unfinished {
+    pub(crate) plan: Plan,
+    pub(crate) sealing: Sealing,
+    /// Billed document reads of its receipts.
+    pub(crate) reads: u64,
+}
+
+/// Finds the job to go on with, as `resume` says; `passed_over` is told of those that cannot be read.
 pub(crate) async fn resumable(
     repository: &Repository,
     request: &PlanRequest,
     resume: &Resume,
-) -> Result<Option<(Plan, Sealing)>> {
+    passed_over: &mut Vec<String>,
+) -> Result<Option<Unfinished>> {
     match resume {
         Resume::Never => Ok(None),
         Resume::Job(job) => {
-            let plan = read_plan(repository, job).await?;
-            plan.map(Some).ok_or_else(|| EngineError::NotFound(format!("there is no unfinished backup {job}")))
+            let explained = |error: EngineError| match error.is_of_the_object() {
+                true => error.explained(format!("{job} cannot be gone on with: begin a new backup with --fresh")),
+                false => error,
+            };
+            let unfinished = read_unfinished(repository, job).await.map_err(explained)?;
+            unfinished.map(Some).ok_or_else(|| EngineError::NotFound(format!("there is no unfinished backup {job}")))
         }
         Resume::Auto if !repository.can_read() => Ok(None),
-        Resume::Auto => newest_matching(repository, request).await,
+        Resume::Auto => newest_matching(repository, request, passed_over).await,
     }
 }
 
-async fn newest_matching(repository: &Repository, request: &PlanRequest) -> Result<Option<(Plan, Sealing)>> {
+async fn newest_matching(
+    repository: &Repository,
+    request: &PlanRequest,
+    passed_over: &mut Vec<String>,
+) -> Result<Option<Unfinished>> {
     let now = repository.world().now();
     let mut jobs: Vec<_> =
         repository.list("intents").await?.iter().filter_map(|meta| layout::job_of(&meta.location)).collect();
@@ -162,28 +180,35 @@ async fn newest_matching(repository: &Repository, request: &PlanRequest) -> Resu
             repository.clear_job(&job).await?;
             continue;
         }
-        let (plan, sealing) = match read_plan(repository, &job).await {
-            Ok(Some(found)) => found,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::warn!(job = %job, error = %error, "an unfinished backup cannot be read: it is not gone on with");
-                continue;
-            }
-        };
         let oldest = if request.spares_reads { MAX_JOB_SECONDS } else { READ_TIME_SECONDS };
-        let fresh = now.seconds_since(plan.read_time) < oldest as f64;
-        if fresh && request.is_for(&plan) {
-            return Ok(Some((plan, sealing)));
+        let is_fit = |plan: &Plan| request.is_for(plan) && now.seconds_since(plan.read_time) < oldest as f64;
+        match read_if(repository, &job, is_fit).await {
+            Ok(Some(unfinished)) => return Ok(Some(unfinished)),
+            Ok(None) => {}
+            Err(error) if error.is_of_the_object() => {
+                passed_over.push(format!("{job} was not gone on with, for it cannot be read: {}", error.in_full()));
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
 }
 
-async fn read_plan(repository: &Repository, job: &JobId) -> Result<Option<(Plan, Sealing)>> {
+async fn read_unfinished(repository: &Repository, job: &JobId) -> Result<Option<Unfinished>> {
+    read_if(repository, job, |_| true).await
+}
+
+/// Reads all that a job has left, so that what is damaged is found before anything rests on it.
+async fn read_if(
+    repository: &Repository,
+    job: &JobId,
+    is_fit: impl Fn(&Plan) -> bool + Send,
+) -> Result<Option<Unfinished>> {
     let found: Option<(Plan, _)> = repository.get_sealed(ObjectType::Plan, &layout::plan(job)).await?;
-    let Some((plan, _)) = found else { return Ok(None) };
+    let Some((plan, _)) = found.filter(|(plan, _)| is_fit(plan)) else { return Ok(None) };
     let sealing = repository.sealing(plan.key).await?;
-    Ok(Some((plan, sealing)))
+    let reads = reads_so_far(repository, &plan).await?;
+    Ok(Some(Unfinished { plan, sealing, reads }))
 }
 
 /// Refuses a job that has grown too old to commit safely beside a prune.

@@ -17,6 +17,7 @@ use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::plan::MAX_JOB_SECONDS;
 use crate::repository::Repository;
+use crate::restore_plan::read_restore_plan;
 
 /// How long something stays marked before it is deleted.
 pub const GRACE_SECONDS: i64 = 2 * MAX_JOB_SECONDS;
@@ -31,6 +32,8 @@ pub struct PrunePolicy {
     pub keep_days: Option<u32>,
     /// Keep what restores replaced for so many days.
     pub keep_undo_days: u32,
+    /// Drop these, whatever the rest says and even when they cannot be read.
+    pub drop: Vec<SnapshotId>,
     /// No other job runs on this repository: nothing needs to be waited for, and unfinished backups are given up.
     pub exclusive: bool,
     /// Say what would happen, and change nothing.
@@ -39,7 +42,7 @@ pub struct PrunePolicy {
 
 impl Default for PrunePolicy {
     fn default() -> Self {
-        Self { keep_last: None, keep_days: None, keep_undo_days: 7, exclusive: false, dry_run: false }
+        Self { keep_last: None, keep_days: None, keep_undo_days: 7, drop: Vec::new(), exclusive: false, dry_run: false }
     }
 }
 
@@ -112,11 +115,15 @@ struct View {
 impl View {
     async fn read(repository: &Repository, policy: &PrunePolicy) -> Result<Self> {
         // intents before manifests: a job that commits in between is then seen at least once
-        let intents = intents(repository).await?;
-        let manifests = manifests(repository).await?;
+        let intents = intents(repository, policy).await?;
+        let manifests = manifests(repository, &policy.drop).await?;
         let now = repository.world().now();
         let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
-        let dropped = dropped(&manifests, policy, now, &pinned);
+        if let Some(needed) = policy.drop.iter().find(|id| pinned.contains(id)) {
+            return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
+        }
+        let mut dropped = dropped(&manifests, policy, now, &pinned);
+        dropped.extend(policy.drop.iter().cloned());
         let mut view = Self {
             kept: manifests.keys().filter(|id| !dropped.contains(*id)).cloned().collect(),
             alive: HashSet::new(),
@@ -149,7 +156,8 @@ impl View {
         self.keys.extend(&intent.keys);
         self.runs.extend(&intent.runs);
         for meta in repository.list(layout::receipts(&intent.job).as_ref()).await? {
-            self.runs.extend(runs_of_receipt(repository, &meta.location).await?);
+            let runs = runs_of_receipt(repository, &meta.location).await;
+            self.runs.extend(runs.map_err(|error| unreadable_job(&intent.job, error))?);
         }
         Ok(())
     }
@@ -180,34 +188,89 @@ impl View {
     }
 }
 
-async fn intents(repository: &Repository) -> Result<BTreeMap<JobId, Intent>> {
+async fn intents(repository: &Repository, policy: &PrunePolicy) -> Result<BTreeMap<JobId, Intent>> {
     let mut intents = BTreeMap::new();
     for meta in repository.list("intents").await? {
         let found: Result<Option<(Intent, _)>> = repository.get_sealed(ObjectType::Intent, &meta.location).await;
-        let age =
-            layout::job_of(&meta.location).map(|job| repository.world().now().millis() - job.millis().cast_signed());
-        match found {
-            Ok(found) => intents.extend(found.map(|(intent, _)| (intent.job.clone(), intent))),
-            // of a machine with another key, or damaged: a job of that age may not commit any more
-            Err(error) if age.is_none_or(|age| age > GRACE_SECONDS * 1000) => {
-                tracing::warn!(intent = %meta.location, error = %error, "an old intent cannot be read: it pins nothing");
+        let error = match found {
+            Ok(found) => {
+                intents.extend(found.map(|(intent, _)| (intent.job.clone(), intent)));
+                continue;
             }
+            Err(error) if error.is_of_the_object() => error,
             Err(error) => return Err(error),
+        };
+        let Some(job) = layout::job_of(&meta.location) else { continue };
+        let age = repository.world().now().millis() - job.millis().cast_signed();
+        if let Some(intent) = intent_of_plan(repository, &job).await? {
+            intents.insert(job, intent);
+        } else if age > GRACE_SECONDS * 1000 || policy.exclusive {
+            // of a machine with another key, or damaged: a job of that age may not commit any more
+            tracing::warn!(intent = %meta.location, error = %error, "an old intent cannot be read: it pins nothing");
+        } else {
+            return Err(unreadable_job(&job, error));
         }
     }
     Ok(intents)
 }
 
-async fn manifests(repository: &Repository) -> Result<BTreeMap<SnapshotId, Manifest>> {
+/// What a job relies on, as its plan says; nothing when that cannot be read either.
+async fn intent_of_plan(repository: &Repository, job: &JobId) -> Result<Option<Intent>> {
+    let intent = |created, database, snapshots, key: Option<KeyId>| Intent {
+        job: job.clone(),
+        created,
+        database,
+        snapshots,
+        runs: Vec::new(),
+        keys: key.into_iter().collect(),
+    };
+    match read_job(repository, job).await {
+        Ok(None) => Ok(None),
+        Ok(Some(UnfinishedJob::Backup(plan))) => {
+            Ok(Some(intent(plan.created, plan.source.clone(), Vec::new(), plan.key)))
+        }
+        Ok(Some(UnfinishedJob::Restore(plan))) => {
+            Ok(Some(intent(plan.created, plan.target.clone(), vec![plan.snapshot.clone()], plan.key)))
+        }
+        Ok(Some(UnfinishedJob::Unreadable { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable_job(job: &JobId, error: EngineError) -> EngineError {
+    if !error.is_of_the_object() {
+        return error;
+    }
+    let way = match job.kind() {
+        JobKind::Restore => {
+            "give what it replaced up with --keep-undo-days 0 and --exclusive, when it does not run any more"
+        }
+        JobKind::Backup | JobKind::Prune => "give it up with --exclusive, when no other job runs, or wait for a day",
+    };
+    error.explained(format!("what {job} relies on cannot be read, so that nothing was deleted: {way}"))
+}
+
+/// All manifests but those of `except`, which are about to go.
+async fn manifests(repository: &Repository, except: &[SnapshotId]) -> Result<BTreeMap<SnapshotId, Manifest>> {
+    let ids = repository.snapshot_ids().await?;
+    if let Some(missing) = except.iter().find(|id| !ids.contains(id)) {
+        return Err(EngineError::NotFound(format!("there is no snapshot {missing}: see `firebackup list`")));
+    }
     let mut manifests = BTreeMap::new();
-    for id in repository.snapshot_ids().await? {
+    for id in ids.into_iter().filter(|id| !except.contains(id)) {
         match repository.manifest(&id).await {
             Ok((manifest, _)) => drop(manifests.insert(id, manifest)),
             // another prune dropped it since it was listed
             Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
-            Err(EngineError::Key(_)) => {
+            Err(EngineError::Wrap { source, .. }) if source.is_for_others() => {
                 return Err(EngineError::Refused(format!(
                     "{id} was written by a machine that holds only a recovery key: give --recovery-key-file too, so that a prune sees what it needs"
+                )));
+            }
+            Err(error) if error.is_of_the_object() => {
+                return Err(error.explained(format!(
+                    "{id} cannot be read, so that it is not known what it needs, and nothing was deleted: put the object \
+                     back from a copy or an older version, or give the snapshot up with --drop {id}"
                 )));
             }
             Err(error) => return Err(error),
@@ -230,8 +293,9 @@ fn dropped(
     now: Timestamp,
     pinned: &HashSet<&SnapshotId>,
 ) -> BTreeSet<SnapshotId> {
-    let older_than =
-        |manifest: &Manifest, days: u32| now.seconds_since(manifest.finished) > f64::from(days) * DAY as f64;
+    let older_than = |moment: Timestamp, days: u32| now.seconds_since(moment) > f64::from(days) * DAY as f64;
+    // a backup is as old as what it holds, whenever it was made
+    let moment = |manifest: &Manifest| manifest.read_time().unwrap_or(manifest.finished);
     // a policy is about each thing that is backed up: a database, and what is selected of it
     let mut series: BTreeMap<(&DatabaseName, String), Vec<&Manifest>> = BTreeMap::new();
     for manifest in manifests.values().filter(|manifest| manifest.kind != SnapshotKind::Undo) {
@@ -240,17 +304,17 @@ fn dropped(
     }
     let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some();
     let old_backups = series.into_values().flat_map(|mut backups| {
-        backups.sort_by_key(|manifest| std::cmp::Reverse(manifest.finished));
+        backups.sort_by_key(|manifest| std::cmp::Reverse((moment(manifest), manifest.finished)));
         backups.into_iter().enumerate()
     });
     let old_backups = old_backups.filter(|(newer, manifest)| {
         let kept_by_number = policy.keep_last.is_some_and(|number| *newer < number.max(1));
-        let kept_by_age = policy.keep_days.is_some_and(|days| !older_than(manifest, days));
+        let kept_by_age = policy.keep_days.is_some_and(|days| !older_than(moment(manifest), days));
         // the newest backup of a series is never dropped, whatever the policy says
         has_policy && *newer > 0 && !kept_by_number && !kept_by_age
     });
     let undos = manifests.values().filter(|manifest| manifest.kind == SnapshotKind::Undo);
-    let old_undos = undos.filter(|manifest| older_than(manifest, policy.keep_undo_days));
+    let old_undos = undos.filter(|manifest| older_than(manifest.finished, policy.keep_undo_days));
     let candidates = old_backups.map(|(_, manifest)| manifest).chain(old_undos);
     candidates.map(|manifest| manifest.id.clone()).filter(|id| !pinned.contains(id)).collect()
 }
@@ -258,7 +322,7 @@ fn dropped(
 async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<RunId>> {
     let parts: Vec<_> = path.parts().map(|part| part.as_ref().to_owned()).collect();
     Ok(match parts.get(2).map(String::as_str) {
-        Some("plan") => Vec::new(),
+        Some("plan" | "progress") => Vec::new(),
         Some("users") => {
             let found: Option<(UsersReceipt, _)> = repository.get_sealed(ObjectType::UsersReceipt, path).await?;
             found.map(|(receipt, _)| receipt.auth.runs.iter().map(|run| run.id).collect()).unwrap_or_default()
@@ -335,24 +399,57 @@ pub enum UnfinishedJob {
     Backup(Plan),
     /// A restore, with its plan.
     Restore(RestorePlan),
+    /// One whose plan cannot be read.
+    Unreadable {
+        /// The job.
+        job: JobId,
+        /// Why.
+        error: String,
+    },
+}
+
+impl UnfinishedJob {
+    /// The job's id.
+    #[must_use]
+    pub const fn job(&self) -> &JobId {
+        match self {
+            Self::Backup(plan) => &plan.job,
+            Self::Restore(plan) => &plan.job,
+            Self::Unreadable { job, .. } => job,
+        }
+    }
 }
 
 /// Lists unfinished jobs, newest first.
 ///
 /// # Errors
-/// When the store fails or an intent cannot be read.
+/// When the store fails.
 pub async fn unfinished_jobs(repository: &Repository) -> Result<Vec<UnfinishedJob>> {
+    let mut ids: Vec<_> =
+        repository.list("intents").await?.iter().filter_map(|meta| layout::job_of(&meta.location)).collect();
+    ids.sort_by(|a, b| b.millis().cmp(&a.millis()).then_with(|| b.cmp(a)));
     let mut jobs = Vec::new();
-    for job in intents(repository).await?.into_keys().rev() {
-        match job.kind() {
-            JobKind::Restore => {
-                jobs.extend(crate::restore_plan::read_restore_plan(repository, &job).await?.map(UnfinishedJob::Restore))
-            }
-            JobKind::Backup | JobKind::Prune => {
-                let found: Option<(Plan, _)> = repository.get_sealed(ObjectType::Plan, &layout::plan(&job)).await?;
-                jobs.extend(found.map(|(plan, _)| UnfinishedJob::Backup(plan)));
-            }
+    for job in ids {
+        // one that was committed, and killed before it could clean up, has ended
+        if repository.is_dropped(&job).await? {
+            jobs.extend(read_job(repository, &job).await?);
         }
     }
     Ok(jobs)
+}
+
+async fn read_job(repository: &Repository, job: &JobId) -> Result<Option<UnfinishedJob>> {
+    let read = match job.kind() {
+        JobKind::Restore => read_restore_plan(repository, job).await.map(|plan| plan.map(UnfinishedJob::Restore)),
+        JobKind::Backup | JobKind::Prune => {
+            let found: Result<Option<(Plan, _)>> = repository.get_sealed(ObjectType::Plan, &layout::plan(job)).await;
+            found.map(|found| found.map(|(plan, _)| UnfinishedJob::Backup(plan)))
+        }
+    };
+    match read {
+        Err(error) if error.is_of_the_object() => {
+            Ok(Some(UnfinishedJob::Unreadable { job: job.clone(), error: error.in_full() }))
+        }
+        read => read,
+    }
 }

@@ -7,8 +7,9 @@ use firebackup_codec::object::{self, ObjectType};
 use firebackup_codec::sealing::Sealing;
 use firebackup_codec::secret::SecretKey;
 use firebackup_codec::signature::WriterPublicKey;
-use firebackup_codec::wrap::{PassphraseParams, RecoveryPublicKey, Wrap, WrapIds, WrapKind};
-use firebackup_model::id::{JobId, KeyId, RepositoryId, SnapshotId, WrapId};
+use firebackup_codec::wrap::{KeyError, PassphraseParams, RecoveryPublicKey, Wrap, WrapIds, WrapKind};
+use firebackup_model::Timestamp;
+use firebackup_model::id::{JobId, JobKind, KeyId, RepositoryId, SnapshotId, WrapId};
 use firebackup_model::manifest::{FORMAT_VERSION, Manifest, RepositoryConfig};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -19,8 +20,11 @@ use serde::de::DeserializeOwned;
 use crate::error::{EngineError, Result};
 use crate::keyring::{self, Keyring, Secrets, Trust};
 use crate::layout;
+use crate::plan::MAX_JOB_SECONDS;
 use crate::world::World;
 
+/// How long after its beginning a backup may still read: as long as a job may take, and what clocks differ by.
+const LATEST_READ_MILLIS: i64 = (MAX_JOB_SECONDS + 600) * 1000;
 /// The largest wrap file that is read.
 const MAX_WRAP_BYTES: u64 = 64 * 1024;
 /// The largest sealed object that is read; `docs/format.md`, *Limits*, with room for its envelope.
@@ -171,16 +175,18 @@ impl Repository {
         }
         let wraps = read_wraps(&*self.0.store, self.id(), id).await?;
         let mut refusal = None;
-        for wrap in &wraps {
+        for wrap in &wraps.good {
             match self.0.keys.open_wrap(wrap, &self.0.secrets) {
                 Ok(key) => {
                     self.0.keys.remember(id, key.clone());
                     return Ok(Sealing::Key { id, key });
                 }
-                Err(error) => refusal = Some(error),
+                Err(error) => refusal = Some(wrap_error(wrap, error)),
             }
         }
-        Err(refusal.map_or_else(|| EngineError::NotFound(format!("there is no wrap of key {id}")), EngineError::Key))
+        Err(refusal.or(wraps.bad).unwrap_or_else(|| {
+            EngineError::NotFound(format!("key {id} is gone: there is nothing in `{}`", layout::key(id)))
+        }))
     }
 
     fn plain_sealing(&self) -> Result<Sealing> {
@@ -277,17 +283,45 @@ impl Repository {
         }
     }
 
+    /// Of the backups that `accepts` takes, the one of the newest moment: by read time, not by when it was made. An undo is
+    /// a snapshot of what a restore replaced, and never the newest backup.
+    ///
+    /// # Errors
+    /// When the store fails, or one that may be the newest cannot be read: an older one is never taken for it.
+    pub async fn latest(&self, accepts: impl Fn(&Manifest) -> bool + Send) -> Result<Option<SnapshotId>> {
+        let mut newest: Option<(Timestamp, SnapshotId)> = None;
+        for id in self.snapshot_ids().await?.into_iter().rev().filter(|id| id.kind() == JobKind::Backup) {
+            // no backup reads at a time much behind that at which it began: the rest is older
+            let end = Timestamp::from_millis(id.millis().cast_signed() + LATEST_READ_MILLIS);
+            if newest.as_ref().is_some_and(|(read_time, _)| *read_time > end) {
+                break;
+            }
+            match self.manifest(&id).await {
+                Ok((manifest, _)) if accepts(&manifest) => {
+                    let moment = manifest.read_time().unwrap_or(manifest.started);
+                    if newest.as_ref().is_none_or(|(read_time, _)| moment > *read_time) {
+                        newest = Some((moment, id));
+                    }
+                }
+                Ok(_) => {}
+                // a prune dropped it since it was listed
+                Err(EngineError::NotFound(_)) if self.is_dropped(&id).await? => {}
+                Err(source) => return Err(EngineError::Latest { id, source: Box::new(source) }),
+            }
+        }
+        Ok(newest.map(|(_, id)| id))
+    }
+
     /// The snapshot that a user means: an id, the unique beginning of one, or `latest`.
     ///
     /// # Errors
     /// When there is none or more than one.
     pub async fn resolve(&self, text: &str) -> Result<SnapshotId> {
-        let ids = self.snapshot_ids().await?;
         if text == "latest" {
-            // an undo is a snapshot of what a restore replaced, never what a user means by the latest backup
-            let newest = ids.into_iter().rfind(|id| id.kind() == firebackup_model::id::JobKind::Backup);
+            let newest = self.latest(|_| true).await?;
             return newest.ok_or_else(|| EngineError::NotFound("there is no snapshot yet".to_owned()));
         }
+        let ids = self.snapshot_ids().await?;
         let mut matching =
             ids.into_iter().filter(|id| id.as_str() == text || text.len() >= 4 && id.as_str().starts_with(text));
         match (matching.next(), matching.next()) {
@@ -332,7 +366,7 @@ impl Repository {
         let Some(key) = self.0.config.key else {
             return Err(EngineError::Refused("the repository is not encrypted: it has no keys".to_owned()));
         };
-        let mut wraps = read_wraps(&*self.0.store, self.id(), key).await?;
+        let mut wraps = read_wraps(&*self.0.store, self.id(), key).await?.good;
         wraps.sort_by_key(|wrap| (wrap.ids().created, wrap.ids().wrap));
         Ok(wraps)
     }
@@ -354,7 +388,7 @@ impl Repository {
         put_wrap(&*self.0.store, &wrap).await?;
         // read back and checked before anybody may remove another wrap on the strength of it
         let there = read_wraps(&*self.0.store, self.id(), id).await?;
-        if there.iter().any(|other| other == &wrap) {
+        if there.good.iter().any(|other| other == &wrap) {
             Ok(ids.wrap)
         } else {
             Err(EngineError::NotFound("the new wrap cannot be read back".to_owned()))
@@ -367,7 +401,7 @@ impl Repository {
     /// When it is the last wrap, or not there.
     pub async fn remove_holder(&self, wrap: WrapId) -> Result<()> {
         let (id, _) = self.root()?;
-        let wraps = read_wraps(&*self.0.store, self.id(), id).await?;
+        let wraps = read_wraps(&*self.0.store, self.id(), id).await?.good;
         let removed = wraps.iter().find(|other| other.ids().wrap == wrap);
         let removed = removed
             .ok_or_else(|| EngineError::NotFound(format!("there is no wrap {wrap}: see `firebackup key list`")))?;
@@ -377,7 +411,7 @@ impl Repository {
             ));
         }
         self.delete_all([layout::wrap(id, wrap)]).await?;
-        if read_wraps(&*self.0.store, self.id(), id).await?.is_empty() {
+        if read_wraps(&*self.0.store, self.id(), id).await?.good.is_empty() {
             put_wrap(&*self.0.store, removed).await?;
             return Err(EngineError::Refused(
                 "another process removed the other wraps at the same time: this one was put back".to_owned(),
@@ -389,7 +423,7 @@ impl Repository {
     /// Proves that a key can be opened from what the repository holds now, not from memory.
     pub(crate) async fn prove_key(&self, key: Option<KeyId>) -> Result<bool> {
         let Some(id) = key else { return Ok(true) };
-        let wraps = read_wraps(&*self.0.store, self.id(), id).await?;
+        let wraps = read_wraps(&*self.0.store, self.id(), id).await?.good;
         if !self.can_read() {
             return Ok(!wraps.is_empty());
         }
@@ -466,20 +500,29 @@ async fn unlock(
     let wraps = read_wraps(store, config.repository, key).await?;
     let mut refusal = None;
     // symmetric wraps first: they prove where the key comes from
-    let (symmetric, recovery): (Vec<_>, Vec<_>) = wraps.iter().partition(|wrap| wrap.kind() != WrapKind::Recovery);
+    let (symmetric, recovery): (Vec<_>, Vec<_>) = wraps.good.iter().partition(|wrap| wrap.kind() != WrapKind::Recovery);
     for wrap in symmetric.into_iter().chain(recovery) {
         match keyring::open_wrap(wrap, secrets) {
             Ok(opened) => return Ok(Some((key, opened, wrap.kind()))),
             Err(error) if error.is_no_secret() => {}
-            Err(error) => refusal = Some(error),
+            // that the right key does not open it says more than that another key is wanted
+            Err(error) if refusal.is_none() || error == KeyError::Damaged => refusal = Some(wrap_error(wrap, error)),
+            Err(_) => {}
         }
     }
     let writes_only = secrets.masters.is_empty() && secrets.passphrase.is_none() && secrets.recovery.is_none();
     match refusal {
+        Some(error) => Err(error),
         None if writes_only => Ok(None),
-        None => Err(EngineError::Refused("none of the keys given is one that the repository was made for".to_owned())),
-        Some(error) => Err(EngineError::Key(error)),
+        None => Err(wraps.bad.unwrap_or_else(|| {
+            EngineError::Refused("none of the keys given is one that the repository was made for".to_owned())
+        })),
     }
+}
+
+fn wrap_error(wrap: &Wrap, source: KeyError) -> EngineError {
+    let ids = wrap.ids();
+    EngineError::Wrap { object: layout::wrap(ids.key, ids.wrap).to_string(), source }
 }
 
 async fn put_wrap(store: &dyn ObjectStore, wrap: &Wrap) -> Result<()> {
@@ -491,23 +534,38 @@ async fn put_wrap(store: &dyn ObjectStore, wrap: &Wrap) -> Result<()> {
     }
 }
 
-async fn read_wraps(store: &dyn ObjectStore, repository: RepositoryId, key: KeyId) -> Result<Vec<Wrap>> {
+/// The wraps of a key.
+struct Wraps {
+    good: Vec<Wrap>,
+    /// What was wrong with the last one that is of no use; it must not keep anybody from the others.
+    bad: Option<EngineError>,
+}
+
+async fn read_wraps(store: &dyn ObjectStore, repository: RepositoryId, key: KeyId) -> Result<Wraps> {
     let folder = layout::key(key);
     let metas: Vec<ObjectMeta> =
         store.list(Some(&folder)).try_collect().await.map_err(EngineError::store("list", &folder))?;
-    let mut wraps = Vec::with_capacity(metas.len());
+    let mut wraps = Wraps { good: Vec::with_capacity(metas.len()), bad: None };
     for meta in metas {
-        let Some(json) = read_small(store, &meta.location, MAX_WRAP_BYTES).await? else { continue };
-        // what does not belong here must not keep anybody from what does
-        match serde_json::from_slice::<Wrap>(&json) {
-            Ok(wrap) if belongs(&wrap, repository, key, &meta.location) => wraps.push(wrap),
-            Ok(_) => {
-                tracing::warn!(object = %meta.location, "a wrap belongs to another repository or key: passed over")
+        match read_wrap(store, repository, key, &meta.location).await {
+            Ok(wrap) => wraps.good.extend(wrap),
+            Err(error) if error.is_of_the_object() => {
+                tracing::warn!(object = %meta.location, error = %error, "a wrap is of no use: passed over");
+                wraps.bad = Some(error);
             }
-            Err(error) => tracing::warn!(object = %meta.location, error = %error, "a wrap cannot be read: passed over"),
+            Err(error) => return Err(error),
         }
     }
     Ok(wraps)
+}
+
+async fn read_wrap(store: &dyn ObjectStore, repository: RepositoryId, key: KeyId, path: &Path) -> Result<Option<Wrap>> {
+    let Some(json) = read_small(store, path, MAX_WRAP_BYTES).await? else { return Ok(None) };
+    let wrap: Wrap = serde_json::from_slice(&json).map_err(json_error(path))?;
+    if belongs(&wrap, repository, key, path) {
+        return Ok(Some(wrap));
+    }
+    Err(EngineError::Refused(format!("`{path}` is the wrap of another key, or of another repository")))
 }
 
 fn belongs(wrap: &Wrap, repository: RepositoryId, key: KeyId, path: &Path) -> bool {

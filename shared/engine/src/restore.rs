@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::job::{RestoreMode, RestorePlan};
 use firebackup_model::path::check;
@@ -17,7 +18,9 @@ use crate::error::{EngineError, Result};
 use crate::ramp::Ramp;
 use crate::repository::Repository;
 use crate::restore_plan::{self, Begun};
+use crate::restore_progress::RestoreProgress;
 use crate::undo::UndoLog;
+use crate::unmatched::nothing_fits;
 use crate::wanted::{Wanted, WantedStream, check_renames};
 use crate::world::{Meter, Stop};
 use crate::write_batch::BatchWriter;
@@ -44,6 +47,8 @@ pub struct RestoreOptions {
     pub undo: bool,
     /// The guard of a dry run: documents that were changed since are reported and left alone.
     pub guard: Option<Timestamp>,
+    /// Whether to begin anew although the same restore was begun and has not ended.
+    pub fresh: bool,
     /// Whether writes ramp up as Firestore asks.
     pub ramp: bool,
     /// The most writes a batch, up to 500.
@@ -60,6 +65,7 @@ impl Default for RestoreOptions {
             mode: RestoreMode::Overwrite,
             undo: true,
             guard: None,
+            fresh: false,
             ramp: true,
             batch_writes: MAX_BATCH_WRITES,
             parallel: 4,
@@ -92,6 +98,8 @@ pub struct DryRun {
     pub guard: Timestamp,
     /// Documents that cannot be written, with the reason.
     pub problems: Vec<Problem>,
+    /// Patterns of the selection that fit no document.
+    pub unmatched: Vec<String>,
 }
 
 /// A document that cannot be or was not written.
@@ -116,6 +124,8 @@ pub struct RestoreReport {
     pub resumed: bool,
     /// Whether what was replaced was kept: then `restore --undo <job>` takes the whole restore back.
     pub undo: bool,
+    /// Patterns of the selection that fit no document: nothing was put back for them.
+    pub unmatched: Vec<String>,
     /// What happened.
     #[serde(flatten)]
     pub tally: Tally,
@@ -166,7 +176,9 @@ impl Restore {
         self.target.sink.can_write().await?;
         let guard = self.target.source.snapshot_time().await?;
         let mut wanted = self.wanted().await?;
-        let mut dry_run = DryRun { difference: Difference::default(), guard, problems: Vec::new() };
+        let mut dry_run =
+            DryRun { difference: Difference::default(), guard, problems: Vec::new(), unmatched: Vec::new() };
+        let mut is_empty = true;
         loop {
             let mut batch = Vec::with_capacity(DRY_RUN_BATCH);
             while batch.len() < DRY_RUN_BATCH
@@ -175,8 +187,11 @@ impl Restore {
                 batch.push(wanted);
             }
             if batch.is_empty() {
+                self.check_not_empty(is_empty)?;
+                dry_run.unmatched = wanted.unmatched();
                 return Ok(dry_run);
             }
+            is_empty = false;
             self.compare(&batch, &mut dry_run, samples).await?;
         }
     }
@@ -208,6 +223,23 @@ impl Restore {
         Ok(())
     }
 
+    /// A selection that fits nothing is an error; a whole snapshot may be empty.
+    fn check_not_empty(&self, is_empty: bool) -> Result<()> {
+        if is_empty && !self.options.selection.is_everything() {
+            return Err(nothing_fits(&self.options.selection, self.snapshot.as_str()));
+        }
+        Ok(())
+    }
+
+    /// Looks, before anything is begun, whether there is anything to put back.
+    async fn check_selection(&self) -> Result<()> {
+        if self.options.selection.is_everything() {
+            return Ok(());
+        }
+        let is_empty = self.wanted().await?.next().await?.is_none();
+        self.check_not_empty(is_empty)
+    }
+
     async fn wanted(&self) -> Result<WantedStream> {
         let stored = stored(&self.repository, &self.snapshot).await?;
         if self.options.selection.is_everything() {
@@ -233,23 +265,25 @@ impl Restore {
     /// fail are no error: they are in the report.
     pub async fn run(&self) -> Result<RestoreReport> {
         check_renames(&self.options.renames)?;
-        let Begun { plan, sealing, resumed } = restore_plan::begin(&self.repository, self.plan()).await?;
+        let Begun { plan, sealing, resumed } = self.begin().await?;
         let plan = Arc::new(plan);
-        let undo = if plan.undo { Some(UndoLog::open(&self.repository, &plan, &sealing).await?) } else { None };
+        let kept = self.open_kept(&plan, &sealing).await.map_err(|error| unless_begun_anew(&plan.job, error))?;
+        let Kept { undo, progress } = kept;
         let writer = Arc::new(BatchWriter {
             target: self.target.clone(),
             world: self.repository.world().clone(),
             mode: self.options.mode,
             guard: self.options.guard,
             undo,
+            progress: progress.clone(),
             ramp: Ramp::new(self.options.ramp, Arc::clone(&self.meter)),
             tally: Mutex::default(),
             meter: Arc::clone(&self.meter),
         });
-        let ended = self.write_and_end(&plan.job, &writer).await;
-        if let Err(error) = ended {
-            return Err(self.unless_ended_elsewhere(&plan.job, error).await);
-        }
+        let unmatched = match self.write_and_end(&plan.job, &writer, progress).await {
+            Ok(unmatched) => unmatched,
+            Err(error) => return Err(self.unless_ended_elsewhere(&plan.job, error).await),
+        };
         self.close_undone().await?;
         Ok(RestoreReport {
             job: plan.job.clone(),
@@ -257,17 +291,44 @@ impl Restore {
             target: plan.target.clone(),
             resumed,
             undo: plan.undo,
+            unmatched,
             tally: writer.take_tally(),
         })
     }
 
-    async fn write_and_end(&self, job: &JobId, writer: &Arc<BatchWriter>) -> Result<()> {
-        self.write_all(job, writer).await?;
+    async fn begin(&self) -> Result<Begun> {
+        let wanted = self.plan();
+        if !self.options.fresh
+            && let Some(begun) = restore_plan::go_on(&self.repository, &wanted).await?
+        {
+            return Ok(begun);
+        }
+        self.check_selection().await?;
+        restore_plan::begin(&self.repository, wanted).await
+    }
+
+    /// What an earlier attempt kept: what it replaced, or how far it came.
+    async fn open_kept(&self, plan: &Arc<RestorePlan>, sealing: &Sealing) -> Result<Kept> {
+        if plan.undo {
+            let undo = UndoLog::open(&self.repository, plan, sealing).await?;
+            return Ok(Kept { undo: Some(undo), progress: None });
+        }
+        let progress = RestoreProgress::open(&self.repository, &plan.job, sealing).await?;
+        Ok(Kept { undo: None, progress: Some(Arc::new(progress)) })
+    }
+
+    async fn write_and_end(
+        &self,
+        job: &JobId,
+        writer: &Arc<BatchWriter>,
+        progress: Option<Arc<RestoreProgress>>,
+    ) -> Result<Vec<String>> {
+        let unmatched = self.write_all(job, writer, progress).await?;
         match &writer.undo {
             Some(undo) => drop(undo.finish().await?),
             None => self.clear_quietly(job).await,
         }
-        Ok(())
+        Ok(unmatched)
     }
 
     /// Another process of the same restore that ends first tidies up under our feet: then that is the reason.
@@ -315,7 +376,12 @@ impl Restore {
         }
     }
 
-    async fn write_all(&self, job: &JobId, writer: &Arc<BatchWriter>) -> Result<()> {
+    async fn write_all(
+        &self,
+        job: &JobId,
+        writer: &Arc<BatchWriter>,
+        progress: Option<Arc<RestoreProgress>>,
+    ) -> Result<Vec<String>> {
         let mut wanted = self.wanted().await?;
         let places = Arc::new(Semaphore::new(self.options.parallel.max(1)));
         let mut running: JoinSet<Result<()>> = JoinSet::new();
@@ -333,17 +399,41 @@ impl Restore {
                 }
                 let place = Arc::clone(&places).acquire_owned().await;
                 let (writer, items) = (Arc::clone(writer), batch.take());
+                let mark = progress.as_ref().map(|progress| progress.begin(&items));
                 running.spawn(async move {
                     let _place = place;
-                    writer.write(items).await
+                    writer.write(items).await?;
+                    match mark {
+                        Some(mark) => mark.done().await,
+                        None => Ok(()),
+                    }
                 });
             }
             match next {
                 Some(wanted) => batch.push(wanted),
-                None => return join_all(&mut running).await,
+                None => {
+                    join_all(&mut running).await?;
+                    return Ok(wanted.unmatched());
+                }
             }
         }
     }
+}
+
+/// What an attempt goes on with.
+struct Kept {
+    undo: Option<UndoLog>,
+    progress: Option<Arc<RestoreProgress>>,
+}
+
+fn unless_begun_anew(job: &JobId, error: EngineError) -> EngineError {
+    if !error.is_of_the_object() {
+        return error;
+    }
+    error.explained(format!(
+        "{job} cannot be gone on with: begin anew with --fresh; what this one has replaced so far cannot be taken back as \
+         a whole then"
+    ))
 }
 
 async fn join_all(running: &mut JoinSet<Result<()>>) -> Result<()> {

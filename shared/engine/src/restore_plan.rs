@@ -51,21 +51,26 @@ pub(crate) struct Begun {
     pub(crate) resumed: bool,
 }
 
-/// Goes on with an unfinished restore that was asked for the same, or begins one.
-pub(crate) async fn begin(repository: &Repository, wanted: RestorePlan) -> Result<Begun> {
+/// The unfinished restore that was asked for the same, if there is one to go on with.
+pub(crate) async fn go_on(repository: &Repository, wanted: &RestorePlan) -> Result<Option<Begun>> {
     for plan in unfinished_restores(repository).await? {
-        let same =
-            RestorePlan { job: wanted.job.clone(), key: wanted.key, created: wanted.created, ..plan.clone() } == wanted;
+        let same = RestorePlan { job: wanted.job.clone(), key: wanted.key, created: wanted.created, ..plan.clone() }
+            == *wanted;
         if !same {
             continue;
         }
         if repository.world().now().seconds_since(plan.created) < MAX_JOB_SECONDS as f64 {
             let sealing = repository.sealing(plan.key).await?;
-            return Ok(Begun { plan, sealing, resumed: true });
+            return Ok(Some(Begun { plan, sealing, resumed: true }));
         }
         // what was edited since is no part of an attempt of that age: it gets an undo of its own
         close(repository, plan).await?;
     }
+    Ok(None)
+}
+
+/// Begins a restore.
+pub(crate) async fn begin(repository: &Repository, wanted: RestorePlan) -> Result<Begun> {
     let undo = wanted.undo;
     match begin_new(repository, wanted.clone()).await {
         // a full or read-only repository must not keep anybody from his data

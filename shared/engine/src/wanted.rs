@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firebackup_codec::rewrite::{ReferenceMap, rewrite};
-use firebackup_model::job::RestoreMode;
+use firebackup_model::job::{RestoreMode, RestorePosition};
 use firebackup_model::range::{intersect, without};
 use firebackup_model::selection::Filter;
 use firebackup_model::{DocumentPath, PathRange, Selection, Timestamp};
@@ -22,11 +22,21 @@ pub(crate) struct Wanted {
     pub(crate) path: DocumentPath,
     /// Its bytes under its new name; nothing when it should not exist.
     pub(crate) document: Option<Bytes>,
+    /// Which part of the selection it belongs to.
+    pub(crate) segment: u32,
+}
+
+impl Wanted {
+    /// Its place in the order in which it is wanted.
+    pub(crate) fn position(&self) -> RestorePosition {
+        RestorePosition { segment: self.segment, path: self.path.clone() }
+    }
 }
 
 /// A part of the snapshot that moves as one: within it, the order of paths is the same in source and target.
 #[derive(Debug, Clone)]
 struct Segment {
+    number: u32,
     ranges: Vec<PathRange>,
     /// From, to.
     rename: Option<(String, String)>,
@@ -116,10 +126,16 @@ impl WantedStream {
         }
     }
 
+    /// The patterns of the selection that have fitted no document so far, of the snapshot or, with `mirror`, of the target.
+    pub(crate) fn unmatched(&self) -> Vec<String> {
+        self.filter.unmatched()
+    }
+
     async fn open(&self, segment: Segment) -> Result<Join> {
         let layers = self.stored.layers.clone();
-        let mut snapshot =
-            Contents::of_layers(&self.repository, layers, &self.selection, &self.meter)?.within(segment.ranges.clone());
+        let mut snapshot = Contents::of_layers(&self.repository, layers, &self.selection, &self.meter)?
+            .asking(&self.filter)
+            .within(segment.ranges.clone());
         let mut target = match self.mirror_at {
             None => None,
             Some(at) => Some(self.live(at, &segment)?),
@@ -171,7 +187,7 @@ impl WantedStream {
             if let Some(there) = there
                 && self.is_selected(&join.segment, &there.path)
             {
-                return Ok(Some(Wanted { path: there.path, document: None }));
+                return Ok(Some(Wanted { path: there.path, document: None, segment: join.segment.number }));
             }
         }
     }
@@ -200,7 +216,8 @@ impl WantedStream {
             return Err(EngineError::Refused(text));
         }
         if self.unchanged {
-            return Ok(Wanted { path: item.path.clone(), document: item.document.clone() });
+            let (path, document) = (item.path.clone(), item.document.clone());
+            return Ok(Wanted { path, document, segment: segment.number });
         }
         let unmovable = |error: firebackup_model::path::PathError| {
             EngineError::Refused(format!("`{}` cannot be put under its new path: {error}", item.path))
@@ -210,7 +227,7 @@ impl WantedStream {
             None => None,
             Some(document) => Some(self.rewritten(&path, document)?),
         };
-        Ok(Wanted { path, document })
+        Ok(Wanted { path, document, segment: segment.number })
     }
 
     fn rewritten(&self, path: &DocumentPath, document: &Bytes) -> Result<Bytes> {
@@ -246,11 +263,12 @@ fn segments(selection: &Selection, renames: &[(String, String)]) -> Result<Vec<S
         let (from_range, _) = (collection(from)?, collection(to)?);
         let inside = intersect(&rest, std::slice::from_ref(&from_range));
         if !inside.is_empty() {
-            segments.push(Segment { ranges: inside, rename: Some((from.clone(), to.clone())) });
+            let number = segments.len() as u32;
+            segments.push(Segment { number, ranges: inside, rename: Some((from.clone(), to.clone())) });
         }
         rest = without(&rest, &from_range);
     }
-    segments.push(Segment { ranges: rest, rename: None });
+    segments.push(Segment { number: segments.len() as u32, ranges: rest, rename: None });
     Ok(segments)
 }
 

@@ -1,7 +1,7 @@
 //! Writes one batch of a restore: read, keep, write, and again for what did not go through.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use firebackup_model::document;
@@ -13,6 +13,7 @@ use crate::diff::same;
 use crate::error::{EngineError, Result};
 use crate::ramp::Ramp;
 use crate::restore::{Tally, Target};
+use crate::restore_progress::RestoreProgress;
 use crate::retry;
 use crate::undo::{Replaced, UndoLog};
 use crate::wanted::Wanted;
@@ -31,9 +32,11 @@ pub(crate) struct BatchWriter {
     pub(crate) mode: RestoreMode,
     pub(crate) guard: Option<Timestamp>,
     pub(crate) undo: Option<UndoLog>,
+    /// How far earlier attempts came, where nothing is kept for undo.
+    pub(crate) progress: Option<Arc<RestoreProgress>>,
     pub(crate) ramp: Ramp,
     pub(crate) tally: Mutex<Tally>,
-    pub(crate) meter: std::sync::Arc<Meter>,
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// A document that is not done yet.
@@ -47,6 +50,10 @@ struct Pending {
     kept: Option<Option<Timestamp>>,
     /// Whether a write was ever sent whose outcome was not known: then undo keeps the record, whatever comes of it.
     may_be_written: bool,
+    /// Whether an earlier attempt has written it, so that it is most likely right already.
+    was_written: bool,
+    /// Whether its write was conditional on what was read.
+    is_conditional: bool,
 }
 
 /// Paths that were sealed for undo and then not written.
@@ -77,8 +84,7 @@ enum Next {
 impl BatchWriter {
     /// Writes `batch` until every document is done, skipped, in conflict or has failed for good.
     pub(crate) async fn write(&self, batch: Vec<Wanted>) -> Result<()> {
-        let fresh = |wanted| Pending { wanted, failures: 0, unknown: false, kept: None, may_be_written: false };
-        let mut parts = vec![batch.into_iter().map(fresh).collect::<Vec<_>>()];
+        let mut parts = vec![batch.into_iter().map(|wanted| self.fresh(wanted)).collect::<Vec<_>>()];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -98,6 +104,19 @@ impl BatchWriter {
         Ok(())
     }
 
+    fn fresh(&self, wanted: Wanted) -> Pending {
+        let was_written = self.progress.as_ref().is_some_and(|progress| progress.was_written(&wanted));
+        Pending {
+            wanted,
+            failures: 0,
+            unknown: false,
+            kept: None,
+            may_be_written: false,
+            was_written,
+            is_conditional: false,
+        }
+    }
+
     /// What was tallied.
     pub(crate) fn take_tally(&self) -> Tally {
         self.tally.lock().map(|mut tally| std::mem::take(&mut *tally)).unwrap_or_default()
@@ -113,10 +132,12 @@ impl BatchWriter {
     async fn attempt(&self, pending: Vec<Pending>, not_written: &mut NotWritten) -> Result<Vec<Vec<Pending>>> {
         // an unconditional write can simply be sent again; one that must find nothing may find itself
         let finds_itself = self.mode == RestoreMode::SkipExisting && pending.iter().any(|item| item.unknown);
-        let (ready, rest) = if self.undo.is_some() || self.guard.is_some() || finds_itself {
+        let was_written = pending.iter().any(|item| item.was_written);
+        let (ready, rest) = if self.undo.is_some() || self.guard.is_some() || finds_itself || was_written {
             self.prepare(pending, not_written).await?
         } else {
-            (pending.into_iter().map(|item| (self.blind_precondition(), item)).collect(), Vec::new())
+            let blind = |item| (self.blind_precondition(), Pending { is_conditional: false, ..item });
+            (pending.into_iter().map(blind).collect(), Vec::new())
         };
         if ready.is_empty() {
             return Ok(vec![rest]);
@@ -156,6 +177,7 @@ impl BatchWriter {
             }
             // what is there now is not ours: it was compared with what we want to write
             item.unknown = false;
+            item.is_conditional = true;
             if self.undo.is_some() && item.kept != Some(current.update_time) {
                 item.kept = Some(current.update_time);
                 keep.push(Replaced { path: item.wanted.path.clone(), document: current.document });
@@ -268,7 +290,7 @@ impl BatchWriter {
             self.ramp.throttle();
         }
         item.failures += 1;
-        if is_mismatch(error.kind) && self.is_conditional() {
+        if is_mismatch(error.kind) && (item.is_conditional || self.mode == RestoreMode::SkipExisting) {
             return self.mismatch(item, not_written);
         }
         if error.can_be_retried() && item.failures < retry::MAX_TRIES {
@@ -281,10 +303,6 @@ impl BatchWriter {
         }
         self.failed(&item, &error, not_written);
         Next::Done
-    }
-
-    fn is_conditional(&self) -> bool {
-        self.undo.is_some() || self.guard.is_some() || self.mode == RestoreMode::SkipExisting
     }
 
     /// Somebody changed the document between our read and our write; with a guard or `skip-existing` and nothing read

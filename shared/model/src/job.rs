@@ -145,3 +145,23 @@ pub struct UndoReceipt {
     #[serde(default)]
     pub not_written: Vec<DocumentPath>,
 }
+
+/// `receipts/<job>/progress/<sequence>`: everything up to here was written once by a restore that keeps no undo.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RestoreMark {
+    /// The restore.
+    pub job: JobId,
+    /// Its order within the restore.
+    pub sequence: u32,
+    /// How far it came.
+    pub through: RestorePosition,
+}
+
+/// A place in the order in which a restore writes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RestorePosition {
+    /// Which part of the selection: one for each renamed collection, and one for the rest; from 0.
+    pub segment: u32,
+    /// The document's path in the target.
+    pub path: DocumentPath,
+}

@@ -1,5 +1,8 @@
 //! Which documents a job is about.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
@@ -47,13 +50,21 @@ pub struct SelectionError {
     source: Option<globset::Error>,
 }
 
-/// A selection, ready to be asked.
+/// A selection, ready to be asked. Clones share what they know of patterns that fitted nothing so far.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    include: Vec<GlobMatcher>,
+    include: Arc<[Pattern]>,
     exclude: Vec<GlobMatcher>,
-    paths: Vec<GlobMatcher>,
+    paths: Arc<[Pattern]>,
     subcollections: bool,
+}
+
+/// A pattern that should fit something: one that fits nothing is most likely a mistake in writing.
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    glob: GlobMatcher,
+    has_fitted: AtomicBool,
 }
 
 impl Selection {
@@ -68,13 +79,10 @@ impl Selection {
     /// # Errors
     /// When a pattern is malformed or cannot match what it is for.
     pub fn filter(&self) -> Result<Filter, SelectionError> {
-        let collections = |patterns: &[String]| {
-            patterns.iter().map(|pattern| collection_glob(pattern)).collect::<Result<Vec<_>, _>>()
-        };
         Ok(Filter {
-            include: collections(&self.include)?,
-            exclude: collections(&self.exclude)?,
-            paths: self.paths.iter().map(|pattern| path_glob(pattern)).collect::<Result<_, _>>()?,
+            include: patterns(&self.include, collection_glob)?,
+            exclude: self.exclude.iter().map(|pattern| collection_glob(pattern)).collect::<Result<_, _>>()?,
+            paths: patterns(&self.paths, path_glob)?,
             subcollections: self.subcollections,
         })
     }
@@ -168,34 +176,55 @@ fn glob(pattern: &str, expected: &'static str) -> Result<GlobMatcher, SelectionE
     glob.map(|glob| glob.compile_matcher()).map_err(|source| error(Some(source)))
 }
 
+fn patterns(
+    texts: &[String],
+    glob: impl Fn(&str) -> Result<GlobMatcher, SelectionError>,
+) -> Result<Arc<[Pattern]>, SelectionError> {
+    let pattern =
+        |text: &String| Ok(Pattern { text: text.clone(), glob: glob(text)?, has_fitted: AtomicBool::new(false) });
+    texts.iter().map(pattern).collect()
+}
+
 impl Filter {
     /// Whether the document at `path` is selected.
     #[must_use]
     pub fn selects(&self, path: &DocumentPath) -> bool {
         let collection = path.collection();
-        let included = self.include.is_empty()
-            || if self.subcollections {
-                any_ancestor(&self.include, collection)
-            } else {
-                any(&self.include, collection)
-            };
-        included
-            && !any_ancestor(&self.exclude, collection)
-            && (self.paths.is_empty() || any(&self.paths, path.as_str()))
+        let is_included =
+            |glob: &GlobMatcher| glob.is_match(collection) || self.subcollections && fits_above(glob, collection);
+        (self.include.is_empty() || any(&self.include, is_included))
+            && !self.exclude.iter().any(|glob| glob.is_match(collection) || fits_above(glob, collection))
+            && (self.paths.is_empty() || any(&self.paths, |glob| glob.is_match(path.as_str())))
+    }
+
+    /// The patterns to take that have fitted none of the documents asked about so far, as the user wrote them.
+    #[must_use]
+    pub fn unmatched(&self) -> Vec<String> {
+        let patterns = self.include.iter().chain(self.paths.iter());
+        let unmatched = patterns.filter(|pattern| !pattern.has_fitted.load(Ordering::Relaxed));
+        unmatched.map(|pattern| pattern.text.clone()).collect()
     }
 }
 
-fn any(globs: &[GlobMatcher], text: &str) -> bool {
-    globs.iter().any(|glob| glob.is_match(text))
+/// Whether a pattern fits. Those that have never done so are asked even when another one fits already.
+fn any(patterns: &[Pattern], fits: impl Fn(&GlobMatcher) -> bool) -> bool {
+    let mut found = false;
+    for pattern in patterns {
+        let has_fitted = pattern.has_fitted.load(Ordering::Relaxed);
+        if !(found && has_fitted) && fits(&pattern.glob) {
+            found = true;
+            if !has_fitted {
+                pattern.has_fitted.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+    found
 }
 
-/// Whether a glob matches the collection or one that it lies below.
-fn any_ancestor(globs: &[GlobMatcher], collection: &str) -> bool {
-    if globs.is_empty() {
-        return false;
-    }
+/// Whether a glob matches a collection that this one lies below.
+fn fits_above(glob: &GlobMatcher, collection: &str) -> bool {
     let mut ends = collection.match_indices('/').map(|(index, _)| index).step_by(2);
-    any(globs, collection) || ends.any(|end| any(globs, &collection[..end]))
+    ends.any(|end| glob.is_match(&collection[..end]))
 }
 
 #[cfg(test)]
@@ -256,6 +285,18 @@ mod tests {
         check(&selection(&[], &[], &["users/..*"]), "users/...", true);
         check(&selection(&[], &[], &["users/\\*"]), "users/*", true);
         check(&selection(&[], &[], &["users/\\*"]), "users/a", false);
+    }
+
+    #[test]
+    fn patterns_that_fit_nothing_are_told() {
+        let filter = selection(&["users", "ordrs", "**/lines"], &[], &["users/**", "users/zoe"]).filter().unwrap();
+        let clone = filter.clone();
+        assert_eq!(filter.unmatched(), ["users", "ordrs", "**/lines", "users/**", "users/zoe"]);
+        assert!(clone.selects(&DocumentPath::new("users/a").unwrap()));
+        assert_eq!(filter.unmatched(), ["ordrs", "**/lines", "users/zoe"]);
+        assert!(filter.selects(&DocumentPath::new("users/a/lines/1").unwrap()));
+        assert!(!filter.selects(&DocumentPath::new("zoo/a").unwrap()));
+        assert_eq!(filter.unmatched(), ["ordrs", "users/zoe"]);
     }
 
     #[test]

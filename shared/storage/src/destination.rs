@@ -1,15 +1,18 @@
 //! Where a repository lives.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use firebackup_model::PortError;
+use firebackup_model::{ErrorKind, PortError};
 use object_store::ObjectStore;
 
 use crate::location::Location;
 use crate::probe::{self, ProbeReport};
 use crate::settings::DestinationSettings;
-use crate::{folder, remote};
+use crate::staging::Staging;
+use crate::{folder, remote, staging};
 
 /// What keeps the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,9 +48,19 @@ pub struct Destination {
     store: Arc<dyn ObjectStore>,
     /// The same place with a client that gives up early: who checks a destination wants an answer, not patience.
     prober: Arc<dyn ObjectStore>,
+    /// Where the objects are files.
+    folder: Option<PathBuf>,
 }
 
 impl Destination {
+    /// Whether `url` can be understood. Nothing is opened or spoken to.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](firebackup_model::ErrorKind::InvalidArgument) when not; the URL is not repeated.
+    pub fn check_url(url: &str) -> Result<(), PortError> {
+        Location::parse(url).map(drop)
+    }
+
     /// Opens the destination that `url` names. A bucket is not spoken to yet: see [`Self::probe`].
     ///
     /// # Errors
@@ -65,7 +78,12 @@ impl Destination {
                 (open(remote::Patience::Patient)?, open(remote::Patience::Brief)?)
             }
         };
-        Ok(Self { kind: location.kind(), url: location.url(), store, prober })
+        let (kind, url) = (location.kind(), location.url());
+        let folder = match location {
+            Location::Folder(path) => Some(path),
+            Location::Bucket { .. } => None,
+        };
+        Ok(Self { kind, url, store, prober, folder })
     }
 
     /// As [`Self::open`], but makes the folder (mode 0700) when there is none. Buckets are not made.
@@ -83,6 +101,25 @@ impl Destination {
     #[must_use]
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    /// Removes what writers that were killed left in the folders `names`, once nobody has written to it for `age`; with
+    /// `dry_run` only counts it. Buckets keep no such files.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not be removed.
+    pub async fn remove_staging(
+        &self,
+        names: &'static [&'static str],
+        age: Duration,
+        dry_run: bool,
+    ) -> Result<Staging, PortError> {
+        const OPERATION: &str = "remove what killed writers left in the folder";
+        let Some(folder) = self.folder.clone() else { return Ok(Staging::default()) };
+        let sweep = tokio::task::spawn_blocking(move || staging::sweep(&folder, names, age, dry_run));
+        let swept =
+            sweep.await.map_err(|error| PortError::new(ErrorKind::Internal, OPERATION, "").with_source(error))?;
+        swept.map_err(|error| folder::io_error(OPERATION, error))
     }
 
     /// What keeps the objects.

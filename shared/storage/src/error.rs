@@ -11,13 +11,33 @@ use object_store::client::{HttpError, HttpErrorKind};
 /// [`ErrorKind::Other`], as trying again does not empty it; failures on the way to a remote store can be retried.
 #[must_use]
 pub fn port_error(operation: impl Into<String>, error: object_store::Error) -> PortError {
-    let reply = Reply::of(&error);
-    let (kind, message) = meaning(&error, reply.as_ref());
-    let message = match reply.and_then(|reply| reply.words()) {
-        Some(words) => format!("{message} (the store said: {words})"),
-        None => message.to_owned(),
-    };
+    let (kind, message) = describe(&error);
     PortError::new(kind, operation, message).with_source(error)
+}
+
+/// What a failure of a store means, and that in words for people: as [`port_error`], for an error that is kept as it is.
+/// The words hold no address of a request and no credential.
+#[must_use]
+pub fn describe(error: &object_store::Error) -> (ErrorKind, String) {
+    let reply = Reply::of(error);
+    let (kind, message) = meaning(error, reply.as_ref());
+    let message = match (reply.and_then(|reply| reply.words()), system_words(error)) {
+        (Some(words), _) => format!("{message} (the store said: {words})"),
+        (None, Some(words)) if leaves_the_cause_open(kind) => format!("{message}: {words}"),
+        (None, _) => message.to_owned(),
+    };
+    (kind, message)
+}
+
+const fn leaves_the_cause_open(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Other | ErrorKind::Unavailable | ErrorKind::DeadlineExceeded)
+}
+
+/// What the system of this machine said, where an error of it lies at the bottom.
+fn system_words(error: &object_store::Error) -> Option<String> {
+    let errors = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // one that the client made may hold a URL, and a URL a signature
+    errors.last().map(ToString::to_string).filter(|words| !words.contains("://"))
 }
 
 /// A kind, and what is said to people.
@@ -175,11 +195,12 @@ impl Reply {
     }
 }
 
-/// The content of the first `<name>` in a body.
+/// The content of the first `<name>` in a body, in one line.
 fn element(body: &str, name: &str) -> Option<String> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     let (content, _) = rest.split_once(&format!("</{name}>"))?;
-    (!content.is_empty()).then(|| content.to_owned())
+    let words: Vec<_> = content.split_whitespace().collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 #[cfg(test)]
@@ -244,6 +265,26 @@ mod tests {
             generic_of("S3", reply("503 Slow Down", "<Error><Code>SlowDown</Code><Message>Less</Message></Error>"));
         assert_eq!(slow.kind, ErrorKind::ResourceExhausted);
         assert!(slow.to_string().ends_with("(the store said: SlowDown: Less)"), "{slow}");
+    }
+
+    #[test]
+    fn the_cause_is_told_in_words_without_addresses() {
+        let words = |store: &'static str, source: Box<dyn Error + Send + Sync>| {
+            describe(&object_store::Error::Generic { store, source }).1
+        };
+        let refused = || io::Error::from_raw_os_error(111);
+        assert!(words("LocalFileSystem", Box::new(refused())).starts_with("the file system failed: "));
+        let broken = HttpError::new(HttpErrorKind::Connect, refused());
+        assert_eq!(words("S3", Box::new(broken)), format!("the store cannot be reached: {}", refused()));
+        let signed = io::Error::other("error for url (https://account.example/?sig=hunter2)");
+        let broken = HttpError::new(HttpErrorKind::Connect, signed);
+        assert_eq!(words("S3", Box::new(broken)), "the store cannot be reached");
+        let machine = "Error performing PUT http://169.254.169.254/latest/api/token in 5s - HTTP error";
+        let (kind, text) = describe(&object_store::Error::Generic { store: "S3", source: machine.into() });
+        assert_eq!(kind, ErrorKind::Unauthenticated);
+        assert!(text.starts_with("no credentials were given") && !text.contains("://"), "{text}");
+        let body = "<Code>X</Code><Message>one\n  line</Message>";
+        assert!(words("S3", reply("400 Bad Request", body).into()).ends_with("(the store said: X: one line)"));
     }
 
     #[test]

@@ -15,9 +15,13 @@ pub(crate) fn open(path: &Path) -> Result<LocalFileSystem, PortError> {
     const OPERATION: &str = "open the folder of the destination";
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(PortError::new(ErrorKind::InvalidArgument, OPERATION, "it is a file, not a folder")),
+        Ok(_) => {
+            let message = format!("{} is a file, not a folder", path.display());
+            return Err(PortError::new(ErrorKind::InvalidArgument, OPERATION, message));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(PortError::new(ErrorKind::NotFound, OPERATION, "there is no such folder").with_source(error));
+            let message = format!("there is no folder {}", path.display());
+            return Err(PortError::new(ErrorKind::NotFound, OPERATION, message).with_source(error));
         }
         Err(error) => return Err(io_error(OPERATION, error)),
     }
@@ -27,13 +31,24 @@ pub(crate) fn open(path: &Path) -> Result<LocalFileSystem, PortError> {
 
 /// Makes the folder and what is missing above it, for this user only, and syncs the folders that hold the new ones.
 pub(crate) fn create(path: &Path) -> Result<(), PortError> {
-    const OPERATION: &str = "make the folder of the destination";
+    let refused = |error| not_made(path, error);
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
-    builder().create(path).map_err(|error| io_error(OPERATION, error))?;
+    builder().create(path).map_err(refused)?;
     for folder in missing {
-        folder.parent().map_or(Ok(()), sync).map_err(|error| io_error(OPERATION, error))?;
+        folder.parent().map_or(Ok(()), sync).map_err(refused)?;
     }
     Ok(())
+}
+
+fn not_made(path: &Path, error: io::Error) -> PortError {
+    let (kind, message) = match error.kind() {
+        // a folder that is there already would be no error
+        io::ErrorKind::AlreadyExists => (ErrorKind::InvalidArgument, "a file of this name is there"),
+        // what is missing above it was to be made too, and could not be
+        io::ErrorKind::NotFound => (ErrorKind::InvalidArgument, "no folder can be made there"),
+        _ => io_kind(&error),
+    };
+    PortError::new(kind, format!("make the folder {}", path.display()), message).with_source(error)
 }
 
 fn builder() -> DirBuilder {
@@ -55,7 +70,7 @@ fn sync(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn io_error(operation: &str, error: io::Error) -> PortError {
+pub(crate) fn io_error(operation: &str, error: io::Error) -> PortError {
     let (kind, message) = io_kind(&error);
     PortError::new(kind, operation, message).with_source(error)
 }

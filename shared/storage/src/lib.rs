@@ -25,8 +25,10 @@ mod location;
 mod probe;
 mod remote;
 mod settings;
+mod staging;
 
 pub use destination::{Destination, DestinationKind};
-pub use error::port_error;
+pub use error::{describe, port_error};
 pub use probe::ProbeReport;
 pub use settings::DestinationSettings;
+pub use staging::Staging;

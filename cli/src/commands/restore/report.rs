@@ -36,10 +36,15 @@ struct Tried<'r> {
 
 /// What is asked before anything is written.
 pub(super) fn question(args: &RestoreArgs, what: &What, database: &DatabaseName) -> String {
-    let of_what = match (&args.undo, &what.manifest) {
+    // how many documents of a snapshot fit a selection is not known before it is read
+    let counted = what
+        .manifest
+        .as_ref()
+        .filter(|manifest| what.selection.is_everything() || what.selection == manifest.selection);
+    let of_what = match (&args.undo, counted) {
         (Some(job), _) => format!("what {job} replaced"),
         (None, Some(manifest)) => format!("{} of {}", of(manifest.totals.documents, "document"), what.id),
-        (None, None) => what.id.to_string(),
+        (None, None) => format!("documents of {}", what.id),
     };
     let holds = what.manifest.as_ref().map(|manifest| &manifest.selection);
     let selected = [Some(&what.selection), holds].into_iter().flatten().find(|selection| !selection.is_everything());
@@ -79,7 +84,10 @@ pub(super) fn tell(
     if let Some(command) = &undo_command {
         parts.push(format!("Take it back with:\n  {command}"));
     }
-    let is_whole = documents.is_none_or(|report| report.tally.failed + report.tally.conflicts == 0)
+    let unmatched = documents.map(|report| report.unmatched.as_slice()).unwrap_or_default();
+    context.warn_unmatched(unmatched);
+    let is_whole = unmatched.is_empty()
+        && documents.is_none_or(|report| report.tally.failed + report.tally.conflicts == 0)
         && users.is_none_or(|report| report.failed == 0);
     context.output.result(&Restored { documents, users, undo_command, seconds: took }, &parts.join("\n\n"))?;
     Ok(if is_whole { Exit::Done } else { Exit::Partial })
@@ -170,6 +178,7 @@ pub(super) fn tell_dry_run(
         "\n\nTo leave documents alone that somebody changes from now on, run the same with --guard {} instead of --dry-run.",
         dry_run.guard
     ));
+    context.warn_unmatched(&dry_run.unmatched);
     context.output.result(&Tried { snapshot, target, dry_run }, &text)?;
-    Ok(if dry_run.problems.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(if dry_run.problems.is_empty() && dry_run.unmatched.is_empty() { Exit::Done } else { Exit::Partial })
 }

@@ -100,3 +100,35 @@ async fn a_policy_counts_each_database_and_selection_for_itself() {
     assert_eq!(prune(&repository, &policy).await.unwrap().dropped, [old]);
     assert_eq!(repository.snapshot_ids().await.unwrap(), kept);
 }
+
+#[tokio::test]
+async fn the_newest_backup_is_that_of_the_newest_moment() {
+    use firebackup_model::port::DocumentSource;
+    let (fixture, repository) = Fixture::new(20).await;
+    let earlier = fixture.database.snapshot_time().await.unwrap();
+    fixture.database.set("users/new", 1);
+    let newest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.clock.pass_hours(1);
+    let of_the_past = backup(&repository, &fixture.database).read_time(Some(earlier)).build().run().await.unwrap();
+    assert_eq!(repository.resolve("latest").await.unwrap(), newest);
+
+    let keep_one = PrunePolicy { keep_last: Some(1), ..PrunePolicy::default() };
+    assert_eq!(prune(&repository, &keep_one).await.unwrap().dropped, [of_the_past.manifest.id]);
+    assert_eq!(repository.snapshot_ids().await.unwrap(), [newest]);
+}
+
+#[tokio::test]
+async fn finding_the_newest_does_not_read_every_manifest() {
+    let (fixture, repository) = Fixture::new(20).await;
+    let old = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.clock.pass_hours(24);
+    fixture.database.pass_seconds(24 * 3600);
+    fixture.database.set("users/new", 1);
+    let newest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    // an old one that cannot be read does not matter, one that may be the newest does
+    use object_store::ObjectStoreExt;
+    fixture.store.put(&format!("snapshots/{old}.manifest").into(), "x".into()).await.unwrap();
+    assert_eq!(repository.resolve("latest").await.unwrap(), newest);
+    fixture.store.put(&format!("snapshots/{newest}.manifest").into(), "x".into()).await.unwrap();
+    assert!(matches!(repository.resolve("latest").await.unwrap_err(), EngineError::Latest { .. }));
+}

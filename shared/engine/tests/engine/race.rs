@@ -18,7 +18,7 @@ async fn unfinished_job(fixture: &Fixture, operations: u64) -> Option<JobId> {
     let jobs = firebackup_engine::unfinished_jobs(&repository).await.unwrap();
     jobs.into_iter().find_map(|job| match job {
         firebackup_engine::UnfinishedJob::Backup(plan) => Some(plan.job),
-        firebackup_engine::UnfinishedJob::Restore(_) => None,
+        _ => None,
     })
 }
 

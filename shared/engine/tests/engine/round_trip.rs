@@ -236,7 +236,7 @@ async fn two_snapshots_and_the_live_database_can_be_compared() {
     let everything = Selection::default();
     let of = |id| Contents::of_snapshot(&repository, id, &everything, &*Box::leak(Box::new(Arc::default())));
     let mut changes = Vec::new();
-    let difference = diff(of(&first.id).await.unwrap(), of(&second.id).await.unwrap(), 10, |path, change| {
+    let difference = diff(&mut of(&first.id).await.unwrap(), &mut of(&second.id).await.unwrap(), 10, |path, change| {
         changes.push((path.to_string(), change))
     })
     .await
@@ -249,10 +249,10 @@ async fn two_snapshots_and_the_live_database_can_be_compared() {
         (1, 1, 1, 38)
     );
     let now = firebackup_model::port::DocumentSource::snapshot_time(&fixture.database).await.unwrap();
-    let live =
+    let mut live =
         Contents::of_database(Arc::new(fixture.database.clone()), now, &everything, &fixture.world, &Arc::default())
             .unwrap();
-    assert!(diff(of(&second.id).await.unwrap(), live, 0, |_, _| {}).await.unwrap().totals.nothing_differs());
+    assert!(diff(&mut of(&second.id).await.unwrap(), &mut live, 0, |_, _| {}).await.unwrap().totals.nothing_differs());
 }
 
 #[tokio::test]
