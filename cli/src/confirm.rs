@@ -14,7 +14,7 @@ pub(crate) async fn confirm(context: &Context, what: &str, yes: bool) -> Result<
         return Ok(());
     }
     if !context.output.can_ask() {
-        return Err(CliError::Refused(format!("{what}.\n  There is no terminal to ask on: give --yes to do it")));
+        return Err(CliError::Refused(format!("{what}. There is no terminal to ask on: give --yes to do it")));
     }
     context.output.ask(&format!("{what}. Go on? [y/N]"));
     if is_yes(&answer().await?) { Ok(()) } else { Err(CliError::Refused("not confirmed: nothing was done".to_owned())) }

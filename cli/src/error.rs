@@ -9,11 +9,11 @@ use firebackup_codec::typed_json::WriteJsonError;
 use firebackup_embedded::{EmulatorError, KeyFileError, KeyTextError};
 use firebackup_engine::EngineError;
 use firebackup_model::document::DocumentError;
-use firebackup_model::id::SnapshotId;
 use firebackup_model::{ErrorKind, PortError};
 use serde::Serialize;
 
 use crate::exit::Exit;
+use crate::table::{printable, printable_lines};
 
 /// A command's result.
 pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
@@ -30,18 +30,19 @@ pub(crate) enum CliError {
     /// What was asked for is not there.
     #[error("{0}")]
     NotFound(String),
+    /// A destination lacks what a repository needs.
+    #[error("{destination} cannot hold a repository: it is not possible to {missing}")]
+    Unfit {
+        /// The destination.
+        destination: String,
+        /// Verb phrases.
+        missing: String,
+        /// What was found out on the way.
+        problems: Vec<PortError>,
+    },
     /// A verb failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The snapshot that `latest` would mean cannot be read.
-    #[error("could not read {id}, the newest snapshot")]
-    Latest {
-        /// The snapshot.
-        id: SnapshotId,
-        /// Why.
-        #[source]
-        source: Box<EngineError>,
-    },
     /// Google or a destination failed.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -140,23 +141,15 @@ impl CliError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            Self::Refused(_) | Self::Engine(EngineError::Refused(_)) => "refused",
-            Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => "not_found",
-            Self::Engine(EngineError::Interrupted { .. }) => "stopped",
-            Self::Engine(EngineError::ReadBudget { .. }) => "read_budget",
-            Self::Engine(EngineError::Incomplete { .. }) => "incomplete",
-            Self::Latest { .. } => "unreadable",
-            Self::Engine(EngineError::Key(_)) | Self::KeyFile(_) | Self::KeyVariable { .. } => "key",
-            Self::Engine(EngineError::Format(_) | EngineError::Json { .. }) => "damaged",
-            Self::Engine(EngineError::Store { .. }) => "store",
-            Self::Engine(EngineError::Selection(_)) => "selection",
-            Self::Engine(EngineError::Port(error)) | Self::Port(error) => port_kind(error.kind),
+            Self::Refused(_) | Self::Unfit { .. } => "refused",
+            Self::NotFound(_) => "not_found",
+            Self::Engine(error) => engine_kind(error),
+            Self::KeyFile(_) | Self::KeyVariable { .. } => "key",
+            Self::Port(error) => port_kind(error.kind),
             Self::Emulator(_) => "emulator",
             Self::File { .. } | Self::Output(_) => "file",
             Self::Interrupted => "interrupted",
-            Self::Engine(_) | Self::Show { .. } | Self::Document(_) | Self::Compare { .. } | Self::Runtime(_) => {
-                "internal"
-            }
+            Self::Show { .. } | Self::Document(_) | Self::Compare { .. } | Self::Runtime(_) => "internal",
         }
     }
 
@@ -169,41 +162,99 @@ impl CliError {
             Self::Port(error) if is_missing_repository(error) => {
                 Some("make a repository with `firebackup init`".to_owned())
             }
-            Self::Engine(EngineError::Port(error)) | Self::Port(error) => port_hint(error.kind),
-            Self::Latest { .. } => Some("name an older one; `firebackup list` shows which can be read".to_owned()),
+            Self::Port(error) if error.operation().starts_with("make the folder") => {
+                Some("choose a folder that this user may make and write, and name it with --repo".to_owned())
+            }
+            Self::Engine(EngineError::Latest { .. }) => {
+                Some("name an older one; `firebackup list` shows which can be read".to_owned())
+            }
             Self::Engine(EngineError::Selection(_)) => {
                 Some("quote patterns with `*` so that the shell leaves them alone".to_owned())
             }
-            _ => None,
+            _ => match (store_failure(self), self) {
+                (Some(failure), _) => store_hint(failure),
+                (None, Self::Engine(EngineError::Port(error)) | Self::Port(error)) => port_hint(error.kind),
+                (None, _) => None,
+            },
         }
     }
 
-    /// Message, causes and what to do, for people and programs alike.
+    /// Message, causes and what to do, for people and programs alike. It may quote a user, a database or a repository:
+    /// nothing in it steers a terminal, and only what an emulator said has several lines.
     pub(crate) fn report(&self) -> ErrorReport {
+        let clean = |text: String| match self {
+            Self::Emulator(_) => printable_lines(&text),
+            _ => printable(&text).into_owned(),
+        };
         let message = self.to_string();
-        ErrorReport { causes: causes(self, &message), message, kind: self.kind(), hint: self.hint() }
+        let causes = match self {
+            Self::Unfit { problems, .. } => problems.iter().map(ToString::to_string).collect(),
+            _ => causes(self, &message),
+        };
+        ErrorReport {
+            message: clean(message),
+            causes: causes.into_iter().map(clean).collect(),
+            kind: self.kind(),
+            hint: self.hint().map(clean),
+        }
     }
 }
 
-/// A destination whose folder or bucket is missing holds no repository.
+/// A destination whose folder is missing holds no repository.
 fn is_missing_repository(error: &PortError) -> bool {
-    error.kind == ErrorKind::NotFound && error.operation().contains("destination")
+    error.kind == ErrorKind::NotFound && error.operation() == "open the folder of the destination"
 }
 
-/// The causes of an error without those that the text before them has said already.
+/// The failure of an object store that lies behind an error.
+fn store_failure(error: &dyn Error) -> Option<&object_store::Error> {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref()).next()
+}
+
+/// The causes of an error without those that the text before them has said already. What the client of a store says is
+/// put into words, and what lies below that left out: addresses, retries and whole answers.
 fn causes(error: &dyn Error, message: &str) -> Vec<String> {
     let mut said = message.to_owned();
     let mut causes = Vec::new();
     let mut source = error.source();
     while let Some(cause) = source {
-        let text = cause.to_string();
+        let failure = cause.downcast_ref::<object_store::Error>();
+        let text = failure.map_or_else(|| cause.to_string(), |failure| firebackup_storage::describe(failure).1);
         if !said.contains(text.trim()) {
             said = text.clone();
             causes.push(text);
         }
-        source = cause.source();
+        source = if failure.is_some() { None } else { cause.source() };
     }
     causes
+}
+
+/// The kind of a verb's failure; what explains another one is of that one's kind.
+fn engine_kind(error: &EngineError) -> &'static str {
+    match error {
+        EngineError::Refused(_) => "refused",
+        EngineError::NotFound(_) => "not_found",
+        EngineError::Interrupted { .. } => "stopped",
+        EngineError::ReadBudget { .. } => "read_budget",
+        EngineError::Incomplete { .. } => "incomplete",
+        EngineError::Latest { .. } => "unreadable",
+        EngineError::Key(_) | EngineError::Wrap { .. } => "key",
+        EngineError::Format(_) | EngineError::Json { .. } => "damaged",
+        EngineError::Store { source, .. } => store_kind(source),
+        EngineError::Selection(_) => "selection",
+        EngineError::Port(error) => port_kind(error.kind),
+        EngineError::Explained { source, .. } => engine_kind(source),
+        _ => "internal",
+    }
+}
+
+fn store_kind(failure: &object_store::Error) -> &'static str {
+    match firebackup_storage::describe(failure).0 {
+        // what is not there by chance is no failure in the engine: this should be there
+        ErrorKind::NotFound => "damaged",
+        ErrorKind::Other => "store",
+        kind => port_kind(kind),
+    }
 }
 
 const fn port_kind(kind: ErrorKind) -> &'static str {
@@ -224,6 +275,22 @@ const fn port_kind(kind: ErrorKind) -> &'static str {
         ErrorKind::Corrupt => "corrupt",
         _ => "other",
     }
+}
+
+fn store_hint(failure: &object_store::Error) -> Option<String> {
+    let is_folder = matches!(failure, object_store::Error::Generic { store: "LocalFileSystem", .. });
+    let hint = match (firebackup_storage::describe(failure).0, is_folder) {
+        (ErrorKind::Unauthenticated, _) => {
+            "give the store's credentials: for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for gs:// --credentials or \
+             GOOGLE_APPLICATION_CREDENTIALS, for az:// AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+        }
+        (ErrorKind::PermissionDenied, true) => "give this user the right to read and write the folder and all in it",
+        (ErrorKind::PermissionDenied, false) => {
+            "give the credentials the rights to list, read and write objects, and to delete them where that is asked for"
+        }
+        (kind, _) => return port_hint(kind),
+    };
+    Some(hint.to_owned())
 }
 
 fn port_hint(kind: ErrorKind) -> Option<String> {

@@ -1,13 +1,13 @@
 //! What the user holds: keys and passphrases, read from files and the environment when they are needed.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use firebackup_codec::secret::SecretKey;
 use firebackup_codec::signature::{WriterKey, WriterKeyError, WriterPublicKey};
 use firebackup_codec::wrap::{RecoveryPrivateKey, RecoveryPublicKey};
 use firebackup_embedded::key_file::{self, KeyKind, SecretBytes};
+use firebackup_embedded::secret_file;
 use firebackup_engine::Secrets;
 use zeroize::Zeroizing;
 
@@ -75,9 +75,10 @@ pub(crate) fn secret_key(bytes: &SecretBytes) -> SecretKey {
 /// Reads a passphrase: the file without the line feed at its end.
 ///
 /// # Errors
-/// When it cannot be read or is empty.
+/// When it cannot be read, is too large or is empty.
 pub(crate) fn read_passphrase(file: &Path) -> Result<String> {
-    let text = Zeroizing::new(fs::read_to_string(file).map_err(CliError::file("read the passphrase file", file))?);
+    let read = secret_file::read(file, "passphrase file");
+    let text: Zeroizing<String> = read.map_err(CliError::file("read the passphrase file", file))?;
     let passphrase = text.trim_end_matches(['\r', '\n']);
     if passphrase.is_empty() {
         return Err(CliError::Refused(format!("{} holds no passphrase", file.display())));
@@ -112,6 +113,7 @@ fn writer_keys(texts: &[String]) -> Result<Vec<WriterPublicKey>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn keys(environment: &[(&str, &str)]) -> KeySettings {
         KeySettings { global: GlobalArgs::default(), environment: Environment::of(environment) }
@@ -139,6 +141,9 @@ mod tests {
         assert_eq!(read_passphrase(&file).unwrap(), " with blanks ");
         fs::write(&file, "\n").unwrap();
         assert!(read_passphrase(&file).is_err());
+        let report = read_passphrase(folder.path()).unwrap_err().report();
+        assert!(report.message.starts_with("could not read the passphrase file"), "{report:?}");
+        assert_eq!(report.causes, ["it is a folder, not a passphrase file"]);
     }
 
     #[test]

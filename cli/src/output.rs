@@ -1,18 +1,25 @@
 //! Where words go: results to standard output, everything that is told on the way to standard error.
 //!
-//! With `--json` standard output gets exactly one JSON document, whatever happens: a result, or `{"error": …}`.
+//! With `--json` standard output gets exactly one JSON document, whatever happens: a result, or `{"error": …}`; only
+//! that it cannot be written is told on standard error.
+//!
+//! What came from a user or a database is told without control characters: errors are made so where they are reported
+//! ([`CliError::report`]), the rest here.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
+use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::GlobalArgs;
+use crate::args::{Cli, GlobalArgs};
 use crate::environment::Environment;
 use crate::error::{CliError, ErrorReport, Result};
 use crate::exit::Exit;
+use crate::table::{printable, printable_lines};
 
 /// How a process talks to whoever started it.
 #[derive(Debug, Clone)]
@@ -114,18 +121,19 @@ impl Output {
         }
     }
 
-    /// Tells something that must not be missed.
+    /// Tells something that must not be missed, in one line.
     pub(crate) fn warn(&self, text: &str) {
         let label = paint(self.stderr_has_colors, "33", "warning:");
-        self.stderr_line(&format!("{label} {text}"));
+        self.stderr_line(&format!("{label} {}", printable(text)));
     }
 
     /// Tells why the command failed, and how the process ends.
     pub(crate) fn fail(&self, error: &CliError) -> Exit {
-        if self.json {
-            print_error(&error.report());
-        } else {
-            self.stderr_line(&render(&error.report(), self.stderr_has_colors));
+        let report = error.report();
+        // where a result could not be written, half of it may stand: a second document would make it no better
+        let is_told = self.json && !matches!(error, CliError::Output(_)) && print_error(&report).is_ok();
+        if !is_told {
+            self.stderr_line(&render(&report, self.stderr_has_colors));
         }
         error.exit()
     }
@@ -133,7 +141,7 @@ impl Output {
     /// Asks on standard error, without ending the line.
     pub(crate) fn ask(&self, question: &str) {
         let mut stderr = io::stderr().lock();
-        let _ = write!(stderr, "{question} ").and_then(|()| stderr.flush());
+        let _ = write!(stderr, "{} ", printable_lines(question)).and_then(|()| stderr.flush());
     }
 
     fn stderr_line(&self, text: &str) {
@@ -186,15 +194,14 @@ fn render(report: &ErrorReport, colors: bool) -> String {
     text
 }
 
-fn print_error(error: &ErrorReport) {
+fn print_error(error: &ErrorReport) -> io::Result<()> {
     #[derive(Serialize)]
     struct Failed<'e> {
         error: &'e ErrorReport,
     }
-    if let Ok(json) = serde_json::to_string_pretty(&Failed { error }) {
-        // where standard output is closed there is nobody to tell
-        let _ = writeln!(io::stdout().lock(), "{json}");
-    }
+    let json = serde_json::to_string_pretty(&Failed { error })?;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{json}").and_then(|()| stdout.flush())
 }
 
 /// Shows help and version, or tells what is wrong with the arguments: as JSON when they ask for it.
@@ -203,15 +210,37 @@ pub(crate) fn refuse_arguments(refusal: &clap::Error, arguments: impl Iterator<I
         refusal.kind(),
         ClapKind::DisplayHelp | ClapKind::DisplayVersion | ClapKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
-    let wants_json = arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json");
-    if wants_json && !is_help {
-        let text = refusal.render().to_string();
-        let message = text.trim().trim_start_matches("error:").trim().to_owned();
-        print_error(&ErrorReport { message, causes: Vec::new(), kind: "usage", hint: None });
-    } else {
-        let _ = refusal.print();
+    let arguments: Vec<_> = arguments.collect();
+    let wants_json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    let is_told = wants_json && !is_help && print_error(&usage_report(refusal)).is_ok();
+    if !is_told {
+        print_refusal(refusal, &arguments);
     }
     arguments_exit(refusal)
+}
+
+fn usage_report(refusal: &clap::Error) -> ErrorReport {
+    let text = refusal.render().to_string();
+    let message = text.trim().trim_start_matches("error:").trim().to_owned();
+    ErrorReport { message, causes: Vec::new(), kind: "usage", hint: None }
+}
+
+/// Prints a refusal, or help. A refusal quotes the arguments: those that a terminal would act on are read once more in
+/// their printable form, and refused in that.
+fn print_refusal(refusal: &clap::Error, arguments: &[OsString]) {
+    let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let shown: Vec<_> = texts.iter().map(|text| printable(text)).collect();
+    let is_plain = shown.iter().all(|text| matches!(text, Cow::Borrowed(_)));
+    let result = if is_plain {
+        refusal.print()
+    } else {
+        match Cli::try_parse_from(shown.iter().map(|text| &**text)) {
+            Err(refusal) => refusal.print(),
+            Ok(_) => writeln!(io::stderr().lock(), "{}", printable_lines(&refusal.render().to_string())),
+        }
+    };
+    // where standard error is closed there is nobody to tell
+    let _ = result;
 }
 
 fn arguments_exit(refusal: &clap::Error) -> Exit {

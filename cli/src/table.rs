@@ -41,6 +41,11 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     text.chars().map(escaped).collect::<String>().into()
 }
 
+/// As [`printable`], where the text has lines of its own.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// Control characters, and marks that turn the direction of writing around.
 fn is_unprintable(character: char) -> bool {
     character.is_control()
@@ -60,6 +65,7 @@ mod tests {
     fn names_from_a_database_cannot_steer_a_terminal() {
         assert_eq!(printable("users/ünï 💩"), "users/ünï 💩");
         assert_eq!(printable("a\u{1b}[2Jb\u{202e}\n"), "a\\u{1b}[2Jb\\u{202e}\\u{a}");
+        assert_eq!(printable_lines("a\u{9b}\nb\r\n\tc\n"), "a\\u{9b}\nb\n\\u{9}c");
         assert_eq!(table(&["A"], &[], [vec!["x\u{7f}".to_owned()]]), "A\nx\\u{7f}");
     }
 

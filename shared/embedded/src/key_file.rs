@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -20,9 +20,11 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use firebackup_model::port::Random;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::secret_file;
+
 const SECRET_LENGTH: usize = 32;
-/// The longest file that is read, in bytes: a key with room for comments.
-const MAX_FILE_BYTES: u64 = 16 * 1024;
+/// What errors call such a file.
+const KEY_FILE: &str = "key file";
 const LABEL: &str = "firebackup ";
 /// Keys are pasted with and without the `=` at the end.
 const FORGIVING: GeneralPurpose = GeneralPurpose::new(
@@ -253,16 +255,15 @@ impl KeyText {
 /// Reads a key of this kind from a file.
 ///
 /// # Errors
-/// When the file cannot be read, when other users can read it (on a file system that has permissions), or when it
-/// does not hold a key of this kind.
+/// When the file cannot be read, is a folder, a device or too large, when other users can read it (on a file system
+/// that has permissions), or when it does not hold a key of this kind.
 pub fn read_kind(kind: KeyKind, path: &Path) -> Result<SecretBytes, KeyFileError> {
     let error = |source| KeyFileError::Read { kind, path: path.to_owned(), source };
-    let file = File::open(path).map_err(error)?;
+    let file = secret_file::open(path, KEY_FILE).map_err(error)?;
     if let Some(mode) = open_to_others(&file, path).map_err(error)? {
         return Err(KeyFileError::TooOpen { kind, path: path.to_owned(), mode });
     }
-    let mut text = Zeroizing::new(String::with_capacity(1024));
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(error)?;
+    let text = secret_file::read_open(file, KEY_FILE).map_err(error)?;
     parse_kind(kind, &text).map_err(|source| KeyFileError::Text { kind, path: path.to_owned(), source })
 }
 
@@ -426,6 +427,19 @@ mod tests {
         let wrong = read_kind(KeyKind::Recovery, &path).unwrap_err();
         assert!(wrong.source().unwrap().to_string().contains("recovery private key"), "{wrong}");
         assert!(matches!(read(&folder.path().join("none")), Err(KeyFileError::Read { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_told_so_whatever_its_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, says) in
+            [(folder.path(), "is a folder, not a key file"), (Path::new("/dev/zero"), "is not a regular file")]
+        {
+            let error = read(path).unwrap_err();
+            let cause = error.source().unwrap().to_string();
+            assert!(cause.contains(says) && !error.to_string().contains("chmod"), "{error}: {cause}");
+        }
     }
 
     #[cfg(unix)]

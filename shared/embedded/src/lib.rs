@@ -3,6 +3,7 @@
 pub mod emulator;
 pub mod emulator_search;
 pub mod key_file;
+pub mod secret_file;
 pub mod system;
 
 pub use emulator::{Emulator, EmulatorError, EmulatorOptions};

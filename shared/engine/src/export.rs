@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::layout;
-use crate::repository::Put;
+use crate::objects::Put;
 use crate::retry;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::Stop;

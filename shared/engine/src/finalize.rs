@@ -12,8 +12,9 @@ use object_store::ObjectStoreExt;
 
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::objects::Put;
 use crate::plan::check_age;
-use crate::repository::{Put, Repository};
+use crate::repository::Repository;
 
 /// Requests for the existence of runs at one time.
 const HEADS: usize = 16;

@@ -13,8 +13,9 @@ use futures::StreamExt;
 
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::objects::Put;
 use crate::receipt_sum::reads_so_far;
-use crate::repository::{Put, Repository};
+use crate::repository::Repository;
 
 /// Half of prune's grace period: a job that is older may not commit, and is not gone on with.
 pub const MAX_JOB_SECONDS: i64 = 12 * 3600;

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::error::{EngineError, Result};
 use crate::layout;
-use crate::repository::{Put, Repository};
+use crate::objects::Put;
+use crate::repository::Repository;
 use crate::wanted::Wanted;
 
 /// A mark is put after so many documents, or so much time, whichever comes first.

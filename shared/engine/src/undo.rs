@@ -22,8 +22,9 @@ use crate::contents::{undo_layers, undo_receipts};
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::merge::Merge;
+use crate::objects::Put;
 use crate::read::Record;
-use crate::repository::{Put, Repository};
+use crate::repository::Repository;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::Meter;
 
