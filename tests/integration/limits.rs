@@ -118,3 +118,20 @@ async fn a_read_time_that_grew_too_old_is_never_hidden() {
     assert_eq!((outcome.manifest.consistency, outcome.manifest.reads), (Consistency::Snapshot, 600));
     verify(&repository, &job, &Arc::default()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_point_in_time_recovery_is_read_at_a_whole_minute() {
+    let emulator = emulator().await;
+    let proxy = Proxy::start(emulator.host(), ProxyOptions::default()).await.unwrap();
+    let source = firestore(&proxy.host(), &database()).await;
+    assert_eq!(source.versions_since().await.unwrap(), None, "the emulator does not say");
+    let now = source.snapshot_time().await.unwrap();
+    let since = Timestamp::new(now.seconds - 3 * 3600, 0);
+    proxy.control().set_oldest_read_time(Some(since));
+    assert_eq!(source.versions_since().await.unwrap(), Some(since));
+    let (_folder, repository) = repository().await;
+    let manifest = Backup::builder(repository, Arc::new(source)).build().run().await.unwrap().manifest;
+    let read_time = manifest.read_time().unwrap();
+    assert_eq!((read_time.seconds % 60, read_time.nanos), (0, 0));
+    assert!(read_time <= manifest.finished && manifest.finished.seconds_since(read_time) < 180.0, "{read_time}");
+}

@@ -21,6 +21,7 @@ pub struct MemoryDatabase {
 #[derive(Debug)]
 struct State {
     now: Timestamp,
+    keeps_versions_since: Option<Timestamp>,
     documents: BTreeMap<DocumentPath, Vec<Version>>,
 }
 
@@ -34,7 +35,8 @@ impl MemoryDatabase {
     /// An empty database.
     #[must_use]
     pub fn new(name: DatabaseName) -> Self {
-        let state = State { now: Timestamp::new(1_700_000_000, 0), documents: BTreeMap::new() };
+        let state =
+            State { now: Timestamp::new(1_700_000_000, 0), keeps_versions_since: None, documents: BTreeMap::new() };
         Self { name, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -52,6 +54,11 @@ impl MemoryDatabase {
             put_bytes_field(&mut document, FIELDS_FIELD, &entry);
             self.put(&path, Some(&document));
         }
+    }
+
+    /// Says that the database has had point-in-time recovery since `since`.
+    pub fn keep_versions_since(&self, since: Timestamp) {
+        self.lock().keeps_versions_since = Some(since);
     }
 
     /// Lets time pass in which nothing is written.
@@ -132,6 +139,10 @@ impl DocumentSource for MemoryDatabase {
 
     async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
         Ok(self.lock().now)
+    }
+
+    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
+        Ok(self.lock().keeps_versions_since)
     }
 
     async fn split_points(

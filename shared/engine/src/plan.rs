@@ -82,9 +82,10 @@ pub(crate) async fn plan(
         keys: sealing.key_id().into_iter().collect(),
     };
     put_intent(repository, &intent, &sealing).await?;
+    let kept = source.versions_since().await?;
     let read_time = match request.read_time {
         Some(at) => at,
-        None => source.snapshot_time().await?,
+        None => newest_lasting(source.snapshot_time().await?, kept),
     };
     let plan = Plan {
         job: job.clone(),
@@ -93,6 +94,7 @@ pub(crate) async fn plan(
         selection: request.selection.clone(),
         read_time,
         asked_read_time: request.read_time.is_some(),
+        keeps_versions: is_kept(read_time, kept),
         chunks: chunks(source, request, read_time).await?,
         compression: request.compression,
         key: sealing.key_id(),
@@ -101,6 +103,21 @@ pub(crate) async fn plan(
     };
     repository.put_sealed(ObjectType::Plan, &layout::plan(&job), &sealing, &plan).await?;
     Ok((plan, sealing))
+}
+
+/// The newest read time that can still be read at when an hour has passed: where versions are kept, only whole minutes
+/// are kept for longer than that.
+const fn newest_lasting(now: Timestamp, kept: Option<Timestamp>) -> Timestamp {
+    let minute = Timestamp::new(now.seconds - now.seconds.rem_euclid(60), 0);
+    if is_kept(minute, kept) { minute } else { now }
+}
+
+/// Whether a read time is one at which versions are kept.
+const fn is_kept(at: Timestamp, kept: Option<Timestamp>) -> bool {
+    match kept {
+        Some(since) => at.seconds % 60 == 0 && at.nanos == 0 && since.seconds < at.seconds,
+        None => false,
+    }
 }
 
 /// Reads something at a time that the user asked for, before anything is written on the strength of it.
@@ -181,8 +198,10 @@ async fn newest_matching(
             repository.clear_job(&job).await?;
             continue;
         }
-        let oldest = if request.spares_reads { MAX_JOB_SECONDS } else { READ_TIME_SECONDS };
-        let is_fit = |plan: &Plan| request.is_for(plan) && now.seconds_since(plan.read_time) < oldest as f64;
+        let is_fit = |plan: &Plan| {
+            let oldest = if request.spares_reads || plan.keeps_versions { MAX_JOB_SECONDS } else { READ_TIME_SECONDS };
+            request.is_for(plan) && now.seconds_since(plan.read_time) < oldest as f64
+        };
         match read_if(repository, &job, is_fit).await {
             Ok(Some(unfinished)) => return Ok(Some(unfinished)),
             Ok(None) => {}

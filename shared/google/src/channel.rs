@@ -20,6 +20,7 @@ use crate::access::{Access, EMULATOR_AUTHORIZATION, auth_headers};
 
 const FIRESTORE_URL: &str = "https://firestore.googleapis.com";
 const CONNECT_OPERATION: &str = "connect to Firestore";
+const ROUTING_HEADER: &str = "x-goog-request-params";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much a stream may send ahead of what is read. It bounds memory and, with the way's delay, speed.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -67,6 +68,23 @@ impl Rpc {
         request.set_timeout(CALL_TIMEOUT);
         let call = grpc.unary(request, path(method), ProstCodec::default());
         in_time(call).await.map(Response::into_inner)
+    }
+
+    /// A call of the admin service, which finds the database under another name.
+    pub(crate) async fn unary_of_database<Q, A>(
+        &self,
+        database: &DatabaseName,
+        method: &'static str,
+        message: Q,
+    ) -> Result<A, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut rpc = self.clone();
+        let name = MetadataValue::try_from(format!("name={}", escaped(&database.resource())));
+        rpc.metadata.insert(ROUTING_HEADER, name.map_err(|error| Status::invalid_argument(error.to_string()))?);
+        rpc.unary(method, message).await
     }
 
     /// A call whose answer is a stream; it waits until the stream begins.
@@ -117,7 +135,7 @@ fn routing(database: &DatabaseName) -> Result<MetadataMap, PortError> {
     };
     let mut metadata = MetadataMap::new();
     metadata.insert("google-cloud-resource-prefix", value(database.resource())?);
-    metadata.insert("x-goog-request-params", value(format!("database={}", escaped(&database.resource())))?);
+    metadata.insert(ROUTING_HEADER, value(format!("database={}", escaped(&database.resource())))?);
     Ok(metadata)
 }
 

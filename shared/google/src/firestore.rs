@@ -20,12 +20,15 @@ use crate::access::Access;
 use crate::batch;
 use crate::channel::{self, Rpc};
 use crate::documents::Documents;
-use crate::proto::{BatchGetDocumentsResponse, BatchWriteResponse, from_proto, to_proto};
+use crate::proto::{
+    BatchGetDocumentsResponse, BatchWriteResponse, DatabaseVersions, GetDatabaseRequest, from_proto, to_proto,
+};
 use crate::query;
 use crate::split;
 use crate::status::Operation;
 
 const TELL_TIME: Operation = Operation::reading("ask Firestore for its time");
+const TELL_VERSIONS: Operation = Operation::reading("ask Firestore how long it keeps versions");
 const STREAM: Operation = Operation::reading("stream documents");
 const COUNT: Operation = Operation::reading("count documents");
 const GET: Operation = Operation::reading("read documents");
@@ -35,6 +38,8 @@ const CHECK_WRITE: Operation = Operation::writing("check that documents may be w
 /// A document that nobody has: asking for it tells the time, and trying to delete it tells the permissions.
 const PROBE_PATH: &str = "firebackup-probe/never-written";
 const DOCUMENTS_PER_GET: usize = 300;
+/// `PointInTimeRecoveryEnablement.POINT_IN_TIME_RECOVERY_ENABLED`.
+const RECOVERY_ENABLED: i32 = 1;
 
 /// Ranges with fewer documents are not cut unless told otherwise: a stream reads them in a second or so.
 pub const DEFAULT_SPLIT_THRESHOLD: u64 = 10_000;
@@ -150,6 +155,24 @@ impl DocumentSource for Firestore {
             }
         }
         Err(TELL_TIME.corrupt("the server gave no read time"))
+    }
+
+    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
+        let request = GetDatabaseRequest { name: self.database.resource() };
+        let method = "/google.firestore.admin.v1.FirestoreAdmin/GetDatabase";
+        let database: DatabaseVersions = match self.rpc.unary_of_database(&self.database, method, request).await {
+            Ok(database) => database,
+            Err(status) => {
+                let error = TELL_VERSIONS.failed(status);
+                // the emulator has no such method, and a credential need not have the right
+                if error.can_be_retried() {
+                    return Err(error);
+                }
+                return Ok(None);
+            }
+        };
+        let enabled = database.point_in_time_recovery == RECOVERY_ENABLED;
+        Ok(database.earliest_version_time.filter(|_| enabled).map(|time| from_proto(&time)))
     }
 
     async fn split_points(

@@ -108,6 +108,25 @@ pub struct BatchWriteResponse {
     pub status: Vec<Status>,
 }
 
+/// `google.firestore.admin.v1.GetDatabaseRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GetDatabaseRequest {
+    /// `projects/<project>/databases/<database>`.
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+/// `google.firestore.admin.v1.Database`, of which only what is kept of the past.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DatabaseVersions {
+    /// The earliest time that can be read at.
+    #[prost(message, optional, tag = "18")]
+    pub earliest_version_time: Option<Timestamp>,
+    /// Point-in-time recovery: 1 when it is enabled.
+    #[prost(int32, tag = "21")]
+    pub point_in_time_recovery: i32,
+}
+
 /// A moment as protobuf states it.
 pub(crate) fn to_proto(moment: firebackup_model::Timestamp) -> Timestamp {
     Timestamp { seconds: moment.seconds, nanos: moment.nanos.min(999_999_999) as i32 }

@@ -92,6 +92,10 @@ impl<T: DocumentSource> DocumentSource for Retrying<T> {
         self.retry(|| self.inner.snapshot_time()).await
     }
 
+    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
+        self.retry(|| self.inner.versions_since()).await
+    }
+
     async fn split_points(
         &self,
         range: &PathRange,
@@ -204,6 +208,10 @@ mod tests {
 
         async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
             self.call(Timestamp::default())
+        }
+
+        async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
+            self.call(None)
         }
 
         async fn split_points(&self, _: &PathRange, _: usize, _: Timestamp) -> Result<Vec<DocumentPath>, PortError> {

@@ -45,6 +45,9 @@ pub struct Plan {
     /// Whether the user asked for this very read time: then no other may take its place.
     #[serde(default)]
     pub asked_read_time: bool,
+    /// Whether the database has point-in-time recovery, so that the read time can be read at for longer than an hour.
+    #[serde(default)]
+    pub keeps_versions: bool,
     /// The chunks, in path order; together they tile the selection's ranges.
     pub chunks: Vec<PathRange>,
     /// How blocks are compressed.

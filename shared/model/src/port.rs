@@ -23,6 +23,10 @@ pub trait DocumentSource: Send + Sync {
     /// The server's current time, good as a read time.
     async fn snapshot_time(&self) -> Result<Timestamp, PortError>;
 
+    /// Since when the database keeps versions that can be read at whole minutes, further back than the hour that every
+    /// database keeps (point-in-time recovery). Nothing where it does not, or where that cannot be found out.
+    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError>;
+
     /// Up to `wanted` paths that cut `range` into parts of about equal size; fewer, or none, when the server cannot say.
     async fn split_points(
         &self,

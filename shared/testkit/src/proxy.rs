@@ -6,7 +6,8 @@
 //! - *takes* a `BatchWrite` of more than 4 MiB, which the emulator does not, and hands it on in parts;
 //! - *enforces* production's limits: 500 writes and 10 MiB a `BatchWrite` or `Commit`, no document twice in a
 //!   `BatchWrite`, no read time older than an hour (or than [`ProxyOptions::oldest_read_time`]);
-//! - *answers* `PartitionQuery`, which the emulator does not have, from a keys-only query;
+//! - *answers* `PartitionQuery`, which the emulator does not have, from a keys-only query, and with an oldest read time
+//!   `GetDatabase` of the admin service, as a database that has PITR;
 //! - *injects* what [`Control`] is told to, at run time;
 //! - *counts* what passes ([`Counts`]).
 //!
@@ -14,6 +15,7 @@
 
 mod batch;
 mod control;
+mod database;
 mod limits;
 pub(crate) mod partition;
 
@@ -185,6 +187,9 @@ impl Call {
         self.admit().await?;
         if let Some(method) = self.method {
             limits::check(self.control(), method, request.get_ref())?;
+        }
+        if let (database::GET_DATABASE, Some(oldest)) = (self.path.path(), self.control().oldest_read_time()) {
+            return Ok(database::with_recovery(request, oldest));
         }
         match self.method {
             Some(Method::PartitionQuery) => self.partition_query(request).await,

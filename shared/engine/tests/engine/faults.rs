@@ -167,6 +167,10 @@ impl<D: DocumentSource> DocumentSource for Troubled<D> {
         self.inner.snapshot_time().await
     }
 
+    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
+        self.inner.versions_since().await
+    }
+
     async fn split_points(
         &self,
         range: &PathRange,

@@ -226,6 +226,10 @@ impl firebackup_model::port::DocumentSource for Meddling {
         self.inner.snapshot_time().await
     }
 
+    async fn versions_since(&self) -> Result<Option<firebackup_model::Timestamp>, firebackup_model::PortError> {
+        self.inner.versions_since().await
+    }
+
     async fn split_points(
         &self,
         range: &firebackup_model::PathRange,

@@ -281,3 +281,31 @@ async fn every_compression_and_the_origin_are_kept_in_the_manifest() {
         verify(&repository, &manifest.id, &Arc::default()).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_database_that_keeps_versions_is_read_at_a_whole_minute_which_lasts() {
+    let (fixture, repository) = Fixture::new(60).await;
+    fixture.database.pass_seconds(90);
+    fixture.clock.pass_hours(1);
+    fixture.database.keep_versions_since(Timestamp::new(1_700_000_000, 0));
+    fixture.database.set("users/u00000", -1);
+    let stopped = backup(&repository, &fixture.database).max_reads(Some(20)).build().run().await.unwrap_err();
+    assert!(matches!(stopped, EngineError::ReadBudget { .. }));
+    // two hours on that very moment can still be read at
+    fixture.clock.pass_hours(2);
+    fixture.database.set("users/u00004", -1);
+    let outcome = backup(&repository, &fixture.database).build().run().await.unwrap();
+    assert!(outcome.resumed);
+    let read_time = outcome.manifest.read_time().unwrap();
+    assert_eq!((read_time.seconds % 60, read_time.nanos), (0, 0), "{read_time}");
+    assert_eq!((outcome.manifest.consistency, outcome.manifest.totals.documents), (Consistency::Snapshot, 60));
+
+    // without, the server's own time is taken, and an hour is the end of it
+    let (fixture, repository) = Fixture::new(60).await;
+    let now = firebackup_model::port::DocumentSource::snapshot_time(&fixture.database).await.unwrap();
+    backup(&repository, &fixture.database).max_reads(Some(20)).build().run().await.unwrap_err();
+    fixture.clock.pass_hours(2);
+    let outcome = backup(&repository, &fixture.database).build().run().await.unwrap();
+    assert!(!outcome.resumed);
+    assert_eq!(outcome.manifest.read_time(), Some(now));
+}

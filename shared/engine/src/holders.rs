@@ -1,0 +1,106 @@
+//! Who can open a repository.
+
+use firebackup_codec::secret::SecretKey;
+use firebackup_codec::wrap::{PassphraseParams, RecoveryPublicKey, Wrap, WrapIds};
+use firebackup_model::id::{KeyId, WrapId};
+
+use crate::error::{EngineError, Result};
+use crate::keyring::Secrets;
+use crate::layout;
+use crate::repository::Repository;
+use crate::world::World;
+use crate::wraps::{put_wrap, read_wraps};
+
+impl Repository {
+    /// The wraps of the repository key, oldest first: who can open the repository.
+    ///
+    /// # Errors
+    /// When the store fails or the repository is not encrypted.
+    pub async fn holders(&self) -> Result<Vec<Wrap>> {
+        let Some(key) = self.0.config.key else {
+            return Err(EngineError::Refused("the repository is not encrypted: it has no keys".to_owned()));
+        };
+        let mut wraps = read_wraps(&*self.0.store, self.id(), key).await?.good;
+        wraps.sort_by_key(|wrap| (wrap.ids().created, wrap.ids().wrap));
+        Ok(wraps)
+    }
+
+    fn root(&self) -> Result<(KeyId, &SecretKey)> {
+        let root = self.0.keys.root.as_ref().map(|(id, key)| (*id, key));
+        root.ok_or_else(|| EngineError::Refused("changing keys needs one that opens the repository".to_owned()))
+    }
+
+    /// Lets another holder open the repository: every backup in it, old and new.
+    ///
+    /// # Errors
+    /// When this process could not open the repository key, or the store fails.
+    pub async fn add_holder(&self, holder: &Holder) -> Result<WrapId> {
+        let (id, key) = self.root()?;
+        let ids =
+            WrapIds { repository: self.id(), key: id, wrap: WrapId(self.0.world.bytes()), created: self.0.world.now() };
+        let wrap = holder.wrap(&ids, key, &self.0.world)?;
+        put_wrap(&*self.0.store, &wrap).await?;
+        // read back and checked before anybody may remove another wrap on the strength of it
+        let there = read_wraps(&*self.0.store, self.id(), id).await?;
+        if there.good.iter().any(|other| other == &wrap) {
+            Ok(ids.wrap)
+        } else {
+            Err(EngineError::NotFound("the new wrap cannot be read back".to_owned()))
+        }
+    }
+
+    /// Takes a holder's wrap away; never the last one. Data that the holder copied stays readable to him.
+    ///
+    /// # Errors
+    /// When it is the last wrap, or not there.
+    pub async fn remove_holder(&self, wrap: WrapId) -> Result<()> {
+        let (id, _) = self.root()?;
+        let wraps = read_wraps(&*self.0.store, self.id(), id).await?.good;
+        let removed = wraps.iter().find(|other| other.ids().wrap == wrap);
+        let removed = removed
+            .ok_or_else(|| EngineError::NotFound(format!("there is no wrap {wrap}: see `firebackup key list`")))?;
+        if wraps.len() < 2 {
+            return Err(EngineError::Refused(
+                "this is the last wrap: without it nobody could open the repository".to_owned(),
+            ));
+        }
+        self.delete_all([layout::wrap(id, wrap)]).await?;
+        if read_wraps(&*self.0.store, self.id(), id).await?.good.is_empty() {
+            put_wrap(&*self.0.store, removed).await?;
+            return Err(EngineError::Refused(
+                "another process removed the other wraps at the same time: this one was put back".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Somebody who can open a repository.
+pub enum Holder {
+    /// Whoever has this master key.
+    Master(SecretKey),
+    /// Whoever knows this passphrase.
+    Passphrase(String),
+    /// Whoever has the private half of this recovery key.
+    Recovery(RecoveryPublicKey),
+}
+
+impl Holder {
+    pub(crate) fn wrap(&self, ids: &WrapIds, key: &SecretKey, world: &World) -> Result<Wrap> {
+        let random = world.random.as_ref();
+        Ok(match self {
+            Self::Master(master) => Wrap::wrap_local(master, ids, key, random)?,
+            Self::Passphrase(passphrase) => {
+                Wrap::wrap_passphrase(passphrase, &PassphraseParams::default(), ids, key, random)?
+            }
+            Self::Recovery(public) => Wrap::wrap_recovery(public, ids, key, random)?,
+        })
+    }
+
+    pub(crate) fn all_of(secrets: &Secrets) -> Vec<Self> {
+        let masters = secrets.masters.iter().cloned().map(Self::Master);
+        let passphrase = secrets.passphrase.iter().cloned().map(Self::Passphrase);
+        let recovery = secrets.recovery_public.iter().cloned().map(Self::Recovery);
+        masters.chain(passphrase).chain(recovery).collect()
+    }
+}

@@ -1,0 +1,52 @@
+//! Small objects: put once, read whole.
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::error::{EngineError, Result};
+
+/// What came of a put that must not replace anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is there now.
+    Stored,
+    /// Something was there before.
+    Existed,
+}
+
+/// Puts an object unless there is one.
+pub(crate) async fn put_new(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<Put> {
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    match store.put_opts(path, PutPayload::from(bytes), options).await {
+        Ok(_) => Ok(Put::Stored),
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Put::Existed),
+        Err(source) => Err(EngineError::store("put", path)(source)),
+    }
+}
+
+/// Reads a whole small object; nothing when it is not there; refused before memory is taken when it is too large.
+pub(crate) async fn read_small(store: &dyn ObjectStore, path: &Path, limit: u64) -> Result<Option<Bytes>> {
+    let result = match store.get(path).await {
+        Ok(result) => result,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(source) => return Err(EngineError::store("read", path)(source)),
+    };
+    if result.meta.size > limit {
+        return Err(EngineError::Refused(format!(
+            "`{path}` has {} bytes: at most {limit} are accepted",
+            result.meta.size
+        )));
+    }
+    let size = result.meta.size;
+    let bytes = result.bytes().await.map_err(EngineError::store("read", path))?;
+    if bytes.len() as u64 != size {
+        return Err(EngineError::Refused(format!("`{path}` came cut short: {} of {size} bytes", bytes.len())));
+    }
+    Ok(Some(bytes))
+}
+
+pub(crate) fn json_error(path: &Path) -> impl FnOnce(serde_json::Error) -> EngineError {
+    let path = path.to_string();
+    move |source| EngineError::Json { path, source }
+}
