@@ -207,8 +207,7 @@ fn is_missing_repository(error: &PortError) -> bool {
 
 /// The failure of an object store that lies behind an error.
 fn store_failure(error: &dyn Error) -> Option<&object_store::Error> {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.filter_map(|cause| cause.downcast_ref()).next()
+    std::iter::successors(error.source(), |cause| (*cause).source()).find_map(|cause| cause.downcast_ref())
 }
 
 /// The causes of an error without those that the text before them has said already. What the client of a store says is
@@ -250,7 +249,7 @@ fn engine_kind(error: &EngineError) -> &'static str {
 
 fn store_kind(failure: &object_store::Error) -> &'static str {
     match firebackup_storage::describe(failure).0 {
-        // what is not there by chance is no failure in the engine: this should be there
+        // what may be missing is no failure to the engine: this should be there
         ErrorKind::NotFound => "damaged",
         ErrorKind::Other => "store",
         kind => port_kind(kind),
@@ -354,6 +353,67 @@ mod tests {
         ] {
             assert_eq!((error.exit(), error.kind()), (exit, kind), "{error:?}");
         }
+    }
+
+    fn store(source: object_store::Error) -> ErrorReport {
+        let path = "firebackup.json".to_owned();
+        CliError::Engine(EngineError::Store { operation: "read", path, source }).report()
+    }
+
+    #[test]
+    fn what_a_store_says_is_put_into_words() {
+        let source = "Error performing PUT http://169.254.169.254/latest/api/token in 5s - HTTP error".into();
+        let report = store(object_store::Error::Generic { store: "S3", source });
+        assert_eq!(report.message, "could not read `firebackup.json` in the repository");
+        assert_eq!(report.causes, ["no credentials were given, and this machine has no role of its own"]);
+        assert_eq!(report.kind, "unauthenticated");
+        assert!(report.hint.is_some_and(|hint| hint.contains("AWS_ACCESS_KEY_ID")));
+
+        let source = "Server returned non-2xx status code: 403 Forbidden: <Code>AccessDenied</Code>".into();
+        let report = store(object_store::Error::PermissionDenied { path: String::new(), source });
+        assert_eq!(report.causes, ["the credentials do not allow it (the store said: AccessDenied)"]);
+        assert_eq!(report.kind, "permission_denied");
+
+        let source = io_error(io::ErrorKind::PermissionDenied).into();
+        let report = store(object_store::Error::Generic { store: "LocalFileSystem", source });
+        assert_eq!(report.causes, ["this user may not do it"]);
+        assert!(report.hint.is_some_and(|hint| hint.contains("folder")));
+
+        let gone = object_store::Error::NotFound { path: String::new(), source: "gone".into() };
+        assert_eq!(store(gone).kind, "damaged");
+    }
+
+    #[test]
+    fn a_failure_of_a_store_is_found_behind_other_errors_and_told_once() {
+        let failure = object_store::Error::Generic { store: "GCS", source: "a long story".into() };
+        let report = CliError::Port(firebackup_storage::port_error("look around", failure)).report();
+        assert_eq!(report.message, "could not look around: the store failed");
+        assert!(report.causes.is_empty(), "{report:?}");
+        assert_eq!(report.hint.as_deref(), Some("when the way is open again, run the same command again"));
+    }
+
+    #[test]
+    fn nothing_that_is_reported_steers_a_terminal() {
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        let json = CliError::Engine(EngineError::Json { path: "runs/\u{1b}[2J\n".to_owned(), source }).report();
+        assert_eq!(json.message, "`runs/\\u{1b}[2J\\u{a}` does not hold what it should");
+        let inner = PortError::new(ErrorKind::Other, "see", "\u{9b}31m");
+        let outer = PortError::new(ErrorKind::Other, "look", "").with_source(inner);
+        assert_eq!(CliError::Port(outer).report().causes, ["could not see: \\u{9b}31m"]);
+        let host = "h".to_owned();
+        let silent = CliError::Emulator(EmulatorError::Silent { host, output: "one\n\u{7}two".to_owned() }).report();
+        assert!(silent.message.ends_with("it said:\none\n\\u{7}two"), "{silent:?}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_what_to_do() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let url = format!("file://{}/below", file.path().display());
+        let error = CliError::Port(firebackup_storage::Destination::create(&url, &Default::default()).unwrap_err());
+        let report = error.report();
+        assert!(report.message.starts_with("could not make the folder ") && report.message.contains("/below"));
+        assert!(report.hint.is_some_and(|hint| hint.contains("--repo")));
+        assert_eq!(error.exit(), Exit::Failed);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod commands;
 mod confirm;
 mod context;
 mod counting_store;
+mod dashed_value;
 mod environment;
 mod error;
 mod exit;

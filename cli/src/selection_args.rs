@@ -3,6 +3,7 @@
 use clap::Args;
 use firebackup_model::{DocumentPath, Selection};
 
+use crate::dashed_value::DashedValue;
 use crate::error::{CliError, Result};
 
 const HEADING: &str = "Which documents";
@@ -11,10 +12,23 @@ const HEADING: &str = "Which documents";
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct CollectionArgs {
     /// Only this collection, with what lies below it (repeatable): `users`, `users/alice/orders`, `**/orders`
-    #[arg(long = "collection", visible_alias = "include", value_name = "PATTERN", help_heading = HEADING)]
+    #[arg(
+        long = "collection",
+        visible_alias = "include",
+        value_name = "PATTERN",
+        help_heading = HEADING,
+        allow_hyphen_values = true,
+        value_parser = DashedValue
+    )]
     pub(crate) collections: Vec<String>,
     /// Without this collection and what lies below it (repeatable)
-    #[arg(long, value_name = "PATTERN", help_heading = HEADING)]
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        help_heading = HEADING,
+        allow_hyphen_values = true,
+        value_parser = DashedValue
+    )]
     pub(crate) exclude: Vec<String>,
     /// Only documents directly in the collections of --collection
     #[arg(long, help_heading = HEADING, requires = "collections")]
@@ -25,10 +39,22 @@ pub(crate) struct CollectionArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PathArgs {
     /// Only documents whose whole path fits (repeatable): `users/*`, `users/a*/orders/*`, `users/alice/**`
-    #[arg(long = "path", value_name = "GLOB", help_heading = HEADING)]
+    #[arg(
+        long = "path",
+        value_name = "GLOB",
+        help_heading = HEADING,
+        allow_hyphen_values = true,
+        value_parser = DashedValue
+    )]
     pub(crate) globs: Vec<String>,
     /// Only this document (repeatable): `users/alice`
-    #[arg(long = "document", value_name = "PATH", help_heading = HEADING)]
+    #[arg(
+        long = "document",
+        value_name = "PATH",
+        help_heading = HEADING,
+        allow_hyphen_values = true,
+        value_parser = DashedValue
+    )]
     pub(crate) documents: Vec<String>,
 }
 

@@ -1,12 +1,13 @@
 //! Arguments and environment variables, made typed.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 use firebackup_engine::Secrets;
 use firebackup_google::Access;
-use firebackup_model::DatabaseName;
 use firebackup_model::database::DEFAULT_DATABASE;
-use firebackup_storage::DestinationSettings;
+use firebackup_model::{DatabaseName, PortError};
+use firebackup_storage::{Destination, DestinationSettings};
 use url::Url;
 
 use crate::args::GlobalArgs;
@@ -19,6 +20,8 @@ const PROJECT: &str = "FIREBACKUP_PROJECT";
 const GOOGLE_PROJECT: &str = "GOOGLE_CLOUD_PROJECT";
 const FIRESTORE_EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
 const AUTH_EMULATOR: &str = "FIREBASE_AUTH_EMULATOR_HOST";
+/// The schemes of a repository's URL, for those that lack the slashes behind it.
+const SCHEMES: [&str; 4] = ["file", "s3", "gs", "az"];
 /// What the storage clients are handed of the environment.
 const STORAGE_PREFIXES: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
@@ -41,15 +44,15 @@ impl Settings {
     /// Arguments win over the environment.
     ///
     /// # Errors
-    /// When the repository's folder cannot be made absolute.
+    /// When the repository's folder cannot be made absolute, or an emulator's address cannot be understood.
     pub(crate) fn new(global: &GlobalArgs, environment: &Environment) -> Result<Self> {
         let argument_or = |argument: &Option<String>, name: &str| {
             argument.clone().or_else(|| environment.get(name).map(str::to_owned)).filter(|text| !text.is_empty())
         };
         let repo = argument_or(&global.repo, REPO).map(|text| repository_url(&text)).transpose()?;
         let storage = storage_settings(global, environment, repo.as_deref());
-        let access = match (environment.get(FIRESTORE_EMULATOR), &global.credentials) {
-            (Some(host), _) => Access::Emulator { host: host.to_owned() },
+        let access = match (emulator_host(environment, FIRESTORE_EMULATOR)?, &global.credentials) {
+            (Some(host), _) => Access::Emulator { host },
             (None, Some(file)) => Access::ServiceAccountFile(file.clone()),
             (None, None) => Access::ApplicationDefault,
         };
@@ -60,7 +63,7 @@ impl Settings {
             ambient_project: environment.get(GOOGLE_PROJECT).map(str::to_owned),
             named_database: global.database.clone().filter(|text| !text.is_empty()),
             access,
-            auth_emulator: environment.get(AUTH_EMULATOR).map(str::to_owned),
+            auth_emulator: emulator_host(environment, AUTH_EMULATOR)?,
             keys: KeySettings { global: global.clone(), environment: environment.clone() },
         })
     }
@@ -68,11 +71,16 @@ impl Settings {
     /// The repository's URL.
     ///
     /// # Errors
-    /// When none was named.
+    /// When none was named, or the URL cannot be understood.
     pub(crate) fn repo(&self) -> Result<&str> {
-        self.repo
-            .as_deref()
-            .ok_or_else(|| CliError::Usage(format!("no repository was named: give --repo URL, or set {REPO}")))
+        let repo = self.repo.as_deref();
+        let repo =
+            repo.ok_or_else(|| CliError::Usage(format!("no repository was named: give --repo URL, or set {REPO}")))?;
+        let unclear = |error: PortError| {
+            CliError::Usage(format!("could not understand the url of the repository: {}", error.message()))
+        };
+        Destination::check_url(repo).map_err(unclear)?;
+        Ok(repo)
     }
 
     /// The database to read.
@@ -165,9 +173,32 @@ impl Settings {
     }
 }
 
+/// The `host:port` of an emulator, from a variable that may hold it as a URL.
+fn emulator_host(environment: &Environment, variable: &str) -> Result<Option<String>> {
+    let Some(text) = environment.get(variable) else { return Ok(None) };
+    let host = text.strip_prefix("http://").unwrap_or(text);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    if is_host_and_port(host) {
+        return Ok(Some(host.to_owned()));
+    }
+    Err(CliError::Usage(format!("could not use {variable}: expected host:port, such as localhost:8080")))
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || "-._".contains(letter)),
+    };
+    // a number in Rust's eyes may begin with a plus
+    let is_port = port.bytes().all(|digit| digit.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    is_host && is_port
+}
+
 /// A URL as it is, and a path as the URL of a folder.
 fn repository_url(text: &str) -> Result<String> {
-    if text.contains("://") || text.starts_with("file:") {
+    let names_a_scheme = text.split_once(':').is_some_and(|(scheme, _)| SCHEMES.contains(&scheme));
+    if names_a_scheme || text.contains("://") {
         return Ok(text.to_owned());
     }
     let folder = std::path::absolute(text).map_err(CliError::file("find the folder", text))?;
@@ -245,6 +276,59 @@ mod tests {
         assert_eq!(both.auth_access().unwrap(), Access::Emulator { host: "localhost:2".to_owned() });
         assert!(settings(&GlobalArgs::default(), &[(FIRESTORE_EMULATOR, "localhost:1")]).auth_access().is_err());
         assert_eq!(settings(&GlobalArgs::default(), &[]).auth_access().unwrap(), Access::ApplicationDefault);
+    }
+
+    #[test]
+    fn an_emulator_may_be_named_by_its_url_and_by_nothing_else() {
+        for (text, host) in [
+            ("localhost:8080", "localhost:8080"),
+            ("http://localhost:8080", "localhost:8080"),
+            ("http://127.0.0.1:9099/", "127.0.0.1:9099"),
+            ("firestore_emulator.test:1/", "firestore_emulator.test:1"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            let emulators = settings(&GlobalArgs::default(), &[(FIRESTORE_EMULATOR, text), (AUTH_EMULATOR, text)]);
+            let expected = Access::Emulator { host: host.to_owned() };
+            assert_eq!((&emulators.access, emulators.auth_access().unwrap()), (&expected, expected.clone()), "{text}");
+        }
+        for bad in [
+            "localhost",
+            "https://localhost:8080",
+            "http://http://localhost:8080",
+            "localhost:8080/path",
+            "localhost:8080//",
+            "localhost:",
+            "localhost:+80",
+            "localhost:0",
+            "localhost:65536",
+            ":8080",
+            "::1:8080",
+            "user:secret@localhost:8080",
+            "local host:8080",
+            "8080",
+        ] {
+            for variable in [FIRESTORE_EMULATOR, AUTH_EMULATOR] {
+                let environment = Environment::of(&[(variable, bad)]);
+                let error = Settings::new(&GlobalArgs::default(), &environment).unwrap_err();
+                assert_eq!(error.exit(), crate::exit::Exit::Usage, "{bad}");
+                let text = error.to_string();
+                assert!(
+                    text.contains(variable) && text.contains("expected host:port, such as localhost:8080"),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_understood_is_bad_usage() {
+        for bad in
+            ["ftp://bucket/x", "s3://", "s3:bucket", "gs:/bucket", "s3://buc ket", "file://host/x", "file:x", "://"]
+        {
+            let global = GlobalArgs { repo: Some(bad.to_owned()), ..GlobalArgs::default() };
+            let error = settings(&global, &[]).repo().unwrap_err();
+            assert_eq!((error.exit(), error.kind()), (crate::exit::Exit::Usage, "usage"), "{bad}: {error}");
+        }
     }
 
     #[test]

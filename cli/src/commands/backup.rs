@@ -101,7 +101,8 @@ struct BackedUp<'m> {
 pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
     let selection = args.collections.selection()?;
     if args.plan.plan {
-        return context.interrupt.race(estimate::run(context, &args.plan, &selection, args.streams(context))).await;
+        let planned = estimate::run(context, &args.plan, &selection, args.streams(context), args.max_reads);
+        return context.interrupt.race(planned).await;
     }
     let repository = context.repository().await?;
     let resumed = match &args.resume {

@@ -42,7 +42,7 @@ struct Made {
 pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     let secrets = secrets(context, args.no_encryption)?;
     let destination = Destination::create(context.settings.repo()?, &context.settings.storage)?;
-    check(&destination.probe().await?, &destination)?;
+    check(destination.probe().await?, &destination)?;
     let repository = Repository::init(destination.store(), secrets, world()).await?;
     let made = made(&repository, &destination).await?;
     context.output.result(&made, &text(context, &made, repository.can_read()))?;
@@ -65,16 +65,12 @@ fn secrets(context: &Context, no_encryption: bool) -> Result<Secrets> {
     Ok(secrets)
 }
 
-fn check(probe: &ProbeReport, destination: &Destination) -> Result<()> {
+fn check(probe: ProbeReport, destination: &Destination) -> Result<()> {
     if probe.is_complete() {
         return Ok(());
     }
-    let mut text =
-        format!("{destination} cannot hold a repository: it is not possible to {}", probe.missing().join("; "));
-    for problem in &probe.problems {
-        text.push_str(&format!("\n  {problem}"));
-    }
-    Err(CliError::Refused(text))
+    let (destination, missing) = (destination.to_string(), probe.missing().join("; "));
+    Err(CliError::Unfit { destination, missing, problems: probe.problems })
 }
 
 async fn made(repository: &Repository, destination: &Destination) -> Result<Made> {

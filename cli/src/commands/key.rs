@@ -91,7 +91,7 @@ struct Holders {
 
 #[derive(Serialize)]
 struct Changed {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Nothing when whoever was to be let in is in already.
     added: Option<WrapId>,
     removed: Vec<WrapId>,
     holders: Vec<HolderInfo>,
@@ -148,8 +148,25 @@ async fn list(context: &Context) -> Result<Exit> {
 
 async fn add(context: &Context, args: &AddArgs) -> Result<Exit> {
     let repository = context.repository().await?;
-    let added = repository.add_holder(&new_holder(args)?).await?;
+    let new = new_holder(args)?;
+    let holders = repository.holders().await?;
+    if holders.iter().any(|wrap| is_for(wrap, &new)) {
+        return tell(context, &holders, None, Vec::new());
+    }
+    let added = repository.add_holder(&new).await?;
     tell(context, &repository.holders().await?, Some(added), Vec::new())
+}
+
+/// Whether a wrap lets this holder in. It is opened where it can be: anybody who writes to the store can put one there
+/// that only says so.
+fn is_for(wrap: &Wrap, holder: &Holder) -> bool {
+    match holder {
+        Holder::Master(master) => wrap.open_local(master).is_ok(),
+        Holder::Passphrase(passphrase) => wrap.open_passphrase(passphrase).is_ok(),
+        Holder::Recovery(public) => {
+            wrap.kind() == WrapKind::Recovery && wrap.holder().is_some_and(|holder| holder == public.to_string())
+        }
+    }
 }
 
 fn new_holder(args: &AddArgs) -> Result<Holder> {
@@ -180,7 +197,53 @@ fn tell(context: &Context, holders: &[Wrap], added: Option<WrapId>, removed: Vec
     let mut lines: Vec<String> =
         added.iter().map(|wrap| format!("{} added {wrap}", context.output.good("✓"))).collect();
     lines.extend(removed.iter().map(|wrap| format!("{} removed {wrap}", context.output.good("✓"))));
+    if lines.is_empty() {
+        lines.push("It opens the repository already: nothing was changed.".to_owned());
+    }
     lines.push(format!("\nThe repository can be opened by:\n{}", holders_table(&holders)));
     context.output.result(&Changed { added, removed, holders }, &lines.join("\n"))?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firebackup_codec::secret::SecretKey;
+    use firebackup_codec::wrap::{PassphraseParams, RecoveryKeyPair, WrapIds};
+    use firebackup_embedded::SystemRandom;
+    use firebackup_model::id::{KeyId, RepositoryId};
+
+    #[test]
+    fn only_a_wrap_that_lets_the_holder_in_is_for_it() {
+        let ids = WrapIds {
+            repository: RepositoryId([1; 16]),
+            key: KeyId([2; 16]),
+            wrap: WrapId([3; 16]),
+            created: Timestamp::new(0, 0),
+        };
+        let (key, master) = (SecretKey::from_bytes([9; 32]), SecretKey::from_bytes([4; 32]));
+        let pair = RecoveryKeyPair::generate(&SystemRandom);
+        let quick = PassphraseParams { memory_kib: 64, iterations: 1, lanes: 1 };
+        let wraps = [
+            Wrap::wrap_local(&master, &ids, &key, &SystemRandom).unwrap(),
+            Wrap::wrap_passphrase("sesame", &quick, &ids, &key, &SystemRandom).unwrap(),
+            Wrap::wrap_recovery(&pair.public, &ids, &key, &SystemRandom).unwrap(),
+        ];
+        let check = |holder: Holder, expected: [bool; 3]| {
+            assert_eq!(wraps.each_ref().map(|wrap| is_for(wrap, &holder)), expected);
+        };
+        check(Holder::Master(master), [true, false, false]);
+        check(Holder::Passphrase("sesame".to_owned()), [false, true, false]);
+        check(Holder::Recovery(pair.public), [false, false, true]);
+        check(Holder::Master(SecretKey::from_bytes([5; 32])), [false; 3]);
+        check(Holder::Passphrase("another".to_owned()), [false; 3]);
+        check(Holder::Recovery(RecoveryKeyPair::generate(&SystemRandom).public), [false; 3]);
+
+        // one that was moved names the master key, and does not open
+        let mut moved = serde_json::to_value(&wraps[0]).unwrap();
+        moved["wrap"] = serde_json::to_value(WrapId([7; 16])).unwrap();
+        let moved: Wrap = serde_json::from_value(moved).unwrap();
+        assert_eq!(moved.holder(), wraps[0].holder());
+        assert!(!is_for(&moved, &Holder::Master(SecretKey::from_bytes([4; 32]))));
+    }
 }

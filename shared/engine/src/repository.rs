@@ -78,7 +78,12 @@ impl Repository {
         let json = read_small(&*store, &path, MAX_WRAP_BYTES).await?.ok_or_else(|| {
             EngineError::NotFound("there is no repository here: make one with `firebackup init`".to_owned())
         })?;
-        let config: RepositoryConfig = serde_json::from_slice(&json).map_err(json_error(&path))?;
+        let config: RepositoryConfig = serde_json::from_slice(&json).map_err(|error| {
+            json_error(&path)(error).explained(
+                "the repository's own description is damaged, and nothing is lost with it: docs/format.md (Keys) says how it is \
+                 written anew",
+            )
+        })?;
         if config.format != FORMAT_VERSION {
             let format = config.format;
             return Err(EngineError::Refused(format!("the repository has format {format}: use a newer firebackup")));

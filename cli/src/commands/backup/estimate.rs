@@ -40,22 +40,31 @@ struct Planned {
     estimated_stored_bytes: u64,
     estimated_seconds: f64,
     plan_reads: u64,
+    max_reads: Option<u64>,
+    /// Whether the backup would stop at `max_reads` before its end.
+    stops_at_max_reads: bool,
 }
 
 /// Counts and says so.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub(super) async fn run(context: &Context, args: &PlanArgs, selection: &Selection, streams: usize) -> Result<Exit> {
+pub(super) async fn run(
+    context: &Context,
+    args: &PlanArgs,
+    selection: &Selection,
+    streams: usize,
+    max_reads: Option<u64>,
+) -> Result<Exit> {
     let database = context.settings.database()?;
     let source = context.source(&database).await?;
     let estimate = estimate(&*source, selection).await?;
-    let planned = planned(database.to_string(), estimate, args, streams);
+    let planned = planned(database.to_string(), estimate, args, streams, max_reads);
     context.output.result(&planned, &text(&planned, args, selection, streams))?;
     Ok(Exit::Done)
 }
 
-fn planned(database: String, estimate: Estimate, args: &PlanArgs, streams: usize) -> Planned {
+fn planned(database: String, estimate: Estimate, args: &PlanArgs, streams: usize, max_reads: Option<u64>) -> Planned {
     let mean = estimate.sampled_bytes as f64 / estimate.sampled_documents.max(1) as f64;
     let estimated = mean * estimate.documents as f64;
     Planned {
@@ -66,6 +75,9 @@ fn planned(database: String, estimate: Estimate, args: &PlanArgs, streams: usize
         estimated_stored_bytes: (estimated * STORED_SHARE) as u64,
         estimated_seconds: estimate.documents as f64 / (args.documents_per_second * streams as u64) as f64,
         plan_reads: estimate.count_reads + estimate.sampled_documents,
+        max_reads,
+        // it takes one more to see that there are no more
+        stops_at_max_reads: max_reads.is_some_and(|max| estimate.documents >= max),
         estimate,
     }
 }
@@ -85,7 +97,7 @@ fn text(planned: &Planned, args: &PlanArgs, selection: &Selection, streams: usiz
         of(streams as u64, "stream"),
         count(args.documents_per_second)
     );
-    pairs([
+    let mut lines = vec![
         ("database", planned.database.clone()),
         ("selection", describe(selection)),
         ("documents", format!("{} as of {}", count(estimate.documents), estimate.read_time)),
@@ -94,7 +106,18 @@ fn text(planned: &Planned, args: &PlanArgs, selection: &Selection, streams: usiz
         ("size", size),
         ("time", time),
         ("this plan", format!("{} billed", of(planned.plan_reads, "read"))),
-    ])
+    ];
+    lines.extend(planned.max_reads.map(|max| ("--max-reads", budget(planned, max))));
+    pairs(lines)
+}
+
+fn budget(planned: &Planned, max: u64) -> String {
+    if planned.stops_at_max_reads {
+        let enough = planned.estimate.documents.saturating_add(1);
+        format!("{}: the backup would stop there, before its end; {} are enough", count(max), count(enough))
+    } else {
+        format!("{}: enough for all of it", count(max))
+    }
 }
 
 fn price(text: &str) -> Result<f64, String> {
@@ -123,12 +146,35 @@ mod tests {
             sampled_bytes: 100_000,
         };
         let args = PlanArgs { plan: true, price_per_100k_reads: 0.03, documents_per_second: 2500 };
-        let planned = planned("p/(default)".to_owned(), estimate, &args, 4);
+        let planned = planned("p/(default)".to_owned(), estimate, &args, 4, None);
         assert!((planned.price_dollars - 0.30).abs() < 1e-9);
         assert_eq!(planned.estimated_bytes, 1_000_000_000);
         assert_eq!(planned.estimated_stored_bytes, 420_000_000);
         assert!((planned.estimated_seconds - 100.0).abs() < 1e-9);
         assert_eq!(planned.plan_reads, 1100);
+    }
+
+    #[test]
+    fn a_read_budget_that_is_too_small_is_told() {
+        let estimate = Estimate {
+            read_time: firebackup_model::Timestamp::new(0, 0),
+            documents: 1000,
+            count_reads: 1,
+            sampled_documents: 1,
+            sampled_bytes: 1,
+        };
+        let args = PlanArgs { plan: true, price_per_100k_reads: 0.03, documents_per_second: 3000 };
+        let check = |max: Option<u64>, stops: bool, says: &str| {
+            let planned = planned(String::new(), estimate.clone(), &args, 1, max);
+            assert_eq!((planned.max_reads, planned.stops_at_max_reads), (max, stops));
+            let text = text(&planned, &args, &Selection::default(), 1);
+            assert!(text.contains(says), "{text}");
+            assert_eq!(text.contains("--max-reads"), max.is_some(), "{text}");
+        };
+        check(None, false, "1,000 as of");
+        check(Some(999), true, "999: the backup would stop there, before its end; 1,001 are enough");
+        check(Some(1000), true, "1,001 are enough");
+        check(Some(1001), false, "1,001: enough for all of it");
     }
 
     #[test]
@@ -141,7 +187,7 @@ mod tests {
             sampled_bytes: 0,
         };
         let args = PlanArgs { plan: true, price_per_100k_reads: 0.03, documents_per_second: 3000 };
-        let planned = planned(String::new(), estimate, &args, 1);
+        let planned = planned(String::new(), estimate, &args, 1, None);
         assert_eq!((planned.estimated_bytes, planned.billed_reads), (0, 0));
         assert!(planned.price_dollars.abs() < f64::EPSILON && planned.estimated_seconds.abs() < f64::EPSILON);
     }

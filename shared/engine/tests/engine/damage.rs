@@ -204,3 +204,27 @@ async fn a_restore_whose_undo_is_damaged_can_be_begun_anew() {
     prune(&repository, &policy).await.unwrap();
     assert!(fixture.objects_below("receipts/").await.is_empty());
 }
+
+#[tokio::test]
+async fn a_lost_firebackup_json_is_written_anew_from_a_wrap() {
+    let (fixture, repository) = Fixture::new(30).await;
+    let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let path = || object_store::path::Path::from("firebackup.json");
+    fixture.store.put(&path(), "{".into()).await.unwrap();
+    let text = in_full(&fixture.open_on(fixture.store.clone()).await.unwrap_err());
+    assert!(text.contains("docs/format.md") && text.contains("firebackup.json"), "{text}");
+
+    let mut found = Vec::new();
+    for wrap in fixture.objects_below("keys/").await {
+        let json: serde_json::Value = serde_json::from_slice(&fixture.read(&wrap).await).unwrap();
+        if json["kind"] == "local" {
+            found.push(json);
+        }
+    }
+    let [wrap] = &found[..] else { panic!("{found:?}") };
+    let config = serde_json::json!({
+        "format": 1, "repository": wrap["repository"], "key": wrap["key"], "created": wrap["created"],
+    });
+    fixture.store.put(&path(), config.to_string().into()).await.unwrap();
+    assert_eq!(all_whole(&fixture.open().await).await, [manifest]);
+}
