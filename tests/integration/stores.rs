@@ -57,21 +57,24 @@ async fn a_repository_lives_in_s3_and_in_google_cloud_storage() {
     round_trip(Destination::open(&format!("gs://{}/backups", gcs.bucket()), &settings).unwrap().store()).await;
 }
 
-/// A backup on a store with a fault must fail and commit nothing, or be whole; without the fault it completes.
-async fn survives(fault: Fault, operation: Operation, nth: u64) {
+/// A backup on a store with a fault must fail and commit nothing, or be whole; without the fault it completes. Says
+/// whether the backup came as far as the fault.
+async fn survives(fault: Fault, operation: Operation, nth: u64) -> bool {
     let inner: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
     init(inner.clone()).await;
     let faulty = FaultyStore::new(inner.clone());
     let database = filled(400);
     let repository = Repository::open(Arc::new(faulty.clone()), secrets(), world()).await.unwrap();
+    let before = faulty.tally(operation).operations;
     faulty.fail(operation, nth, fault);
     let result =
         Backup::builder(repository, Arc::new(database.clone())).block_bytes(4096).step_bytes(8000).build().run().await;
+    let reached = faulty.tally(operation).operations >= before + nth;
     let clean = Repository::open(inner, secrets(), world()).await.unwrap();
     for id in clean.snapshot_ids().await.unwrap() {
         verify(&clean, &id, &Arc::default()).await.unwrap();
     }
-    if let (Ok(outcome), Fault::Denied | Fault::DiskFull, Operation::Put) = (&result, fault, operation) {
+    if let (Ok(outcome), Fault::Denied | Fault::DiskFull, Operation::Put, true) = (&result, fault, operation, reached) {
         panic!("{} was committed although a put failed for good", outcome.manifest.id);
     }
     let manifest = Backup::builder(clean.clone(), Arc::new(database))
@@ -84,10 +87,13 @@ async fn survives(fault: Fault, operation: Operation, nth: u64) {
         .manifest;
     assert_eq!(manifest.totals.documents, 400);
     verify(&clean, &manifest.id, &Arc::default()).await.unwrap();
+    reached
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_on_a_store_that_fails_is_whole_or_not_there() {
+    let mut reached = std::collections::BTreeMap::from([(Operation::Put, 0), (Operation::Get, 0)]);
+    let mut count = |operation, came: bool| *reached.entry(operation).or_insert(0) += i32::from(came);
     for nth in [1, 2, 3, 5, 8] {
         for fault in [
             Fault::Unavailable,
@@ -96,16 +102,26 @@ async fn a_backup_on_a_store_that_fails_is_whole_or_not_there() {
             Fault::Denied,
             Fault::Slow(Duration::from_millis(30)),
         ] {
-            survives(fault, Operation::Put, nth).await;
+            count(Operation::Put, survives(fault, Operation::Put, nth).await);
         }
         for fault in
             [Fault::Unavailable, Fault::Truncated { keep: 20 }, Fault::Broken { after: 20 }, Fault::Flipped { at: 150 }]
         {
-            survives(fault, Operation::Get, nth).await;
+            count(Operation::Get, survives(fault, Operation::Get, nth).await);
         }
-        survives(Fault::Unavailable, Operation::List, nth).await;
-        survives(Fault::Unavailable, Operation::Head, nth).await;
-        survives(Fault::Unavailable, Operation::Delete, nth).await;
+        for operation in [Operation::List, Operation::Head, Operation::Delete] {
+            count(operation, survives(Fault::Unavailable, operation, nth).await);
+        }
+    }
+    let least = [
+        (Operation::Put, 25),
+        (Operation::Get, 20),
+        (Operation::List, 2),
+        (Operation::Head, 2),
+        (Operation::Delete, 2),
+    ];
+    for (operation, least) in least {
+        assert!(reached[&operation] >= least, "{operation:?}: only {} faults were reached", reached[&operation]);
     }
 }
 
