@@ -187,7 +187,7 @@ impl CliError {
             _ => printable(&text).into_owned(),
         };
         let message = self.to_string();
-        let causes = match self {
+        let causes: Vec<String> = match self {
             Self::Unfit { problems, .. } => problems.iter().map(ToString::to_string).collect(),
             _ => causes(self, &message),
         };

@@ -267,9 +267,7 @@ mod tests {
     #[test]
     fn bad_arguments_are_bad_usage_and_help_is_none() {
         use clap::CommandFactory;
-        let exit = |arguments: &[&str]| {
-            arguments_exit(&crate::args::Cli::command().try_get_matches_from(arguments).unwrap_err())
-        };
+        let exit = |arguments: &[&str]| arguments_exit(&Cli::command().try_get_matches_from(arguments).unwrap_err());
         assert_eq!(exit(&["firebackup", "backup", "--nonsense"]), Exit::Usage);
         assert_eq!(exit(&["firebackup", "--json", "nonsense"]), Exit::Usage);
         assert_eq!(exit(&["firebackup", "--version"]), Exit::Done);

@@ -2,6 +2,7 @@
 
 mod endings;
 mod keys;
+mod mistakes;
 mod outputs;
 mod round_trip;
 mod stopping;

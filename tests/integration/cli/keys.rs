@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use super::{Place, beside, disk, ends, failure_kind, json_ends};
+use super::{Place, beside, disk, ends, failure_kind, json_ends, stdout};
 use crate::binary::{MASTER_KEY, Program};
 
 const PASSPHRASE: &str = "planted: correct horse battery staple";
@@ -54,6 +54,32 @@ async fn a_rotated_key_opens_nothing_and_old_backups_open_with_the_new_one() {
     assert_eq!(runs(program), data, "data is never rewritten");
     ends_with(program, &["backup", "--fresh", "--master-key-file", &new], &[], 0);
     ends_with(program, &["verify", "--all"], &[("FIREBACKUP_PASSPHRASE", PASSPHRASE)], 0);
+}
+
+#[test]
+fn who_opens_the_repository_already_is_not_added_again() {
+    let program = Program::new("127.0.0.1:1");
+    let [phrase, other, recovery] = ["phrase", "other.key", "recovery.key"].map(|name| beside(&program, name));
+    fs::write(&phrase, PASSPHRASE).unwrap();
+    ends(&program, &["key", "generate", "--output", &other], 0);
+    let generated = json_ends(&program, &["key", "generate", "--recovery", "--output", &recovery], 0);
+    let public = generated["public_key"].as_str().unwrap();
+    for (option, value, holders) in [
+        ("--new-master-key-file", other.as_str(), 2),
+        ("--new-passphrase-file", phrase.as_str(), 3),
+        ("--new-recovery-public-key", public, 4),
+    ] {
+        let line = ["key", "add", option, value];
+        let added = json_ends(&program, &line, 0);
+        assert!(added["added"].is_string(), "{added:#}");
+        let before = disk(&program);
+        let again = json_ends(&program, &line, 0);
+        assert_eq!(again.get("added"), Some(&serde_json::Value::Null), "{again:#}");
+        assert_eq!(again["holders"].as_array().map(Vec::len), Some(holders), "{again:#}");
+        let text = stdout(&ends(&program, &line, 0));
+        assert!(text.contains("already: nothing was changed"), "{text}");
+        assert_eq!(disk(&program), before, "{option}");
+    }
 }
 
 /// Runs a line in the loudest way, for people and as JSON, and keeps every word.

@@ -116,7 +116,7 @@ async fn a_damaged_manifest_stops_a_prune_until_it_is_dropped_by_name() {
     let before = fixture.objects().await;
     let dry = prune(&repository, &PrunePolicy { dry_run: true, ..drop_one.clone() }).await.unwrap();
     assert_eq!((dry.dropped, fixture.objects().await), (vec![one.id.clone()], before));
-    assert_eq!(prune(&repository, &drop_one).await.unwrap().dropped, [one.id.clone()]);
+    assert_eq!(prune(&repository, &drop_one).await.unwrap().dropped, std::slice::from_ref(&one.id));
     for run in one.all_runs() {
         assert!(!fixture.objects().await.iter().any(|path| path.contains(&run.id.to_string())));
     }
