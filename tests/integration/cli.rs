@@ -5,6 +5,7 @@ mod keys;
 mod mistakes;
 mod outputs;
 mod round_trip;
+mod selecting;
 mod stopping;
 
 use std::collections::BTreeMap;

@@ -129,11 +129,13 @@ impl BackupArgs {
 
 async fn unfinished(repository: &Repository, job: &JobId) -> Result<Plan> {
     let jobs = unfinished_jobs(repository).await?;
-    let found = jobs.into_iter().find_map(|unfinished| match unfinished {
-        UnfinishedJob::Backup(plan) if plan.job == *job => Some(plan),
-        _ => None,
-    });
-    found.ok_or_else(|| CliError::NotFound(format!("there is no unfinished backup {job}: see `firebackup jobs`")))
+    match jobs.into_iter().find(|unfinished| unfinished.job() == job) {
+        Some(UnfinishedJob::Backup(plan)) => Ok(plan),
+        Some(UnfinishedJob::Unreadable { error, .. }) => {
+            Err(CliError::Refused(format!("{job} cannot be gone on with ({error}): begin a new backup with --fresh")))
+        }
+        _ => Err(CliError::NotFound(format!("there is no unfinished backup {job}: see `firebackup jobs`"))),
+    }
 }
 
 async fn prepare(

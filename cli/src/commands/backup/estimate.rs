@@ -1,7 +1,7 @@
 //! `backup --plan`: what a backup would read and cost, before it runs.
 
 use clap::Args;
-use firebackup_engine::{Estimate, estimate};
+use firebackup_engine::{Estimate, estimate, nothing_fits};
 use firebackup_model::Selection;
 use serde::Serialize;
 
@@ -59,6 +59,9 @@ pub(super) async fn run(
     let database = context.settings.database()?;
     let source = context.source(&database).await?;
     let estimate = estimate(&*source, selection).await?;
+    if estimate.documents == 0 && !selection.is_everything() {
+        return Err(nothing_fits(selection, &database.to_string()).into());
+    }
     let planned = planned(database.to_string(), estimate, args, streams, max_reads);
     context.output.result(&planned, &text(&planned, args, selection, streams))?;
     Ok(Exit::Done)
