@@ -11,8 +11,11 @@ use flate2::write::GzEncoder;
 
 use crate::error::{FormatError, FormatErrorKind};
 
-/// Brotli's window, in bits: 4 MiB. A reader refuses larger ones, which would have it take more memory than it was told.
-const BROTLI_WINDOW: i32 = 22;
+/// Brotli's largest window, in bits: 4 MiB. A reader refuses larger ones, which would have it take more memory than it
+/// was told.
+const BROTLI_WINDOW: u32 = 22;
+/// Brotli's smallest window, in bits.
+const BROTLI_SMALLEST_WINDOW: u32 = 10;
 const BROTLI_BUFFER: usize = 64 * 1024;
 
 thread_local! {
@@ -68,7 +71,7 @@ pub fn compress(algorithm: Algorithm, level: u8, raw: &[u8], out: &mut Vec<u8>) 
 fn compress_brotli(level: u8, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     let params = BrotliEncoderParams {
         quality: i32::from(level),
-        lgwin: BROTLI_WINDOW,
+        lgwin: brotli_window(raw.len()) as i32,
         size_hint: raw.len(),
         ..BrotliEncoderParams::default()
     };
@@ -78,6 +81,13 @@ fn compress_brotli(level: u8, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<
     writer.flush()?;
     drop(writer);
     Ok(())
+}
+
+/// A window that just about holds the block: a larger one takes memory and time, and finds nothing more.
+fn brotli_window(length: usize) -> u32 {
+    let length = length.max(1);
+    // a block passes its size by one record: an eighth more does not need twice the window
+    (length + length * 7 / 8).ilog2().clamp(BROTLI_SMALLEST_WINDOW, BROTLI_WINDOW)
 }
 
 fn compress_zstd(level: u8, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// An epoch is at least so many blocks and so long, so that one slow block does not decide.
 const EPOCH_BLOCKS: u32 = 8;
 const EPOCH_TIME: Duration = Duration::from_millis(150);
+/// So many blocks that wait say that the compressors hold the source up: at the beginning, and later.
+const FIRST_WAITING: usize = 1;
+const WAITING: usize = 2;
 /// A level must reach this share of the yardstick to be taken, and this much to be kept.
 const TAKE: f64 = 0.97;
 const KEEP: f64 = 0.95;
@@ -84,13 +87,13 @@ impl LevelChoice {
         self.ladder[rung.min(self.ladder.len() - 1)]
     }
 
-    /// Learns that `bytes` came from the source, and whether they had to wait for the compressors.
-    pub(crate) fn observe(&self, now: Instant, bytes: u64, held_up: bool) {
+    /// Learns that `bytes` came from the source, and how many blocks waited for the compressors then.
+    pub(crate) fn observe(&self, now: Instant, bytes: u64, waiting: usize) {
         if self.ladder.len() == 1 {
             return;
         }
         if let Ok(mut state) = self.state.lock() {
-            state.observe(now, bytes, held_up, self.ladder.len() - 1);
+            state.observe(now, bytes, waiting, self.ladder.len() - 1);
         }
     }
 }
@@ -115,8 +118,10 @@ impl State {
         }
     }
 
-    fn observe(&mut self, now: Instant, bytes: u64, held_up: bool, top: usize) {
-        if held_up && self.active_rung() > 0 {
+    fn observe(&mut self, now: Instant, bytes: u64, waiting: usize, top: usize) {
+        // a level that nobody has seen keep up is not given the benefit of the doubt
+        let too_many = if self.is_new() { FIRST_WAITING } else { WAITING };
+        if waiting >= too_many && self.active_rung() > 0 {
             self.step_back(now);
             return;
         }
@@ -129,6 +134,11 @@ impl State {
             self.epoch = Some(Epoch { started: now, bytes: 0, blocks: 0 });
             self.end_epoch(rate, top);
         }
+    }
+
+    /// Whether nothing is known of the source yet.
+    const fn is_new(&self) -> bool {
+        self.kept_rate.is_none() && self.backoff == FIRST_HOLD
     }
 
     fn step_back(&mut self, now: Instant) {
@@ -203,7 +213,7 @@ mod tests {
             taken.push(level);
             let seconds = if level.0 == Algorithm::None { 0.03 } else { 0.03 + cost(level.1) };
             now += Duration::from_secs_f64(seconds);
-            choice.observe(now, 1 << 20, false);
+            choice.observe(now, 1 << 20, 0);
         }
         (taken, (now - start).as_secs_f64() / (f64::from(blocks) * 0.03))
     }
@@ -234,16 +244,29 @@ mod tests {
     fn drops_at_once_when_held_up() {
         let choice = LevelChoice::new(Compression { algorithm: Algorithm::Brotli, level: Level::Auto });
         assert_eq!(choice.next(), (Algorithm::Brotli, 1));
-        choice.observe(Instant::now(), 1 << 20, true);
+        choice.observe(Instant::now(), 1 << 20, 1);
         assert_eq!(choice.next(), (Algorithm::None, 0));
-        choice.observe(Instant::now(), 1 << 20, true);
+        choice.observe(Instant::now(), 1 << 20, 2);
         assert_eq!(choice.next(), (Algorithm::None, 0));
+    }
+
+    #[test]
+    fn a_level_that_kept_up_is_not_given_up_for_one_block_that_waits() {
+        let choice = LevelChoice::new(Compression { algorithm: Algorithm::Brotli, level: Level::Auto });
+        let mut now = Instant::now();
+        for _ in 0..=EPOCH_BLOCKS {
+            now += EPOCH_TIME;
+            choice.observe(now, 1 << 20, 0);
+        }
+        let level = choice.next();
+        choice.observe(now, 1 << 20, 1);
+        assert_eq!(choice.next(), level);
     }
 
     #[test]
     fn a_fixed_level_stays() {
         let choice = LevelChoice::new(Compression { algorithm: Algorithm::Gzip, level: Level::Fixed(6) });
-        choice.observe(Instant::now(), 1 << 20, true);
+        choice.observe(Instant::now(), 1 << 20, 2);
         assert_eq!(choice.next(), (Algorithm::Gzip, 6));
     }
 }

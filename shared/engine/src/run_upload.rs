@@ -32,6 +32,8 @@ use crate::world::Meter;
 
 /// Blocks of one run that are sealed, being sealed, or waiting for a worker.
 const IN_FLIGHT: usize = 6;
+/// Buffers of sealed blocks that are kept: what two parts on their way hold.
+const KEPT_BUFFERS: usize = PARTS_IN_FLIGHT * PART_BYTES / (1024 * 1024);
 /// Parts on their way at one time.
 const PARTS_IN_FLIGHT: usize = 2;
 /// The size of every part but the last; stores want at least 5 MiB, and some want all alike.
@@ -62,6 +64,31 @@ impl RunSettings {
 
 type Sealed = Result<(SealedBlock, BlockSummary)>;
 
+/// Buffers of sealed blocks that the store has, for blocks to come: fresh ones would be cleared page by page.
+type SealedBuffers = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A sealed block on its way to the store; its buffer comes back when nobody needs it any more.
+struct Returning {
+    bytes: Vec<u8>,
+    home: SealedBuffers,
+}
+
+impl AsRef<[u8]> for Returning {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let Ok(mut home) = self.home.lock()
+            && home.len() < KEPT_BUFFERS
+        {
+            home.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 /// A run on its way to the store.
 pub(crate) struct RunUpload {
     settings: RunSettings,
@@ -72,6 +99,7 @@ pub(crate) struct RunUpload {
     next_index: u64,
     /// Buffers of blocks that are sealed, for blocks to come.
     spare: Arc<Mutex<Vec<Vec<u8>>>>,
+    sealed_buffers: SealedBuffers,
     to_uploader: mpsc::Sender<oneshot::Receiver<Sealed>>,
     uploader: JoinHandle<Result<RunEnd>>,
     raw_bytes: u64,
@@ -95,7 +123,9 @@ impl RunUpload {
         let (to_uploader, from_sealers) = mpsc::channel(IN_FLIGHT);
         let upload =
             Upload::new(Arc::clone(settings.repository.store()), layout::run(run), Arc::clone(&settings.meter));
-        let uploader = tokio::spawn(upload_in_order(upload, RunWriter::new(sealer.clone()), from_sealers));
+        let sealed_buffers = SealedBuffers::default();
+        let writer = RunWriter::new(sealer.clone());
+        let uploader = tokio::spawn(upload_in_order(upload, writer, from_sealers, Arc::clone(&sealed_buffers)));
         let builder = BlockBuilder::new(kind, settings.block_bytes);
         Ok(Self {
             settings,
@@ -104,6 +134,7 @@ impl RunUpload {
             pending: None,
             next_index: 0,
             spare: Arc::default(),
+            sealed_buffers,
             to_uploader,
             uploader,
             raw_bytes: 0,
@@ -154,10 +185,10 @@ impl RunUpload {
             self.builder.recycle(buffer);
         }
         // waiting for the compressors says "too high a level"; waiting for the store does not
-        let held_up = self.settings.workers.are_behind();
+        let waiting = self.settings.workers.waiting();
         let to_uploader = self.to_uploader.clone();
         let Ok(slot) = to_uploader.reserve().await else { return self.failure().await };
-        self.settings.levels.observe(Instant::now(), raw_len, held_up);
+        self.settings.levels.observe(Instant::now(), raw_len, waiting);
         let (algorithm, level) = self.settings.levels.next();
         self.settings.meter.level.set(u64::from(level));
         slot.send(self.seal(block, index, last, algorithm, level));
@@ -172,9 +203,12 @@ impl RunUpload {
         algorithm: Algorithm,
         level: u8,
     ) -> oneshot::Receiver<Sealed> {
-        let (sealer, spare) = (self.sealer.clone(), Arc::clone(&self.spare));
+        let (sealer, spare, buffers) = (self.sealer.clone(), Arc::clone(&self.spare), Arc::clone(&self.sealed_buffers));
         let verify = self.settings.verify_blocks;
         self.settings.workers.run(move |scratch| {
+            if let Some(buffer) = buffers.lock().ok().and_then(|mut buffers| buffers.pop()) {
+                scratch.sealed = buffer;
+            }
             let sealed = sealer.seal_block(&block, index, last, algorithm, level, verify, scratch);
             if let Ok(mut spare) = spare.lock() {
                 spare.push(block.bytes);
@@ -196,12 +230,13 @@ async fn upload_in_order(
     mut upload: Upload,
     mut writer: RunWriter,
     mut blocks: mpsc::Receiver<oneshot::Receiver<Sealed>>,
+    buffers: SealedBuffers,
 ) -> Result<RunEnd> {
     upload.write(Bytes::copy_from_slice(&writer.header())).await?;
     while let Some(block) = blocks.recv().await {
         let (sealed, summary) = block.await.map_err(|_| EngineError::Worker)??;
         writer.append(&sealed, &summary)?;
-        upload.write(sealed.bytes.into()).await?;
+        upload.write(Bytes::from_owner(Returning { bytes: sealed.bytes, home: Arc::clone(&buffers) })).await?;
     }
     let mut end = writer.finish()?;
     upload.write(std::mem::take(&mut end.bytes).into()).await?;

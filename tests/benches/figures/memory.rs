@@ -24,7 +24,11 @@ pub async fn run() -> Result<()> {
             return Err("init failed".into());
         }
         for (label, arguments) in [
-            ("backup, brotli:auto", &["backup", "--fresh"][..]),
+            // one stream is one chunk at a time: what the whole program takes bounds what a chunk takes
+            ("backup, 1 stream", &["backup", "--fresh"][..]),
+            ("backup, 4 streams", &["backup", "--fresh", "--parallel", "4"]),
+            ("backup, brotli:5", &["backup", "--fresh", "--compression", "brotli:5"]),
+            ("backup, zstd:3", &["backup", "--fresh", "--compression", "zstd:3"]),
             ("backup, none, 2 streams", &["backup", "--fresh", "--compression", "none", "--parallel", "2"]),
             ("verify", &["verify"]),
             ("restore", &["restore", "--no-undo", "--yes"]),

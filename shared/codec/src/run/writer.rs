@@ -43,6 +43,8 @@ pub struct RunSpec {
 /// Buffers that a thread uses again for each block.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// A buffer for the next sealed block; handed out with it.
+    pub sealed: Vec<u8>,
     compressed: Vec<u8>,
     opened: Vec<u8>,
     raw: Vec<u8>,
@@ -141,7 +143,9 @@ impl RunSealer {
         }
         let stored = if algorithm == Algorithm::None { raw } else { &scratch.compressed };
         let frame = frame(stored.len() + TAG, raw.len(), block.summary.records, algorithm, level, last);
-        let mut bytes = Vec::with_capacity(FRAME + stored.len() + TAG);
+        let mut bytes = std::mem::take(&mut scratch.sealed);
+        bytes.clear();
+        bytes.reserve_exact(FRAME + stored.len() + TAG);
         bytes.extend_from_slice(&frame);
         bytes.extend_from_slice(stored);
         let (nonce, data) = self.0.cipher.block_binding(index, &frame);
