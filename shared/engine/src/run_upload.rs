@@ -32,8 +32,8 @@ use crate::world::Meter;
 
 /// Blocks of one run that are sealed, being sealed, or waiting for a worker.
 const IN_FLIGHT: usize = 6;
-/// Buffers of sealed blocks that are kept: what two parts on their way hold.
-const KEPT_BUFFERS: usize = PARTS_IN_FLIGHT * PART_BYTES / (1024 * 1024);
+/// Buffers of sealed blocks that are kept: half a part.
+const KEPT_BUFFERS: usize = PART_BYTES / (2 * 1024 * 1024);
 /// Parts on their way at one time.
 const PARTS_IN_FLIGHT: usize = 2;
 /// The size of every part but the last; stores want at least 5 MiB, and some want all alike.
