@@ -12,9 +12,9 @@ Exit codes:
   0  done
   1  failed
   2  the arguments make no sense
-  3  came to its end, but something failed, was in conflict, is damaged or differs
+  3  came to its end, but something failed, was in conflict or not there, is damaged or differs
   4  stopped on Ctrl-C or at --max-reads; the same command, with a higher --max-reads, goes on
-  5  the repository, snapshot, document or job is not there
+  5  the repository, snapshot, document or job is not there, or nothing fits what was asked for
   130  ended by Ctrl-C with nothing to go on with";
 
 /// Backs up Firestore into storage that you own, and puts it back exactly
