@@ -40,7 +40,7 @@ up: ## Build firebackup and show it at work on a local Firestore emulator
 .PHONY: test
 test: target/auth/.installed ## Run every test (installs the Auth emulator and the test runner at first use)
 	$(CARGO) build --locked --workspace --lib --bins --tests
-	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR)/fuzz
+	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
 	$(CARGO) test --locked --workspace --doc
 	@if scripts/install-tool cargo-nextest; then \
 		set -x; $(CARGO) nextest run --locked --workspace $(NEXTEST_FLAGS); \

@@ -4,7 +4,7 @@
 use firebackup_codec::Sealing;
 use firebackup_codec::object::{ObjectType, key_of, open};
 use firebackup_fuzz::{MANIFEST_PATH, REPOSITORY, data_key, repair_object};
-use firebackup_model::job::{Intent, Plan, Receipt, UndoReceipt, UsersReceipt};
+use firebackup_model::job::{Intent, Plan, Receipt, RestoreMark, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::Manifest;
 use libfuzzer_sys::fuzz_target;
 use serde_json::from_slice;
@@ -18,6 +18,7 @@ fn parses(kind: ObjectType, json: &[u8]) -> bool {
         ObjectType::Intent => from_slice::<Intent>(json).is_ok(),
         ObjectType::UsersReceipt => from_slice::<UsersReceipt>(json).is_ok(),
         ObjectType::UndoReceipt => from_slice::<UndoReceipt>(json).is_ok(),
+        ObjectType::RestoreMark => from_slice::<RestoreMark>(json).is_ok(),
         ObjectType::PruneMark => true,
     }
 }
@@ -30,6 +31,7 @@ fn read(bytes: &[u8], sealing: &Sealing) {
         Some(5) => ObjectType::PruneMark,
         Some(6) => ObjectType::UsersReceipt,
         Some(7) => ObjectType::UndoReceipt,
+        Some(8) => ObjectType::RestoreMark,
         _ => ObjectType::Manifest,
     };
     if let Ok(opened) = open(kind, REPOSITORY, MANIFEST_PATH, sealing, bytes) {
