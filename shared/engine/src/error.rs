@@ -160,7 +160,8 @@ impl EngineError {
     }
 
     /// The failure with all its causes, in one line.
-    pub(crate) fn in_full(&self) -> String {
+    #[must_use]
+    pub fn in_full(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {

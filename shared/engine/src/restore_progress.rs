@@ -68,18 +68,8 @@ impl RestoreProgress {
                 before = before.max(Some(mark.through));
             }
         }
-        let state = State {
-            begun: 0,
-            first_open: 0,
-            ended: BTreeMap::new(),
-            through: None,
-            documents: 0,
-            marked: Instant::now(),
-            sequence,
-            is_lost: false,
-        };
         let (repository, sealing) = (repository.clone(), sealing.clone());
-        Ok(Self { repository, job: job.clone(), sealing, before, state: Mutex::new(state) })
+        Ok(Self { repository, job: job.clone(), sealing, before, state: Mutex::new(State::new(sequence)) })
     }
 
     /// Whether an earlier attempt has written this one.
@@ -111,6 +101,19 @@ impl RestoreProgress {
 }
 
 impl State {
+    fn new(sequence: u32) -> Self {
+        Self {
+            begun: 0,
+            first_open: 0,
+            ended: BTreeMap::new(),
+            through: None,
+            documents: 0,
+            marked: Instant::now(),
+            sequence,
+            is_lost: false,
+        }
+    }
+
     /// Counts a batch that has ended; returns a mark that is due.
     fn end(&mut self, number: u64, last: Option<RestorePosition>, documents: u64) -> Option<RestorePosition> {
         let last = last?;
@@ -166,22 +169,9 @@ mod tests {
         RestorePosition { segment, path: DocumentPath::new(path).unwrap() }
     }
 
-    fn state() -> State {
-        State {
-            begun: 0,
-            first_open: 0,
-            ended: BTreeMap::new(),
-            through: None,
-            documents: 0,
-            marked: Instant::now(),
-            sequence: 0,
-            is_lost: false,
-        }
-    }
-
     #[test]
     fn a_batch_that_is_still_on_its_way_holds_the_mark_back() {
-        let mut state = state();
+        let mut state = State::new(0);
         assert_eq!(state.end(1, Some(at(0, "a/2")), MARK_DOCUMENTS), None);
         assert_eq!(state.end(0, Some(at(0, "a/1")), 1), Some(at(0, "a/2")));
         assert_eq!(state.end(2, Some(at(1, "a/0")), 1), None);

@@ -22,17 +22,6 @@ impl Fixture {
     }
 }
 
-/// An error with its causes.
-fn in_full(error: &EngineError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// A backup that stopped on its way, with a plan and a receipt.
 async fn unfinished_backup() -> (Fixture, firebackup_engine::Repository, JobId) {
     let (fixture, repository) = Fixture::new(60).await;
@@ -49,7 +38,7 @@ async fn a_backup_whose_plan_or_receipt_is_damaged_is_passed_over_and_said_so() 
         fixture.damage(&object).await;
 
         let asked = backup(&repository, &fixture.database).resume(Resume::Job(job.clone())).build().run().await;
-        let text = in_full(&asked.unwrap_err());
+        let text = asked.unwrap_err().in_full();
         assert!(text.contains("--fresh") && text.contains(&object), "{text}");
 
         let outcome = backup(&repository, &fixture.database).build().run().await.unwrap();
@@ -81,7 +70,7 @@ async fn a_damaged_job_stops_a_prune_with_a_way_forward() {
             fixture.damage(&part.replace("JOB", job.as_str())).await;
         }
         let before = fixture.objects().await;
-        let text = in_full(&prune(&repository, &PrunePolicy::default()).await.unwrap_err());
+        let text = prune(&repository, &PrunePolicy::default()).await.unwrap_err().in_full();
         assert!(text.contains("--exclusive") && text.contains(job.as_str()), "{text}");
         assert_eq!(fixture.objects().await, before);
         prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap();
@@ -109,7 +98,7 @@ async fn a_damaged_manifest_stops_a_prune_until_it_is_dropped_by_name() {
     let two = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
     fixture.damage(&format!("snapshots/{}.manifest", one.id)).await;
     let exclusive = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
-    let text = in_full(&prune(&repository, &exclusive).await.unwrap_err());
+    let text = prune(&repository, &exclusive).await.unwrap_err().in_full();
     assert!(text.contains(&format!("--drop {}", one.id)) && text.contains("is damaged"), "{text}");
 
     let drop_one = PrunePolicy { drop: vec![one.id.clone()], ..exclusive };
@@ -153,13 +142,13 @@ async fn a_damaged_wrap_is_named_and_not_blamed_on_a_recovery_key() {
     for damaged in [other, json[..json.len() / 2].to_owned(), String::new()] {
         fixture.store.put(&wrap.as_str().into(), damaged.into()).await.unwrap();
         let fresh = fixture.open().await;
-        let text = in_full(&fresh.manifest(&manifest.id).await.unwrap_err());
+        let text = fresh.manifest(&manifest.id).await.unwrap_err().in_full();
         assert!(text.contains(&wrap), "{text}");
-        let text = in_full(&prune(&fresh, &PrunePolicy::default()).await.unwrap_err());
+        let text = prune(&fresh, &PrunePolicy::default()).await.unwrap_err().in_full();
         assert!(text.contains(&wrap) && text.contains("--drop") && !text.contains("recovery"), "{text}");
     }
     fixture.store.delete(&wrap.as_str().into()).await.unwrap();
-    let text = in_full(&fixture.open().await.manifest(&manifest.id).await.unwrap_err());
+    let text = fixture.open().await.manifest(&manifest.id).await.unwrap_err().in_full();
     assert!(text.contains(&key.to_string()) && text.contains("gone"), "{text}");
 }
 
@@ -169,7 +158,7 @@ async fn a_damaged_wrap_of_the_repository_key_is_named() {
     let root = repository.config().key.unwrap();
     let wrap = fixture.objects_below(&format!("keys/{root}/")).await.remove(0);
     fixture.store.put(&wrap.as_str().into(), "{".into()).await.unwrap();
-    let text = in_full(&fixture.open_on(fixture.store.clone()).await.unwrap_err());
+    let text = fixture.open_on(fixture.store.clone()).await.unwrap_err().in_full();
     assert!(text.contains(&wrap), "{text}");
 }
 
@@ -190,7 +179,7 @@ async fn a_restore_whose_undo_is_damaged_can_be_begun_anew() {
     fixture.damage(&receipt).await;
 
     let again = restore(&repository, &snapshot, fixture.target(), RestoreOptions::default()).run().await;
-    let text = in_full(&again.unwrap_err());
+    let text = again.unwrap_err().in_full();
     assert!(text.contains("--fresh") && text.contains(&receipt), "{text}");
     let options = RestoreOptions { fresh: true, ..RestoreOptions::default() };
     let report = restore(&repository, &snapshot, fixture.target(), options).run().await.unwrap();
@@ -198,7 +187,7 @@ async fn a_restore_whose_undo_is_damaged_can_be_begun_anew() {
     assert_eq!(contents(&fixture.database), wanted);
 
     // what the damaged one leaves does not stand in a prune's way for ever
-    let text = in_full(&prune(&repository, &PrunePolicy::default()).await.unwrap_err());
+    let text = prune(&repository, &PrunePolicy::default()).await.unwrap_err().in_full();
     assert!(text.contains("--keep-undo-days 0"), "{text}");
     let policy = PrunePolicy { keep_undo_days: 0, exclusive: true, ..PrunePolicy::default() };
     prune(&repository, &policy).await.unwrap();
@@ -211,7 +200,7 @@ async fn a_lost_firebackup_json_is_written_anew_from_a_wrap() {
     let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
     let path = || object_store::path::Path::from("firebackup.json");
     fixture.store.put(&path(), "{".into()).await.unwrap();
-    let text = in_full(&fixture.open_on(fixture.store.clone()).await.unwrap_err());
+    let text = fixture.open_on(fixture.store.clone()).await.unwrap_err().in_full();
     assert!(text.contains("docs/format.md") && text.contains("firebackup.json"), "{text}");
 
     let mut found = Vec::new();
