@@ -3,15 +3,20 @@
 //! With `--json` standard output gets exactly one JSON document, whatever happens: a result, or `{"error": …}`; only
 //! that it cannot be written is told on standard error.
 //!
+//! While a progress bar is shown, standard error is written around it: nothing is glued to it or erased with it.
+//!
 //! What came from a user or a database is told without control characters: errors are made so where they are reported
 //! ([`CliError::report`]), the rest here.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapKind;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +35,54 @@ pub(crate) struct Output {
     stdout_has_colors: bool,
     stderr_is_terminal: bool,
     stderr_has_colors: bool,
+    bar: BarSlot,
+    /// Whether the one JSON document was begun.
+    has_document: Arc<AtomicBool>,
+}
+
+/// The progress bar that is shown, if one is. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BarSlot(Arc<Mutex<Option<ProgressBar>>>);
+
+impl BarSlot {
+    /// Shows another bar, or none: the one before is cleared away.
+    pub(crate) fn set(&self, bar: Option<ProgressBar>) {
+        let before = std::mem::replace(&mut *self.lock(), bar);
+        if let Some(before) = before {
+            before.finish_and_clear();
+        }
+    }
+
+    /// Does something with the bar, and says whether there is one.
+    pub(crate) fn with(&self, act: impl FnOnce(&ProgressBar)) -> bool {
+        let bar = self.lock();
+        bar.as_ref().map(act).is_some()
+    }
+
+    /// Runs what writes to standard error, with the bar out of the way.
+    fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &*self.lock() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Standard error beside the bar, for logs.
+struct BesideBar(BarSlot);
+
+impl Write for BesideBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.aside(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// How progress is shown.
@@ -55,6 +108,8 @@ impl Output {
             stdout_has_colors: colors && io::stdout().is_terminal(),
             stderr_is_terminal,
             stderr_has_colors: colors && stderr_is_terminal,
+            bar: BarSlot::default(),
+            has_document: Arc::default(),
         }
     }
 
@@ -67,8 +122,11 @@ impl Output {
             _ => "debug,h2=info,hyper=info,hyper_util=info,rustls=info",
         };
         let filter = EnvFilter::new(environment.get("RUST_LOG").unwrap_or(level));
-        let subscriber =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(self.stderr_has_colors);
+        let bar = self.bar.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || BesideBar(bar.clone()))
+            .with_ansi(self.stderr_has_colors);
         if let Err(error) = subscriber.try_init() {
             self.warn(&format!("logs cannot be shown: {error}"));
         }
@@ -84,6 +142,11 @@ impl Output {
         self.stderr_is_terminal && io::stdin().is_terminal()
     }
 
+    /// Where the progress bar is while there is one.
+    pub(crate) const fn bar(&self) -> &BarSlot {
+        &self.bar
+    }
+
     /// How progress is shown.
     pub(crate) const fn progress_style(&self) -> ProgressStyle {
         match (self.quiet, self.json, self.stderr_is_terminal) {
@@ -97,6 +160,7 @@ impl Output {
     /// Writes the result: `value` with `--json`, else `text`.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: &str) -> Result<()> {
         let line = if self.json {
+            self.has_document.store(true, Ordering::SeqCst);
             serde_json::to_string_pretty(value).map_err(|error| CliError::Output(error.into()))?
         } else {
             text.trim_end().to_owned()
@@ -130,8 +194,9 @@ impl Output {
     /// Tells why the command failed, and how the process ends.
     pub(crate) fn fail(&self, error: &CliError) -> Exit {
         let report = error.report();
-        // where a result could not be written, half of it may stand: a second document would make it no better
-        let is_told = self.json && !matches!(error, CliError::Output(_)) && print_error(&report).is_ok();
+        // where a result was begun, all or half of it may stand: a second document would make it no better
+        let is_first = !self.has_document.swap(true, Ordering::SeqCst);
+        let is_told = self.json && is_first && print_error(&report).is_ok();
         if !is_told {
             self.stderr_line(&render(&report, self.stderr_has_colors));
         }
@@ -144,9 +209,14 @@ impl Output {
         let _ = write!(stderr, "{} ", printable_lines(question)).and_then(|()| stderr.flush());
     }
 
+    /// Ends the line of a question that got no answer.
+    pub(crate) fn end_question(&self) {
+        self.stderr_line("");
+    }
+
     fn stderr_line(&self, text: &str) {
         // where standard error is closed there is nobody to tell
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = self.bar.aside(|| writeln!(io::stderr().lock(), "{text}"));
     }
 
     /// Bold, for standard output.
@@ -175,7 +245,7 @@ fn paint(colors: bool, code: &str, text: &str) -> String {
 }
 
 /// A reader that has gone (`| head`) is no failure.
-pub(crate) fn ended_by_reader(result: io::Result<()>) -> Result<()> {
+fn ended_by_reader(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(CliError::Output),
@@ -262,6 +332,21 @@ mod tests {
         let expected = "error: could not do it\n  caused by: this\n  caused by: that\n  what to do: try again";
         assert_eq!(render(&report, false), expected);
         assert!(render(&report, true).starts_with("\u{1b}[1;31merror:\u{1b}[0m could"));
+    }
+
+    #[test]
+    fn of_two_bars_the_last_is_shown_and_none_in_the_end() {
+        let slot = BarSlot::default();
+        let bars = [ProgressBar::hidden(), ProgressBar::hidden()];
+        assert!(!slot.with(|_| ()));
+        for bar in &bars {
+            slot.set(Some(bar.clone()));
+        }
+        assert!(bars[0].is_finished() && !bars[1].is_finished());
+        assert!(slot.with(|bar| bar.set_position(7)));
+        assert_eq!((bars[1].position(), slot.aside(|| "written")), (7, "written"));
+        slot.set(None);
+        assert!(bars[1].is_finished() && !slot.with(|_| ()));
     }
 
     #[test]

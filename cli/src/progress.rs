@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firebackup_engine::{Counter, Meter};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use tokio::task::JoinHandle;
 
-use crate::output::{Output, ProgressStyle};
+use crate::output::{BarSlot, Output, ProgressStyle};
 use crate::units::{bytes, count, rate, seconds};
 
 const BAR_INTERVAL: Duration = Duration::from_millis(120);
@@ -31,7 +31,7 @@ pub(crate) enum Activity {
 /// Progress that is being shown; it ends when this is dropped.
 pub(crate) struct Progress {
     task: Option<JoinHandle<()>>,
-    bar: Arc<Mutex<Option<ProgressBar>>>,
+    bar: BarSlot,
 }
 
 impl Progress {
@@ -40,12 +40,12 @@ impl Progress {
         let style = output.progress_style();
         let bar = (style == ProgressStyle::Bar)
             .then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(bar_style(false)));
-        let bar = Arc::new(Mutex::new(bar));
+        output.bar().set(bar);
         let task = (style != ProgressStyle::Silent).then(|| {
             let watch = Watch { activity, meter: Arc::clone(meter), window: Window::new(Instant::now()) };
-            tokio::spawn(watch.run(output.clone(), style, Arc::clone(&bar)))
+            tokio::spawn(watch.run(output.clone(), style))
         });
-        Self { task, bar }
+        Self { task, bar: output.bar().clone() }
     }
 }
 
@@ -54,19 +54,17 @@ impl Drop for Progress {
         if let Some(task) = &self.task {
             task.abort();
         }
-        if let Some(bar) = lock(&self.bar).take() {
-            bar.finish_and_clear();
-        }
+        self.bar.set(None);
     }
 }
 
-fn lock(bar: &Mutex<Option<ProgressBar>>) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
-    bar.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
+/// What is told is cut at the edge of the terminal: a line that went on below would leave pieces of itself behind.
 fn bar_style(knows_its_end: bool) -> BarStyle {
-    let template =
-        if knows_its_end { "{spinner:.green} [{bar:24.green}] {msg}" } else { "{spinner:.green} {elapsed} {msg}" };
+    let template = if knows_its_end {
+        "{spinner:.green} [{bar:10.green}] {wide_msg}"
+    } else {
+        "{spinner:.green} {elapsed} {wide_msg}"
+    };
     let style = BarStyle::with_template(template).unwrap_or_else(|_| BarStyle::default_bar());
     style.progress_chars("━╸─").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
 }
@@ -78,7 +76,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn run(mut self, output: Output, style: ProgressStyle, bar: Arc<Mutex<Option<ProgressBar>>>) {
+    async fn run(mut self, output: Output, style: ProgressStyle) {
         let every = if style == ProgressStyle::Bar { BAR_INTERVAL } else { LINE_INTERVAL };
         let mut ticks = tokio::time::interval(every);
         ticks.tick().await;
@@ -89,9 +87,8 @@ impl Watch {
                 output.note(&text);
                 continue;
             }
-            match &*lock(&bar) {
-                Some(bar) => self.draw(bar, text),
-                None => return,
+            if !output.bar().with(|bar| self.draw(bar, text)) {
+                return;
             }
         }
     }
@@ -123,13 +120,13 @@ impl Watch {
         } else {
             format!("{} documents", count(documents))
         };
-        // writing into a string cannot fail
-        let _ = write!(text, ", {}, {}/s", rate(documents_rate), bytes(bytes_rate as u64));
-        self.add_details(&mut text);
+        // what a narrow terminal cuts off is what comes last; writing into a string cannot fail
         let left = expected.saturating_sub(documents);
         if left > 0 && documents_rate > 0.0 {
             let _ = write!(text, ", {} left", seconds(left as f64 / documents_rate));
         }
+        let _ = write!(text, ", {}, {}/s", rate(documents_rate), bytes(bytes_rate as u64));
+        self.add_details(&mut text);
         text
     }
 
@@ -175,6 +172,9 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::TermLike;
+    use std::io;
+    use std::sync::Mutex;
 
     fn watch(activity: Activity, start: Instant) -> Watch {
         Watch { activity, meter: Arc::default(), window: Window::new(start) }
@@ -192,6 +192,68 @@ mod tests {
         assert_eq!(window.rates(at(21), 200, 1000), (10.0, 0.0));
     }
 
+    /// A terminal that keeps what is written to it.
+    #[derive(Debug, Clone, Default)]
+    struct Narrow {
+        width: u16,
+        written: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl TermLike for Narrow {
+        fn width(&self) -> u16 {
+            self.width
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.written.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_is_never_wider_than_its_terminal() {
+        for width in [20, 40, 79, 80, 200] {
+            for expected in [0, 3_000_000] {
+                let terminal = Narrow { width, ..Narrow::default() };
+                let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+                let bar = ProgressBar::with_draw_target(None, target).with_style(bar_style(false));
+                let mut watch = watch(Activity::Backup, Instant::now());
+                watch.meter.documents.add(1_500_000);
+                watch.meter.expected.set(expected);
+                watch.meter.level.set(11);
+                watch.meter.retries.add(12);
+                let text = watch.text(Instant::now() + Duration::from_secs(60));
+                assert!(text.len() > 60, "{text}");
+                watch.draw(&bar, text);
+                let written = terminal.written.lock().unwrap();
+                assert!(written.iter().any(|line| line.contains("1,5")), "{width}: {written:?}");
+                for line in written.iter() {
+                    assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_known_is_told_and_nothing_else() {
         let start = Instant::now();
@@ -203,7 +265,7 @@ mod tests {
         backup.meter.expected.set(3000);
         assert_eq!(
             backup.text(start + Duration::from_secs(1)),
-            "1,500 of 3,000 documents (50 %), 1,500/s, 2.0 KiB/s, level 5, 1.0 s left"
+            "1,500 of 3,000 documents (50 %), 1.0 s left, 1,500/s, 2.0 KiB/s, level 5"
         );
         let mut restore = watch(Activity::Restore, start);
         restore.meter.documents.add(10);

@@ -7,13 +7,13 @@ use firebackup_model::job::Plan;
 use firebackup_model::manifest::{Compression, Manifest};
 use firebackup_model::port::{DocumentSource, UserSource};
 use firebackup_model::selection::Selection;
-use firebackup_model::{PortError, Timestamp};
+use firebackup_model::{PathRange, PortError, Timestamp};
 use futures::{StreamExt, stream};
 
 use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::export::{Exporter, StepBounds};
-use crate::finalize::finalize;
+use crate::finalize::{Allowed, finalize};
 use crate::plan::{PlanRequest, Resume, Unfinished, check_age, plan, resumable};
 use crate::repository::Repository;
 use crate::run_upload::RunSettings;
@@ -156,7 +156,7 @@ impl Backup {
         }
         let exporter = self.exporter(Arc::new(plan), &sealing, reads)?;
         let manifest = self.carry_out(&exporter).await?;
-        self.repository.clear_job(&manifest.id).await?;
+        self.repository.clear_quietly(&manifest.id).await;
         // what fitted a pattern in an attempt before this one is not known
         let unmatched = exporter.filter.filter(|_| !resumed).map(|filter| filter.unmatched()).unwrap_or_default();
         Ok(BackupOutcome { manifest, resumed, passed_over, unmatched })
@@ -174,7 +174,8 @@ impl Backup {
             let allow_redacted = self.options.allow_redacted;
             export_users(&self.repository, plan, &exporter.settings, &**users, allow_redacted, &self.stop).await?;
         }
-        match finalize(&self.repository, plan, &exporter.settings.sealing, self.options.allow_empty).await? {
+        let allowed = Allowed { empty: self.options.allow_empty, ranged: self.options.may_reanchor };
+        match finalize(&self.repository, plan, &exporter.settings.sealing, allowed).await? {
             Some(manifest) => Ok(manifest),
             None => {
                 // another attempt must look again, and not find this one to go on with
@@ -418,6 +419,8 @@ pub struct Estimate {
     pub read_time: Timestamp,
     /// Documents in the ranges that would be read: each is a billed read.
     pub documents: u64,
+    /// Patterns that fit no document, as far as counting tells: whole collections.
+    pub unmatched: Vec<String>,
     /// Billed reads of the count itself.
     pub count_reads: u64,
     /// Documents of a sample, and their bytes: the mean size of a document.
@@ -435,11 +438,23 @@ const SAMPLE: u32 = 100;
 /// When the source fails.
 pub async fn estimate(source: &dyn DocumentSource, selection: &Selection) -> Result<Estimate> {
     let read_time = source.snapshot_time().await?;
-    let mut estimate = Estimate { read_time, documents: 0, count_reads: 0, sampled_documents: 0, sampled_bytes: 0 };
+    let mut estimate = Estimate {
+        read_time,
+        documents: 0,
+        unmatched: Vec::new(),
+        count_reads: 0,
+        sampled_documents: 0,
+        sampled_bytes: 0,
+    };
     for range in selection.ranges()? {
         let documents = source.count(&range, read_time).await?;
         estimate.documents += documents;
         estimate.count_reads += documents.div_ceil(1000).max(1);
+        let is_of_range =
+            |pattern: &&String| PathRange::collection(pattern).is_ok_and(|collection| collection == range);
+        if documents == 0 {
+            estimate.unmatched.extend(selection.include.iter().find(is_of_range).cloned());
+        }
         let left = u64::from(SAMPLE).saturating_sub(estimate.sampled_documents);
         if left > 0 && documents > 0 {
             let mut sample = source.stream(&range, read_time, Some(left as u32)).await?;

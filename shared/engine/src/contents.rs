@@ -69,7 +69,7 @@ async fn unfinished_undo(repository: &Repository, job: &JobId) -> Result<Stored>
     Ok(Stored { layers, source: plan.target, selection: plan.selection, is_undo: true, records })
 }
 
-/// All undo receipts of a restore, by sequence.
+/// All undo receipts of a restore, by sequence, with none missing in between: what it held would be lost to the undo.
 pub(crate) async fn undo_receipts(repository: &Repository, job: &JobId) -> Result<Vec<UndoReceipt>> {
     let mut receipts = Vec::new();
     for meta in repository.list(layout::undo_receipts(job).as_ref()).await? {
@@ -77,6 +77,12 @@ pub(crate) async fn undo_receipts(repository: &Repository, job: &JobId) -> Resul
         receipts.extend(found.map(|(receipt, _)| receipt));
     }
     receipts.sort_by_key(|receipt| receipt.sequence);
+    for (expected, receipt) in (0..).zip(&receipts) {
+        if receipt.sequence != expected || receipt.job != *job {
+            let missing = layout::undo_receipt(job, expected);
+            return Err(EngineError::Refused(format!("`{missing}` is gone, and with it a part of the undo of {job}")));
+        }
+    }
     Ok(receipts)
 }
 

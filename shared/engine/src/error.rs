@@ -128,8 +128,8 @@ pub enum EngineError {
     /// A background task ended abnormally.
     #[error("a background task failed")]
     Task(#[from] tokio::task::JoinError),
-    /// A thread that compresses and seals died.
-    #[error("a thread that compresses and seals failed")]
+    /// What compresses and seals, or opens and decompresses, died.
+    #[error("a thread that works on blocks failed")]
     Worker,
     /// JSON in the repository does not have the expected shape.
     #[error("`{path}` does not hold what it should")]
@@ -156,7 +156,7 @@ impl EngineError {
 
     /// Whether the failure is about what an object holds, and not about the way to it: trying again does not help.
     pub(crate) const fn is_of_the_object(&self) -> bool {
-        !matches!(self, Self::Store { .. } | Self::Port(_) | Self::Task(_))
+        !matches!(self, Self::Store { .. } | Self::Port(_) | Self::Task(_) | Self::Worker)
     }
 
     /// The failure with all its causes, in one line.

@@ -19,14 +19,23 @@ use crate::repository::Repository;
 /// Requests for the existence of runs at one time.
 const HEADS: usize = 16;
 
+/// What a backup may turn out to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowed {
+    /// Without a single document, although it selects some.
+    pub(crate) empty: bool,
+    /// Of several read times.
+    pub(crate) ranged: bool,
+}
+
 /// Commits the backup of `plan`, or says what is missing. Safe to run twice and by two at once.
 ///
-/// Nothing is committed, and nothing returned, when the selection fits no document, unless `allow_empty`.
+/// Nothing is committed, and nothing returned, when the selection fits no document, unless that is allowed.
 pub(crate) async fn finalize(
     repository: &Repository,
     plan: &Plan,
     sealing: &Sealing,
-    allow_empty: bool,
+    allow: Allowed,
 ) -> Result<Option<Manifest>> {
     let path = layout::manifest(&plan.job);
     if let Some((manifest, _)) = repository.get_sealed(ObjectType::Manifest, &path).await? {
@@ -37,8 +46,12 @@ pub(crate) async fn finalize(
     prove_ranges_tile(plan, &receipts)?;
     let auth = users(repository, plan).await?;
     let manifest = manifest(repository, plan, &receipts, auth);
-    if manifest.totals.documents == 0 && !plan.selection.is_everything() && !allow_empty {
+    if manifest.totals.documents == 0 && !plan.selection.is_everything() && !allow.empty {
         return Ok(None);
+    }
+    if manifest.consistency == Consistency::Ranged && !allow.ranged {
+        let text = "parts of it were read at a newer time before --require-snapshot was given: begin anew with --fresh";
+        return Err(incomplete(plan, text.to_owned()));
     }
     prove_runs_exist(repository, plan, &manifest).await?;
     if !repository.prove_key(plan.key).await? {

@@ -15,12 +15,19 @@ pub enum Put {
     Existed,
 }
 
-/// Puts an object unless there is one.
+/// Puts an object unless there is one. What is there may be our own, put by a request whose answer was lost and which
+/// the client sent again: what we put is random enough to be told by its bytes.
 pub(crate) async fn put_new(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<Put> {
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    match store.put_opts(path, PutPayload::from(bytes), options).await {
+    match store.put_opts(path, PutPayload::from(bytes.clone()), options).await {
         Ok(_) => Ok(Put::Stored),
-        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Put::Existed),
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            match read_small(store, path, bytes.len() as u64).await {
+                Ok(Some(there)) if there == bytes => Ok(Put::Stored),
+                Ok(_) | Err(EngineError::Refused(_)) => Ok(Put::Existed),
+                Err(error) => Err(error),
+            }
+        }
         Err(source) => Err(EngineError::store("put", path)(source)),
     }
 }
@@ -41,7 +48,9 @@ pub(crate) async fn read_small(store: &dyn ObjectStore, path: &Path, limit: u64)
     let size = result.meta.size;
     let bytes = result.bytes().await.map_err(EngineError::store("read", path))?;
     if bytes.len() as u64 != size {
-        return Err(EngineError::Refused(format!("`{path}` came cut short: {} of {size} bytes", bytes.len())));
+        let text = format!("the answer was cut short: {} of {size} bytes", bytes.len());
+        let source = object_store::Error::Generic { store: "read", source: text.into() };
+        return Err(EngineError::store("read", path)(source));
     }
     Ok(Some(bytes))
 }

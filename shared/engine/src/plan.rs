@@ -71,7 +71,9 @@ pub(crate) async fn plan(
     if let Some(at) = request.read_time {
         check_read_time(source, at).await?;
     }
-    let job = world.job_id(JobKind::Backup);
+    // an id that is never older than what is read: the newest snapshot is looked for among the newest ids
+    let server_time = source.snapshot_time().await?;
+    let job = world.job_id_after(JobKind::Backup, server_time);
     let sealing = repository.new_data_key().await?;
     let intent = Intent {
         job: job.clone(),
@@ -82,7 +84,11 @@ pub(crate) async fn plan(
         keys: sealing.key_id().into_iter().collect(),
     };
     put_intent(repository, &intent, &sealing).await?;
-    let kept = source.versions_since().await?;
+    // good to know, and no reason to fail
+    let kept = source.versions_since().await.unwrap_or_else(|error| {
+        tracing::warn!(error = %error, "it is not known whether the database keeps versions");
+        None
+    });
     let read_time = match request.read_time {
         Some(at) => at,
         None => newest_lasting(source.snapshot_time().await?, kept),

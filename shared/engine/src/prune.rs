@@ -83,6 +83,7 @@ pub async fn prune(repository: &Repository, policy: &PrunePolicy) -> Result<Prun
         ));
     }
     let view = View::read(repository, policy).await?;
+    let marks = Marks::read(repository).await?;
     let mut report = PruneReport {
         dropped: view.dropped.clone(),
         kept: view.kept.len() as u64,
@@ -90,13 +91,20 @@ pub async fn prune(repository: &Repository, policy: &PrunePolicy) -> Result<Prun
         ..PruneReport::default()
     };
     if !policy.dry_run {
-        repository.delete_all(view.dropped.iter().map(layout::manifest)).await?;
+        for id in &view.dropped {
+            // what a kill left of its job must not be gone on with
+            repository.clear_job(id).await?;
+            repository.delete_all([layout::manifest(id)]).await?;
+        }
     }
     let garbage = view.garbage(repository).await?;
     if policy.exclusive {
         delete(repository, policy, &garbage, |_| true, &mut report).await?;
+        if !policy.dry_run {
+            repository.delete_all(marks.all()).await?;
+        }
     } else {
-        mark_and_sweep(repository, policy, &garbage, &mut report).await?;
+        mark_and_sweep(repository, policy, &garbage, marks, &mut report).await?;
     }
     Ok(report)
 }
@@ -116,6 +124,12 @@ impl View {
     async fn read(repository: &Repository, policy: &PrunePolicy) -> Result<Self> {
         // intents before manifests: a job that commits in between is then seen at least once
         let intents = intents(repository, policy).await?;
+        if let Some(stranger) = repository.strangers().await?.first() {
+            return Err(EngineError::Refused(format!(
+                "`{stranger}` is no snapshot's name, so that it is not known what it needs, and nothing was deleted: give it \
+                 the name that it had, or remove it"
+            )));
+        }
         let manifests = manifests(repository, &policy.drop).await?;
         let now = repository.world().now();
         let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
@@ -211,6 +225,14 @@ async fn intents(repository: &Repository, policy: &PrunePolicy) -> Result<BTreeM
             return Err(unreadable_job(&job, error));
         }
     }
+    // an intent that was lost is no reason to take what the job relies on
+    for job in repository.begun_jobs().await? {
+        if !intents.contains_key(&job)
+            && let Some(intent) = intent_of_plan(repository, &job).await?
+        {
+            intents.insert(job, intent);
+        }
+    }
     Ok(intents)
 }
 
@@ -282,7 +304,11 @@ async fn manifests(repository: &Repository, except: &[SnapshotId]) -> Result<BTr
 fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
     let age = now.seconds_since(intent.created);
     match intent.job.kind() {
-        JobKind::Restore => age < f64::from(policy.keep_undo_days) * DAY as f64,
+        // one that runs is not taken away from, whatever the policy: it may have been begun just now
+        JobKind::Restore => {
+            let least = if policy.exclusive { 0 } else { GRACE_SECONDS };
+            age < (f64::from(policy.keep_undo_days) * DAY as f64).max(least as f64)
+        }
         JobKind::Backup | JobKind::Prune => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
     }
 }
@@ -299,8 +325,10 @@ fn dropped(
     // a policy is about each thing that is backed up: a database, and what is selected of it
     let mut series: BTreeMap<(&DatabaseName, String), Vec<&Manifest>> = BTreeMap::new();
     for manifest in manifests.values().filter(|manifest| manifest.kind != SnapshotKind::Undo) {
-        let selection = serde_json::to_string(&manifest.selection).unwrap_or_default();
-        series.entry((&manifest.source, selection)).or_default().push(manifest);
+        // a backup without users does not stand in for one with them
+        let what = (&manifest.selection, manifest.auth.is_some());
+        let what = serde_json::to_string(&what).unwrap_or_default();
+        series.entry((&manifest.source, what)).or_default().push(manifest);
     }
     let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some();
     let old_backups = series.into_values().flat_map(|mut backups| {
@@ -338,25 +366,59 @@ async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<Run
     })
 }
 
+/// What earlier prunes have marked.
+#[derive(Default)]
+struct Marks {
+    /// Objects whose grace period is over, and those whose is not.
+    ripe: HashSet<String>,
+    marked: HashSet<String>,
+    /// Marks that have served, and those that have not.
+    spent: Vec<Path>,
+    waiting: Vec<Path>,
+}
+
+impl Marks {
+    async fn read(repository: &Repository) -> Result<Self> {
+        let now = repository.world().now();
+        let mut marks = Self::default();
+        for meta in repository.list("prunes").await? {
+            let found: Result<Option<(PruneMark, _)>> =
+                repository.get_sealed(ObjectType::PruneMark, &meta.location).await;
+            match found {
+                Ok(None) => {}
+                Ok(Some((mark, _))) if now.seconds_since(mark.created) >= GRACE_SECONDS as f64 => {
+                    marks.ripe.extend(mark.objects);
+                    marks.spent.push(meta.location);
+                }
+                Ok(Some((mark, _))) => {
+                    marks.marked.extend(mark.objects);
+                    marks.waiting.push(meta.location);
+                }
+                // it marks nothing, and what it marked is marked anew
+                Err(error) if error.is_of_the_object() => {
+                    tracing::warn!(mark = %meta.location, error = %error, "a prune's mark cannot be read");
+                    marks.spent.push(meta.location);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(marks)
+    }
+
+    fn all(self) -> impl Iterator<Item = Path> {
+        self.spent.into_iter().chain(self.waiting)
+    }
+}
+
 async fn mark_and_sweep(
     repository: &Repository,
     policy: &PrunePolicy,
     garbage: &[(Path, u64)],
+    marks: Marks,
     report: &mut PruneReport,
 ) -> Result<()> {
     let now = repository.world().now();
-    let (mut ripe, mut marked): (HashSet<String>, HashSet<String>) = Default::default();
-    let mut spent = Vec::new();
-    for meta in repository.list("prunes").await? {
-        let found: Option<(PruneMark, _)> = repository.get_sealed(ObjectType::PruneMark, &meta.location).await?;
-        let Some((mark, _)) = found else { continue };
-        if now.seconds_since(mark.created) >= GRACE_SECONDS as f64 {
-            ripe.extend(mark.objects);
-            spent.push(meta.location);
-        } else {
-            marked.extend(mark.objects);
-        }
-    }
+    let Marks { ripe, marked, spent, .. } = marks;
     delete(repository, policy, garbage, |path| ripe.contains(path.as_ref()), report).await?;
     let fresh: Vec<_> =
         garbage.iter().filter(|(path, _)| !ripe.contains(path.as_ref()) && !marked.contains(path.as_ref())).collect();
@@ -393,7 +455,7 @@ async fn delete(
 
 /// Jobs that were begun and neither committed nor given up.
 #[derive(Debug, Clone, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum UnfinishedJob {
     /// A backup, with its plan.
     Backup(Plan),
@@ -425,15 +487,9 @@ impl UnfinishedJob {
 /// # Errors
 /// When the store fails.
 pub async fn unfinished_jobs(repository: &Repository) -> Result<Vec<UnfinishedJob>> {
-    let mut ids: Vec<_> =
-        repository.list("intents").await?.iter().filter_map(|meta| layout::job_of(&meta.location)).collect();
-    ids.sort_by(|a, b| b.millis().cmp(&a.millis()).then_with(|| b.cmp(a)));
     let mut jobs = Vec::new();
-    for job in ids {
-        // one that was committed, and killed before it could clean up, has ended
-        if repository.is_dropped(&job).await? {
-            jobs.extend(read_job(repository, &job).await?);
-        }
+    for job in repository.begun_jobs().await? {
+        jobs.extend(read_job(repository, &job).await?);
     }
     Ok(jobs)
 }

@@ -135,14 +135,16 @@ impl RunSource {
         let (run, range) = (self.clone(), range.clone());
         tokio::spawn(async move {
             for index in run.0.footer.blocks_in(&range) {
-                let batch = run.batch(index, &range).await;
+                let batch = run.batch(index, &range).await.map(Some);
                 let failed = batch.is_err();
                 if to_feed.send(batch).await.is_err() || failed {
                     return;
                 }
             }
+            // said outright: a feeder that died must not look like the end of the run
+            let _ = to_feed.send(Ok(None)).await;
         });
-        RecordFeed { blocks, current: Vec::new().into_iter() }
+        RecordFeed { blocks, current: Vec::new().into_iter(), has_ended: false }
     }
 
     async fn batch(&self, index: usize, range: &PathRange) -> Result<Vec<Record>> {
@@ -217,8 +219,10 @@ impl Record {
 
 /// Records of one run, in order.
 pub(crate) struct RecordFeed {
-    blocks: mpsc::Receiver<Result<Vec<Record>>>,
+    /// The records of a block; nothing at the end.
+    blocks: mpsc::Receiver<Result<Option<Vec<Record>>>>,
     current: std::vec::IntoIter<Record>,
+    has_ended: bool,
 }
 
 impl RecordFeed {
@@ -228,9 +232,12 @@ impl RecordFeed {
             if let Some(record) = self.current.next() {
                 return Ok(Some(record));
             }
-            match self.blocks.recv().await {
-                None => return Ok(None),
-                Some(batch) => self.current = batch?.into_iter(),
+            if self.has_ended {
+                return Ok(None);
+            }
+            match self.blocks.recv().await.ok_or(EngineError::Worker)?? {
+                None => self.has_ended = true,
+                Some(batch) => self.current = batch.into_iter(),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! An open repository: a store, its keys, and what may be believed of what it holds.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use firebackup_codec::object::{self, ObjectType};
@@ -86,7 +87,9 @@ impl Repository {
         })?;
         if config.format != FORMAT_VERSION {
             let format = config.format;
-            return Err(EngineError::Refused(format!("the repository has format {format}: use a newer firebackup")));
+            return Err(EngineError::Refused(format!(
+                "`firebackup.json` names format {format}: use a newer firebackup"
+            )));
         }
         let keys =
             match config.key {
@@ -94,7 +97,8 @@ impl Repository {
                     Keyring::unencrypted(config.repository, &secrets)
                 }
                 None => return Err(EngineError::Refused(
-                    "a key was given, but the repository is not encrypted: refused unless --allow-unencrypted is given"
+                    "a key was given, but `firebackup.json` says that the repository is not encrypted: refused unless \
+                     --allow-unencrypted is given"
                         .to_owned(),
                 )),
                 Some(key) => Keyring::new(config.repository, unlock(&*store, &config, key, &secrets).await?, &secrets),
@@ -201,6 +205,9 @@ impl Repository {
         sealing: &Sealing,
         value: &T,
     ) -> Result<Put> {
+        if matches!(sealing, Sealing::Plain) && self.0.config.key.is_some() {
+            return Err(EngineError::Refused(format!("`{path}` was about to be written unencrypted: nothing was")));
+        }
         let json = serde_json::to_vec(value).map_err(json_error(path))?;
         let signer = self.0.keys.writer.as_ref();
         let bytes = object::seal(kind, self.id(), path.as_ref(), sealing, signer, self.0.world.bytes(), &json)?;
@@ -253,12 +260,39 @@ impl Repository {
         Ok(deleted)
     }
 
-    /// Removes what a finished job left besides its result.
+    /// Removes what a finished job left besides its result: the plan first, so that nobody goes on with the rest.
     pub(crate) async fn clear_job(&self, job: &JobId) -> Result<()> {
         let receipts = self.list(layout::receipts(job).as_ref()).await?;
+        self.delete_all([layout::plan(job)]).await?;
         self.delete_all(receipts.into_iter().map(|meta| meta.location)).await?;
         self.delete_all([layout::intent(job)]).await?;
         Ok(())
+    }
+
+    /// The same where the job is done and its result there: what is left behind is a prune's to remove.
+    pub(crate) async fn clear_quietly(&self, job: &JobId) {
+        if let Err(error) = self.clear_job(job).await {
+            tracing::warn!(job = %job, error = %error, "the job is done, but its traces could not be removed");
+        }
+    }
+
+    /// Jobs that have begun and not been committed, newest first: by their intents, and by their plans should an intent
+    /// be lost.
+    pub(crate) async fn begun_jobs(&self) -> Result<Vec<JobId>> {
+        let mut found: HashSet<JobId> =
+            self.list("intents").await?.iter().filter_map(|meta| layout::job_of(&meta.location)).collect();
+        let receipts = self.list("receipts").await?;
+        let plans = receipts.iter().map(|meta| &meta.location).filter(|path| path.filename() == Some("plan"));
+        found.extend(plans.filter_map(layout::job_of));
+        let mut jobs = Vec::new();
+        for job in found {
+            // one that was committed, and killed before it could clean up, has ended
+            if self.is_dropped(&job).await? {
+                jobs.push(job);
+            }
+        }
+        jobs.sort_by(|a, b| b.millis().cmp(&a.millis()).then_with(|| b.cmp(a)));
+        Ok(jobs)
     }
 
     /// Proves that a key can be opened from what the repository holds now, not from memory.

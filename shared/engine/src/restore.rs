@@ -7,21 +7,22 @@ use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::job::{RestoreMode, RestorePlan};
 use firebackup_model::path::check;
 use firebackup_model::port::{DocumentSink, DocumentSource, MAX_BATCH_BYTES, MAX_BATCH_WRITES};
+use firebackup_model::range::{intersect, without};
 use firebackup_model::selection::Selection;
-use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
+use firebackup_model::{DatabaseName, DocumentPath, PathRange, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::contents::stored;
+use crate::contents::{Contents, stored, undo_receipts};
 use crate::diff::{Change, Difference, same};
 use crate::error::{EngineError, Result};
 use crate::ramp::Ramp;
 use crate::repository::Repository;
-use crate::restore_plan::{self, Begun};
+use crate::restore_plan::{self, Begun, unless_begun_anew};
 use crate::restore_progress::RestoreProgress;
-use crate::undo::UndoLog;
+use crate::undo::{UndoLog, ended_elsewhere};
 use crate::unmatched::nothing_fits;
-use crate::wanted::{Wanted, WantedStream, check_renames};
+use crate::wanted::{Wanted, WantedStream, check_renames, collection, in_the_way};
 use crate::world::{Meter, Stop};
 use crate::write_batch::BatchWriter;
 
@@ -178,6 +179,7 @@ impl Restore {
         let mut wanted = self.wanted().await?;
         let mut dry_run =
             DryRun { difference: Difference::default(), guard, problems: Vec::new(), unmatched: Vec::new() };
+        self.check_renames_fit().await?;
         let mut is_empty = true;
         loop {
             let mut batch = Vec::with_capacity(DRY_RUN_BATCH);
@@ -201,13 +203,18 @@ impl Restore {
         let current = self.target.source.get(&paths, Some(dry_run.guard)).await?;
         self.meter.reads.add(paths.len() as u64);
         for (wanted, current) in batch.iter().zip(current) {
+            if let Some(reason) = &wanted.problem {
+                dry_run.problems.push(Problem { path: wanted.path.to_string(), reason: reason.clone() });
+                self.meter.documents.add(1);
+                continue;
+            }
             let change = match (current, &wanted.document) {
                 (None, None) => Change::Same,
                 (None, Some(_)) => Change::Created,
                 (Some(_), None) => Change::Deleted,
                 (Some(_), Some(_)) if self.options.mode == RestoreMode::SkipExisting => Change::Same,
                 (Some(current), Some(document)) => {
-                    if same(&wanted.path, &current.0, document)? {
+                    if same(&wanted.path, &current.0, document).unwrap_or(false) {
                         Change::Same
                     } else {
                         Change::Updated
@@ -233,11 +240,44 @@ impl Restore {
 
     /// Looks, before anything is begun, whether there is anything to put back.
     async fn check_selection(&self) -> Result<()> {
+        self.check_renames_fit().await?;
         if self.options.selection.is_everything() {
             return Ok(());
         }
         let is_empty = self.wanted().await?.next().await?.is_none();
         self.check_not_empty(is_empty)
+    }
+
+    /// A collection to be renamed that the snapshot does not hold is a mistake in writing, which would have another one
+    /// overwritten in place.
+    async fn check_renames_fit(&self) -> Result<()> {
+        let options = &self.options;
+        if options.renames.is_empty() {
+            return Ok(());
+        }
+        let stored = stored(&self.repository, &self.snapshot).await?;
+        let first_in = async |ranges: &[PathRange], collection: &PathRange| {
+            let ranges = intersect(ranges, std::slice::from_ref(collection));
+            let contents =
+                Contents::of_layers(&self.repository, stored.layers.clone(), &options.selection, &self.meter)?;
+            contents.within(ranges).next().await
+        };
+        let selected = options.selection.ranges()?;
+        let mut stays = selected.clone();
+        for (from, _) in &options.renames {
+            stays = without(&stays, &collection(from)?);
+        }
+        for (from, to) in &options.renames {
+            if first_in(&selected, &collection(from)?).await?.is_none() {
+                let text =
+                    format!("no document of {} is selected in `{from}`, which is to become `{to}`", self.snapshot);
+                return Err(EngineError::NotFound(text));
+            }
+            if let Some(item) = first_in(&stays, &collection(to)?).await? {
+                return Err(in_the_way(&item.path, from, to));
+            }
+        }
+        Ok(())
     }
 
     async fn wanted(&self) -> Result<WantedStream> {
@@ -265,9 +305,13 @@ impl Restore {
     /// fail are no error: they are in the report.
     pub async fn run(&self) -> Result<RestoreReport> {
         check_renames(&self.options.renames)?;
-        let Begun { plan, sealing, resumed } = self.begin().await?;
+        self.check_guard().await?;
+        let Begun { plan, sealing, resumed, is_kept } = self.begin().await?;
         let plan = Arc::new(plan);
-        let kept = self.open_kept(&plan, &sealing).await.map_err(|error| unless_begun_anew(&plan.job, error))?;
+        let kept = match is_kept {
+            true => self.open_kept(&plan, &sealing).await.map_err(|error| unless_begun_anew(&plan.job, error))?,
+            false => Kept { undo: None, progress: None },
+        };
         let Kept { undo, progress } = kept;
         let writer = Arc::new(BatchWriter {
             target: self.target.clone(),
@@ -280,10 +324,17 @@ impl Restore {
             tally: Mutex::default(),
             meter: Arc::clone(&self.meter),
         });
-        let unmatched = match self.write_and_end(&plan.job, &writer, progress).await {
+        let unmatched = match self.write_all(&plan.job, &writer, progress).await {
             Ok(unmatched) => unmatched,
-            Err(error) => return Err(self.unless_ended_elsewhere(&plan.job, error).await),
+            Err(error) => {
+                self.forget_if_nothing_was_done(&plan, resumed, &error).await;
+                return Err(self.unless_ended_elsewhere(&plan.job, error).await);
+            }
         };
+        match &writer.undo {
+            Some(undo) => drop(undo.finish().await?),
+            None => self.repository.clear_quietly(&plan.job).await,
+        }
         self.close_undone().await?;
         Ok(RestoreReport {
             job: plan.job.clone(),
@@ -317,35 +368,32 @@ impl Restore {
         Ok(Kept { undo: None, progress: Some(Arc::new(progress)) })
     }
 
-    async fn write_and_end(
-        &self,
-        job: &JobId,
-        writer: &Arc<BatchWriter>,
-        progress: Option<Arc<RestoreProgress>>,
-    ) -> Result<Vec<String>> {
-        let unmatched = self.write_all(job, writer, progress).await?;
-        match &writer.undo {
-            Some(undo) => drop(undo.finish().await?),
-            None => self.clear_quietly(job).await,
+    /// A guard that no dry run can have printed guards nothing.
+    async fn check_guard(&self) -> Result<()> {
+        let Some(guard) = self.options.guard else { return Ok(()) };
+        let now = self.target.source.snapshot_time().await?;
+        if guard <= now {
+            return Ok(());
         }
-        Ok(unmatched)
+        Err(EngineError::Refused(format!(
+            "--guard {guard} has not come yet: give it the time that the dry run printed"
+        )))
+    }
+
+    /// A restore that was refused before it replaced anything is no unfinished job.
+    async fn forget_if_nothing_was_done(&self, plan: &RestorePlan, resumed: bool, error: &EngineError) {
+        let kept = undo_receipts(&self.repository, &plan.job).await;
+        let may_have_written = !plan.undo || kept.map_or(true, |receipts| !receipts.is_empty());
+        if !resumed && !may_have_written && error.is_of_the_object() && !error.is_resumable_stop() {
+            self.repository.clear_quietly(&plan.job).await;
+        }
     }
 
     /// Another process of the same restore that ends first tidies up under our feet: then that is the reason.
     async fn unless_ended_elsewhere(&self, job: &JobId, error: EngineError) -> EngineError {
         match self.repository.is_dropped(job).await {
-            Ok(false) => EngineError::Refused(format!(
-                "another process went on with {job} at the same time and has ended it: its undo is complete; \
-                 run the command again to see that nothing is left to do"
-            )),
+            Ok(false) => ended_elsewhere(job),
             _ => error,
-        }
-    }
-
-    /// What is left behind of a job is a prune's to remove; the restore itself is done.
-    async fn clear_quietly(&self, job: &JobId) {
-        if let Err(error) = self.repository.clear_job(job).await {
-            tracing::warn!(job = %job, error = %error, "the restore is done, but its traces could not be removed");
         }
     }
 
@@ -424,16 +472,6 @@ impl Restore {
 struct Kept {
     undo: Option<UndoLog>,
     progress: Option<Arc<RestoreProgress>>,
-}
-
-fn unless_begun_anew(job: &JobId, error: EngineError) -> EngineError {
-    if !error.is_of_the_object() {
-        return error;
-    }
-    error.explained(format!(
-        "{job} cannot be gone on with: begin anew with --fresh; what this one has replaced so far cannot be taken back as \
-         a whole then"
-    ))
 }
 
 async fn join_all(running: &mut JoinSet<Result<()>>) -> Result<()> {

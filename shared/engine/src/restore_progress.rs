@@ -39,7 +39,7 @@ pub(crate) struct RestoreProgress {
 struct State {
     begun: u64,
     first_open: u64,
-    ended: BTreeMap<u64, (RestorePosition, u64)>,
+    ended: BTreeMap<u64, (Option<RestorePosition>, u64)>,
     through: Option<RestorePosition>,
     documents: u64,
     marked: Instant,
@@ -83,7 +83,7 @@ impl RestoreProgress {
             state.begun += 1;
             state.begun - 1
         });
-        let last = batch.last().map(Wanted::position);
+        let last = batch.iter().rfind(|wanted| wanted.problem.is_none()).map(Wanted::position);
         BatchMark { progress: Arc::clone(self), number, last, documents: batch.len() as u64 }
     }
 
@@ -116,12 +116,11 @@ impl State {
 
     /// Counts a batch that has ended; returns a mark that is due.
     fn end(&mut self, number: u64, last: Option<RestorePosition>, documents: u64) -> Option<RestorePosition> {
-        let last = last?;
         self.ended.insert(number, (last, documents));
         while let Some((last, documents)) = self.ended.remove(&self.first_open) {
             self.first_open += 1;
             self.documents += documents;
-            self.through = Some(last);
+            self.through = last.or(self.through.take());
         }
         let is_due = self.documents >= MARK_DOCUMENTS || self.marked.elapsed() >= MARK_TIME;
         if self.is_lost || self.documents == 0 || !is_due {

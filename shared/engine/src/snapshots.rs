@@ -26,6 +26,16 @@ impl Repository {
         Ok(ids)
     }
 
+    /// Objects among the snapshots whose name is no snapshot's. Nobody knows what they need.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn strangers(&self) -> Result<Vec<String>> {
+        let metas = self.list("snapshots").await?;
+        let strangers = metas.into_iter().filter(|meta| layout::snapshot_of(&meta.location).is_none());
+        Ok(strangers.map(|meta| meta.location.to_string()).collect())
+    }
+
     /// Reads a snapshot's manifest and says whether its origin is proven.
     ///
     /// # Errors

@@ -4,19 +4,20 @@
 //! written. When it ends, they are merged into one snapshot of kind `undo`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::run::writer::RunEnd;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::document;
+use firebackup_model::id::JobId;
 use firebackup_model::job::{RestorePlan, UndoReceipt};
 use firebackup_model::manifest::{Algorithm, Level, RunEntry};
 use firebackup_model::manifest::{
     Compression, Consistency, Counts, FORMAT_VERSION, GroupCounts, Manifest, RunKind, SnapshotKind,
 };
-use firebackup_model::{DocumentPath, PathRange};
+use firebackup_model::{DocumentPath, PathRange, Selection};
+use tokio::sync::Mutex;
 
 use crate::contents::{undo_layers, undo_receipts};
 use crate::error::{EngineError, Result};
@@ -36,11 +37,27 @@ const MERGED_RUN_BYTES: u64 = 512 * 1024 * 1024;
 const MAX_RACES: u32 = 1000;
 
 /// Keeps what one attempt of a restore replaces.
+///
+/// Receipts are a chain: each is put if absent, and only once the one before is there. So one that is missing shows, and
+/// who finds a link taken has read what took it: an attempt never replaces anything behind the link that closes.
 pub(crate) struct UndoLog {
     settings: RunSettings,
     plan: Arc<RestorePlan>,
-    attempt: u32,
-    next: AtomicU32,
+    chain: Mutex<Chain>,
+}
+
+struct Chain {
+    next: u32,
+    /// The sequence of this attempt's first receipt.
+    attempt: Option<u32>,
+}
+
+/// What came of adding a link to the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Added,
+    /// Another process has closed the chain.
+    Closed,
 }
 
 /// What is about to be replaced.
@@ -54,12 +71,11 @@ impl UndoLog {
     /// Opens the log of a restore for another attempt.
     pub(crate) async fn open(repository: &Repository, plan: &Arc<RestorePlan>, sealing: &Sealing) -> Result<Self> {
         let receipts = undo_receipts(repository, &plan.job).await?;
-        let attempt = receipts.iter().map(|receipt| receipt.attempt + 1).max().unwrap_or_default();
-        let next = receipts.last().map_or(0, |receipt| receipt.sequence + 1);
+        let chain = Mutex::new(Chain { next: receipts.len() as u32, attempt: None });
         // what is written for undo is not what the user watches
         let quiet = Arc::new(Meter::default());
         let settings = RunSettings::new(repository.clone(), sealing.clone(), COMPRESSION, quiet);
-        Ok(Self { settings, plan: Arc::clone(plan), attempt, next: AtomicU32::new(next) })
+        Ok(Self { settings, plan: Arc::clone(plan), chain })
     }
 
     /// Seals current versions durably. When this returns, they can be brought back.
@@ -82,41 +98,98 @@ impl UndoLog {
             let record = Record { path: item.path, body: item.document, update_time };
             run.push(&record.as_ref()).await?;
         }
-        self.put_receipt(Some(run.finish().await?.entry), Vec::new()).await
+        let run = run.finish().await?.entry;
+        let link = self.link(Some(run), Vec::new(), false).await?;
+        // a chain that was closed and cleared away shows by what it was cleared for
+        if link == Link::Closed || self.committed().await?.is_some() {
+            return Err(ended_elsewhere(&self.plan.job));
+        }
+        Ok(())
     }
 
     /// Says of documents that were sealed that they were not written after all: their records do not count.
     pub(crate) async fn not_written(&self, paths: Vec<DocumentPath>) -> Result<()> {
-        if paths.is_empty() { Ok(()) } else { self.put_receipt(None, paths).await }
+        if !paths.is_empty() && self.link(None, paths, false).await? == Link::Closed {
+            return Err(ended_elsewhere(&self.plan.job));
+        }
+        Ok(())
     }
 
-    async fn put_receipt(&self, run: Option<RunEntry>, not_written: Vec<DocumentPath>) -> Result<()> {
+    async fn link(&self, run: Option<RunEntry>, not_written: Vec<DocumentPath>, closes: bool) -> Result<Link> {
+        let repository = &self.settings.repository;
+        let mut chain = self.chain.lock().await;
         for _ in 0..MAX_RACES {
-            let sequence = self.next.fetch_add(1, Ordering::SeqCst);
-            let (job, attempt) = (self.plan.job.clone(), self.attempt);
-            let receipt = UndoReceipt { job, sequence, attempt, run: run.clone(), not_written: not_written.clone() };
+            let (job, sequence) = (self.plan.job.clone(), chain.next);
+            let attempt = chain.attempt.unwrap_or(sequence);
+            let (run, not_written) = (run.clone(), not_written.clone());
+            let receipt = UndoReceipt { job, sequence, attempt, run, not_written, closes };
             let path = layout::undo_receipt(&self.plan.job, sequence);
-            let put =
-                self.settings.repository.put_sealed(ObjectType::UndoReceipt, &path, &self.settings.sealing, &receipt);
+            let put = repository.put_sealed(ObjectType::UndoReceipt, &path, &self.settings.sealing, &receipt);
             if put.await? == Put::Stored {
-                return Ok(());
+                *chain = Chain { next: sequence + 1, attempt: Some(attempt) };
+                return Ok(Link::Added);
             }
+            let there: Option<(UndoReceipt, _)> = repository.get_sealed(ObjectType::UndoReceipt, &path).await?;
+            if there.is_none_or(|(there, _)| there.closes) {
+                return Ok(Link::Closed);
+            }
+            chain.next += 1;
         }
         Err(EngineError::Refused("too many processes run the same restore at one time".to_owned()))
     }
 
-    /// Merges everything sealed into one snapshot, and clears what is not needed any more.
-    pub(crate) async fn finish(&self) -> Result<Manifest> {
+    /// The snapshot that the log has become, if it has.
+    async fn committed(&self) -> Result<Option<Manifest>> {
         let repository = &self.settings.repository;
-        let path = layout::manifest(&self.plan.job);
+        if repository.is_dropped(&self.plan.job).await? {
+            return Ok(None);
+        }
+        Ok(Some(repository.manifest(&self.plan.job).await?.0))
+    }
+
+    /// Closes the log, merges everything sealed into one snapshot, and clears what is not needed any more. Safe to be
+    /// done by two at once: both merge the same.
+    pub(crate) async fn finish(&self) -> Result<Manifest> {
+        if let Some(manifest) = self.committed().await? {
+            return Ok(manifest);
+        }
+        self.link(None, Vec::new(), true).await?;
+        let committed = self.merge_and_commit().await;
+        let (manifest, receipts) = match (committed, self.committed().await?) {
+            (Ok(receipts), Some(manifest)) => (manifest, receipts),
+            // another process was faster, and has cleared away what this one was reading
+            (Err(_), Some(manifest)) => return Ok(manifest),
+            (Err(error), None) => return Err(error),
+            (Ok(_), None) => {
+                return Err(EngineError::NotFound(format!("the undo of {} cannot be read back", self.plan.job)));
+            }
+        };
+        self.clear(&receipts).await;
+        Ok(manifest)
+    }
+
+    async fn merge_and_commit(&self) -> Result<Vec<UndoReceipt>> {
+        let repository = &self.settings.repository;
         let receipts = undo_receipts(repository, &self.plan.job).await?;
         let merged = self.merge(&receipts).await?;
+        if !repository.prove_key(self.plan.key).await? {
+            let reason = "the key of its undo is gone from the repository: a prune has given the job up";
+            return Err(EngineError::Incomplete { job: self.plan.job.clone(), reason: reason.to_owned() });
+        }
+        let path = layout::manifest(&self.plan.job);
         let manifest = self.manifest(merged);
         repository.put_sealed(ObjectType::Manifest, &path, &self.settings.sealing, &manifest).await?;
-        let (manifest, _) = repository.manifest(&self.plan.job).await?;
-        repository.clear_job(&self.plan.job).await?;
-        repository.delete_all(receipts.iter().flat_map(|receipt| &receipt.run).map(|run| layout::run(run.id))).await?;
-        Ok(manifest)
+        Ok(receipts)
+    }
+
+    /// What cannot be cleared away is a prune's to remove: the undo is there.
+    async fn clear(&self, receipts: &[UndoReceipt]) {
+        let repository = &self.settings.repository;
+        let runs = receipts.iter().flat_map(|receipt| &receipt.run).map(|run| layout::run(run.id));
+        repository.clear_quietly(&self.plan.job).await;
+        if let Err(error) = repository.delete_all(runs).await {
+            tracing::warn!(job = %self.plan.job, error = %error, "what an undo was merged from could not be removed");
+        }
     }
 
     async fn merge(&self, receipts: &[UndoReceipt]) -> Result<Vec<RunEnd>> {
@@ -134,6 +207,11 @@ impl UndoLog {
             ends.push(run.finish().await?);
         }
         Ok(ends)
+    }
+
+    /// What the undo is about, in paths of the target: after a renaming those of the selection mean others.
+    fn selection(&self) -> Selection {
+        if self.plan.renames.is_empty() { self.plan.selection.clone() } else { Selection::default() }
     }
 
     fn manifest(&self, merged: Vec<RunEnd>) -> Manifest {
@@ -154,7 +232,7 @@ impl UndoLog {
             kind: SnapshotKind::Undo,
             parent: Some(self.plan.snapshot.clone()),
             source: self.plan.target.clone(),
-            selection: self.plan.selection.clone(),
+            selection: self.selection(),
             consistency: Consistency::Ranged,
             read_times: Vec::new(),
             stored_bytes: runs.iter().map(|run| run.size).sum(),
@@ -171,4 +249,12 @@ impl UndoLog {
             finished: self.settings.repository.world().now(),
         }
     }
+}
+
+/// Another process of the same restore has ended it.
+pub(crate) fn ended_elsewhere(job: &JobId) -> EngineError {
+    EngineError::Refused(format!(
+        "another process went on with {job} at the same time and has ended it: its undo is complete; run the command again to \
+         see that nothing is left to do"
+    ))
 }

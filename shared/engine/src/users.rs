@@ -33,8 +33,8 @@ pub(crate) async fn export_users(
     stop: &Stop,
 ) -> Result<()> {
     let path = layout::users_receipt(&plan.job);
-    if repository.get_sealed::<UsersReceipt>(ObjectType::UsersReceipt, &path).await?.is_some() {
-        return Ok(());
+    if let Some((receipt, _)) = repository.get_sealed::<UsersReceipt>(ObjectType::UsersReceipt, &path).await? {
+        return check_redacted(receipt.auth.redacted, receipt.auth.users, allow_redacted);
     }
     let mut listing =
         Listing { settings, pending: BTreeMap::new(), pending_bytes: 0, runs: Vec::new(), users: 0, redacted: 0 };
@@ -46,19 +46,23 @@ pub(crate) async fn export_users(
         listing.list(source, Some(tenant), plan, stop).await?;
     }
     listing.flush().await?;
-    if listing.redacted > 0 && !allow_redacted {
-        return Err(EngineError::Refused(format!(
-            "the credential may not read password hashes: {} of {} users came with a redacted one and could not sign in after a restore; \
-             grant firebaseauth.configs.getHashConfig and firebaseauth.users.get, or give --allow-redacted-hashes",
-            listing.redacted, listing.users
-        )));
-    }
+    check_redacted(listing.redacted, listing.users, allow_redacted)?;
     let (users, redacted, runs) = (listing.users, listing.redacted, listing.runs);
     let listed_until = repository.world().now();
     let auth = AuthUsers { listed_from, listed_until, users, redacted, tenants, hash_config, runs };
     let receipt = UsersReceipt { job: plan.job.clone(), auth };
     repository.put_sealed(ObjectType::UsersReceipt, &path, &settings.sealing, &receipt).await?;
     Ok(())
+}
+
+fn check_redacted(redacted: u64, users: u64, allow_redacted: bool) -> Result<()> {
+    if redacted == 0 || allow_redacted {
+        return Ok(());
+    }
+    Err(EngineError::Refused(format!(
+        "the credential may not read password hashes: {redacted} of {users} users came with a redacted one and could not sign in \
+         after a restore; grant firebaseauth.configs.getHashConfig and firebaseauth.users.get, or give --allow-redacted-hashes"
+    )))
 }
 
 struct Listing<'l> {

@@ -24,6 +24,8 @@ pub(crate) struct Wanted {
     pub(crate) document: Option<Bytes>,
     /// Which part of the selection it belongs to.
     pub(crate) segment: u32,
+    /// Why it cannot be put into the target: then `path` is that of the snapshot, and nothing is to be done about it.
+    pub(crate) problem: Option<String>,
 }
 
 impl Wanted {
@@ -170,6 +172,8 @@ impl WantedStream {
                 Some(item) => Some(self.wanted(&join.segment, item)?),
             };
             let extra = match (&join.next_target, &wanted) {
+                // it stands nowhere in the target's order
+                (_, Some(Wanted { problem: Some(_), .. })) => false,
                 (None, None) => return Ok(None),
                 (None, Some(_)) => false,
                 (Some(_), None) => true,
@@ -187,7 +191,8 @@ impl WantedStream {
             if let Some(there) = there
                 && self.is_selected(&join.segment, &there.path)
             {
-                return Ok(Some(Wanted { path: there.path, document: None, segment: join.segment.number }));
+                let segment = join.segment.number;
+                return Ok(Some(Wanted { path: there.path, document: None, segment, problem: None }));
             }
         }
     }
@@ -209,25 +214,26 @@ impl WantedStream {
         if segment.rename.is_none()
             && let Some((from, to)) = self.map.renames.iter().find(|(_, to)| is_in(to))
         {
-            let text = format!(
-                "the snapshot holds `{}` itself, which `{from}` renamed to `{to}` may overwrite: exclude `{to}` or choose another name",
-                item.path
-            );
-            return Err(EngineError::Refused(text));
+            return Err(in_the_way(&item.path, from, to));
         }
         if self.unchanged {
             let (path, document) = (item.path.clone(), item.document.clone());
-            return Ok(Wanted { path, document, segment: segment.number });
+            return Ok(Wanted { path, document, segment: segment.number, problem: None });
         }
-        let unmovable = |error: firebackup_model::path::PathError| {
-            EngineError::Refused(format!("`{}` cannot be put under its new path: {error}", item.path))
-        };
-        let path = self.map.path(&item.path).map_err(unmovable)?;
-        let document = match &item.document {
-            None => None,
-            Some(document) => Some(self.rewritten(&path, document)?),
-        };
-        Ok(Wanted { path, document, segment: segment.number })
+        let moved = self.moved(item);
+        let segment = segment.number;
+        Ok(moved.map_or_else(
+            |problem| Wanted { path: item.path.clone(), document: None, segment, problem: Some(problem) },
+            |(path, document)| Wanted { path, document, segment, problem: None },
+        ))
+    }
+
+    /// The document under its new path, or why it cannot be put there.
+    fn moved(&self, item: &Item) -> Result<(DocumentPath, Option<Bytes>), String> {
+        let path = self.map.path(&item.path).map_err(|error| format!("cannot be put under its new path: {error}"))?;
+        let rewritten = item.document.as_ref().map(|document| self.rewritten(&path, document));
+        let document = rewritten.transpose().map_err(|error| error.in_full())?;
+        Ok((path, document))
     }
 
     fn rewritten(&self, path: &DocumentPath, document: &Bytes) -> Result<Bytes> {
@@ -251,7 +257,15 @@ impl Join {
     }
 }
 
-fn collection(path: &str) -> Result<PathRange> {
+/// What a snapshot holds itself where a renamed collection goes.
+pub(crate) fn in_the_way(path: &DocumentPath, from: &str, to: &str) -> EngineError {
+    EngineError::Refused(format!(
+        "the snapshot holds `{path}` itself, which `{from}` renamed to `{to}` may overwrite: exclude `{to}` or choose another \
+         name"
+    ))
+}
+
+pub(crate) fn collection(path: &str) -> Result<PathRange> {
     PathRange::collection(path).map_err(|_| EngineError::Refused(format!("`{path}` is not a collection")))
 }
 
@@ -273,7 +287,10 @@ fn segments(selection: &Selection, renames: &[(String, String)]) -> Result<Vec<S
 }
 
 /// Refuses renames that nest, collide or name no collection.
-pub(crate) fn check_renames(renames: &[(String, String)]) -> Result<()> {
+///
+/// # Errors
+/// [`EngineError::Refused`], with which and why.
+pub fn check_renames(renames: &[(String, String)]) -> Result<()> {
     let nested = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
     for (index, (from, to)) in renames.iter().enumerate() {
         collection(from)?;

@@ -37,6 +37,13 @@ impl World {
         JobId::new(kind, u64::try_from(self.now().millis()).unwrap_or_default(), self.bytes())
     }
 
+    /// A new job id that says it is no older than `moment`, whatever this machine's clock says.
+    #[must_use]
+    pub fn job_id_after(&self, kind: JobKind, moment: Timestamp) -> JobId {
+        let millis = self.now().millis().max(moment.millis());
+        JobId::new(kind, u64::try_from(millis).unwrap_or_default(), self.bytes())
+    }
+
     /// A random share of `upper` (full jitter).
     #[must_use]
     pub fn jitter(&self, upper: std::time::Duration) -> std::time::Duration {

@@ -61,6 +61,10 @@ pub(crate) async fn unlock(
     match refusal {
         Some(error) => Err(error),
         None if writes_only => Ok(None),
+        None if wraps.good.is_empty() && wraps.bad.is_none() => Err(EngineError::NotFound(format!(
+            "nobody can open the repository: `firebackup.json` names key {key}, and there is nothing in `{}`",
+            layout::key(key)
+        ))),
         None => Err(wraps.bad.unwrap_or_else(|| {
             EngineError::Refused("none of the keys given is one that the repository was made for".to_owned())
         })),

@@ -84,6 +84,8 @@ enum Next {
 impl BatchWriter {
     /// Writes `batch` until every document is done, skipped, in conflict or has failed for good.
     pub(crate) async fn write(&self, batch: Vec<Wanted>) -> Result<()> {
+        let (batch, hopeless): (Vec<_>, Vec<_>) = batch.into_iter().partition(|wanted| wanted.problem.is_none());
+        hopeless.iter().for_each(|wanted| self.refuse(wanted));
         let mut parts = vec![batch.into_iter().map(|wanted| self.fresh(wanted)).collect::<Vec<_>>()];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
@@ -115,6 +117,16 @@ impl BatchWriter {
             was_written,
             is_conditional: false,
         }
+    }
+
+    /// Counts a document that cannot be put into the target at all.
+    fn refuse(&self, wanted: &Wanted) {
+        self.meter.failed.add(1);
+        self.meter.documents.add(1);
+        self.tally(|tally| {
+            tally.failed += 1;
+            tally.problem(&wanted.path, wanted.problem.as_deref().unwrap_or_default());
+        });
     }
 
     /// What was tallied.
@@ -172,7 +184,7 @@ impl BatchWriter {
         let mut ready = Vec::with_capacity(pending.len());
         let mut keep = Vec::new();
         for (mut item, current) in pending.into_iter().zip(current) {
-            if self.needs_no_write(&item, &current, &deleted, not_written)? {
+            if self.needs_no_write(&item, &current, &deleted, not_written) {
                 continue;
             }
             // what is there now is not ours: it was compared with what we want to write
@@ -234,11 +246,12 @@ impl BatchWriter {
         current: &Current,
         deleted: &HashSet<DocumentPath>,
         not_written: &mut NotWritten,
-    ) -> Result<bool> {
+    ) -> bool {
         let path = &item.wanted.path;
         let is_same = match (&current.document, &item.wanted.document) {
             (None, None) => true,
-            (Some(a), Some(b)) => same(path, a, b)?,
+            // what cannot be compared is written
+            (Some(a), Some(b)) => same(path, a, b).unwrap_or(false),
             _ => false,
         };
         let is_newer = self.guard.is_some_and(|guard| current.update_time.is_some_and(|time| time > guard));
@@ -251,10 +264,10 @@ impl BatchWriter {
             self.conflict(path);
             item.note_not_written(not_written);
         } else {
-            return Ok(false);
+            return false;
         }
         self.meter.documents.add(1);
-        Ok(true)
+        true
     }
 
     fn conflict(&self, path: &DocumentPath) {

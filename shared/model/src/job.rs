@@ -139,7 +139,8 @@ pub struct UndoReceipt {
     pub job: JobId,
     /// Its order within the restore.
     pub sequence: u32,
-    /// Which attempt of the restore wrote it, from 0: a restore that was killed and run again makes another.
+    /// Which attempt of the restore wrote it: the sequence of that attempt's first receipt. A restore that was killed and
+    /// run again makes another attempt, and so does each of two that run at once.
     pub attempt: u32,
     /// The run; nothing when the receipt only says what was not written.
     pub run: Option<RunEntry>,
@@ -147,6 +148,9 @@ pub struct UndoReceipt {
     /// do not count.
     #[serde(default)]
     pub not_written: Vec<DocumentPath>,
+    /// Whether the restore ends here: nothing is replaced any more once this is there.
+    #[serde(default)]
+    pub closes: bool,
 }
 
 /// `receipts/<job>/progress/<sequence>`: everything up to here was written once by a restore that keeps no undo.
