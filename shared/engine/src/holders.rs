@@ -64,7 +64,7 @@ impl Repository {
                 "this is the last wrap: without it nobody could open the repository".to_owned(),
             ));
         }
-        self.delete_all([layout::wrap(id, wrap)]).await?;
+        self.delete_all(vec![layout::wrap(id, wrap)]).await?;
         if read_wraps(&*self.0.store, self.id(), id).await?.good.is_empty() {
             put_wrap(&*self.0.store, removed).await?;
             return Err(EngineError::Refused(

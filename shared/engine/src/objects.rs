@@ -59,3 +59,23 @@ pub(crate) fn json_error(path: &Path) -> impl FnOnce(serde_json::Error) -> Engin
     let path = path.to_string();
     move |source| EngineError::Json { path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    #[tokio::test]
+    async fn what_we_put_ourselves_is_stored_and_what_another_put_existed() {
+        let (store, path) = (InMemory::new(), Path::from("a"));
+        let put = async |bytes: &'static str| put_new(&store, &path, bytes.into()).await.unwrap();
+        assert_eq!(put("ours").await, Put::Stored);
+        // as a client sends it again whose answer was lost
+        assert_eq!(put("ours").await, Put::Stored);
+        assert_eq!(put("other").await, Put::Existed);
+        assert_eq!(put("much longer than that").await, Put::Existed);
+        assert_eq!(put("x").await, Put::Existed);
+        assert_eq!(read_small(&store, &path, 4).await.unwrap().unwrap(), "ours");
+        assert!(read_small(&store, &path, 3).await.is_err());
+    }
+}

@@ -94,14 +94,14 @@ pub async fn prune(repository: &Repository, policy: &PrunePolicy) -> Result<Prun
         for id in &view.dropped {
             // what a kill left of its job must not be gone on with
             repository.clear_job(id).await?;
-            repository.delete_all([layout::manifest(id)]).await?;
+            repository.delete_all(vec![layout::manifest(id)]).await?;
         }
     }
     let garbage = view.garbage(repository).await?;
     if policy.exclusive {
         delete(repository, policy, &garbage, |_| true, &mut report).await?;
         if !policy.dry_run {
-            repository.delete_all(marks.all()).await?;
+            repository.delete_all(marks.all().collect()).await?;
         }
     } else {
         mark_and_sweep(repository, policy, &garbage, marks, &mut report).await?;
@@ -445,7 +445,7 @@ async fn delete(
 ) -> Result<()> {
     for (path, size) in garbage.iter().filter(|(path, _)| selects(path)) {
         if !policy.dry_run {
-            repository.delete_all([path.clone()]).await?;
+            repository.delete_all(vec![path.clone()]).await?;
         }
         report.deleted += 1;
         report.deleted_bytes += size;

@@ -248,7 +248,7 @@ impl Repository {
     }
 
     /// Deletes objects; one that is gone already is no error.
-    pub(crate) async fn delete_all(&self, paths: impl IntoIterator<Item = Path>) -> Result<u64> {
+    pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<u64> {
         let mut deleted = 0;
         for path in paths {
             match self.0.store.delete(&path).await {
@@ -263,9 +263,9 @@ impl Repository {
     /// Removes what a finished job left besides its result: the plan first, so that nobody goes on with the rest.
     pub(crate) async fn clear_job(&self, job: &JobId) -> Result<()> {
         let receipts = self.list(layout::receipts(job).as_ref()).await?;
-        self.delete_all([layout::plan(job)]).await?;
-        self.delete_all(receipts.into_iter().map(|meta| meta.location)).await?;
-        self.delete_all([layout::intent(job)]).await?;
+        self.delete_all(vec![layout::plan(job)]).await?;
+        self.delete_all(receipts.into_iter().map(|meta| meta.location).collect()).await?;
+        self.delete_all(vec![layout::intent(job)]).await?;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use firebackup_model::{DatabaseName, DocumentPath, PathRange, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::contents::{Contents, stored, undo_receipts};
+use crate::contents::{Contents, Item, Stored, stored, undo_receipts};
 use crate::diff::{Change, Difference, same};
 use crate::error::{EngineError, Result};
 use crate::ramp::Ramp;
@@ -256,28 +256,30 @@ impl Restore {
             return Ok(());
         }
         let stored = stored(&self.repository, &self.snapshot).await?;
-        let first_in = async |ranges: &[PathRange], collection: &PathRange| {
-            let ranges = intersect(ranges, std::slice::from_ref(collection));
-            let contents =
-                Contents::of_layers(&self.repository, stored.layers.clone(), &options.selection, &self.meter)?;
-            contents.within(ranges).next().await
-        };
         let selected = options.selection.ranges()?;
         let mut stays = selected.clone();
         for (from, _) in &options.renames {
             stays = without(&stays, &collection(from)?);
         }
         for (from, to) in &options.renames {
-            if first_in(&selected, &collection(from)?).await?.is_none() {
+            if self.first_in(&stored, &selected, &collection(from)?).await?.is_none() {
                 let text =
                     format!("no document of {} is selected in `{from}`, which is to become `{to}`", self.snapshot);
                 return Err(EngineError::NotFound(text));
             }
-            if let Some(item) = first_in(&stays, &collection(to)?).await? {
+            if let Some(item) = self.first_in(&stored, &stays, &collection(to)?).await? {
                 return Err(in_the_way(&item.path, from, to));
             }
         }
         Ok(())
+    }
+
+    /// The first document of the snapshot that lies in one of `ranges` and in `collection`.
+    async fn first_in(&self, stored: &Stored, ranges: &[PathRange], collection: &PathRange) -> Result<Option<Item>> {
+        let ranges = intersect(ranges, std::slice::from_ref(collection));
+        let layers = stored.layers.clone();
+        let contents = Contents::of_layers(&self.repository, layers, &self.options.selection, &self.meter)?;
+        contents.within(ranges).next().await
     }
 
     async fn wanted(&self) -> Result<WantedStream> {

@@ -185,7 +185,7 @@ impl UndoLog {
     /// What cannot be cleared away is a prune's to remove: the undo is there.
     async fn clear(&self, receipts: &[UndoReceipt]) {
         let repository = &self.settings.repository;
-        let runs = receipts.iter().flat_map(|receipt| &receipt.run).map(|run| layout::run(run.id));
+        let runs = receipts.iter().flat_map(|receipt| &receipt.run).map(|run| layout::run(run.id)).collect();
         repository.clear_quietly(&self.plan.job).await;
         if let Err(error) = repository.delete_all(runs).await {
             tracing::warn!(job = %self.plan.job, error = %error, "what an undo was merged from could not be removed");

@@ -133,7 +133,7 @@ impl WantedStream {
         self.filter.unmatched()
     }
 
-    async fn open(&self, segment: Segment) -> Result<Join> {
+    async fn open(&mut self, segment: Segment) -> Result<Join> {
         let layers = self.stored.layers.clone();
         let mut snapshot = Contents::of_layers(&self.repository, layers, &self.selection, &self.meter)?
             .asking(&self.filter)
@@ -165,7 +165,7 @@ impl WantedStream {
             .reanchoring())
     }
 
-    async fn step(&self, join: &mut Join) -> Result<Option<Wanted>> {
+    async fn step(&mut self, join: &mut Join) -> Result<Option<Wanted>> {
         loop {
             let wanted = match &join.next_snapshot {
                 None => None,

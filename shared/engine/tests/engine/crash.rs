@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use firebackup_engine::{PrunePolicy, RestoreOptions, prune};
+use firebackup_engine::{PrunePolicy, PruneReport, RestoreOptions, Resume, prune};
 use firebackup_model::DocumentPath;
-use firebackup_model::id::JobKind;
+use firebackup_model::id::{JobKind, SnapshotId};
 use firebackup_model::job::RestoreMode;
 
 use crate::faults::{DyingStore, Fuse, Trouble, Troubled};
@@ -74,9 +74,76 @@ async fn ten_deaths_in_a_row_and_then_a_life() {
     leaves_nothing_but_what_is_referred_to(&fixture, 0).await;
 }
 
+/// A repository in which a prune has everything to do: a snapshot to drop, marks that are ripe, a job to give up. Returns
+/// the newest backup, which must stay.
+async fn worth_pruning() -> (Fixture, SnapshotId) {
+    let (fixture, repository) = Fixture::new(40).await;
+    assert!(!dying_backup(&fixture, 25, false).await);
+    let mut newest = None;
+    for n in 0..3 {
+        fixture.database.set("users/u00000", n);
+        let job = backup(&repository, &fixture.database).resume(Resume::Never).build();
+        newest = Some(job.run().await.unwrap().manifest.id);
+    }
+    let marked = prune(&repository, &PrunePolicy { keep_last: Some(2), ..PrunePolicy::default() }).await.unwrap();
+    assert!(marked.dropped.len() == 1 && marked.marked > 0 && marked.abandoned.is_empty(), "{marked:?}");
+    fixture.clock.pass_hours(25);
+    (fixture, newest.unwrap())
+}
+
+/// Prunes by a process that dies at its `operations`-th operation; returns what it did when it lived.
+async fn dying_prune(
+    fixture: &Fixture,
+    policy: &PrunePolicy,
+    operations: u64,
+    lost_answers: bool,
+) -> Option<PruneReport> {
+    let fuse = Fuse::new(operations);
+    let store = Arc::new(DyingStore::new(fixture.store.clone(), fuse.clone(), lost_answers));
+    let result = match fixture.open_on(store).await {
+        Ok(repository) => prune(&repository, policy).await,
+        Err(error) => Err(error),
+    };
+    assert!(result.is_ok() || fuse.blew(), "{result:?}");
+    result.ok()
+}
+
+async fn is_whole_and_holds(fixture: &Fixture, newest: &SnapshotId, operations: u64) {
+    let manifests = all_whole(&fixture.open().await).await;
+    assert!(manifests.iter().any(|manifest| manifest.id == *newest), "the newest is gone after a kill at {operations}");
+}
+
+#[tokio::test]
+async fn a_prune_killed_at_any_operation_takes_nothing_that_is_needed_and_completes_when_run_again() {
+    let policy = PrunePolicy { keep_last: Some(1), ..PrunePolicy::default() };
+    for lost_answers in [false, true] {
+        for operations in 1.. {
+            let (fixture, newest) = worth_pruning().await;
+            let report = dying_prune(&fixture, &policy, operations, lost_answers).await;
+            is_whole_and_holds(&fixture, &newest, operations).await;
+            // what is dropped only now goes with the prune after the next
+            for _ in 0..2 {
+                prune(&fixture.open().await, &policy).await.unwrap();
+                is_whole_and_holds(&fixture, &newest, operations).await;
+                fixture.clock.pass_hours(25);
+            }
+            let last = prune(&fixture.open().await, &policy).await.unwrap();
+            assert_eq!((last.dropped.len(), last.marked, last.kept), (0, 0, 1), "killed at {operations}");
+            leaves_nothing_but_what_is_referred_to(&fixture, operations).await;
+            is_whole_and_holds(&fixture, &newest, operations).await;
+            if let Some(report) = report {
+                assert!(report.deleted > 0 && report.marked > 0 && report.dropped.len() == 1, "{report:?}");
+                assert_eq!(report.abandoned.len(), 1);
+                assert!(operations > 20, "a prune takes more operations than {operations}");
+                break;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_restore_killed_at_any_operation_completes_and_its_undo_gives_back_the_state_before_the_first_try() {
-    for operations in (4..).step_by(3) {
+    for operations in 1.. {
         let (fixture, repository) = Fixture::new(90).await;
         let wanted = contents(&fixture.database);
         let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;

@@ -217,3 +217,61 @@ async fn a_lost_firebackup_json_is_written_anew_from_a_wrap() {
     fixture.store.put(&path(), config.to_string().into()).await.unwrap();
     assert_eq!(all_whole(&fixture.open().await).await, [manifest]);
 }
+
+#[tokio::test]
+async fn a_damaged_mark_of_a_prune_marks_nothing_and_goes() {
+    let (fixture, repository) = Fixture::new(30).await;
+    for _ in 0..3 {
+        backup(&repository, &fixture.database).build().run().await.unwrap();
+    }
+    let policy = PrunePolicy { keep_last: Some(1), ..PrunePolicy::default() };
+    let first = prune(&repository, &policy).await.unwrap();
+    let mark = fixture.objects_below("prunes/").await.remove(0);
+    fixture.damage(&mark).await;
+    fixture.clock.pass_hours(25);
+    let again = prune(&repository, &policy).await.unwrap();
+    assert_eq!((again.deleted, again.marked), (0, first.marked), "what it marked is marked anew");
+    assert!(!fixture.objects().await.contains(&mark));
+    fixture.clock.pass_hours(25);
+    assert_eq!(prune(&repository, &policy).await.unwrap().deleted, first.marked);
+
+    // where nothing needs to be waited for, no mark is needed any more
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    prune(&repository, &policy).await.unwrap();
+    prune(&repository, &PrunePolicy { exclusive: true, ..policy }).await.unwrap();
+    assert!(fixture.objects_below("prunes/").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_snapshots_name_stops_a_prune() {
+    let (fixture, repository) = Fixture::new(30).await;
+    let id = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let (from, to) = (format!("snapshots/{id}.manifest"), format!("snapshots/{}.manifest", id.as_str().to_lowercase()));
+    fixture.store.rename(&from.as_str().into(), &to.as_str().into()).await.unwrap();
+    let before = fixture.objects().await;
+    let text = prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap_err();
+    assert!(text.to_string().contains(&to), "{text}");
+    assert_eq!(fixture.objects().await, before);
+    assert_eq!(repository.strangers().await.unwrap(), [to.clone()]);
+    fixture.store.rename(&to.as_str().into(), &from.as_str().into()).await.unwrap();
+    prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap();
+    all_whole(&repository).await;
+}
+
+#[tokio::test]
+async fn a_dropped_backup_whose_job_was_not_cleared_away_does_not_come_back() {
+    let (fixture, repository) = Fixture::new(40).await;
+    let mut dropped = 0;
+    for operations in 30..80 {
+        let dying = crate::faults::DyingStore::new(fixture.store.clone(), crate::faults::Fuse::new(operations), false);
+        let Ok(dying) = fixture.open_on(std::sync::Arc::new(dying)).await else { continue };
+        let _ = backup(&dying, &fixture.database).resume(Resume::Never).build().run().await;
+        for id in repository.snapshot_ids().await.unwrap() {
+            let policy = PrunePolicy { drop: vec![id], ..PrunePolicy::default() };
+            dropped += prune(&repository, &policy).await.unwrap().dropped.len();
+        }
+    }
+    assert!(dropped > 3, "only {dropped} were committed and then dropped");
+    let outcome = backup(&repository, &fixture.database).resume(Resume::Never).build().run().await.unwrap();
+    assert_eq!(repository.snapshot_ids().await.unwrap(), [outcome.manifest.id]);
+}

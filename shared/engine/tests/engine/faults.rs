@@ -1,8 +1,8 @@
-//! A store that dies, and a database that breaks off.
+//! A store at which processes meet, one that dies, and a database that breaks off.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_model::document::RawDocument;
@@ -10,11 +10,93 @@ use firebackup_model::port::{DocumentSink, DocumentSource, DocumentStream, Write
 use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::task::yield_now;
+
+/// A store in memory that lets everybody else go first before each operation, as a network does: a store that is ready
+/// at once would let one process run from beginning to end before another one gets a turn.
+#[derive(Debug, Default)]
+pub struct SharedStore {
+    inner: Arc<InMemory>,
+    late: Mutex<Vec<Path>>,
+}
+
+impl SharedStore {
+    /// How many puts into a folder found that somebody else had been faster.
+    pub fn late_puts(&self, folder: &str) -> usize {
+        self.late.lock().unwrap().iter().filter(|path| path.prefix_matches(&folder.into())).count()
+    }
+}
+
+impl fmt::Display for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedStore")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SharedStore {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        yield_now().await;
+        let result = self.inner.put_opts(location, payload, options).await;
+        if let Err(Error::AlreadyExists { .. }) = &result {
+            self.late.lock().unwrap().push(location.clone());
+        }
+        result
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        yield_now().await;
+        self.inner.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        yield_now().await;
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let inner = Arc::clone(&self.inner);
+        let delete = move |location: Result<Path>| {
+            let inner = Arc::clone(&inner);
+            async move {
+                let location = location?;
+                yield_now().await;
+                inner.delete(&location).await?;
+                Ok(location)
+            }
+        };
+        locations.then(delete).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
+        let listing = async move {
+            yield_now().await;
+            inner.list(prefix.as_ref())
+        };
+        stream::once(listing).flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        yield_now().await;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        yield_now().await;
+        self.inner.copy_opts(from, to, options).await
+    }
+}
 
 /// Counts operations down; at zero everything fails for ever, as for a process that is gone.
 #[derive(Debug)]
@@ -50,15 +132,20 @@ impl DyingStore {
         Self { inner, fuse, lost_answers, lost: AtomicBool::new(false) }
     }
 
-    fn dead() -> object_store::Error {
-        object_store::Error::Generic { store: "dying", source: "the process is dead".into() }
+    fn dead() -> Error {
+        Error::Generic { store: "dying", source: "the process is dead".into() }
     }
 
+    /// For what changes nothing: nobody can tell whether it was done when its answer is lost.
     fn pass(&self) -> Result<()> {
-        if self.fuse.pass() { Ok(()) } else { Err(Self::dead()) }
+        self.pass_or_be_lost().map_err(|_| Self::dead())
     }
 
-    /// Whether this is the operation that is done although nobody hears of it.
+    /// Otherwise says whether this is the operation that is done although nobody hears of it.
+    fn pass_or_be_lost(&self) -> Result<(), bool> {
+        if self.fuse.pass() { Ok(()) } else { Err(self.is_lost()) }
+    }
+
     fn is_lost(&self) -> bool {
         self.lost_answers && self.fuse.blew() && !self.lost.swap(true, Ordering::SeqCst)
     }
@@ -73,11 +160,11 @@ impl fmt::Display for DyingStore {
 #[async_trait]
 impl ObjectStore for DyingStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if let Err(dead) = self.pass() {
-            if self.is_lost() {
+        if let Err(is_lost) = self.pass_or_be_lost() {
+            if is_lost {
                 let _ = self.inner.put_opts(location, payload, options).await;
             }
-            return Err(dead);
+            return Err(Self::dead());
         }
         self.inner.put_opts(location, payload, options).await
     }
@@ -97,9 +184,10 @@ impl ObjectStore for DyingStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        match self.pass() {
+        match self.pass_or_be_lost() {
             Ok(()) => self.inner.delete_stream(locations),
-            Err(dead) => stream::iter([Err(dead)]).boxed(),
+            Err(true) => self.inner.delete_stream(locations).map(|_| Err(Self::dead())).boxed(),
+            Err(false) => stream::iter([Err(Self::dead())]).boxed(),
         }
     }
 
@@ -204,6 +292,7 @@ impl<D: DocumentSource> DocumentSource for Troubled<D> {
     }
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
+        yield_now().await;
         self.inner.get(paths, at).await
     }
 }
@@ -215,6 +304,8 @@ impl<D: DocumentSink> DocumentSink for Troubled<D> {
     }
 
     async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, PortError> {
+        // between what was read and what is written others may write
+        yield_now().await;
         self.largest_batch.fetch_max(writes.len() as u64, Ordering::SeqCst);
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let mut refused = vec![None; writes.len()];

@@ -13,8 +13,9 @@ use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{Clock, DocumentSink, DocumentSource, Random};
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
 use futures::TryStreamExt;
-use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::faults::SharedStore;
 
 /// A clock that the test sets, and that ticks a millisecond a look.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ impl Random for TestRandom {
 
 pub struct Fixture {
     pub store: Arc<dyn ObjectStore>,
+    /// The same store, for what it knows of races.
+    pub shared: Arc<SharedStore>,
     pub clock: Arc<TestClock>,
     pub world: World,
     pub database: MemoryDatabase,
@@ -60,14 +63,15 @@ pub fn master(byte: u8) -> Secrets {
 
 impl Fixture {
     pub async fn new(documents: usize) -> (Self, Repository) {
-        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let shared = Arc::new(SharedStore::default());
+        let store: Arc<dyn ObjectStore> = shared.clone();
         // the memory database counts from 2023-11-14T22:13:20Z on
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_060_000)));
         let world = World { clock: clock.clone(), random: Arc::new(TestRandom(AtomicU64::new(documents as u64))) };
         let database = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
         fill(&database, documents);
         let repository = Repository::init(store.clone(), master(7), world.clone()).await.unwrap();
-        (Self { store, clock, world, database }, repository)
+        (Self { store, shared, clock, world, database }, repository)
     }
 
     pub async fn open(&self) -> Repository {

@@ -10,6 +10,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::fixture::{Fixture, all_whole, backup, master};
+use crate::race::turns;
 
 #[tokio::test]
 async fn every_holder_opens_old_and_new_backups_and_a_stranger_none() {
@@ -173,14 +174,25 @@ async fn planted_plain_text_is_in_no_object() {
 
 #[tokio::test]
 async fn two_removals_at_once_never_take_the_last_wrap() {
-    let (fixture, repository) = Fixture::new(10).await;
-    let first = repository.holders().await.unwrap()[0].ids().wrap;
-    let second = repository.add_holder(&Holder::Master(SecretKey::from_bytes([8; 32]))).await.unwrap();
-    let (one, two) = (fixture.open().await, fixture.open().await);
-    for _ in 0..20 {
-        let _ = tokio::join!(one.remove_holder(first), two.remove_holder(second));
-        assert!(!repository.holders().await.unwrap().is_empty());
+    let (mut put_back, mut was_last) = (0, 0);
+    for head_start in 0..20 {
+        let (fixture, repository) = Fixture::new(0).await;
+        let first = repository.holders().await.unwrap()[0].ids().wrap;
+        let second = repository.add_holder(&Holder::Master(SecretKey::from_bytes([8; 32]))).await.unwrap();
+        let (one, two) = (fixture.open().await, fixture.open().await);
+        let behind = async {
+            turns(head_start).await;
+            two.remove_holder(second).await
+        };
+        let (a, b) = tokio::join!(one.remove_holder(first), behind);
+        assert!(!repository.holders().await.unwrap().is_empty(), "{head_start}");
+        for refusal in [a, b].into_iter().filter_map(Result::err) {
+            let EngineError::Refused(reason) = refusal else { panic!("{refusal:?}") };
+            put_back += usize::from(reason.contains("was put back"));
+            was_last += usize::from(reason.contains("this is the last wrap"));
+        }
     }
+    assert!(put_back > 0 && was_last > 0, "{put_back} were put back, {was_last} found to be the last");
 }
 
 #[tokio::test]

@@ -11,3 +11,4 @@ mod prune;
 mod race;
 mod restore;
 mod round_trip;
+mod undo_chain;
