@@ -7,7 +7,7 @@ use firebackup_engine::{Backup, EngineError, RestoreOptions, verify};
 use firebackup_google::Retrying;
 use firebackup_google::sample::sample;
 use firebackup_model::manifest::Consistency;
-use firebackup_model::port::DocumentSource;
+use firebackup_model::port::{DocumentSource, Precondition, Write};
 use firebackup_model::{DocumentPath, ErrorKind, Timestamp};
 use firebackup_testkit::{Method, Proxy, ProxyOptions};
 use gcloud_sdk::google::firestore::v1::{Document, Value, value::ValueType};
@@ -15,7 +15,7 @@ use prost::Message;
 use tonic::Code;
 
 use crate::stage::{
-    assert_same, database, delete_all, emulator, firestore, read_all, repository, restore, target, write_all,
+    assert_same, database, delete_all, emulator, firestore, read_all, repository, restore, target, write, write_all,
 };
 
 /// Documents of about 700 KB: few fit into a request.
@@ -117,6 +117,35 @@ async fn a_read_time_that_grew_too_old_is_never_hidden() {
     assert!(outcome.resumed && outcome.manifest.id == job);
     assert_eq!((outcome.manifest.consistency, outcome.manifest.reads), (Consistency::Snapshot, 600));
     verify(&repository, &job, &Arc::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_no_longer_be_read_at_one_time_is_read_at_two_and_the_manifest_says_so() {
+    let emulator = emulator().await;
+    let proxy = Proxy::start(emulator.host(), ProxyOptions::default()).await.unwrap();
+    let source = firestore(&proxy.host(), &database()).await;
+    write_all(&source, sample(&database(), 600, 1)).await;
+    let mut expected = read_all(&source).await;
+    let (_folder, repository) = repository().await;
+    let backup = || Backup::builder(repository.clone(), Arc::new(source.clone()));
+    let stopped = backup().max_reads(Some(200)).build().run().await.unwrap_err();
+    let EngineError::ReadBudget { job, reads: 200, .. } = stopped else { panic!("{stopped:?}") };
+    // what is still to be read changes, and the server forgets how it was
+    let (last, _) = expected.pop_last().unwrap();
+    write(&source, vec![Write { path: last, document: None, precondition: Precondition::None }]).await;
+    let oldest = source.snapshot_time().await.unwrap();
+    proxy.control().set_oldest_read_time(Some(oldest));
+    let outcome = backup().build().run().await.unwrap();
+    proxy.control().set_oldest_read_time(None);
+    let manifest = outcome.manifest;
+    assert!(outcome.resumed && manifest.id == job);
+    assert_eq!((manifest.consistency, manifest.read_times.len()), (Consistency::Ranged, 2));
+    assert!(manifest.read_times[0] < oldest && manifest.read_times[1] >= oldest, "{:?}", manifest.read_times);
+    assert_eq!(manifest.totals.documents, expected.len() as u64);
+    verify(&repository, &job, &Arc::default()).await.unwrap();
+    delete_all(&source).await;
+    restore(&repository, &job, target(&source), RestoreOptions::default()).run().await.unwrap();
+    assert_same(&read_all(&source).await, &expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

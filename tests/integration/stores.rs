@@ -1,18 +1,26 @@
 //! The same through real store protocols, and through stores that fail and lie.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{Backup, Repository, RestoreOptions, Target, verify};
-use firebackup_model::DatabaseName;
+use firebackup_engine::{Backup, PrunePolicy, Repository, RestoreOptions, Target, prune, verify};
+use firebackup_model::document::{FIELDS_FIELD, NAME_FIELD};
+use firebackup_model::id::{JobKind, SnapshotId};
+use firebackup_model::job::RestoreMode;
+use firebackup_model::port::{DocumentSink, Precondition, Write};
+use firebackup_model::wire::put_bytes_field;
+use firebackup_model::{DatabaseName, DocumentPath};
 use firebackup_storage::{Destination, DestinationSettings};
 use firebackup_testkit::faulty_store::{Fault, FaultyStore, Operation};
 use firebackup_testkit::gcs_server::GcsServer;
 use firebackup_testkit::s3_server::S3Server;
+use futures::TryStreamExt;
 use object_store::ObjectStore;
+use object_store::memory::InMemory;
 
-use crate::stage::{init, restore, secrets, world};
+use crate::stage::{contents, init, restore, secrets, world};
 
 fn filled(documents: i64) -> MemoryDatabase {
     let database = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
@@ -41,9 +49,9 @@ async fn round_trip(store: Arc<dyn ObjectStore>) {
     let copy = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
     let report = restore(&reopened, &manifest.id, target(&copy), RestoreOptions::default()).run().await.unwrap();
     assert_eq!((report.tally.written, copy.documents().len()), (3000, before.len()));
-    let policy = firebackup_engine::PrunePolicy { keep_last: Some(1), exclusive: true, ..Default::default() };
+    let policy = PrunePolicy { keep_last: Some(1), exclusive: true, ..Default::default() };
     backup().build().run().await.unwrap();
-    assert_eq!(firebackup_engine::prune(&reopened, &policy).await.unwrap().dropped, [manifest.id]);
+    assert_eq!(prune(&reopened, &policy).await.unwrap().dropped, [manifest.id]);
     assert_eq!(reopened.snapshot_ids().await.unwrap().len(), 2, "the newest backup and the undo");
 }
 
@@ -60,7 +68,7 @@ async fn a_repository_lives_in_s3_and_in_google_cloud_storage() {
 /// A backup on a store with a fault must fail and commit nothing, or be whole; without the fault it completes. Says
 /// whether the backup came as far as the fault.
 async fn survives(fault: Fault, operation: Operation, nth: u64) -> bool {
-    let inner: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     init(inner.clone()).await;
     let faulty = FaultyStore::new(inner.clone());
     let database = filled(400);
@@ -92,7 +100,7 @@ async fn survives(fault: Fault, operation: Operation, nth: u64) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_on_a_store_that_fails_is_whole_or_not_there() {
-    let mut reached = std::collections::BTreeMap::from([(Operation::Put, 0), (Operation::Get, 0)]);
+    let mut reached = BTreeMap::from([(Operation::Put, 0), (Operation::Get, 0)]);
     let mut count = |operation, came: bool| *reached.entry(operation).or_insert(0) += i32::from(came);
     for nth in [1, 2, 3, 5, 8] {
         for fault in [
@@ -125,9 +133,189 @@ async fn a_backup_on_a_store_that_fails_is_whole_or_not_there() {
     }
 }
 
+/// Says for each fault at each place whether `survives` came as far as the fault, and counts those that were reached.
+async fn reached_faults<F: Future<Output = bool>>(
+    survives: impl Fn(Fault, Operation, u64) -> F,
+) -> BTreeMap<Operation, usize> {
+    let puts = [
+        Fault::Unavailable,
+        Fault::DiskFull,
+        Fault::LostAcknowledgement,
+        Fault::Denied,
+        Fault::Slow(Duration::from_millis(5)),
+    ];
+    let gets = [Fault::Unavailable, Fault::Truncated { keep: 20 }, Fault::Broken { after: 20 }];
+    let puts = puts.map(|fault| (Operation::Put, fault)).into_iter();
+    let gets = gets.map(|fault| (Operation::Get, fault)).into_iter();
+    let others = [Operation::List, Operation::Delete].map(|operation| (operation, Fault::Unavailable));
+    let mut reached = BTreeMap::new();
+    for (operation, fault) in puts.chain(gets).chain(others) {
+        for nth in [1, 2, 4, 7] {
+            let came = survives(fault, operation, nth).await;
+            *reached.entry(operation).or_insert(0) += usize::from(came);
+        }
+    }
+    reached
+}
+
+fn assert_reached(reached: &BTreeMap<Operation, usize>, least: [(Operation, usize); 4]) {
+    for (operation, least) in least {
+        assert!(reached[&operation] >= least, "{operation:?}: only {} faults were reached", reached[&operation]);
+    }
+}
+
+async fn all_whole(repository: &Repository) -> Vec<SnapshotId> {
+    let ids = repository.snapshot_ids().await.unwrap();
+    for id in &ids {
+        verify(repository, id, &Arc::default()).await.unwrap();
+    }
+    ids
+}
+
+/// A restore on a store with a fault goes on without it, and can be taken back to what was there before the first try.
+async fn restore_survives(fault: Fault, operation: Operation, nth: u64) -> bool {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clean = init(inner.clone()).await;
+    let database = filled(300);
+    let wanted = contents(&database.documents());
+    let backup = Backup::builder(clean.clone(), Arc::new(database.clone())).block_bytes(4096).build();
+    let snapshot = backup.run().await.unwrap().manifest.id;
+    for n in 0..60 {
+        database.set(&format!("users/user-{:06}", n * 5), -n - 1);
+        database.set(&format!("users/was-added-{n}"), n);
+    }
+    database.remove("users/user-000007");
+    let before = contents(&database.documents());
+    let options = RestoreOptions { mode: RestoreMode::Mirror, batch_writes: 20, ..RestoreOptions::default() };
+
+    let faulty = FaultyStore::new(inner);
+    let repository = Repository::open(Arc::new(faulty.clone()), secrets(), world()).await.unwrap();
+    let opened = faulty.tally(operation).operations;
+    faulty.fail(operation, nth, fault);
+    let _ = restore(&repository, &snapshot, target(&database), options.clone()).run().await;
+    let reached = faulty.tally(operation).operations >= opened + nth;
+    all_whole(&clean).await;
+
+    let report = restore(&clean, &snapshot, target(&database), options).run().await.unwrap();
+    assert_eq!(report.tally.failed, 0);
+    assert!(contents(&database.documents()) == wanted, "{fault:?} {operation:?} {nth}");
+    // a restore that failed behind its commit was whole, and has an undo of its own
+    let mut undos = all_whole(&clean).await;
+    undos.retain(|id| id.kind() == JobKind::Restore);
+    assert!(undos.contains(&report.job));
+    for job in undos.iter().rev() {
+        let undo = restore(&clean, job, target(&database), RestoreOptions::default()).run().await.unwrap();
+        assert_eq!(undo.tally.failed, 0);
+    }
+    assert!(contents(&database.documents()) == before, "{fault:?} {operation:?} {nth}");
+    reached
+}
+
+// on one thread: what a failed restore had under way must end with it, as it does with its process
+#[tokio::test]
+async fn a_restore_on_a_store_that_fails_completes_and_can_be_taken_back() {
+    let reached = reached_faults(restore_survives).await;
+    let least = [(Operation::Put, 20), (Operation::Get, 12), (Operation::List, 3), (Operation::Delete, 4)];
+    assert_reached(&reached, least);
+}
+
+/// A prune on a store with a fault takes nothing that is needed, and completes without it.
+async fn prune_survives(fault: Fault, operation: Operation, nth: u64) -> bool {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clean = init(inner.clone()).await;
+    let database = filled(100);
+    let mut newest = None;
+    for n in 0..3 {
+        database.set("users/user-000000", n);
+        let backup = Backup::builder(clean.clone(), Arc::new(database.clone())).block_bytes(4096).build();
+        newest = Some(backup.run().await.unwrap().manifest);
+    }
+    let newest = newest.unwrap();
+
+    let faulty = FaultyStore::new(inner.clone());
+    let repository = Repository::open(Arc::new(faulty.clone()), secrets(), world()).await.unwrap();
+    let opened = faulty.tally(operation).operations;
+    faulty.fail(operation, nth, fault);
+    // an exclusive prune deletes at once, any other puts a mark
+    let exclusive = operation != Operation::Put;
+    let policy = PrunePolicy { keep_last: Some(1), exclusive, ..PrunePolicy::default() };
+    let _ = prune(&repository, &policy).await;
+    let reached = faulty.tally(operation).operations >= opened + nth;
+    assert!(all_whole(&clean).await.contains(&newest.id), "{fault:?} {operation:?} {nth}");
+
+    prune(&clean, &policy).await.unwrap();
+    assert_eq!(all_whole(&clean).await, [newest.id.clone()]);
+    prune(&clean, &PrunePolicy { exclusive: true, ..policy }).await.unwrap();
+    assert_eq!(all_whole(&clean).await, [newest.id.clone()]);
+    let runs: Vec<_> = inner.list(Some(&"runs".into())).try_collect().await.unwrap();
+    assert_eq!(runs.len(), newest.all_runs().count(), "{fault:?} {operation:?} {nth}");
+    reached
+}
+
+#[tokio::test]
+async fn a_prune_on_a_store_that_fails_takes_nothing_that_is_needed() {
+    let reached = reached_faults(prune_survives).await;
+    // a prune puts one object, and deletes two manifests with their runs and keys
+    let least = [(Operation::Put, 5), (Operation::Get, 9), (Operation::List, 4), (Operation::Delete, 3)];
+    assert_reached(&reached, least);
+}
+
+/// 18 MB in one run: two whole parts and a rest.
+async fn large(documents: usize) -> MemoryDatabase {
+    let database = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
+    let writes = (0..documents).map(|n| {
+        let path = DocumentPath::new(format!("large/{n:03}")).unwrap();
+        let (mut value, mut entry, mut document) = (Vec::new(), Vec::new(), Vec::new());
+        // a value that is bytes
+        put_bytes_field(&mut value, 18, &[n as u8].repeat(200_000));
+        put_bytes_field(&mut entry, 1, b"data");
+        put_bytes_field(&mut entry, 2, &value);
+        let name = DocumentSink::database(&database).document_name(path.as_str());
+        put_bytes_field(&mut document, NAME_FIELD, name.as_bytes());
+        put_bytes_field(&mut document, FIELDS_FIELD, &entry);
+        Write { path, document: Some(document.into()), precondition: Precondition::None }
+    });
+    for outcome in database.write(writes.collect()).await.unwrap() {
+        outcome.unwrap();
+    }
+    database
+}
+
+/// A backup whose run goes up in parts, on a store with a fault at one of them, is whole or not there.
+async fn parts_survive(database: &MemoryDatabase, fault: Fault, operation: Operation, nth: u64) {
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let clean = init(inner.clone()).await;
+    let faulty = FaultyStore::new(inner);
+    let repository = Repository::open(Arc::new(faulty.clone()), secrets(), world()).await.unwrap();
+    faulty.fail(operation, nth, fault);
+    let backup = |repository: Repository| {
+        Backup::builder(repository, Arc::new(database.clone())).compression("none".parse().unwrap()).build()
+    };
+    let result = backup(repository).run().await;
+    assert!(faulty.tally(operation).operations >= nth, "{operation:?} {nth} was not reached");
+    assert!(result.is_ok() || !matches!(fault, Fault::Slow(_)), "{result:?}");
+    assert!(result.is_err() || !matches!(fault, Fault::DiskFull), "{operation:?} {nth} failed for good");
+    assert_eq!(all_whole(&clean).await.len(), usize::from(result.is_ok()));
+    let manifest = backup(clean.clone()).run().await.unwrap().manifest;
+    assert_eq!(manifest.totals.documents, database.documents().len() as u64);
+    assert!(all_whole(&clean).await.contains(&manifest.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_up_in_parts_is_whole_or_not_there() {
+    let database = large(90).await;
+    let faults =
+        [Fault::Unavailable, Fault::LostAcknowledgement, Fault::DiskFull, Fault::Slow(Duration::from_millis(30))];
+    for fault in faults {
+        for (operation, nth) in [(Operation::PutPart, 1), (Operation::PutPart, 3), (Operation::Complete, 1)] {
+            parts_survive(&database, fault, operation, nth).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lying_store_returns_is_never_restored() {
-    let inner: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let repository = init(inner.clone()).await;
     let database = filled(400);
     let manifest =
@@ -159,7 +347,7 @@ async fn what_a_lying_store_returns_is_never_restored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_document_of_many_costs_a_footer_and_a_block() {
-    let inner: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let inner: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let database = filled(20_000);
     let repository = init(inner.clone()).await;
     let manifest =
@@ -168,7 +356,7 @@ async fn one_document_of_many_costs_a_footer_and_a_block() {
     let repository = Repository::open(Arc::new(faulty.clone()), secrets(), world()).await.unwrap();
     let (manifest, _) = repository.manifest(&manifest.id).await.unwrap();
     faulty.reset();
-    let path = firebackup_model::DocumentPath::new("users/user-012345").unwrap();
+    let path = DocumentPath::new("users/user-012345").unwrap();
     let found = firebackup_engine::lookup(&repository, &manifest, &path, &Arc::default()).await.unwrap();
     assert!(found.is_some());
     // header, end of the run with its footer, one block

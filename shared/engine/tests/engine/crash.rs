@@ -74,8 +74,8 @@ async fn ten_deaths_in_a_row_and_then_a_life() {
     leaves_nothing_but_what_is_referred_to(&fixture, 0).await;
 }
 
-/// A repository in which a prune has everything to do: a snapshot to drop, marks that are ripe, a job to give up. Returns
-/// the newest backup, which must stay.
+/// A repository in which a prune has everything to do: a snapshot to drop, marks that are ripe, a job to give up.
+/// Returns the newest backup, which must stay.
 async fn worth_pruning() -> (Fixture, SnapshotId) {
     let (fixture, repository) = Fixture::new(40).await;
     assert!(!dying_backup(&fixture, 25, false).await);
