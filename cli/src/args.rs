@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{backup, bench, completions, demo, diff, export, get, init, key, prune, restore, show, verify};
+use crate::settings::{database_id, project_id};
 
 /// The exit codes, for the long help.
 pub(crate) const EXIT_CODES: &str = "\
@@ -15,7 +16,7 @@ Exit codes:
   3  came to its end, but something failed, was in conflict or not there, is damaged or differs
   4  stopped on Ctrl-C or at --max-reads; the same command, with a higher --max-reads, goes on
   5  the repository, snapshot, document or job is not there, or nothing fits what was asked for
-  130  ended by Ctrl-C with nothing to go on with";
+  130  ended at once by a second Ctrl-C, or by the first where there is nothing to go on with";
 
 /// Backs up Firestore into storage that you own, and puts it back exactly
 #[derive(Debug, Parser)]
@@ -55,10 +56,10 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "URL", help_heading = REPOSITORY)]
     pub(crate) endpoint: Option<String>,
     /// The Google Cloud project [env: FIREBACKUP_PROJECT, GOOGLE_CLOUD_PROJECT]
-    #[arg(long, global = true, value_name = "ID", help_heading = FIRESTORE)]
+    #[arg(long, global = true, value_name = "ID", help_heading = FIRESTORE, value_parser = project_id)]
     pub(crate) project: Option<String>,
     /// The database [default: (default)]
-    #[arg(long, global = true, value_name = "ID", help_heading = FIRESTORE)]
+    #[arg(long, global = true, value_name = "ID", help_heading = FIRESTORE, value_parser = database_id)]
     pub(crate) database: Option<String>,
     /// Key file of a service account; else Google's application default credentials
     #[arg(long, global = true, value_name = "FILE", help_heading = FIRESTORE)]

@@ -1,9 +1,11 @@
 //! Asks before something is done that somebody may regret.
 
+use std::future::Future;
 use std::io;
 
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::interrupt::Interrupt;
 
 /// Goes on when the user says yes to `what`. Without a terminal nobody can be asked: then only `--yes` goes on.
 ///
@@ -17,7 +19,20 @@ pub(crate) async fn confirm(context: &Context, what: &str, yes: bool) -> Result<
         return Err(CliError::Refused(format!("{what}. There is no terminal to ask on: give --yes to do it")));
     }
     context.output.ask(&format!("{what}. Go on? [y/N]"));
-    if is_yes(&answer().await?) { Ok(()) } else { Err(CliError::Refused("not confirmed: nothing was done".to_owned())) }
+    decide(&context.interrupt, answer()).await.inspect_err(|error| {
+        if matches!(error, CliError::Interrupted) {
+            context.output.end_question();
+        }
+    })
+}
+
+/// Waits for the answer, or for Ctrl-C: nothing is begun yet that could stop at a safe point.
+async fn decide(interrupt: &Interrupt, answer: impl Future<Output = Result<String>>) -> Result<()> {
+    if is_yes(&interrupt.race(answer).await?) {
+        Ok(())
+    } else {
+        Err(CliError::Refused("not confirmed: nothing was done".to_owned()))
+    }
 }
 
 async fn answer() -> Result<String> {
@@ -36,6 +51,22 @@ fn is_yes(answer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
+
+    #[tokio::test]
+    async fn ctrl_c_at_the_question_ends_at_once_and_an_answer_counts() {
+        let (sender, asked) = tokio::sync::watch::channel(false);
+        let interrupt = Interrupt::told_by(asked);
+        let says = |answer: &'static str| async move { Ok::<_, CliError>(answer.to_owned()) };
+        decide(&interrupt, says("y\n")).await.unwrap();
+        assert_eq!(decide(&interrupt, says("\n")).await.unwrap_err().exit(), Exit::Failed);
+        let (ended, ()) = tokio::join!(decide(&interrupt, std::future::pending()), async {
+            sender.send(true).unwrap();
+        });
+        assert_eq!(ended.unwrap_err().exit(), Exit::Interrupted);
+        // a yes that comes together with Ctrl-C is none
+        assert_eq!(decide(&interrupt, says("y\n")).await.unwrap_err().exit(), Exit::Interrupted);
+    }
 
     #[test]
     fn only_a_plain_yes_is_one() {

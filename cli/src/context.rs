@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firebackup_embedded::{SystemClock, SystemRandom};
-use firebackup_engine::{Repository, Target, World};
+use firebackup_engine::{Repository, Target, Trust, World};
 use firebackup_google::{Access, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying};
 use firebackup_model::DatabaseName;
 use firebackup_model::id::SnapshotId;
@@ -21,6 +21,10 @@ use crate::shell::shell_line;
 
 /// The snapshot that is meant when none is named.
 pub(crate) const LATEST: &str = "latest";
+
+/// What it means that an origin is not proven, and what to do about it.
+pub(crate) const ANYBODY: &str =
+    "whoever can write to the destination may have made it; give --writer-key to believe one writer only";
 
 /// What a command works with.
 #[derive(Debug, Clone)]
@@ -110,6 +114,23 @@ impl Context {
                         --database";
             CliError::NotFound(text.to_owned())
         })
+    }
+
+    /// As [`Self::snapshot`], for a command that makes use of what it holds without saying who wrote it.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub(crate) async fn snapshot_to_use(&self, repository: &Repository, text: &str) -> Result<SnapshotId> {
+        let id = self.snapshot(repository, text).await?;
+        self.warn_unproven(repository, &id);
+        Ok(id)
+    }
+
+    /// Tells that anybody may have written a snapshot or an undo, where nobody said whom to believe.
+    pub(crate) fn warn_unproven(&self, repository: &Repository, id: &SnapshotId) {
+        if matches!(repository.trust(), Trust::Anybody) {
+            self.output.warn(&format!("the origin of {id} is not proven: {ANYBODY}"));
+        }
     }
 
     /// Tells of patterns that fitted nothing, while others did.

@@ -24,6 +24,14 @@ pub(crate) enum CliError {
     /// The arguments make no sense together.
     #[error("{0}")]
     Usage(String),
+    /// A pattern cannot be understood.
+    #[error("could not understand the pattern `{pattern}`: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It must not be done; the text says what to do.
     #[error("{0}")]
     Refused(String),
@@ -128,7 +136,7 @@ impl CliError {
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Pattern { .. } => Exit::Usage,
             Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => Exit::NotFound,
             Self::Port(error) if is_missing_repository(error) => Exit::NotFound,
             Self::Engine(error) if error.is_resumable_stop() => Exit::Stopped,
@@ -140,7 +148,7 @@ impl CliError {
     /// The kind of failure, one word for programs.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Usage(_) => "usage",
+            Self::Usage(_) | Self::Pattern { .. } => "usage",
             Self::Refused(_) | Self::Unfit { .. } => "refused",
             Self::NotFound(_) => "not_found",
             Self::Engine(error) => engine_kind(error),
@@ -164,6 +172,15 @@ impl CliError {
             }
             Self::Port(error) if error.operation().starts_with("make the folder") => {
                 Some("choose a folder that this user may make and write, and name it with --repo".to_owned())
+            }
+            Self::Pattern { .. } => {
+                Some("a backslash takes the meaning from each of `* ? [ ] { } \\`: `\\[` is `[` as it is".to_owned())
+            }
+            Self::Engine(EngineError::Latest { source, .. }) if is_for_others(source) => {
+                Some(WRITTEN_FOR_RECOVERY.to_owned())
+            }
+            Self::Engine(EngineError::Wrap { source, .. }) if source.is_no_secret() => {
+                Some(WRITTEN_FOR_RECOVERY.to_owned())
             }
             Self::Engine(EngineError::Latest { .. }) => {
                 Some("name an older one; `firebackup list` shows which can be read".to_owned())
@@ -197,6 +214,18 @@ impl CliError {
             kind: self.kind(),
             hint: self.hint().map(clean),
         }
+    }
+}
+
+const WRITTEN_FOR_RECOVERY: &str =
+    "it was written by a machine that holds only a recovery key: give --recovery-key-file too";
+
+/// Whether nothing is wrong with what should be read, but the keys that were given are not those that open it.
+pub(crate) fn is_for_others(error: &EngineError) -> bool {
+    match error {
+        EngineError::Wrap { source, .. } => source.is_for_others(),
+        EngineError::Explained { source, .. } => is_for_others(source),
+        _ => false,
     }
 }
 
@@ -309,6 +338,7 @@ fn port_hint(kind: ErrorKind) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firebackup_codec::wrap::KeyError;
 
     fn io_error(kind: io::ErrorKind) -> io::Error {
         kind.into()
@@ -333,6 +363,21 @@ mod tests {
         let report = CliError::KeyFile(error).report();
         assert_eq!(report.kind, "key");
         assert_eq!(report.hint.as_deref(), Some("make one with `firebackup key generate --output does-not-exist.key`"));
+    }
+
+    #[test]
+    fn what_is_sealed_for_others_says_which_key_is_missing() {
+        let missing = || EngineError::Wrap { object: "keys/a/b".to_owned(), source: KeyError::NoSecret };
+        let damaged = || EngineError::Wrap { object: "keys/a/b".to_owned(), source: KeyError::Damaged };
+        let latest = |source| {
+            let id = "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+            CliError::Engine(EngineError::Latest { id, source: Box::new(source) }).report().hint.unwrap()
+        };
+        assert!(is_for_others(&missing()) && !is_for_others(&damaged()));
+        assert_eq!(latest(missing()), WRITTEN_FOR_RECOVERY);
+        assert!(latest(damaged()).contains("firebackup list"));
+        assert_eq!(CliError::Engine(missing()).report().hint.as_deref(), Some(WRITTEN_FOR_RECOVERY));
+        assert_eq!(CliError::Engine(damaged()).report().hint, None);
     }
 
     #[test]

@@ -8,7 +8,6 @@ use firebackup_engine::Stop;
 use tokio::sync::watch;
 
 use crate::error::{CliError, Result};
-use crate::exit::Exit;
 use crate::output::Output;
 
 /// Hears when the user wants an end.
@@ -30,7 +29,8 @@ impl Interrupt {
             while signals.next().await {
                 if stop.is_requested() {
                     // the user asked twice: what stands in the repository is safe at every instruction
-                    std::process::exit(Exit::Interrupted.code().into());
+                    output.bar().set(None);
+                    std::process::exit(output.fail(&CliError::Interrupted).code().into());
                 }
                 stop.request();
                 if is_graceful.load(Ordering::SeqCst) {
@@ -41,6 +41,12 @@ impl Interrupt {
             }
         });
         interrupt
+    }
+
+    /// One who hears it where `asked` says so, and no signals.
+    #[cfg(test)]
+    pub(crate) fn told_by(asked: watch::Receiver<bool>) -> Self {
+        Self { stop: Stop::default(), is_graceful: Arc::default(), asked }
     }
 
     /// What a verb looks at that can stop at a safe point. From now on the user is told so.

@@ -1,6 +1,9 @@
 //! Which documents: the arguments that several commands share.
 
+use std::error::Error;
+
 use clap::Args;
+use firebackup_model::selection::SelectionError;
 use firebackup_model::{DocumentPath, Selection};
 
 use crate::dashed_value::DashedValue;
@@ -89,10 +92,31 @@ impl CollectionArgs {
             paths: globs,
             subcollections: !self.no_subcollections,
         };
-        selection.filter().map_err(|error| CliError::Usage(error.to_string()))?;
-        selection.ranges().map_err(|error| CliError::Usage(error.to_string()))?;
+        check(&selection)?;
         Ok(selection)
     }
+}
+
+/// Refuses patterns that cannot be understood, with the one and what is wrong with it.
+fn check(selection: &Selection) -> Result<()> {
+    let just = |pattern: &String| vec![pattern.clone()];
+    let collections = selection.include.iter().chain(&selection.exclude);
+    let collections = collections.map(|p| (p, Selection { include: just(p), ..Selection::default() }));
+    let globs = selection.paths.iter().map(|p| (p, Selection { paths: just(p), ..Selection::default() }));
+    for (pattern, alone) in collections.chain(globs) {
+        alone.filter().map_err(|error| refused(pattern, &error))?;
+    }
+    selection.ranges().map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok(())
+}
+
+/// What is wrong with the signs of a pattern says more than what it should be.
+fn refused(pattern: &str, error: &SelectionError) -> CliError {
+    let Some(cause) = error.source() else { return CliError::Usage(error.to_string()) };
+    let cause = cause.to_string();
+    let about = format!("error parsing glob '{pattern}': ");
+    let reason = cause.strip_prefix(&about).unwrap_or(&cause).to_owned();
+    CliError::Pattern { pattern: pattern.to_owned(), reason }
 }
 
 /// How a selection of all documents is described.
@@ -135,7 +159,7 @@ fn literal(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn check(document: &str, path: &str, expected: bool) {
+    fn selects(document: &str, path: &str, expected: bool) {
         let paths = PathArgs { documents: vec![document.to_owned()], ..PathArgs::default() };
         let selection = CollectionArgs::default().with_paths(&paths).unwrap();
         let path = DocumentPath::new(path).unwrap();
@@ -146,12 +170,40 @@ mod tests {
 
     #[test]
     fn a_document_is_itself_and_no_pattern() {
-        check("users/alice", "users/alice", true);
-        check("users/alice", "users/alice/orders/1", false);
+        selects("users/alice", "users/alice", true);
+        selects("users/alice", "users/alice/orders/1", false);
         for hard in ["users/*", "users/{a,b}", "users/[ab]", "users/a?", "users/a\\b"] {
-            check(hard, hard, true);
-            check(hard, "users/a", false);
+            selects(hard, hard, true);
+            selects(hard, "users/a", false);
         }
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_understood_says_why_and_what_to_do() {
+        for (bad, says) in [
+            ("users[", "missing ']'"),
+            ("users\\", "dangling '\\'"),
+            ("{users", "missing '}'"),
+            ("u\n[", "missing ']'"),
+        ] {
+            let collections = CollectionArgs { collections: vec![bad.to_owned()], ..CollectionArgs::default() };
+            let excluded = CollectionArgs { exclude: vec![bad.to_owned()], ..CollectionArgs::default() };
+            let paths = PathArgs { globs: vec![format!("a/{bad}")], ..PathArgs::default() };
+            for refused in [
+                collections.selection().unwrap_err(),
+                excluded.selection().unwrap_err(),
+                CollectionArgs::default().with_paths(&paths).unwrap_err(),
+            ] {
+                let report = refused.report();
+                assert_eq!((refused.exit(), report.kind), (crate::exit::Exit::Usage, "usage"), "{bad:?}");
+                assert!(report.message.contains(says) && !report.message.contains("glob"), "{report:?}");
+                assert!(!report.message.contains("segments"), "it says what is wrong: {report:?}");
+                assert!(report.hint.is_some_and(|hint| hint.contains("backslash")), "{bad:?}");
+            }
+        }
+        // a path with an even number of segments is no collection, whatever its signs
+        let even = CollectionArgs { collections: vec!["users/a".to_owned()], ..CollectionArgs::default() };
+        assert!(even.selection().unwrap_err().to_string().contains("odd number of segments"));
     }
 
     #[test]

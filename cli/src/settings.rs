@@ -44,7 +44,7 @@ impl Settings {
     /// Arguments win over the environment.
     ///
     /// # Errors
-    /// When the repository's folder cannot be made absolute, or an emulator's address cannot be understood.
+    /// When the repository's folder cannot be made absolute, or a project or an emulator's address cannot be understood.
     pub(crate) fn new(global: &GlobalArgs, environment: &Environment) -> Result<Self> {
         let argument_or = |argument: &Option<String>, name: &str| {
             argument.clone().or_else(|| environment.get(name).map(str::to_owned)).filter(|text| !text.is_empty())
@@ -59,9 +59,9 @@ impl Settings {
         Ok(Self {
             repo,
             storage,
-            named_project: argument_or(&global.project, PROJECT),
+            named_project: argument_or(&global.project, PROJECT).map(|text| project(&text)).transpose()?,
             ambient_project: environment.get(GOOGLE_PROJECT).map(str::to_owned),
-            named_database: global.database.clone().filter(|text| !text.is_empty()),
+            named_database: global.database.clone(),
             access,
             auth_emulator: emulator_host(environment, AUTH_EMULATOR)?,
             keys: KeySettings { global: global.clone(), environment: environment.clone() },
@@ -86,14 +86,12 @@ impl Settings {
     /// The database to read.
     ///
     /// # Errors
-    /// When no project was named.
+    /// When no project was named, or what the environment names is none.
     pub(crate) fn database(&self) -> Result<DatabaseName> {
-        let project = self
-            .named_project
-            .as_ref()
-            .or(self.ambient_project.as_ref())
+        let named = self.named_project.as_ref().or(self.ambient_project.as_ref());
+        let named = named
             .ok_or_else(|| CliError::Usage(format!("no project was named: give --project ID, or set {PROJECT}")))?;
-        Ok(DatabaseName::new(project, self.named_database.as_deref().unwrap_or(DEFAULT_DATABASE)))
+        Ok(DatabaseName::new(project(named)?, self.named_database.as_deref().unwrap_or(DEFAULT_DATABASE)))
     }
 
     /// Whether a snapshot of `database` is of what was named, as far as something was. A project that is in the
@@ -171,6 +169,32 @@ impl Settings {
         }
         arguments
     }
+}
+
+/// A project of the environment: an argument is looked at where arguments are read.
+fn project(text: &str) -> Result<String> {
+    project_id(text).map_err(CliError::Usage)
+}
+
+/// A project's id, as far as it can be told from what would point to something else in a resource name.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn project_id(text: &str) -> Result<String, String> {
+    if is_id(text) { Ok(text.to_owned()) } else { Err(format!("`{text}` is no project id")) }
+}
+
+/// As [`project_id`], of a database.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn database_id(text: &str) -> Result<String, String> {
+    if is_id(text) { Ok(text.to_owned()) } else { Err(format!("`{text}` is no database id")) }
+}
+
+fn is_id(text: &str) -> bool {
+    let is_foreign = |letter: char| letter == '/' || letter.is_whitespace() || letter.is_control();
+    !text.is_empty() && !text.contains(is_foreign)
 }
 
 /// The `host:port` of an emulator, from a variable that may hold it as a URL.
@@ -254,6 +278,25 @@ mod tests {
         assert_eq!(empty.repo().unwrap_err().exit(), crate::exit::Exit::Usage);
         let nothing = settings(&GlobalArgs::default(), &[]);
         assert_eq!(nothing.database().unwrap_err().exit(), crate::exit::Exit::Usage);
+    }
+
+    #[test]
+    fn what_is_no_id_is_bad_usage_wherever_it_comes_from() {
+        for good in ["my-app", "example.com:my-app", "(default)"] {
+            assert_eq!((project_id(good), database_id(good)), (Ok(good.to_owned()), Ok(good.to_owned())));
+        }
+        for bad in ["", "a/b", "a b", "a\u{7}", "a\n", "\u{a0}"] {
+            assert!(project_id(bad).is_err() && database_id(bad).is_err(), "{bad:?}");
+            if bad.is_empty() {
+                continue;
+            }
+            let named = Settings::new(&GlobalArgs::default(), &Environment::of(&[(PROJECT, bad)])).unwrap_err();
+            let ambient = settings(&GlobalArgs::default(), &[(GOOGLE_PROJECT, bad)]).database().unwrap_err();
+            for error in [named, ambient] {
+                assert_eq!(error.exit(), crate::exit::Exit::Usage, "{bad:?}");
+                assert!(error.to_string().ends_with("is no project id"), "{error}");
+            }
+        }
     }
 
     #[test]

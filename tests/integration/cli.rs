@@ -1,12 +1,15 @@
 //! `firebackup` from end to end, as somebody types it: what it prints, how it ends, and what it leaves behind.
 
 mod endings;
+mod exporting;
 mod keys;
 mod mistakes;
+mod origins;
 mod outputs;
 mod round_trip;
 mod selecting;
 mod stopping;
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

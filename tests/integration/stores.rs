@@ -244,9 +244,9 @@ async fn prune_survives(fault: Fault, operation: Operation, nth: u64) -> bool {
     assert!(all_whole(&clean).await.contains(&newest.id), "{fault:?} {operation:?} {nth}");
 
     prune(&clean, &policy).await.unwrap();
-    assert_eq!(all_whole(&clean).await, [newest.id.clone()]);
+    assert_eq!(all_whole(&clean).await, std::slice::from_ref(&newest.id));
     prune(&clean, &PrunePolicy { exclusive: true, ..policy }).await.unwrap();
-    assert_eq!(all_whole(&clean).await, [newest.id.clone()]);
+    assert_eq!(all_whole(&clean).await, std::slice::from_ref(&newest.id));
     let runs: Vec<_> = inner.list(Some(&"runs".into())).try_collect().await.unwrap();
     assert_eq!(runs.len(), newest.all_runs().count(), "{fault:?} {operation:?} {nth}");
     reached

@@ -103,7 +103,7 @@ async fn side(context: &Context, repository: &Repository, text: &str) -> Result<
     if text == LIVE {
         return Ok(Side::Live);
     }
-    let id = context.snapshot(repository, text).await?;
+    let id = context.snapshot_to_use(repository, text).await?;
     Ok(Side::Snapshot(Box::new(repository.manifest(&id).await?.0)))
 }
 

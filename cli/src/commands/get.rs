@@ -53,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<Exit> {
     let path = DocumentPath::new(args.path.as_str()).map_err(|error| CliError::Usage(error.to_string()))?;
     let store = Arc::new(CountingStore::new(context.destination()?.store()));
     let repository = context.repository_in(store.clone()).await?;
-    let id = context.snapshot(&repository, &args.at).await?;
+    let id = context.snapshot_to_use(&repository, &args.at).await?;
     let (manifest, _) = repository.manifest(&id).await?;
     let meter = Arc::new(Meter::default());
     let found = lookup(&repository, &manifest, &path, &meter).await?;

@@ -6,7 +6,7 @@ use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::{ANYBODY, Context};
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::selection_args::{EVERYTHING, describe};
@@ -50,9 +50,11 @@ pub(crate) struct Summary {
 struct Listing {
     repository: String,
     snapshots: Vec<Entry>,
+    /// Objects where only snapshots should be, which are none by their names.
+    strangers: Vec<String>,
 }
 
-/// Lists the snapshots, oldest first. One that cannot be read is listed as such.
+/// Lists the snapshots, oldest first. One that cannot be read is listed as such, and what is none is told.
 ///
 /// # Errors
 /// When the repository cannot be opened or listed.
@@ -63,11 +65,27 @@ pub(crate) async fn run(context: &Context) -> Result<Exit> {
     let text = if entries.is_empty() {
         "There is no snapshot yet: make one with `firebackup backup`.".to_owned()
     } else {
-        entries_table(&entries)
+        [entries_table(&entries), unproven(&entries)].concat()
     };
-    let listing = Listing { repository: repository.id().to_string(), snapshots: entries };
+    let strangers = repository.strangers().await?;
+    warn_strangers(context, &strangers);
+    let is_whole = strangers.is_empty() && !(damaged && repository.can_read());
+    let listing = Listing { repository: repository.id().to_string(), snapshots: entries, strangers };
     context.output.result(&listing, &text)?;
-    Ok(if damaged && repository.can_read() { Exit::Partial } else { Exit::Done })
+    Ok(if is_whole { Exit::Done } else { Exit::Partial })
+}
+
+/// Tells of what lies among the snapshots and is none.
+pub(crate) fn warn_strangers(context: &Context, strangers: &[String]) {
+    for path in strangers {
+        context.output.warn(&format!("`{path}` is no snapshot's name: it is not listed, and stops a prune"));
+    }
+}
+
+/// A line below the table where nothing says who wrote the snapshots.
+fn unproven(entries: &[Entry]) -> String {
+    let is_unproven = |entry: &Entry| matches!(entry, Entry::Readable(summary) if !summary.origin_proven);
+    if entries.iter().any(is_unproven) { format!("\n\nOrigin not proven: {ANYBODY}") } else { String::new() }
 }
 
 /// Reads the manifests of all snapshots, oldest first.
@@ -79,6 +97,8 @@ pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
     for id in repository.snapshot_ids().await? {
         entries.push(match repository.manifest(&id).await {
             Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin)),
+            // a prune dropped it since it was listed
+            Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => continue,
             Err(error @ (EngineError::Store { .. } | EngineError::Port(_))) => return Err(error.into()),
             Err(error) => {
                 let report = CliError::Engine(error).report();

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use firebackup_engine::{
-    Meter, Repository, Restore, RestoreOptions, RestoreReport, UserReport, UserRestoreOptions, restore_users,
+    Meter, Repository, Restore, RestoreOptions, RestoreReport, UserReport, UserRestoreOptions, check_renames,
+    restore_users,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::job::RestoreMode;
@@ -20,6 +21,7 @@ use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
 use crate::selection_args::{CollectionArgs, PathArgs};
+use crate::settings::{database_id, project_id};
 
 use what::What;
 
@@ -32,6 +34,10 @@ Examples:
   firebackup restore --to-project my-app-staging --rename users=users-restored --collection users --repo s3://bucket/prod
   firebackup restore --undo restore_01ARZ3NDEKTSV4RRFFQ69G5FAV --repo file:///srv/backups --master-key-file master.key";
 
+/// What an undo leaves no choice of: it puts back what was there, where it was.
+const UNDO_CONFLICTS: [&str; 7] =
+    ["snapshot", "mode", "include_auth", "auth_only", "renames", "to_project", "to_database"];
+
 /// Documents of a dry run that are shown.
 const SAMPLES: usize = 20;
 
@@ -42,7 +48,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "SNAPSHOT", default_value = LATEST)]
     snapshot: String,
     /// Take this restore back: put in place again what it replaced
-    #[arg(long, value_name = "JOB", conflicts_with_all = ["snapshot", "mode", "include_auth", "auth_only", "renames"])]
+    #[arg(long, value_name = "JOB", conflicts_with_all = UNDO_CONFLICTS)]
     undo: Option<JobId>,
     #[command(flatten)]
     collections: CollectionArgs,
@@ -55,10 +61,10 @@ pub(crate) struct RestoreArgs {
     #[arg(long = "rename", value_name = "FROM=TO", value_parser = rename)]
     renames: Vec<(String, String)>,
     /// Another project than the one that was backed up
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = project_id)]
     to_project: Option<String>,
     /// Another database than the one that was backed up
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = database_id)]
     to_database: Option<String>,
     /// Say what would be created, updated and deleted, check limits and permissions, and write nothing
     #[arg(long)]
@@ -118,6 +124,7 @@ impl From<Mode> for RestoreMode {
 /// # Errors
 /// When nothing can be written any more, or on request to stop. Single documents that fail are in the report.
 pub(crate) async fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
+    check_renames(&args.renames).map_err(|error| CliError::Usage(error.in_full()))?;
     let repository = context.repository().await?;
     let what = What::find(context, &repository, &args).await?;
     let database = what.target(context, &args)?;
@@ -260,6 +267,10 @@ mod tests {
             format!("--undo {JOB} --snapshot latest"),
             format!("--undo {JOB} --mode mirror"),
             format!("--undo {JOB} --auth-only"),
+            format!("--undo {JOB} --to-project p"),
+            format!("--undo {JOB} --to-database d"),
+            "--to-project a/b".to_owned(),
+            "--to-database a/b".to_owned(),
             "--undo nonsense".to_owned(),
             "--auth-only --include-auth".to_owned(),
             "--auth-only --dry-run".to_owned(),

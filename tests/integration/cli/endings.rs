@@ -55,6 +55,13 @@ fn what_is_not_there_and_what_makes_no_sense_are_told_apart() {
         &["prune", "--keep-last", "0"],
         &["restore", "--undo", "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV"],
         &["bench", "--documents", "0"],
+        &["export", "--path", "users["],
+        &["restore", "--rename", "users=a/b"],
+        &["restore", "--rename", "users=x", "--rename", "users=y"],
+        &["restore", "--to-project", "a/b"],
+        &["restore", "--to-database", ""],
+        &["restore", "--undo", "restore_01ARZ3NDEKTSV4RRFFQ69G5FAV", "--to-database", "copy"],
+        &["list", "--database", "a b"],
     ] {
         assert_eq!(failure_kind(&json_ends(&program, line, 2)), "usage", "{line:?}");
     }

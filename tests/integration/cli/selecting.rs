@@ -44,6 +44,10 @@ async fn one_pattern_of_several_that_fits_nothing_is_told() {
     let both = ["--collection", "users", "--collection", "usres"];
     let backup = ends(program, &[&["backup"][..], &both].concat(), 0);
     assert!(stderr(&backup).contains("no document fits `usres`"), "{backup:?}");
+    let planned = json_ends(program, &[&["backup", "--plan"][..], &both].concat(), 0);
+    assert_eq!(planned["unmatched"], serde_json::json!(["usres"]), "{planned:#}");
+    let planned = ends(program, &[&["backup", "--plan"][..], &both].concat(), 0);
+    assert!(stderr(&planned).contains("no document fits `usres`"), "{planned:?}");
     json_ends(program, &["backup"], 0);
     for (line, code) in [(&["restore"][..], 3), (&["restore", "--dry-run"], 3), (&["diff", "latest", "live"], 0)] {
         let value = json_ends(program, &[line, &both].concat(), code);
@@ -100,7 +104,7 @@ async fn a_job_that_cannot_be_read_is_listed_and_the_next_backup_begins_anew() {
     fs::write(&plan, "rubbish").unwrap();
 
     let jobs = json_ends(program, &["jobs"], 3);
-    assert_eq!((&jobs["jobs"][0]["kind"], &jobs["jobs"][0]["job"]), (&"unreadable".into(), &job.clone().into()));
+    assert_eq!((&jobs["jobs"][0]["type"], &jobs["jobs"][0]["job"]), (&"unreadable".into(), &job.clone().into()));
     assert!(stdout(&ends(program, &["jobs"], 3)).contains("--fresh"));
     let asked = stderr(&ends(program, &["backup", "--resume", &job], 1));
     assert!(asked.contains("--fresh") && asked.contains(&job), "{asked}");

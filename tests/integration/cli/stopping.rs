@@ -68,6 +68,27 @@ async fn ctrl_c_stops_a_backup_at_a_safe_point_and_the_same_command_goes_on() {
     ends(&program, &["verify"], 0);
 }
 
+/// Ends a command with Ctrl-C twice; what it told on standard error and on standard output.
+fn ended_by_two(mut child: Child) -> (String, String) {
+    interrupt(&child);
+    let mut stream = child.stderr.take().unwrap();
+    let mut words = Vec::new();
+    // the program says that it has heard, so that the second is a second one
+    while !String::from_utf8_lossy(&words).contains("press Ctrl-C again") {
+        let mut part = [0; 256];
+        let length = stream.read(&mut part).unwrap();
+        assert!(length > 0, "it ended without a word: {}", String::from_utf8_lossy(&words));
+        words.extend_from_slice(&part[..length]);
+    }
+    let asked = Instant::now();
+    interrupt(&child);
+    stream.read_to_end(&mut words).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(asked.elapsed() < HELD_UP, "it did not wait for the server");
+    (String::from_utf8(words).unwrap(), super::stdout(&output))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_ends_at_once_and_commands_without_safe_points_end_at_the_first() {
     let emulator = emulator().await;
@@ -75,21 +96,11 @@ async fn a_second_ctrl_c_ends_at_once_and_commands_without_safe_points_end_at_th
     let proxy = Proxy::start(emulator.host(), ProxyOptions::default()).await.unwrap();
     let program = Program::new(&proxy.host());
 
-    let mut child = started(&program, &proxy, &["backup"]);
-    interrupt(&child);
-    let mut told = child.stderr.take().unwrap();
-    let mut words = Vec::new();
-    // the program says that it has heard, so that the second is a second one
-    while !String::from_utf8_lossy(&words).contains("press Ctrl-C again") {
-        let mut part = [0; 256];
-        let length = told.read(&mut part).unwrap();
-        assert!(length > 0, "it ended without a word: {}", String::from_utf8_lossy(&words));
-        words.extend_from_slice(&part[..length]);
-    }
-    let asked = Instant::now();
-    interrupt(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert!(asked.elapsed() < HELD_UP, "it did not wait for the server");
+    let (told, _) = ended_by_two(started(&program, &proxy, &["backup"]));
+    assert!(told.contains("error: interrupted"), "{told}");
+    // the loud way, for else nothing says that the first was heard
+    let (_, told) = ended_by_two(started(&program, &proxy, &["backup", "--fresh", "--json", "-v"]));
+    assert_eq!(super::failure_kind(&serde_json::from_str(&told).unwrap()), "interrupted");
     proxy.control().clear_faults();
     ends(&program, &["backup"], 0);
     ends(&program, &["verify", "--all"], 0);

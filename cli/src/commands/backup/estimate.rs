@@ -62,6 +62,7 @@ pub(super) async fn run(
     if estimate.documents == 0 && !selection.is_everything() {
         return Err(nothing_fits(selection, &database.to_string()).into());
     }
+    context.warn_unmatched(&estimate.unmatched);
     let planned = planned(database.to_string(), estimate, args, streams, max_reads);
     context.output.result(&planned, &text(&planned, args, selection, streams))?;
     Ok(Exit::Done)
@@ -144,6 +145,7 @@ mod tests {
         let estimate = Estimate {
             read_time: firebackup_model::Timestamp::new(0, 0),
             documents: 1_000_000,
+            unmatched: Vec::new(),
             count_reads: 1000,
             sampled_documents: 100,
             sampled_bytes: 100_000,
@@ -162,6 +164,7 @@ mod tests {
         let estimate = Estimate {
             read_time: firebackup_model::Timestamp::new(0, 0),
             documents: 1000,
+            unmatched: Vec::new(),
             count_reads: 1,
             sampled_documents: 1,
             sampled_bytes: 1,
@@ -185,6 +188,7 @@ mod tests {
         let estimate = Estimate {
             read_time: firebackup_model::Timestamp::new(0, 0),
             documents: 0,
+            unmatched: Vec::new(),
             count_reads: 1,
             sampled_documents: 0,
             sampled_bytes: 0,

@@ -1,6 +1,6 @@
 //! What a restore puts back, and where it may go.
 
-use firebackup_engine::{EngineError, Repository, unfinished_restores};
+use firebackup_engine::{EngineError, Repository, unfinished_restore};
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::{DatabaseName, Selection};
@@ -29,9 +29,11 @@ impl What {
     pub(super) async fn find(context: &Context, repository: &Repository, args: &RestoreArgs) -> Result<Self> {
         let asked = args.collections.with_paths(&args.paths)?;
         if let Some(job) = &args.undo {
-            return Self::undo(repository, job, asked).await;
+            let undo = Self::undo(repository, job, asked).await?;
+            context.warn_unproven(repository, &undo.id);
+            return Ok(undo);
         }
-        let id = context.snapshot(repository, &args.snapshot).await?;
+        let id = context.snapshot_to_use(repository, &args.snapshot).await?;
         let (manifest, _) = repository.manifest(&id).await?;
         if manifest.kind == SnapshotKind::Undo {
             return Err(CliError::Refused(format!(
@@ -56,8 +58,7 @@ impl What {
     }
 
     async fn unfinished_undo(repository: &Repository, job: &JobId, selection: Selection) -> Result<Self> {
-        let plan = unfinished_restores(repository).await?.into_iter().find(|plan| plan.job == *job);
-        match plan {
+        match unfinished_restore(repository, job).await? {
             Some(plan) if plan.undo => Ok(Self { id: plan.job, source: plan.target, manifest: None, selection }),
             _ => Err(CliError::NotFound(format!(
                 "there is no undo of {job}: the restore is unknown, kept none, or a prune has dropped it"

@@ -252,7 +252,7 @@ async fn what_is_no_snapshots_name_stops_a_prune() {
     let text = prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap_err();
     assert!(text.to_string().contains(&to), "{text}");
     assert_eq!(fixture.objects().await, before);
-    assert_eq!(repository.strangers().await.unwrap(), [to.clone()]);
+    assert_eq!(repository.strangers().await.unwrap(), std::slice::from_ref(&to));
     fixture.store.rename(&to.as_str().into(), &from.as_str().into()).await.unwrap();
     prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap();
     all_whole(&repository).await;
