@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use firebackup_codec::object::ObjectType;
 use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
-use firebackup_model::job::{Intent, Plan, Receipt, RestorePlan, UndoReceipt, UsersReceipt};
+use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{EngineError, Result};
+use crate::jobs::{UnfinishedJob, read_job};
 use crate::layout;
 use crate::plan::MAX_JOB_SECONDS;
+use crate::prune_marks::{Marks, PruneMark};
 use crate::repository::Repository;
-use crate::restore_plan::read_restore_plan;
 
 /// How long something stays marked before it is deleted.
 pub const GRACE_SECONDS: i64 = 2 * MAX_JOB_SECONDS;
@@ -63,13 +64,6 @@ pub struct PruneReport {
     pub deleted: u64,
     /// Bytes of the objects deleted.
     pub deleted_bytes: u64,
-}
-
-/// `prunes/<id>`: objects that nothing referred to at a moment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct PruneMark {
-    created: Timestamp,
-    objects: Vec<String>,
 }
 
 /// Applies a policy to a repository.
@@ -366,50 +360,6 @@ async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<Run
     })
 }
 
-/// What earlier prunes have marked.
-#[derive(Default)]
-struct Marks {
-    /// Objects whose grace period is over, and those whose is not.
-    ripe: HashSet<String>,
-    marked: HashSet<String>,
-    /// Marks that have served, and those that have not.
-    spent: Vec<Path>,
-    waiting: Vec<Path>,
-}
-
-impl Marks {
-    async fn read(repository: &Repository) -> Result<Self> {
-        let now = repository.world().now();
-        let mut marks = Self::default();
-        for meta in repository.list("prunes").await? {
-            let found: Result<Option<(PruneMark, _)>> =
-                repository.get_sealed(ObjectType::PruneMark, &meta.location).await;
-            match found {
-                Ok(None) => {}
-                Ok(Some((mark, _))) if now.seconds_since(mark.created) >= GRACE_SECONDS as f64 => {
-                    marks.ripe.extend(mark.objects);
-                    marks.spent.push(meta.location);
-                }
-                Ok(Some((mark, _))) => {
-                    marks.marked.extend(mark.objects);
-                    marks.waiting.push(meta.location);
-                }
-                // it marks nothing, and what it marked is marked anew
-                Err(error) if error.is_of_the_object() => {
-                    tracing::warn!(mark = %meta.location, error = %error, "a prune's mark cannot be read");
-                    marks.spent.push(meta.location);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(marks)
-    }
-
-    fn all(self) -> impl Iterator<Item = Path> {
-        self.spent.into_iter().chain(self.waiting)
-    }
-}
-
 async fn mark_and_sweep(
     repository: &Repository,
     policy: &PrunePolicy,
@@ -451,61 +401,4 @@ async fn delete(
         report.deleted_bytes += size;
     }
     Ok(())
-}
-
-/// Jobs that were begun and neither committed nor given up.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum UnfinishedJob {
-    /// A backup, with its plan.
-    Backup(Plan),
-    /// A restore, with its plan.
-    Restore(RestorePlan),
-    /// One whose plan cannot be read.
-    Unreadable {
-        /// The job.
-        job: JobId,
-        /// Why.
-        error: String,
-    },
-}
-
-impl UnfinishedJob {
-    /// The job's id.
-    #[must_use]
-    pub const fn job(&self) -> &JobId {
-        match self {
-            Self::Backup(plan) => &plan.job,
-            Self::Restore(plan) => &plan.job,
-            Self::Unreadable { job, .. } => job,
-        }
-    }
-}
-
-/// Lists unfinished jobs, newest first.
-///
-/// # Errors
-/// When the store fails.
-pub async fn unfinished_jobs(repository: &Repository) -> Result<Vec<UnfinishedJob>> {
-    let mut jobs = Vec::new();
-    for job in repository.begun_jobs().await? {
-        jobs.extend(read_job(repository, &job).await?);
-    }
-    Ok(jobs)
-}
-
-async fn read_job(repository: &Repository, job: &JobId) -> Result<Option<UnfinishedJob>> {
-    let read = match job.kind() {
-        JobKind::Restore => read_restore_plan(repository, job).await.map(|plan| plan.map(UnfinishedJob::Restore)),
-        JobKind::Backup | JobKind::Prune => {
-            let found: Result<Option<(Plan, _)>> = repository.get_sealed(ObjectType::Plan, &layout::plan(job)).await;
-            found.map(|found| found.map(|(plan, _)| UnfinishedJob::Backup(plan)))
-        }
-    };
-    match read {
-        Err(error) if error.is_of_the_object() => {
-            Ok(Some(UnfinishedJob::Unreadable { job: job.clone(), error: error.in_full() }))
-        }
-        read => read,
-    }
 }

@@ -13,6 +13,7 @@ use firebackup_model::{DatabaseName, DocumentPath, PathRange, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::batch::{Batch, request_bytes};
 use crate::contents::{Contents, Item, Stored, stored, undo_receipts};
 use crate::diff::{Change, Difference, same};
 use crate::error::{EngineError, Result};
@@ -151,9 +152,6 @@ pub struct Tally {
     pub problems: Vec<Problem>,
 }
 
-/// The size at which a batch is sent, well below Firestore's 10 MiB: the emulator takes no request above 4 MiB, and smaller
-/// ones are retried at less cost. A larger document goes alone.
-const BATCH_BYTES: usize = 3 * 1024 * 1024;
 /// How many problems a tally keeps.
 const MAX_PROBLEMS: usize = 10_000;
 /// Documents compared in one read of a dry run.
@@ -485,38 +483,6 @@ async fn join_all(running: &mut JoinSet<Result<()>>) -> Result<()> {
         }
     }
     first
-}
-
-/// Documents on their way into one request.
-struct Batch {
-    items: Vec<Wanted>,
-    bytes: usize,
-    most: usize,
-}
-
-impl Batch {
-    fn new(most: usize) -> Self {
-        Self { items: Vec::new(), bytes: 0, most: most.clamp(1, MAX_BATCH_WRITES) }
-    }
-
-    fn has_room_for(&self, wanted: &Wanted) -> bool {
-        self.items.len() < self.most && self.bytes + request_bytes(wanted) <= BATCH_BYTES
-    }
-
-    fn push(&mut self, wanted: Wanted) {
-        self.bytes += request_bytes(&wanted);
-        self.items.push(wanted);
-    }
-
-    fn take(&mut self) -> Vec<Wanted> {
-        self.bytes = 0;
-        std::mem::take(&mut self.items)
-    }
-}
-
-/// What a write takes of a request, rounded up: document, name, precondition and framing.
-fn request_bytes(wanted: &Wanted) -> usize {
-    wanted.document.as_ref().map_or(0, bytes::Bytes::len) + wanted.path.as_str().len() + 256
 }
 
 /// Why the target cannot take a document, as far as its limits tell.
