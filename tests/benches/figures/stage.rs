@@ -145,6 +145,14 @@ pub fn rate(documents: u64, bytes: u64, elapsed: Duration) -> Rate {
     Rate { documents: documents as f64, bytes: bytes as f64, seconds: elapsed.as_secs_f64() }
 }
 
+/// The share that `rates` come to of `bare`, taken round by round, and of these the one in the middle: a server that is
+/// slower for a while is so for both.
+pub fn share(rates: &[Rate], bare: &[Rate]) -> f64 {
+    let mut shares: Vec<_> = rates.iter().zip(bare).map(|(rate, bare)| rate.per_second() / bare.per_second()).collect();
+    shares.sort_by(f64::total_cmp);
+    shares[shares.len() / 2]
+}
+
 /// The rate in the middle.
 pub fn median(mut rates: Vec<Rate>) -> Rate {
     rates.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
