@@ -149,9 +149,9 @@ impl EngineError {
         move |source| Self::Store { operation, path, source }
     }
 
-    /// The same failure, with what to do about it.
+    /// A failure of what an object holds, with what to do about it. One of the way to it explains itself, and stays.
     pub(crate) fn explained(self, text: impl Into<String>) -> Self {
-        Self::Explained { text: text.into(), source: Box::new(self) }
+        if self.is_of_the_object() { Self::Explained { text: text.into(), source: Box::new(self) } } else { self }
     }
 
     /// Whether the failure is about what an object holds, and not about the way to it: trying again does not help.

@@ -91,7 +91,7 @@ pub(crate) async fn plan(
     });
     let read_time = match request.read_time {
         Some(at) => at,
-        None => newest_lasting(source.snapshot_time().await?, kept),
+        None => newest_lasting(server_time, kept),
     };
     let plan = Plan {
         job: job.clone(),
@@ -176,11 +176,10 @@ pub(crate) async fn resumable(
     match resume {
         Resume::Never => Ok(None),
         Resume::Job(job) => {
-            let explained = |error: EngineError| match error.is_of_the_object() {
-                true => error.explained(format!("{job} cannot be gone on with: begin a new backup with --fresh")),
-                false => error,
+            let explained = |error: EngineError| {
+                error.explained(format!("{job} cannot be gone on with: begin a new backup with --fresh"))
             };
-            let unfinished = read_unfinished(repository, job).await.map_err(explained)?;
+            let unfinished = read_unfinished(repository, job, |_| true).await.map_err(explained)?;
             unfinished.map(Some).ok_or_else(|| EngineError::NotFound(format!("there is no unfinished backup {job}")))
         }
         Resume::Auto if !repository.can_read() => Ok(None),
@@ -208,7 +207,7 @@ async fn newest_matching(
             let oldest = if request.spares_reads || plan.keeps_versions { MAX_JOB_SECONDS } else { READ_TIME_SECONDS };
             request.is_for(plan) && now.seconds_since(plan.read_time) < oldest as f64
         };
-        match read_if(repository, &job, is_fit).await {
+        match read_unfinished(repository, &job, is_fit).await {
             Ok(Some(unfinished)) => return Ok(Some(unfinished)),
             Ok(None) => {}
             Err(error) if error.is_of_the_object() => {
@@ -220,12 +219,8 @@ async fn newest_matching(
     Ok(None)
 }
 
-async fn read_unfinished(repository: &Repository, job: &JobId) -> Result<Option<Unfinished>> {
-    read_if(repository, job, |_| true).await
-}
-
-/// Reads all that a job has left, so that what is damaged is found before anything rests on it.
-async fn read_if(
+/// Reads all that a job has left if its plan is fit, so that what is damaged is found before anything rests on it.
+async fn read_unfinished(
     repository: &Repository,
     job: &JobId,
     is_fit: impl Fn(&Plan) -> bool + Send,

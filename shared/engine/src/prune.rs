@@ -254,9 +254,6 @@ async fn intent_of_plan(repository: &Repository, job: &JobId) -> Result<Option<I
 }
 
 fn unreadable_job(job: &JobId, error: EngineError) -> EngineError {
-    if !error.is_of_the_object() {
-        return error;
-    }
     let way = match job.kind() {
         JobKind::Restore => {
             "give what it replaced up with --keep-undo-days 0 and --exclusive, when it does not run any more"
@@ -283,13 +280,12 @@ async fn manifests(repository: &Repository, except: &[SnapshotId]) -> Result<BTr
                     "{id} was written by a machine that holds only a recovery key: give --recovery-key-file too, so that a prune sees what it needs"
                 )));
             }
-            Err(error) if error.is_of_the_object() => {
+            Err(error) => {
                 return Err(error.explained(format!(
                     "{id} cannot be read, so that it is not known what it needs, and nothing was deleted: put the object \
                      back from a copy or an older version, or give the snapshot up with --drop {id}"
                 )));
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(manifests)

@@ -382,9 +382,11 @@ impl Restore {
 
     /// A restore that was refused before it replaced anything is no unfinished job.
     async fn forget_if_nothing_was_done(&self, plan: &RestorePlan, resumed: bool, error: &EngineError) {
+        if resumed || !plan.undo || !error.is_of_the_object() || error.is_resumable_stop() {
+            return;
+        }
         let kept = undo_receipts(&self.repository, &plan.job).await;
-        let may_have_written = !plan.undo || kept.map_or(true, |receipts| !receipts.is_empty());
-        if !resumed && !may_have_written && error.is_of_the_object() && !error.is_resumable_stop() {
+        if kept.is_ok_and(|receipts| receipts.is_empty()) {
             self.repository.clear_quietly(&plan.job).await;
         }
     }
@@ -402,8 +404,7 @@ impl Restore {
         if self.snapshot.kind() != JobKind::Restore || !self.options.selection.is_everything() {
             return Ok(());
         }
-        let unfinished = restore_plan::unfinished_restores(&self.repository).await?;
-        match unfinished.into_iter().find(|plan| plan.job == self.snapshot) {
+        match restore_plan::unfinished_restore(&self.repository, &self.snapshot).await? {
             Some(plan) => restore_plan::close(&self.repository, plan).await,
             None => Ok(()),
         }

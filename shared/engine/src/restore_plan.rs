@@ -121,9 +121,6 @@ async fn may_be_the_same(repository: &Repository, job: &JobId, wanted: &RestoreP
 
 /// What to do about a restore that cannot be gone on with.
 pub(crate) fn unless_begun_anew(job: &JobId, error: EngineError) -> EngineError {
-    if !error.is_of_the_object() {
-        return error;
-    }
     error.explained(format!(
         "{job} cannot be gone on with: begin anew with --fresh; what this one has replaced so far cannot be taken back as \
          a whole then"

@@ -16,6 +16,7 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 /// A store in memory that lets everybody else go first before each operation, as a network does: a store that is ready
@@ -233,11 +234,37 @@ pub struct Troubled<D> {
     pub troubles: Vec<Trouble>,
     pub calls: AtomicU64,
     pub largest_batch: AtomicU64,
+    pub gate: Option<Gate>,
 }
 
 impl<D> Troubled<D> {
     pub fn new(inner: D, troubles: &[Trouble]) -> Self {
-        Self { inner, troubles: troubles.to_vec(), calls: AtomicU64::new(0), largest_batch: AtomicU64::new(0) }
+        let (calls, largest_batch) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { inner, troubles: troubles.to_vec(), calls, largest_batch, gate: None }
+    }
+
+    /// Without troubles, but its `nth` read of documents by path stands at a gate.
+    pub fn gated(inner: D, nth: u64) -> Self {
+        let gate = Gate { nth, reads: AtomicU64::new(0), reached: Notify::new(), open: Notify::new() };
+        Self { gate: Some(gate), ..Self::new(inner, &[]) }
+    }
+}
+
+/// Where one read waits until it is told to go on.
+#[derive(Debug)]
+pub struct Gate {
+    nth: u64,
+    reads: AtomicU64,
+    pub reached: Notify,
+    pub open: Notify,
+}
+
+impl Gate {
+    async fn pass(&self) {
+        if self.reads.fetch_add(1, Ordering::SeqCst) + 1 == self.nth {
+            self.reached.notify_one();
+            self.open.notified().await;
+        }
     }
 }
 
@@ -293,6 +320,9 @@ impl<D: DocumentSource> DocumentSource for Troubled<D> {
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
         yield_now().await;
+        if let Some(gate) = &self.gate {
+            gate.pass().await;
+        }
         self.inner.get(paths, at).await
     }
 }

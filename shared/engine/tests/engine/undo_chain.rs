@@ -3,20 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_trait::async_trait;
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{EngineError, PrunePolicy, Repository, RestoreOptions, Target, prune, unfinished_restores};
-use firebackup_model::document::RawDocument;
 use firebackup_model::id::{JobId, SnapshotId};
 use firebackup_model::job::RestoreMode;
-use firebackup_model::port::{DocumentSource, DocumentStream};
-use firebackup_model::{DatabaseName, DocumentPath, PathRange, PortError, Timestamp};
+use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
 use object_store::ObjectStoreExt;
-use tokio::sync::Notify;
 
-use crate::faults::{DyingStore, Fuse};
+use crate::faults::{DyingStore, Fuse, Troubled};
 use crate::fixture::{Fixture, backup, contents, restore};
 
 type Documents = BTreeMap<DocumentPath, Vec<u8>>;
@@ -102,55 +97,6 @@ async fn a_restore_that_runs_keeps_its_undo_whatever_the_policy_of_a_prune() {
     assert_eq!(contents(&fixture.database), before);
 }
 
-/// A database whose `nth` read of documents waits until it is told to go on.
-struct Waiting {
-    inner: MemoryDatabase,
-    nth: u64,
-    reads: AtomicU64,
-    reached: Notify,
-    go_on: Notify,
-}
-
-#[async_trait]
-impl DocumentSource for Waiting {
-    fn database(&self) -> &DatabaseName {
-        DocumentSource::database(&self.inner)
-    }
-
-    async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
-        self.inner.snapshot_time().await
-    }
-
-    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
-        self.inner.versions_since().await
-    }
-
-    async fn split_points(
-        &self,
-        range: &PathRange,
-        wanted: usize,
-        at: Timestamp,
-    ) -> Result<Vec<DocumentPath>, PortError> {
-        self.inner.split_points(range, wanted, at).await
-    }
-
-    async fn stream(&self, range: &PathRange, at: Timestamp, limit: Option<u32>) -> Result<DocumentStream, PortError> {
-        self.inner.stream(range, at, limit).await
-    }
-
-    async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
-        self.inner.count(range, at).await
-    }
-
-    async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
-        if self.reads.fetch_add(1, Ordering::SeqCst) + 1 == self.nth {
-            self.reached.notify_one();
-            self.go_on.notified().await;
-        }
-        self.inner.get(paths, at).await
-    }
-}
-
 #[tokio::test]
 async fn a_slow_process_replaces_nothing_once_another_has_ended_the_restore() {
     for nth in [1, 2, 4] {
@@ -158,18 +104,13 @@ async fn a_slow_process_replaces_nothing_once_another_has_ended_the_restore() {
         let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
         fixture.database.set("zoo/ü3", -3);
         let before = contents(&fixture.database);
-        let source = Arc::new(Waiting {
-            inner: fixture.database.clone(),
-            nth,
-            reads: AtomicU64::new(0),
-            reached: Notify::new(),
-            go_on: Notify::new(),
-        });
+        let source = Arc::new(Troubled::gated(fixture.database.clone(), nth));
+        let gate = source.gate.as_ref().unwrap();
         let slow_target = Target { source: source.clone(), sink: Arc::new(fixture.database.clone()) };
         let mut slow = restore(&repository, &snapshot, slow_target, RestoreOptions::default());
         slow.options.parallel = 1;
         let slow = tokio::spawn(async move { slow.run().await });
-        source.reached.notified().await;
+        gate.reached.notified().await;
         let other = fixture.open().await;
         let quick = restore(&other, &snapshot, fixture.target(), RestoreOptions::default()).run().await.unwrap();
         assert!(quick.resumed);
@@ -178,7 +119,7 @@ async fn a_slow_process_replaces_nothing_once_another_has_ended_the_restore() {
             fixture.database.set(path, 77);
         }
         let edited = contents(&fixture.database);
-        source.go_on.notify_one();
+        gate.open.notify_one();
         let ended = slow.await.unwrap().unwrap_err();
         assert!(ended.to_string().contains("has ended it"), "{ended:?}");
         assert_eq!(contents(&fixture.database), edited, "read {nth}");
