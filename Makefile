@@ -22,6 +22,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 profile_dir = $(TARGET_DIR)/$(if $(filter dev,$(1)),debug,$(1))
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export CARGO
+export STACK REGION PARAMETERS KEEP_DATA ARCHITECTURE ENDPOINT CODE
 
 .PHONY: help
 help: ## Show this list
@@ -38,7 +39,7 @@ up: ## Build firebackup and show it at work on a local Firestore emulator
 
 # The documentation tests come first, so that the runner's own summary of the suite closes the output.
 .PHONY: test
-test: target/auth/.installed ## Run every test (installs the Auth emulator and the test runner at first use)
+test: target/auth/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and the test runner at first use)
 	$(CARGO) build --locked --workspace --lib --bins --tests
 	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
 	$(CARGO) test --locked --workspace --doc
@@ -70,6 +71,27 @@ bench-peers: target/peers/.installed ## Measure firebackup against other tools (
 	@PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/peers/bench.py --peers target/peers \
 		--firebackup $(call profile_dir,$(BENCH_PROFILE))/firebackup --documents $(DOCUMENTS) --runs $(RUNS)
 
+.PHONY: package
+package: target/cargo-lambda/.installed ## Build the zips of every function, and start each once (ARCHITECTURE=x86_64)
+	scripts/package
+	$(PYTHON) scripts/smoke-functions
+
+.PHONY: deploy
+deploy: target/sam/.installed package ## Deploy the stack on AWS (STACK=firebackup REGION=… PARAMETERS="Monitoring=full")
+	@target/sam/venv/bin/python scripts/deploy
+
+.PHONY: destroy
+destroy: target/sam/.installed ## Delete the stack; its data stays unless KEEP_DATA=no (STACK=firebackup REGION=…)
+	@target/sam/venv/bin/python scripts/destroy
+
+.PHONY: deploy-local
+deploy-local: target/sam/.installed target/ministack/.installed package ## Deploy the same stack onto a local AWS
+	@target/sam/venv/bin/python scripts/deploy-local
+
+.PHONY: cost
+cost: ## What a backup and an idle month cost on AWS, from docs/cost-inputs.json
+	@$(PYTHON) scripts/cost-model
+
 .PHONY: fuzz
 fuzz: ## Fuzz every reader of hostile bytes (FUZZ_SECONDS=60 each; needs the nightly toolchain)
 	@scripts/fuzz $(FUZZ_SECONDS)
@@ -84,13 +106,36 @@ locks: ## Write the npm lock files anew, without the address of any registry
 
 .PHONY: clean-tools
 clean-tools: ## Remove what was installed for tests, lints and measurements
-	rm -rf .tools target/auth target/peers
+	rm -rf .tools target/auth target/cargo-lambda target/ministack target/peers target/sam
 
 # The Auth emulator that the integration tests start. No package's own install script runs.
 target/auth/.installed: tests/auth/package.json tests/auth/package-lock.json
 	@echo "Installing the Firebase Auth emulator into target/auth (about 310 MB)"
 	@mkdir -p $(@D) && cp $^ $(@D)/
 	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# The local AWS that the tests start, and the checker of templates.
+target/ministack/.installed: tests/ministack/requirements.txt
+	@echo "Installing ministack, a local AWS, into target/ministack (about 260 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@$(PYTHON) -m venv --clear $(@D)/venv
+	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(@D)/requirements.txt
+	@touch $@
+
+# sam and cfn-lint. Not beside ministack: the two want different versions of boto3.
+target/sam/.installed: infra/requirements.txt
+	@echo "Installing sam and cfn-lint into target/sam (about 340 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@$(PYTHON) -m venv --clear $(@D)/venv
+	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(@D)/requirements.txt
+	@touch $@
+
+target/cargo-lambda/.installed: infra/package-requirements.txt
+	@echo "Installing cargo-lambda and Zig into target/cargo-lambda (about 470 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/requirements.txt
+	@$(PYTHON) -m venv --clear $(@D)/venv
+	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(@D)/requirements.txt
 	@touch $@
 
 target/peers/.installed: tests/peers/package.json tests/peers/package-lock.json tests/peers/requirements.txt

@@ -22,6 +22,7 @@ pub mod rewrite;
 pub mod run;
 pub mod sealing;
 pub mod secret;
+pub mod secret_box;
 pub mod signature;
 pub mod typed_json;
 pub mod wrap;

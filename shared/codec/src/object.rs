@@ -38,6 +38,8 @@ pub enum ObjectType {
     UndoReceipt = 7,
     /// How far a restore came.
     RestoreMark = 8,
+    /// What one step of a part of a restore has done.
+    RestoreReceipt = 9,
 }
 
 impl ObjectType {
@@ -51,6 +53,7 @@ impl ObjectType {
             Self::UsersReceipt => "a users receipt",
             Self::UndoReceipt => "an undo receipt",
             Self::RestoreMark => "a mark of a restore",
+            Self::RestoreReceipt => "a receipt of a restore",
         }
     }
 }

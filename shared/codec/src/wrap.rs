@@ -269,6 +269,25 @@ impl Wrap {
         Ok(Self::seal(ids, Holder::Key { key: parent_id, salt: Blob(salt.to_vec()) }, &key, secret))
     }
 
+    /// What AWS KMS made of a key when it was given `context`, which must name at least what [`kms_context`] says.
+    #[must_use]
+    pub const fn from_kms(ids: &WrapIds, arn: String, context: BTreeMap<String, String>, wrapped: Vec<u8>) -> Self {
+        Self::assemble(ids, Holder::Kms { arn, context }, wrapped)
+    }
+
+    /// What to ask AWS KMS for to open the wrap: the key's ARN, the context, the wrapped bytes.
+    ///
+    /// # Errors
+    /// When it is of another kind, or its context is not that of this very wrap.
+    pub fn kms(&self) -> Result<(&str, &BTreeMap<String, String>, &[u8]), KeyError> {
+        let Holder::Kms { arn, context } = &self.holder else {
+            return Err(self.other_kind(WrapKind::Kms));
+        };
+        self.check_format()?;
+        let is_ours = kms_context(&self.ids()).iter().all(|(name, value)| context.get(name) == Some(value));
+        if is_ours { Ok((arn, context, &self.wrapped.0)) } else { Err(KeyError::Damaged) }
+    }
+
     /// Opens a wrap of [`Self::wrap_local`].
     ///
     /// # Errors
@@ -400,6 +419,14 @@ fn shown(fingerprint: &str) -> String {
 fn secret_key(opened: &[u8]) -> Result<SecretKey, KeyError> {
     let bytes: &[u8; 32] = opened.try_into().map_err(|_| KeyError::Damaged)?;
     Ok(SecretKey::from_bytes(*bytes))
+}
+
+/// What the encryption context of a wrap by AWS KMS names at least: the wrap itself, so that no other can stand for it.
+#[must_use]
+pub fn kms_context(ids: &WrapIds) -> BTreeMap<String, String> {
+    [("repository", ids.repository.to_string()), ("key", ids.key.to_string()), ("wrap", ids.wrap.to_string())]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
 }
 
 /// The additional data of a wrap.

@@ -1,6 +1,7 @@
 //! A backup from beginning to end, on one machine: plan, chunks in parallel, users, finalize.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::job::Plan;
@@ -10,11 +11,12 @@ use firebackup_model::selection::Selection;
 use firebackup_model::{PathRange, PortError, Timestamp};
 use futures::{StreamExt, stream};
 
+use crate::backup_steps::BackupSteps;
 use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::export::{Exporter, StepBounds};
 use crate::finalize::{Allowed, finalize};
-use crate::plan::{PlanRequest, Resume, Unfinished, check_age, plan, resumable};
+use crate::plan::{Cut, PlanRequest, Resume, Unfinished, check_age, plan, resumable};
 use crate::repository::Repository;
 use crate::run_upload::RunSettings;
 use crate::unmatched::nothing_fits;
@@ -23,26 +25,27 @@ use crate::world::{Meter, Stop};
 
 /// A backup that is ready to run; see [`Backup::builder`].
 pub struct Backup {
-    repository: Repository,
-    source: Arc<dyn DocumentSource>,
-    users: Option<Arc<dyn UserSource>>,
-    request: PlanRequest,
+    pub(crate) repository: Repository,
+    pub(crate) source: Arc<dyn DocumentSource>,
+    pub(crate) users: Option<Arc<dyn UserSource>>,
+    pub(crate) request: PlanRequest,
+    parallel: usize,
     resume: Resume,
-    options: Options,
+    pub(crate) options: Options,
     meter: Arc<Meter>,
-    stop: Stop,
+    pub(crate) stop: Stop,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Options {
+pub(crate) struct Options {
     max_reads: Option<u64>,
     count_first: bool,
-    may_reanchor: bool,
-    allow_redacted: bool,
-    allow_empty: bool,
+    pub(crate) may_reanchor: bool,
+    pub(crate) allow_redacted: bool,
+    pub(crate) allow_empty: bool,
     verify_blocks: bool,
     block_bytes: usize,
-    bounds: StepBounds,
+    pub(crate) bounds: StepBounds,
 }
 
 /// What a backup came to.
@@ -67,6 +70,7 @@ pub struct BackupBuilder {
     selection: Selection,
     compression: Compression,
     parallel: usize,
+    cut: Option<Cut>,
     read_time: Option<Timestamp>,
     resume: Resume,
     options: Options,
@@ -121,6 +125,7 @@ impl Backup {
             selection: Selection::default(),
             compression: Compression::default(),
             parallel: 1,
+            cut: None,
             read_time: None,
             resume: Resume::Auto,
             options,
@@ -145,6 +150,17 @@ impl Backup {
                 Unfinished { plan, sealing, reads: 0 }
             }
         };
+        self.check_fits(&plan)?;
+        let exporter = self.exporter(Arc::new(plan), &sealing, reads)?;
+        let manifest = self.carry_out(&exporter).await?;
+        self.repository.clear_quietly(&manifest.id).await;
+        // what fitted a pattern in an attempt before this one is not known
+        let unmatched = exporter.filter.filter(|_| !resumed).map(|filter| filter.unmatched()).unwrap_or_default();
+        Ok(BackupOutcome { manifest, resumed, passed_over, unmatched })
+    }
+
+    /// Refuses a plan that is too old, of another database, or needs what this backup was not given.
+    pub(crate) fn check_fits(&self, plan: &Plan) -> Result<()> {
         check_age(&self.repository, &plan.job, plan.created)?;
         if plan.source != *self.source.database() {
             let text = format!("{} is a backup of {}, not of {}", plan.job, plan.source, self.source.database());
@@ -154,12 +170,12 @@ impl Backup {
             let text = format!("{} includes Auth users: give --include-auth to go on with it", plan.job);
             return Err(EngineError::Refused(text));
         }
-        let exporter = self.exporter(Arc::new(plan), &sealing, reads)?;
-        let manifest = self.carry_out(&exporter).await?;
-        self.repository.clear_quietly(&manifest.id).await;
-        // what fitted a pattern in an attempt before this one is not known
-        let unmatched = exporter.filter.filter(|_| !resumed).map(|filter| filter.unmatched()).unwrap_or_default();
-        Ok(BackupOutcome { manifest, resumed, passed_over, unmatched })
+        Ok(())
+    }
+
+    /// What this backup may turn out to be.
+    pub(crate) const fn allowed(&self) -> Allowed {
+        Allowed { empty: self.options.allow_empty, ranged: self.options.may_reanchor }
     }
 
     async fn carry_out(&self, exporter: &Exporter) -> Result<Manifest> {
@@ -174,8 +190,7 @@ impl Backup {
             let allow_redacted = self.options.allow_redacted;
             export_users(&self.repository, plan, &exporter.settings, &**users, allow_redacted, &self.stop).await?;
         }
-        let allowed = Allowed { empty: self.options.allow_empty, ranged: self.options.may_reanchor };
-        match finalize(&self.repository, plan, &exporter.settings.sealing, allowed).await? {
+        match finalize(&self.repository, plan, &exporter.settings.sealing, self.allowed()).await? {
             Some(manifest) => Ok(manifest),
             None => {
                 // another attempt must look again, and not find this one to go on with
@@ -199,7 +214,7 @@ impl Backup {
         })
     }
 
-    fn exporter(&self, plan: Arc<Plan>, sealing: &Sealing, reads: u64) -> Result<Exporter> {
+    pub(crate) fn exporter(&self, plan: Arc<Plan>, sealing: &Sealing, reads: u64) -> Result<Exporter> {
         let mut settings =
             RunSettings::new(self.repository.clone(), sealing.clone(), plan.compression, Arc::clone(&self.meter));
         settings.verify_blocks = self.options.verify_blocks;
@@ -221,7 +236,7 @@ impl Backup {
     /// Exports all chunks; when one fails the others stop at a safe point and the first error is the answer.
     async fn export_all(&self, exporter: &Exporter) -> Result<()> {
         // with a budget one after the other: two streams could not share the last reads exactly
-        let parallel = if exporter.budget.is_bounded() { 1 } else { self.request.parallel.max(1) };
+        let parallel = if exporter.budget.is_bounded() { 1 } else { self.parallel.max(1) };
         let chunks = stream::iter(0..exporter.plan.chunks.len() as u32);
         let mut running = chunks
             .map(|chunk| {
@@ -270,6 +285,13 @@ impl BackupBuilder {
     #[must_use]
     pub const fn parallel(mut self, streams: usize) -> Self {
         self.parallel = streams;
+        self
+    }
+
+    /// Cuts into chunks of about so many documents, for steps on many machines ([`BackupSteps`]), rather than by streams.
+    #[must_use]
+    pub const fn chunk_documents(mut self, documents: u64) -> Self {
+        self.cut = Some(Cut::Documents(documents));
         self
     }
 
@@ -344,6 +366,13 @@ impl BackupBuilder {
         self
     }
 
+    /// After how much time a step ends with a receipt.
+    #[must_use]
+    pub const fn step_time(mut self, time: Duration) -> Self {
+        self.options.bounds.time = time;
+        self
+    }
+
     /// Where progress is counted.
     #[must_use]
     pub fn meter(mut self, meter: Arc<Meter>) -> Self {
@@ -358,6 +387,12 @@ impl BackupBuilder {
         self
     }
 
+    /// The backup, to be done step by step under a job's name by whoever is there.
+    #[must_use]
+    pub fn steps(self) -> BackupSteps {
+        BackupSteps::new(self.build())
+    }
+
     /// The backup, ready to run.
     #[must_use]
     pub fn build(self) -> Backup {
@@ -366,7 +401,7 @@ impl BackupBuilder {
             selection: self.selection,
             compression: self.compression,
             include_auth: self.users.is_some(),
-            parallel: self.parallel,
+            cut: self.cut.unwrap_or(Cut::Streams(self.parallel.max(1))),
             read_time: self.read_time,
             spares_reads: self.options.max_reads.is_some(),
         };
@@ -375,6 +410,7 @@ impl BackupBuilder {
             source: self.source,
             users: self.users,
             request,
+            parallel: self.parallel,
             resume: self.resume,
             options: self.options,
             meter: self.meter,

@@ -9,7 +9,7 @@ use crate::contents::{Contents, Item};
 use crate::error::{EngineError, Result};
 
 /// How one document differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// Only the second has it.
@@ -23,7 +23,7 @@ pub enum Change {
 }
 
 /// Counts of each change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ChangeCounts {
     /// Documents to create.
     pub created: u64,
@@ -46,6 +46,14 @@ impl ChangeCounts {
         }
     }
 
+    /// Adds others.
+    pub const fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.same += other.same;
+    }
+
     /// Whether nothing differs.
     #[must_use]
     pub const fn nothing_differs(&self) -> bool {
@@ -54,7 +62,7 @@ impl ChangeCounts {
 }
 
 /// What differs, counted by collection group, with the first paths of each.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Difference {
     /// Everything counted together.
     pub totals: ChangeCounts,
@@ -65,7 +73,7 @@ pub struct Difference {
 }
 
 /// A document that differs.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Sample {
     /// Its path.
     pub path: String,
@@ -74,6 +82,16 @@ pub struct Sample {
 }
 
 impl Difference {
+    /// Adds what another part of the same comparison found, with its samples as far as there is room.
+    pub(crate) fn add(&mut self, other: Self, samples: usize) {
+        self.totals.add(other.totals);
+        for (group, counts) in other.collections {
+            self.collections.entry(group).or_default().add(counts);
+        }
+        let room = samples.saturating_sub(self.samples.len());
+        self.samples.extend(other.samples.into_iter().take(room));
+    }
+
     /// Counts one document, and keeps it as a sample when it differs and there is room.
     pub fn count(&mut self, path: &DocumentPath, change: Change, samples: usize) {
         self.totals.count(change);

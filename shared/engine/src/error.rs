@@ -171,6 +171,27 @@ impl EngineError {
         text
     }
 
+    /// Whether the same call may succeed later, with nothing changed: the way to a store or a server was in trouble.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Port(error) => error.can_be_retried(),
+            Self::Store { source, .. } => !matches!(
+                source,
+                object_store::Error::NotFound { .. }
+                    | object_store::Error::NotSupported { .. }
+                    | object_store::Error::NotImplemented { .. }
+                    | object_store::Error::InvalidPath { .. }
+                    | object_store::Error::PermissionDenied { .. }
+                    | object_store::Error::Unauthenticated { .. }
+                    | object_store::Error::UnknownConfigurationKey { .. }
+            ),
+            Self::Explained { source, .. } | Self::Latest { source, .. } => source.may_pass(),
+            Self::Task(_) | Self::Worker => true,
+            _ => false,
+        }
+    }
+
     /// Whether the job can be run again to go on from where it stopped.
     #[must_use]
     pub const fn is_resumable_stop(&self) -> bool {

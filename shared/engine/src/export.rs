@@ -26,6 +26,9 @@ use crate::retry;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::Stop;
 
+/// Read times tried in one step, one after the other.
+const MAX_ANCHORS: u32 = 3;
+
 /// When a step ends although its chunk does not: a kill then loses no more than this.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepBounds {
@@ -91,7 +94,7 @@ impl Exporter {
             if self.must_stop() {
                 return Err(EngineError::Interrupted { job: self.plan.job.clone() });
             }
-            match self.step(chunk, &cursor).await? {
+            match self.step(chunk, &cursor).await?.0 {
                 StepEnd::ChunkDone | StepEnd::BoundReached => {}
                 StepEnd::Stopped => return Err(EngineError::Interrupted { job: self.plan.job.clone() }),
                 StepEnd::BudgetSpent => return Err(self.budget.spent(&self.plan.job)),
@@ -107,6 +110,47 @@ impl Exporter {
                 }
             }
         }
+    }
+
+    /// Does one step of a chunk, or adopts what another process has done of it. Says too whether it was this one.
+    pub(crate) async fn export_step(&self, chunk: u32, sequence: u32) -> Result<(Receipt, bool)> {
+        let mut cursor = self.cursor(chunk, sequence).await?;
+        for _ in 0..MAX_ANCHORS {
+            if let Some(receipt) = self.receipt(chunk, sequence).await? {
+                return Ok((receipt, false));
+            }
+            if self.must_stop() {
+                return Err(EngineError::Interrupted { job: self.plan.job.clone() });
+            }
+            let (end, receipt) = self.step(chunk, &cursor).await?;
+            match (end, receipt) {
+                (StepEnd::Stopped, _) => return Err(EngineError::Interrupted { job: self.plan.job.clone() }),
+                (_, Some(receipt)) => return Ok((receipt, true)),
+                (StepEnd::BudgetSpent, None) => return Err(self.budget.spent(&self.plan.job)),
+                (StepEnd::Failed(error), None) => return Err(error.into()),
+                (StepEnd::ReadTimeTooOld(error), None) => cursor.read_time = self.reanchor(error).await?,
+                // somebody else was faster: his receipt is there now
+                (StepEnd::ChunkDone | StepEnd::BoundReached, None) => {}
+            }
+        }
+        Err(EngineError::Refused("the server calls its own current time too old to read at".to_owned()))
+    }
+
+    /// Where the step of this number begins: behind what the one before it covered.
+    async fn cursor(&self, chunk: u32, sequence: u32) -> Result<Cursor> {
+        let range = self.plan.chunks.get(chunk as usize);
+        let range = range.ok_or_else(|| EngineError::Refused(format!("the plan has no chunk {chunk}")))?;
+        let mut cursor = Cursor { sequence: 0, rest: range.clone(), read_time: self.plan.read_time };
+        let Some(before) = sequence.checked_sub(1) else { return Ok(cursor) };
+        let receipt = self.receipt(chunk, before).await?;
+        let through = receipt.and_then(|receipt| receipt.through.map(|last| (last, receipt.read_time)));
+        let (last, read_time) = through.ok_or_else(|| {
+            let reason = format!("step {chunk}/{sequence} was asked for, and step {before} does not lead to it");
+            EngineError::Incomplete { job: self.plan.job.clone(), reason }
+        })?;
+        cursor.advance(last, read_time);
+        cursor.sequence = sequence;
+        Ok(cursor)
     }
 
     fn must_stop(&self) -> bool {
@@ -127,19 +171,25 @@ impl Exporter {
         Ok(self.source.snapshot_time().await?)
     }
 
-    /// Reads from the cursor on into one run, and puts the receipt.
-    async fn step(&self, chunk: u32, cursor: &Cursor) -> Result<StepEnd> {
+    /// Reads from the cursor on into one run, and puts the receipt. Returns the receipt if it was the first.
+    async fn step(&self, chunk: u32, cursor: &Cursor) -> Result<(StepEnd, Option<Receipt>)> {
         let mut step = Step::new(self, cursor);
         let end = step.read().await?;
-        self.put_receipt(chunk, cursor, step, &end).await?;
-        Ok(end)
+        let receipt = self.put_receipt(chunk, cursor, step, &end).await?;
+        Ok((end, receipt))
     }
 
-    async fn put_receipt(&self, chunk: u32, cursor: &Cursor, step: Step<'_>, end: &StepEnd) -> Result<()> {
+    async fn put_receipt(
+        &self,
+        chunk: u32,
+        cursor: &Cursor,
+        step: Step<'_>,
+        end: &StepEnd,
+    ) -> Result<Option<Receipt>> {
         let through = match (end, step.last()?) {
             (StepEnd::ChunkDone, _) => None,
             (_, Some(last)) => Some(last),
-            (_, None) => return Ok(()),
+            (_, None) => return Ok(None),
         };
         let reads = step.reads;
         let (run, collections, levels) = match step.run {
@@ -158,8 +208,9 @@ impl Exporter {
         if put == Put::Existed {
             // somebody else did this step: his receipt counts, our run is left for a prune
             tracing::info!(job = %self.plan.job, chunk, sequence, "another process finished this step first");
+            return Ok(None);
         }
-        Ok(())
+        Ok(Some(receipt))
     }
 }
 

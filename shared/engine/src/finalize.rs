@@ -18,6 +18,8 @@ use crate::repository::Repository;
 
 /// Requests for the existence of runs at one time.
 const HEADS: usize = 16;
+/// Chunks whose receipts are read at one time.
+const PARALLEL_READS: usize = 16;
 
 /// What a backup may turn out to be.
 #[derive(Debug, Clone, Copy)]
@@ -70,22 +72,19 @@ pub(crate) async fn finalize(
 
 /// All receipts of the plan's chunks, by chunk and sequence.
 async fn receipts(repository: &Repository, plan: &Plan) -> Result<Vec<Vec<Receipt>>> {
-    let mut chunks = Vec::with_capacity(plan.chunks.len());
-    for chunk in 0..plan.chunks.len() as u32 {
-        let mut steps = Vec::new();
-        loop {
-            let path = layout::receipt(&plan.job, chunk, steps.len() as u32);
-            let found: Option<(Receipt, _)> = repository.get_sealed(ObjectType::Receipt, &path).await?;
-            let Some((receipt, _)) = found else { break };
-            let done = receipt.through.is_none();
-            steps.push(receipt);
-            if done {
-                break;
-            }
-        }
-        chunks.push(steps);
+    let chunks = stream::iter(0..plan.chunks.len() as u32);
+    chunks.map(|chunk| receipts_of(repository, plan, chunk)).buffered(PARALLEL_READS).try_collect().await
+}
+
+async fn receipts_of(repository: &Repository, plan: &Plan, chunk: u32) -> Result<Vec<Receipt>> {
+    let mut steps: Vec<Receipt> = Vec::new();
+    while steps.last().is_none_or(|receipt| receipt.through.is_some()) {
+        let path = layout::receipt(&plan.job, chunk, steps.len() as u32);
+        let found: Option<(Receipt, _)> = repository.get_sealed(ObjectType::Receipt, &path).await?;
+        let Some((receipt, _)) = found else { break };
+        steps.push(receipt);
     }
-    Ok(chunks)
+    Ok(steps)
 }
 
 /// The chunks must be the ranges of the selection, cut: recomputed here, whatever planned them.

@@ -1,11 +1,12 @@
 //! Who can open a repository.
 
 use firebackup_codec::secret::SecretKey;
-use firebackup_codec::wrap::{PassphraseParams, RecoveryPublicKey, Wrap, WrapIds};
+use firebackup_codec::wrap::{PassphraseParams, RecoveryPublicKey, Wrap, WrapIds, kms_context};
 use firebackup_model::id::{KeyId, WrapId};
+use firebackup_model::port::KeyBytes;
 
 use crate::error::{EngineError, Result};
-use crate::keyring::Secrets;
+use crate::keyring::{Secrets, ServiceKey};
 use crate::layout;
 use crate::repository::Repository;
 use crate::world::World;
@@ -38,7 +39,7 @@ impl Repository {
         let (id, key) = self.root()?;
         let ids =
             WrapIds { repository: self.id(), key: id, wrap: WrapId(self.0.world.bytes()), created: self.0.world.now() };
-        let wrap = holder.wrap(&ids, key, &self.0.world)?;
+        let wrap = holder.wrap(&ids, key, &self.0.world).await?;
         put_wrap(&*self.0.store, &wrap).await?;
         // read back and checked before anybody may remove another wrap on the strength of it
         let there = read_wraps(&*self.0.store, self.id(), id).await?;
@@ -83,10 +84,12 @@ pub enum Holder {
     Passphrase(String),
     /// Whoever has the private half of this recovery key.
     Recovery(RecoveryPublicKey),
+    /// Whoever may use the first master key of this service.
+    Service(ServiceKey),
 }
 
 impl Holder {
-    pub(crate) fn wrap(&self, ids: &WrapIds, key: &SecretKey, world: &World) -> Result<Wrap> {
+    pub(crate) async fn wrap(&self, ids: &WrapIds, key: &SecretKey, world: &World) -> Result<Wrap> {
         let random = world.random.as_ref();
         Ok(match self {
             Self::Master(master) => Wrap::wrap_local(master, ids, key, random)?,
@@ -94,6 +97,13 @@ impl Holder {
                 Wrap::wrap_passphrase(passphrase, &PassphraseParams::default(), ids, key, random)?
             }
             Self::Recovery(public) => Wrap::wrap_recovery(public, ids, key, random)?,
+            Self::Service(service) => {
+                let mut context = service.context.clone();
+                context.extend(kms_context(ids));
+                let master = service.masters.first().map(String::as_str);
+                let wrapped = service.service.wrap(master, &KeyBytes::new(*key.expose()), &context).await?;
+                Wrap::from_kms(ids, wrapped.master, context, wrapped.bytes)
+            }
         })
     }
 
@@ -101,6 +111,7 @@ impl Holder {
         let masters = secrets.masters.iter().cloned().map(Self::Master);
         let passphrase = secrets.passphrase.iter().cloned().map(Self::Passphrase);
         let recovery = secrets.recovery_public.iter().cloned().map(Self::Recovery);
-        masters.chain(passphrase).chain(recovery).collect()
+        let service = secrets.service.iter().cloned().map(Self::Service);
+        masters.chain(passphrase).chain(recovery).chain(service).collect()
     }
 }

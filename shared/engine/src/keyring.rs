@@ -1,13 +1,14 @@
 //! Which keys of the repository can be opened, and whom to believe.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use firebackup_codec::sealing::Sealing;
 use firebackup_codec::secret::SecretKey;
 use firebackup_codec::signature::{WriterKey, WriterPublicKey};
 use firebackup_codec::wrap::{KeyError, RecoveryPrivateKey, RecoveryPublicKey, Wrap, WrapIds, WrapKind};
 use firebackup_model::id::{KeyId, RepositoryId, WrapId};
+use firebackup_model::port::{EncryptionContext, KeyService};
 
 use crate::error::{EngineError, Result};
 use crate::world::World;
@@ -25,6 +26,8 @@ pub struct Secrets {
     pub recovery_public: Option<RecoveryPublicKey>,
     /// A signing key of a machine that holds no repository key.
     pub signing: Option<WriterKey>,
+    /// A master key that is asked for instead of held.
+    pub service: Option<ServiceKey>,
     /// Writer keys that are believed.
     pub pinned: Vec<WriterPublicKey>,
     /// Whether objects in the clear are accepted although a key was given.
@@ -39,7 +42,20 @@ impl Secrets {
             && self.passphrase.is_none()
             && self.recovery.is_none()
             && self.recovery_public.is_none()
+            && self.service.is_none()
     }
+}
+
+/// A master key in AWS KMS or a service like it.
+#[derive(Clone)]
+pub struct ServiceKey {
+    /// The service.
+    pub service: Arc<dyn KeyService>,
+    /// The ARNs of master keys that are believed, the one to wrap with first. With none, any is asked for that the
+    /// repository names: whoever can write to it may then have chosen it.
+    pub masters: Vec<String>,
+    /// What wraps are bound to besides the repository: names and values such as the organization.
+    pub context: EncryptionContext,
 }
 
 impl std::fmt::Debug for Secrets {
@@ -77,8 +93,7 @@ impl Keyring {
     /// A keyring around an opened repository key, or around none (a machine that only writes).
     pub(crate) fn new(repository: RepositoryId, root: Option<(KeyId, SecretKey, WrapKind)>, secrets: &Secrets) -> Self {
         let own = root.as_ref().map(|(_, key, _)| WriterKey::derive(key, repository));
-        // A wrap under a public key could be anybody's: it proves nothing of where the repository key comes from.
-        let proven = root.as_ref().is_some_and(|(_, _, kind)| *kind != WrapKind::Recovery);
+        let proven = root.as_ref().is_some_and(|(_, _, kind)| proves_origin(*kind, secrets));
         let trust = match &own {
             _ if !secrets.pinned.is_empty() => Trust::Only(secrets.pinned.clone()),
             Some(own) if proven => Trust::Only(vec![own.public()]),
@@ -129,7 +144,17 @@ impl Keyring {
     }
 }
 
-/// Opens a wrap with the user's own secrets.
+/// Whether what a wrap of this kind holds can only come from somebody who may open it. A wrap under a public key could be
+/// anybody's, and so could one under a master key that nobody here has named.
+fn proves_origin(kind: WrapKind, secrets: &Secrets) -> bool {
+    match kind {
+        WrapKind::Recovery => false,
+        WrapKind::Kms => secrets.service.as_ref().is_some_and(|service| !service.masters.is_empty()),
+        WrapKind::Local | WrapKind::Passphrase | WrapKind::Key => true,
+    }
+}
+
+/// Opens a wrap with the user's own secrets, except that a service may have to be asked.
 pub(crate) fn open_wrap(wrap: &Wrap, secrets: &Secrets) -> Result<SecretKey, KeyError> {
     match wrap.kind() {
         WrapKind::Local => {

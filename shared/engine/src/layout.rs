@@ -103,6 +103,12 @@ pub fn restore_mark(job: &JobId, sequence: u32) -> Path {
     Path::from(format!("receipts/{job}/progress/{sequence:08}"))
 }
 
+/// A receipt of a step of a part of a restore.
+#[must_use]
+pub fn part_receipt(job: &JobId, part: u32, sequence: u32) -> Path {
+    Path::from(format!("receipts/{job}/parts/{part}/{sequence}"))
+}
+
 /// What a running job relies on.
 #[must_use]
 pub fn intent(job: &JobId) -> Path {

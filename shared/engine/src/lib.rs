@@ -8,6 +8,7 @@
 
 mod auto_level;
 mod backup;
+mod backup_steps;
 mod batch;
 mod budget;
 mod contents;
@@ -33,6 +34,7 @@ mod repository;
 mod restore;
 mod restore_plan;
 mod restore_progress;
+mod restore_steps;
 mod retry;
 mod run_upload;
 mod snapshots;
@@ -47,12 +49,13 @@ mod wraps;
 mod write_batch;
 
 pub use backup::{Backup, BackupBuilder, BackupOutcome, Estimate, estimate, quick_backup};
+pub use backup_steps::{BackupSteps, StepDone};
 pub use contents::{Contents, Item};
 pub use diff::{Change, ChangeCounts, Difference, Sample, diff};
 pub use error::{EngineError, Result};
 pub use holders::Holder;
 pub use jobs::{UnfinishedJob, unfinished_jobs};
-pub use keyring::{Secrets, Trust};
+pub use keyring::{Secrets, ServiceKey, Trust};
 pub use layout::FOLDERS;
 pub use lookup::{Found, lookup};
 pub use plan::{MAX_JOB_SECONDS, Resume};
@@ -60,6 +63,7 @@ pub use prune::{GRACE_SECONDS, PrunePolicy, PruneReport, prune};
 pub use repository::{ProvenOrigin, Repository};
 pub use restore::{DryRun, Problem, Restore, RestoreOptions, RestoreReport, Tally, Target};
 pub use restore_plan::{unfinished_restore, unfinished_restores};
+pub use restore_steps::{PartDone, RestoreOutcome, RestoreSteps};
 pub use unmatched::nothing_fits;
 pub use users::{UserReport, UserRestoreFailure, UserRestoreOptions, restore_users};
 pub use verify::{Verification, verify};

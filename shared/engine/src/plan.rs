@@ -7,7 +7,7 @@ use firebackup_model::job::{Intent, Plan};
 use firebackup_model::manifest::{Compression, SnapshotKind};
 use firebackup_model::port::DocumentSource;
 use firebackup_model::selection::Selection;
-use firebackup_model::{DatabaseName, PathRange, Timestamp};
+use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, Timestamp};
 
 use futures::StreamExt;
 
@@ -41,12 +41,26 @@ pub(crate) struct PlanRequest {
     pub(crate) selection: Selection,
     pub(crate) compression: Compression,
     pub(crate) include_auth: bool,
-    /// Streams at one time; 1 makes one chunk a range.
-    pub(crate) parallel: usize,
+    /// How ranges are cut.
+    pub(crate) cut: Cut,
     pub(crate) read_time: Option<Timestamp>,
     /// Whether to go on with a job whose read time may be gone already, rather than to pay for its reads again.
     pub(crate) spares_reads: bool,
 }
+
+/// How the ranges of a selection are cut into chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// For so many streams at one time; 1 makes one chunk a range.
+    Streams(usize),
+    /// Into chunks of about so many documents.
+    Documents(u64),
+}
+
+/// The most chunks of one plan: what one map of a state machine can run.
+pub(crate) const MAX_CHUNKS: usize = 10_000;
+/// Into how many chunks ranges are cut that the server cannot count in time: there must be very many documents.
+const UNCOUNTED_CHUNKS: usize = 1_000;
 
 impl PlanRequest {
     fn is_for(&self, plan: &Plan) -> bool {
@@ -67,23 +81,89 @@ pub(crate) async fn plan(
     source: &dyn DocumentSource,
     request: &PlanRequest,
 ) -> Result<(Plan, Sealing)> {
-    let world = repository.world();
     if let Some(at) = request.read_time {
         check_read_time(source, at).await?;
     }
     // an id that is never older than what is read: the newest snapshot is looked for among the newest ids
     let server_time = source.snapshot_time().await?;
-    let job = world.job_id_after(JobKind::Backup, server_time);
+    let job = repository.world().job_id_after(JobKind::Backup, server_time);
     let sealing = repository.new_data_key().await?;
-    let intent = Intent {
+    put_intent(repository, &intent(repository, &job, request, &sealing), &sealing).await?;
+    let plan = new_plan(repository, source, request, job, server_time, &sealing).await?;
+    repository.put_sealed(ObjectType::Plan, &layout::plan(&plan.job), &sealing, &plan).await?;
+    Ok((plan, sealing))
+}
+
+/// Makes the plan of a job that has its name already, or adopts what another process, or this one before it was killed, has
+/// made of it.
+pub(crate) async fn plan_of(
+    repository: &Repository,
+    source: &dyn DocumentSource,
+    request: &PlanRequest,
+    job: &JobId,
+) -> Result<(Plan, Sealing)> {
+    if let Some(planned) = read_plan(repository, job).await? {
+        return Ok(planned);
+    }
+    let sealing = begin_or_adopt(repository, job, request).await?;
+    let server_time = source.snapshot_time().await?;
+    let plan = new_plan(repository, source, request, job.clone(), server_time, &sealing).await?;
+    match repository.put_sealed(ObjectType::Plan, &layout::plan(job), &sealing, &plan).await? {
+        Put::Stored => Ok((plan, sealing)),
+        Put::Existed => read_plan(repository, job).await?.ok_or_else(|| gone(job)),
+    }
+}
+
+/// The plan of a job, and how its objects are sealed; nothing when it has none.
+pub(crate) async fn read_plan(repository: &Repository, job: &JobId) -> Result<Option<(Plan, Sealing)>> {
+    let found: Option<(Plan, _)> = repository.get_sealed(ObjectType::Plan, &layout::plan(job)).await?;
+    let Some((plan, _)) = found else { return Ok(None) };
+    let sealing = repository.sealing(plan.key).await?;
+    Ok(Some((plan, sealing)))
+}
+
+/// A job whose plan was there and is not any more.
+pub(crate) fn gone(job: &JobId) -> EngineError {
+    EngineError::Incomplete { job: job.clone(), reason: "its plan is gone: the job was given up".to_owned() }
+}
+
+/// Puts the intent of a job and its data key, unless that was done before.
+async fn begin_or_adopt(repository: &Repository, job: &JobId, request: &PlanRequest) -> Result<Sealing> {
+    let path = layout::intent(job);
+    for _ in 0..2 {
+        let found: Option<(Intent, _)> = repository.get_sealed(ObjectType::Intent, &path).await?;
+        if let Some((intent, _)) = found {
+            return repository.sealing(intent.keys.first().copied()).await;
+        }
+        let sealing = repository.new_data_key().await?;
+        let intent = intent(repository, job, request, &sealing);
+        let put = repository.put_sealed(ObjectType::Intent, &path, &repository.root_sealing(), &intent).await?;
+        if put == Put::Stored {
+            return Ok(sealing);
+        }
+    }
+    Err(gone(job))
+}
+
+fn intent(repository: &Repository, job: &JobId, request: &PlanRequest, sealing: &Sealing) -> Intent {
+    Intent {
         job: job.clone(),
-        created: world.now(),
+        created: repository.world().now(),
         database: request.source.clone(),
         snapshots: Vec::new(),
         runs: Vec::new(),
         keys: sealing.key_id().into_iter().collect(),
-    };
-    put_intent(repository, &intent, &sealing).await?;
+    }
+}
+
+async fn new_plan(
+    repository: &Repository,
+    source: &dyn DocumentSource,
+    request: &PlanRequest,
+    job: JobId,
+    server_time: Timestamp,
+    sealing: &Sealing,
+) -> Result<Plan> {
     // good to know, and no reason to fail
     let kept = source.versions_since().await.unwrap_or_else(|error| {
         tracing::warn!(error = %error, "it is not known whether the database keeps versions");
@@ -93,8 +173,8 @@ pub(crate) async fn plan(
         Some(at) => at,
         None => newest_lasting(server_time, kept),
     };
-    let plan = Plan {
-        job: job.clone(),
+    Ok(Plan {
+        job,
         kind: SnapshotKind::Full,
         source: request.source.clone(),
         selection: request.selection.clone(),
@@ -105,10 +185,8 @@ pub(crate) async fn plan(
         compression: request.compression,
         key: sealing.key_id(),
         include_auth: request.include_auth,
-        created: world.now(),
-    };
-    repository.put_sealed(ObjectType::Plan, &layout::plan(&job), &sealing, &plan).await?;
-    Ok((plan, sealing))
+        created: repository.world().now(),
+    })
 }
 
 /// The newest read time that can still be read at when an hour has passed: where versions are kept, only whole minutes
@@ -145,17 +223,48 @@ pub(crate) async fn put_intent(repository: &Repository, intent: &Intent, own: &S
 
 async fn chunks(source: &dyn DocumentSource, request: &PlanRequest, at: Timestamp) -> Result<Vec<PathRange>> {
     let ranges = request.selection.ranges()?;
-    if request.parallel < 2 {
+    if request.cut == Cut::Streams(1) {
         return Ok(ranges);
     }
-    // four chunks a stream even out what the cuts got wrong
-    let wanted = (request.parallel * 4).div_ceil(ranges.len().max(1));
     let mut chunks = Vec::new();
-    for range in ranges {
-        let points = source.split_points(&range, wanted, at).await?;
-        chunks.extend(range.cut(&points));
+    let share = (MAX_CHUNKS / ranges.len().max(1)).max(1);
+    for range in &ranges {
+        let wanted = match request.cut {
+            // four chunks a stream even out what the cuts got wrong
+            Cut::Streams(streams) => (streams * 4).div_ceil(ranges.len()),
+            Cut::Documents(documents) => chunks_of(source, range, at, documents).await?,
+        };
+        let wanted = wanted.min(share);
+        // one chunk needs no cut
+        let points = if wanted < 2 { Vec::new() } else { source.split_points(range, wanted, at).await? };
+        chunks.extend(range.cut(&thinned(points, wanted - 1)));
     }
     Ok(chunks)
+}
+
+/// Into how many chunks a range is cut.
+async fn chunks_of(source: &dyn DocumentSource, range: &PathRange, at: Timestamp, documents: u64) -> Result<usize> {
+    match source.count(range, at).await {
+        Ok(count) => Ok(usize::try_from(count.div_ceil(documents.max(1))).unwrap_or(MAX_CHUNKS).max(1)),
+        Err(error) if may_be_too_many(error.kind) => {
+            tracing::warn!(error = %error, "the server cannot count a range: it is cut as if it were large");
+            Ok(UNCOUNTED_CHUNKS)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+const fn may_be_too_many(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DeadlineExceeded | ErrorKind::Unimplemented | ErrorKind::InvalidArgument)
+}
+
+/// At most `most` of the points, evenly spread.
+fn thinned(points: Vec<DocumentPath>, most: usize) -> Vec<DocumentPath> {
+    if points.len() <= most {
+        return points;
+    }
+    let total = points.len();
+    (0..most).map(|index| points[(index + 1) * total / (most + 1)].clone()).collect()
 }
 
 /// A job to go on with.

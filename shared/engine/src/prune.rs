@@ -340,7 +340,7 @@ fn dropped(
 async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<RunId>> {
     let parts: Vec<_> = path.parts().map(|part| part.as_ref().to_owned()).collect();
     Ok(match parts.get(2).map(String::as_str) {
-        Some("plan" | "progress") => Vec::new(),
+        Some("plan" | "progress" | "parts") => Vec::new(),
         Some("users") => {
             let found: Option<(UsersReceipt, _)> = repository.get_sealed(ObjectType::UsersReceipt, path).await?;
             found.map(|(receipt, _)| receipt.auth.runs.iter().map(|run| run.id).collect()).unwrap_or_default()

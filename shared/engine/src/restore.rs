@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
-use firebackup_model::job::{RestoreMode, RestorePlan};
+use firebackup_model::job::{RestoreMode, RestorePlan, RestorePosition};
 use firebackup_model::path::check;
 use firebackup_model::port::{DocumentSink, DocumentSource, MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use firebackup_model::range::{intersect, without};
@@ -12,6 +12,7 @@ use firebackup_model::selection::Selection;
 use firebackup_model::{DatabaseName, DocumentPath, PathRange, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::batch::{Batch, request_bytes};
 use crate::contents::{Contents, Item, Stored, stored, undo_receipts};
@@ -92,7 +93,7 @@ pub struct Restore {
 }
 
 /// What a restore would do.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct DryRun {
     /// What would be created, updated, deleted, and left as it is.
     pub difference: Difference,
@@ -104,8 +105,14 @@ pub struct DryRun {
     pub unmatched: Vec<String>,
 }
 
+impl DryRun {
+    pub(crate) fn at(guard: Timestamp) -> Self {
+        Self { difference: Difference::default(), guard, problems: Vec::new(), unmatched: Vec::new() }
+    }
+}
+
 /// A document that cannot be or was not written.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Problem {
     /// Its path in the target.
     pub path: String,
@@ -134,7 +141,7 @@ pub struct RestoreReport {
 }
 
 /// What became of the documents.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
     /// Documents written.
     pub written: u64,
@@ -158,6 +165,18 @@ const MAX_PROBLEMS: usize = 10_000;
 const DRY_RUN_BATCH: usize = 300;
 
 impl Tally {
+    /// Adds what became of other documents, with their problems as far as there is room.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.deleted += other.deleted;
+        self.same += other.same;
+        self.skipped += other.skipped;
+        self.conflicts += other.conflicts;
+        self.failed += other.failed;
+        let room = MAX_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(other.problems.into_iter().take(room));
+    }
+
     pub(crate) fn problem(&mut self, path: &DocumentPath, reason: impl Into<String>) {
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(Problem { path: path.to_string(), reason: reason.into() });
@@ -175,25 +194,34 @@ impl Restore {
         self.target.sink.can_write().await?;
         let guard = self.target.source.snapshot_time().await?;
         let mut wanted = self.wanted().await?;
-        let mut dry_run =
-            DryRun { difference: Difference::default(), guard, problems: Vec::new(), unmatched: Vec::new() };
+        let mut dry_run = DryRun::at(guard);
         self.check_renames_fit().await?;
         let mut is_empty = true;
-        loop {
-            let mut batch = Vec::with_capacity(DRY_RUN_BATCH);
-            while batch.len() < DRY_RUN_BATCH
-                && let Some(wanted) = wanted.next().await?
-            {
-                batch.push(wanted);
-            }
-            if batch.is_empty() {
-                self.check_not_empty(is_empty)?;
-                dry_run.unmatched = wanted.unmatched();
-                return Ok(dry_run);
-            }
+        while self.compare_batch(&mut wanted, &mut dry_run, samples).await?.is_some() {
             is_empty = false;
-            self.compare(&batch, &mut dry_run, samples).await?;
         }
+        self.check_not_empty(is_empty)?;
+        dry_run.unmatched = wanted.unmatched();
+        Ok(dry_run)
+    }
+
+    /// Compares the next documents that are wanted; returns the last of them, or nothing at the end.
+    pub(crate) async fn compare_batch(
+        &self,
+        wanted: &mut WantedStream,
+        dry_run: &mut DryRun,
+        samples: usize,
+    ) -> Result<Option<Wanted>> {
+        let mut batch = Vec::with_capacity(DRY_RUN_BATCH);
+        while batch.len() < DRY_RUN_BATCH
+            && let Some(wanted) = wanted.next().await?
+        {
+            batch.push(wanted);
+        }
+        if !batch.is_empty() {
+            self.compare(&batch, dry_run, samples).await?;
+        }
+        Ok(batch.pop())
     }
 
     async fn compare(&self, batch: &[Wanted], dry_run: &mut DryRun, samples: usize) -> Result<()> {
@@ -237,7 +265,7 @@ impl Restore {
     }
 
     /// Looks, before anything is begun, whether there is anything to put back.
-    async fn check_selection(&self) -> Result<()> {
+    pub(crate) async fn check_selection(&self) -> Result<()> {
         self.check_renames_fit().await?;
         if self.options.selection.is_everything() {
             return Ok(());
@@ -280,7 +308,7 @@ impl Restore {
         contents.within(ranges).next().await
     }
 
-    async fn wanted(&self) -> Result<WantedStream> {
+    pub(crate) async fn wanted(&self) -> Result<WantedStream> {
         let stored = stored(&self.repository, &self.snapshot).await?;
         if self.options.selection.is_everything() {
             self.meter.expected.set(stored.records);
@@ -312,19 +340,12 @@ impl Restore {
             true => self.open_kept(&plan, &sealing).await.map_err(|error| unless_begun_anew(&plan.job, error))?,
             false => Kept { undo: None, progress: None },
         };
-        let Kept { undo, progress } = kept;
-        let writer = Arc::new(BatchWriter {
-            target: self.target.clone(),
-            world: self.repository.world().clone(),
-            mode: self.options.mode,
-            guard: self.options.guard,
-            undo,
-            progress: progress.clone(),
-            ramp: Ramp::new(self.options.ramp, Arc::clone(&self.meter)),
-            tally: Mutex::default(),
-            meter: Arc::clone(&self.meter),
-        });
-        let unmatched = match self.write_all(&plan.job, &writer, progress).await {
+        let writer = self.writer(kept);
+        let written = match self.wanted().await {
+            Ok(mut wanted) => self.write_all(&plan.job, &writer, &mut wanted, None).await.map(|_| wanted.unmatched()),
+            Err(error) => Err(error),
+        };
+        let unmatched = match written {
             Ok(unmatched) => unmatched,
             Err(error) => {
                 self.forget_if_nothing_was_done(&plan, resumed, &error).await;
@@ -369,7 +390,7 @@ impl Restore {
     }
 
     /// A guard that no dry run can have printed guards nothing.
-    async fn check_guard(&self) -> Result<()> {
+    pub(crate) async fn check_guard(&self) -> Result<()> {
         let Some(guard) = self.options.guard else { return Ok(()) };
         let now = self.target.source.snapshot_time().await?;
         if guard <= now {
@@ -400,7 +421,7 @@ impl Restore {
     }
 
     /// A restore that was taken back is not gone on with.
-    async fn close_undone(&self) -> Result<()> {
+    pub(crate) async fn close_undone(&self) -> Result<()> {
         if self.snapshot.kind() != JobKind::Restore || !self.options.selection.is_everything() {
             return Ok(());
         }
@@ -410,7 +431,7 @@ impl Restore {
         }
     }
 
-    fn plan(&self) -> RestorePlan {
+    pub(crate) fn plan(&self) -> RestorePlan {
         let world = self.repository.world();
         RestorePlan {
             job: world.job_id(JobKind::Restore),
@@ -422,16 +443,35 @@ impl Restore {
             undo: self.options.undo,
             key: None,
             created: world.now(),
+            parts: Vec::new(),
+            dry_run: false,
         }
     }
 
-    async fn write_all(
+    /// What writes batches, keeping what is to be kept.
+    pub(crate) fn writer(&self, kept: Kept) -> Arc<BatchWriter> {
+        Arc::new(BatchWriter {
+            target: self.target.clone(),
+            world: self.repository.world().clone(),
+            mode: self.options.mode,
+            guard: self.options.guard,
+            undo: kept.undo,
+            progress: kept.progress,
+            ramp: Ramp::new(self.options.ramp, Arc::clone(&self.meter)),
+            tally: Mutex::default(),
+            meter: Arc::clone(&self.meter),
+        })
+    }
+
+    /// Writes what is wanted, to the end or until it is `until`; then says behind which document to go on.
+    pub(crate) async fn write_all(
         &self,
         job: &JobId,
         writer: &Arc<BatchWriter>,
-        progress: Option<Arc<RestoreProgress>>,
-    ) -> Result<Vec<String>> {
-        let mut wanted = self.wanted().await?;
+        wanted: &mut WantedStream,
+        until: Option<Instant>,
+    ) -> Result<Option<RestorePosition>> {
+        let mut last = None;
         let places = Arc::new(Semaphore::new(self.options.parallel.max(1)));
         let mut running: JoinSet<Result<()>> = JoinSet::new();
         let mut batch = Batch::new(self.options.batch_writes);
@@ -440,7 +480,8 @@ impl Restore {
                 join_all(&mut running).await?;
                 return Err(EngineError::Interrupted { job: job.clone() });
             }
-            let next = wanted.next().await?;
+            let is_late = last.is_some() && until.is_some_and(|until| Instant::now() >= until);
+            let next = if is_late { None } else { wanted.next().await? };
             let flush = next.as_ref().is_none_or(|wanted| !batch.has_room_for(wanted));
             if flush && !batch.items.is_empty() {
                 while let Some(done) = running.try_join_next() {
@@ -448,7 +489,7 @@ impl Restore {
                 }
                 let place = Arc::clone(&places).acquire_owned().await;
                 let (writer, items) = (Arc::clone(writer), batch.take());
-                let mark = progress.as_ref().map(|progress| progress.begin(&items));
+                let mark = writer.progress.as_ref().map(|progress| progress.begin(&items));
                 running.spawn(async move {
                     let _place = place;
                     writer.write(items).await?;
@@ -459,10 +500,13 @@ impl Restore {
                 });
             }
             match next {
-                Some(wanted) => batch.push(wanted),
+                Some(wanted) => {
+                    last = wanted.resumable_position();
+                    batch.push(wanted);
+                }
                 None => {
                     join_all(&mut running).await?;
-                    return Ok(wanted.unmatched());
+                    return Ok(last.filter(|_| is_late));
                 }
             }
         }
@@ -470,9 +514,9 @@ impl Restore {
 }
 
 /// What an attempt goes on with.
-struct Kept {
-    undo: Option<UndoLog>,
-    progress: Option<Arc<RestoreProgress>>,
+pub(crate) struct Kept {
+    pub(crate) undo: Option<UndoLog>,
+    pub(crate) progress: Option<Arc<RestoreProgress>>,
 }
 
 async fn join_all(running: &mut JoinSet<Result<()>>) -> Result<()> {

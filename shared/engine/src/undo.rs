@@ -50,6 +50,8 @@ struct Chain {
     next: u32,
     /// The sequence of this attempt's first receipt.
     attempt: Option<u32>,
+    /// Whether an earlier attempt has closed it.
+    is_closed: bool,
 }
 
 /// What came of adding a link to the chain.
@@ -71,11 +73,34 @@ impl UndoLog {
     /// Opens the log of a restore for another attempt.
     pub(crate) async fn open(repository: &Repository, plan: &Arc<RestorePlan>, sealing: &Sealing) -> Result<Self> {
         let receipts = undo_receipts(repository, &plan.job).await?;
-        let chain = Mutex::new(Chain { next: receipts.len() as u32, attempt: None });
+        let is_closed = receipts.iter().any(|receipt| receipt.closes);
+        Ok(Self::open_at(repository, plan, sealing, receipts.len() as u32, is_closed))
+    }
+
+    /// Opens the log of a restore that many processes do in parts, without reading what all of them have kept so far.
+    ///
+    /// # Errors
+    /// When the log is closed: nothing may be replaced any more.
+    pub(crate) async fn join(repository: &Repository, plan: &Arc<RestorePlan>, sealing: &Sealing) -> Result<Self> {
+        let log = Self::open_at(repository, plan, sealing, 0, false);
+        let kept = repository.list(layout::undo_receipts(&plan.job).as_ref()).await?.len() as u32;
+        if let Some(last) = kept.checked_sub(1) {
+            let path = layout::undo_receipt(&plan.job, last);
+            let found: Option<(UndoReceipt, _)> = repository.get_sealed(ObjectType::UndoReceipt, &path).await?;
+            if found.is_none_or(|(receipt, _)| receipt.closes) {
+                return Err(ended_elsewhere(&plan.job));
+            }
+        }
+        log.chain.lock().await.next = kept;
+        Ok(log)
+    }
+
+    fn open_at(repository: &Repository, plan: &Arc<RestorePlan>, sealing: &Sealing, next: u32, is_closed: bool) -> Self {
+        let chain = Mutex::new(Chain { next, attempt: None, is_closed });
         // what is written for undo is not what the user watches
         let quiet = Arc::new(Meter::default());
         let settings = RunSettings::new(repository.clone(), sealing.clone(), COMPRESSION, quiet);
-        Ok(Self { settings, plan: Arc::clone(plan), chain })
+        Self { settings, plan: Arc::clone(plan), chain }
     }
 
     /// Seals current versions durably. When this returns, they can be brought back.
@@ -126,7 +151,7 @@ impl UndoLog {
             let path = layout::undo_receipt(&self.plan.job, sequence);
             let put = repository.put_sealed(ObjectType::UndoReceipt, &path, &self.settings.sealing, &receipt);
             if put.await? == Put::Stored {
-                *chain = Chain { next: sequence + 1, attempt: Some(attempt) };
+                *chain = Chain { next: sequence + 1, attempt: Some(attempt), is_closed: closes };
                 return Ok(Link::Added);
             }
             let there: Option<(UndoReceipt, _)> = repository.get_sealed(ObjectType::UndoReceipt, &path).await?;
@@ -150,22 +175,30 @@ impl UndoLog {
     /// Closes the log, merges everything sealed into one snapshot, and clears what is not needed any more. Safe to be
     /// done by two at once: both merge the same.
     pub(crate) async fn finish(&self) -> Result<Manifest> {
-        if let Some(manifest) = self.committed().await? {
-            return Ok(manifest);
+        let (manifest, receipts) = self.commit().await?;
+        if !receipts.is_empty() {
+            self.clear(&receipts).await;
         }
-        self.link(None, Vec::new(), true).await?;
-        let committed = self.merge_and_commit().await;
-        let (manifest, receipts) = match (committed, self.committed().await?) {
-            (Ok(receipts), Some(manifest)) => (manifest, receipts),
-            // another process was faster, and has cleared away what this one was reading
-            (Err(_), Some(manifest)) => return Ok(manifest),
-            (Err(error), None) => return Err(error),
-            (Ok(_), None) => {
-                return Err(EngineError::NotFound(format!("the undo of {} cannot be read back", self.plan.job)));
-            }
-        };
-        self.clear(&receipts).await;
         Ok(manifest)
+    }
+
+    /// As [`Self::finish`], leaving everything where it is. Returns too what the snapshot was merged from, if it was now.
+    pub(crate) async fn commit(&self) -> Result<(Manifest, Vec<UndoReceipt>)> {
+        if let Some(manifest) = self.committed().await? {
+            return Ok((manifest, Vec::new()));
+        }
+        // one that was killed while it ended has closed it: every further link would be one more to read
+        if !self.chain.lock().await.is_closed {
+            self.link(None, Vec::new(), true).await?;
+        }
+        let committed = self.merge_and_commit().await;
+        match (committed, self.committed().await?) {
+            (Ok(receipts), Some(manifest)) => Ok((manifest, receipts)),
+            // another process was faster, and has cleared away what this one was reading
+            (Err(_), Some(manifest)) => Ok((manifest, Vec::new())),
+            (Err(error), None) => Err(error),
+            (Ok(_), None) => Err(EngineError::NotFound(format!("the undo of {} cannot be read back", self.plan.job))),
+        }
     }
 
     async fn merge_and_commit(&self) -> Result<Vec<UndoReceipt>> {

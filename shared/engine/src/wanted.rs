@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firebackup_codec::rewrite::{ReferenceMap, rewrite};
-use firebackup_model::job::{RestoreMode, RestorePosition};
+use firebackup_model::job::{RestoreMode, RestorePart, RestorePosition};
 use firebackup_model::range::{intersect, without};
 use firebackup_model::selection::Filter;
-use firebackup_model::{DocumentPath, PathRange, Selection, Timestamp};
+use firebackup_model::{DocumentPath, PathRange, RangeStart, Selection, Timestamp};
 
 use crate::contents::{Contents, Item, Stored};
 use crate::error::{EngineError, Result};
@@ -32,6 +32,11 @@ impl Wanted {
     /// Its place in the order in which it is wanted.
     pub(crate) fn position(&self) -> RestorePosition {
         RestorePosition { segment: self.segment, path: self.path.clone() }
+    }
+
+    /// The same, if it is one behind which to go on later: what has no place in the target has none in its order.
+    pub(crate) fn resumable_position(&self) -> Option<RestorePosition> {
+        self.problem.is_none().then(|| self.position())
     }
 }
 
@@ -110,6 +115,21 @@ impl WantedStream {
         })
     }
 
+    /// Only what one part of the restore wants, from behind `after` on.
+    pub(crate) fn of_part(mut self, part: &RestorePart, after: Option<&RestorePosition>) -> Result<Self> {
+        let segment = self.segments.iter().find(|segment| segment.number == part.segment).cloned();
+        let mut segment = segment.ok_or_else(|| {
+            EngineError::Refused(format!("the restore has no segment {}: its plan is that of another", part.segment))
+        })?;
+        segment.ranges = intersect(&segment.ranges, &part.ranges);
+        if let Some(after) = after {
+            let last = segment.source_path(&after.path)?;
+            segment.ranges = segment.ranges.iter().filter_map(|range| rest_of(range, &last)).collect();
+        }
+        self.segments = [segment].into();
+        Ok(self)
+    }
+
     /// The next wanted document; nothing at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Wanted>> {
         loop {
@@ -156,7 +176,7 @@ impl WantedStream {
             None => self.map.renames.iter().try_fold(segment.ranges.clone(), |ranges, (_, to)| {
                 Ok::<_, EngineError>(without(&ranges, &collection(to)?))
             })?,
-            Some((_, to)) => vec![collection(to)?],
+            Some((from, to)) => moved(&segment.ranges, &collection(from)?, &collection(to)?, from, to)?,
         };
         let source = Arc::clone(&self.target.source);
         let everything = Selection::default();
@@ -199,13 +219,8 @@ impl WantedStream {
 
     /// Whether a document of the target lies in the selection, which speaks of the snapshot's paths.
     fn is_selected(&self, segment: &Segment, path: &DocumentPath) -> bool {
-        let original = match &segment.rename {
-            None => Some(path.clone()),
-            Some((from, to)) => {
-                path.as_str().strip_prefix(to.as_str()).and_then(|rest| DocumentPath::new(format!("{from}{rest}")).ok())
-            }
-        };
-        original.is_some_and(|original| self.filter.selects(&original) && self.covered.selects(&original))
+        let original = segment.source_path(path);
+        original.is_ok_and(|original| self.filter.selects(&original) && self.covered.selects(&original))
     }
 
     fn wanted(&self, segment: &Segment, item: &Item) -> Result<Wanted> {
@@ -247,6 +262,56 @@ impl WantedStream {
     }
 }
 
+impl Segment {
+    /// Where a document of the target stands in the snapshot.
+    fn source_path(&self, path: &DocumentPath) -> Result<DocumentPath> {
+        match &self.rename {
+            None => Ok(path.clone()),
+            Some((from, to)) => with_prefix(path, to, from),
+        }
+    }
+}
+
+/// The path with `from` at its beginning replaced.
+fn with_prefix(path: &DocumentPath, from: &str, to: &str) -> Result<DocumentPath> {
+    let rest = path.as_str().strip_prefix(from).filter(|rest| rest.starts_with('/'));
+    let renamed = rest.and_then(|rest| DocumentPath::new(format!("{to}{rest}")).ok());
+    renamed.ok_or_else(|| EngineError::Refused(format!("`{path}` does not lie in `{from}`")))
+}
+
+/// What of a range lies behind `last`.
+fn rest_of(range: &PathRange, last: &DocumentPath) -> Option<PathRange> {
+    if range.behind_all_of(last) {
+        return Some(range.clone());
+    }
+    Some(range.behind(last.clone())).filter(|rest| !rest.is_empty())
+}
+
+/// Ranges of the collection `from` as they stand in `to`.
+fn moved(
+    ranges: &[PathRange],
+    from_range: &PathRange,
+    to_range: &PathRange,
+    from: &str,
+    to: &str,
+) -> Result<Vec<PathRange>> {
+    let moved = |range: &PathRange| {
+        let start = match &range.start {
+            start if *start == from_range.start => to_range.start.clone(),
+            RangeStart::Beginning => to_range.start.clone(),
+            RangeStart::At(path) => RangeStart::At(with_prefix(path, from, to)?),
+            RangeStart::After(path) => RangeStart::After(with_prefix(path, from, to)?),
+        };
+        let end = match &range.end {
+            end if *end == from_range.end => to_range.end.clone(),
+            None => to_range.end.clone(),
+            Some(path) => Some(with_prefix(path, from, to)?),
+        };
+        Ok(PathRange { start, end })
+    };
+    ranges.iter().map(moved).collect()
+}
+
 impl Join {
     async fn advance_target(&mut self) -> Result<Option<Item>> {
         let next = match &mut self.target {
@@ -267,6 +332,20 @@ pub(crate) fn in_the_way(path: &DocumentPath, from: &str, to: &str) -> EngineErr
 
 pub(crate) fn collection(path: &str) -> Result<PathRange> {
     PathRange::collection(path).map_err(|_| EngineError::Refused(format!("`{path}` is not a collection")))
+}
+
+/// The parts of a restore, cut at `points` (paths of the snapshot): they tile what is put back.
+pub(crate) fn parts(
+    selection: &Selection,
+    renames: &[(String, String)],
+    points: &[DocumentPath],
+) -> Result<Vec<RestorePart>> {
+    let mut parts = Vec::new();
+    for Segment { number: segment, ranges, .. } in segments(selection, renames)? {
+        let cut = ranges.iter().flat_map(|range| range.cut(points));
+        parts.extend(cut.map(|range| RestorePart { segment, ranges: vec![range] }));
+    }
+    Ok(parts)
 }
 
 /// Splits the selection into what keeps its path and what each rename moves.

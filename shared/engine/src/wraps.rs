@@ -4,13 +4,14 @@ use firebackup_codec::secret::SecretKey;
 use firebackup_codec::wrap::{KeyError, Wrap, WrapIds, WrapKind};
 use firebackup_model::id::{KeyId, RepositoryId, WrapId};
 use firebackup_model::manifest::RepositoryConfig;
+use firebackup_model::port::WrappedKey;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::error::{EngineError, Result};
 use crate::holders::Holder;
-use crate::keyring::{self, Secrets};
+use crate::keyring::{self, Secrets, ServiceKey};
 use crate::layout;
 use crate::objects::{Put, json_error, put_new, read_small};
 use crate::world::World;
@@ -28,7 +29,7 @@ pub(crate) async fn put_root_key(
     let root = SecretKey::from_bytes(world.bytes());
     for holder in Holder::all_of(secrets) {
         let ids = WrapIds { repository, key, wrap: WrapId(world.bytes()), created: world.now() };
-        put_wrap(store, &holder.wrap(&ids, &root, world)?).await?;
+        put_wrap(store, &holder.wrap(&ids, &root, world).await?).await?;
     }
     Ok(())
 }
@@ -41,7 +42,7 @@ pub(crate) async fn unlock(
 ) -> Result<Option<(KeyId, SecretKey, WrapKind)>> {
     if secrets.is_empty() {
         return Err(EngineError::Refused(
-            "the repository is encrypted: give --master-key-file (or FIREBACKUP_MASTER_KEY), --passphrase-file or --recovery-key-file".to_owned(),
+            "the repository is encrypted: give --master-key-file (or FIREBACKUP_MASTER_KEY), --passphrase-file, --recovery-key-file or --kms".to_owned(),
         ));
     }
     let wraps = read_wraps(store, config.repository, key).await?;
@@ -49,7 +50,20 @@ pub(crate) async fn unlock(
     // symmetric wraps first: they prove where the key comes from
     let (symmetric, recovery): (Vec<_>, Vec<_>) = wraps.good.iter().partition(|wrap| wrap.kind() != WrapKind::Recovery);
     for wrap in symmetric.into_iter().chain(recovery) {
-        match keyring::open_wrap(wrap, secrets) {
+        let opened = match (&secrets.service, wrap.kind()) {
+            (Some(service), WrapKind::Kms) => match unwrap_by(service, wrap).await {
+                Ok(Some(opened)) => return Ok(Some((key, opened, wrap.kind()))),
+                Ok(None) => continue,
+                // what a stranger put must not keep anybody from the other wraps
+                Err(error) if !error.may_pass() => {
+                    refusal.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            },
+            _ => keyring::open_wrap(wrap, secrets),
+        };
+        match opened {
             Ok(opened) => return Ok(Some((key, opened, wrap.kind()))),
             Err(error) if error.is_no_secret() => {}
             // that the right key does not open it says more than that another key is wanted
@@ -57,7 +71,10 @@ pub(crate) async fn unlock(
             Err(_) => {}
         }
     }
-    let writes_only = secrets.masters.is_empty() && secrets.passphrase.is_none() && secrets.recovery.is_none();
+    let writes_only = secrets.masters.is_empty()
+        && secrets.passphrase.is_none()
+        && secrets.recovery.is_none()
+        && secrets.service.is_none();
     match refusal {
         Some(error) => Err(error),
         None if writes_only => Ok(None),
@@ -69,6 +86,20 @@ pub(crate) async fn unlock(
             EngineError::Refused("none of the keys given is one that the repository was made for".to_owned())
         })),
     }
+}
+
+/// Asks a service to open a wrap; nothing when the wrap is under a master key that is not believed, or bound to something
+/// else than we say.
+async fn unwrap_by(service: &ServiceKey, wrap: &Wrap) -> Result<Option<SecretKey>> {
+    let (arn, context, wrapped) = wrap.kms().map_err(|error| wrap_error(wrap, error))?;
+    let is_believed = service.masters.is_empty() || service.masters.iter().any(|master| master == arn);
+    let is_bound = service.context.iter().all(|(name, value)| context.get(name) == Some(value));
+    if !is_believed || !is_bound {
+        return Ok(None);
+    }
+    let wrapped = WrappedKey { master: arn.to_owned(), bytes: wrapped.to_vec() };
+    let opened = service.service.unwrap(&wrapped, context).await?;
+    Ok(Some(SecretKey::from_bytes(*opened.expose())))
 }
 
 pub(crate) fn wrap_error(wrap: &Wrap, source: KeyError) -> EngineError {

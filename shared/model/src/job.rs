@@ -127,6 +127,21 @@ pub struct RestorePlan {
     pub key: Option<KeyId>,
     /// When the restore began.
     pub created: Timestamp,
+    /// Parts that are put back each on its own, by many processes; none where one process does it all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<RestorePart>,
+    /// Whether it only says what it would do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// One of the parts that a restore is cut into; together they tile what is put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RestorePart {
+    /// Which part of the selection it is cut from: one for each renamed collection, and one for the rest; from 0.
+    pub segment: u32,
+    /// Its ranges, in the paths of the snapshot.
+    pub ranges: Vec<PathRange>,
 }
 
 /// `receipts/<job>/undo/<sequence>`: a run that holds what a restore was about to replace.

@@ -1,5 +1,12 @@
 //! What the verbs need from the world. Each port has a conformance suite in `testkit` that all its adapters pass.
 
+mod events;
+mod items;
+mod keys;
+mod queue;
+mod scheduler;
+mod workflows;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -10,6 +17,16 @@ use crate::error::PortError;
 use crate::path::DocumentPath;
 use crate::range::PathRange;
 use crate::timestamp::Timestamp;
+
+pub use events::{DomainEvent, EventBus};
+pub use items::{
+    Item, ItemBody, ItemKey, ItemPage, ItemQuery, ItemStore, ItemWrite, MAX_PAGE_ITEMS, MAX_TRANSACTION_WRITES, NewItem,
+    SortRange,
+};
+pub use keys::{EncryptionContext, KeyBytes, KeyService, WrappedKey};
+pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
+pub use scheduler::{ScheduleRule, Scheduler};
+pub use workflows::{Started, StepError, StepErrorKind, Steps, Workflow, WorkflowState, Workflows};
 
 /// Documents in path order, as they come.
 pub type DocumentStream = BoxStream<'static, Result<RawDocument, PortError>>;

@@ -2,18 +2,29 @@
 //! dependency only.
 
 pub mod bytes_codec;
+pub mod event_bus_suite;
+pub mod eventually;
 pub mod faulty_store;
 pub mod gcs_server;
 pub mod generators;
 pub mod grpc_server;
+pub mod hand_clock;
+pub mod item_store_suite;
+pub mod job_queue_suite;
+pub mod key_service_suite;
 pub mod method;
+pub mod ministack;
 pub mod proxy;
 pub mod replay;
 pub mod s3_server;
 pub mod samples;
+pub mod scheduler_suite;
 pub mod store_suite;
+pub mod workflows_suite;
 pub mod workload;
 
+pub use eventually::eventually;
+pub use hand_clock::HandClock;
 pub use method::Method;
 pub use proxy::{Proxy, ProxyOptions};
 pub use replay::Replay;

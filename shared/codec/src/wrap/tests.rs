@@ -174,12 +174,27 @@ fn a_public_key_that_nothing_can_be_encrypted_to_is_refused() {
 }
 
 #[test]
-fn a_kms_wrap_is_known_for_what_it_is_and_opened_by_nothing_here() {
-    let (mut wrap, _) = wraps(&secret(4), 0).swap_remove(0);
-    let context = BTreeMap::from([("repository".to_owned(), ids().repository.to_string())]);
-    wrap.holder = Holder::Kms { arn: "arn:aws:kms:eu-central-1:1:key/x".to_owned(), context };
+fn a_kms_wrap_is_opened_with_what_it_names_and_by_nothing_here() {
+    let arn = "arn:aws:kms:eu-central-1:1:key/x".to_owned();
+    let mut context = kms_context(&ids());
+    context.insert("organization".to_owned(), "org_1".to_owned());
+    let wrap = Wrap::from_kms(&ids(), arn.clone(), context.clone(), vec![1, 2, 3]);
     let read: Wrap = serde_json::from_str(&serde_json::to_string(&wrap).unwrap()).unwrap();
-    assert_eq!((read.kind(), read.holder().as_deref()), (WrapKind::Kms, Some("arn:aws:kms:eu-central-1:1:key/x")));
+    assert_eq!((read.kind(), read.holder()), (WrapKind::Kms, Some(arn.clone())));
+    assert_eq!(read.kms().unwrap(), (arn.as_str(), &context, &[1, 2, 3][..]));
     assert!(read.open_local(&secret(5)).unwrap_err().is_no_secret());
     assert!(read.open_key(&secret(6), PARENT).unwrap_err().is_no_secret());
+    assert!(wraps(&secret(4), 0).swap_remove(0).0.kms().unwrap_err().is_no_secret());
+}
+
+#[test]
+fn a_kms_wrap_whose_context_is_that_of_another_wrap_is_damaged() {
+    for name in ["repository", "key", "wrap"] {
+        let mut context = kms_context(&ids());
+        context.insert(name.to_owned(), "00000000000000000000000000000000".to_owned());
+        let wrap = Wrap::from_kms(&ids(), "arn".to_owned(), context.clone(), vec![1]);
+        assert_eq!(wrap.kms().unwrap_err(), KeyError::Damaged, "{name}");
+        context.remove(name);
+        assert!(Wrap::from_kms(&ids(), "arn".to_owned(), context, vec![1]).kms().is_err(), "{name}");
+    }
 }

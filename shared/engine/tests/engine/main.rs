@@ -11,4 +11,5 @@ mod prune;
 mod race;
 mod restore;
 mod round_trip;
+mod steps;
 mod undo_chain;

@@ -1,0 +1,599 @@
+//! Verbs on destinations.
+
+use std::collections::BTreeMap;
+
+use firebackup_model::Timestamp;
+use firebackup_model::port::ItemWrite;
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+use crate::access::DestinationAccess;
+use crate::control::Control;
+use crate::error::{Code, ControlError, Result};
+use crate::id::DestinationId;
+use crate::job::BackupJob;
+use crate::limit;
+use crate::organization::OrganizationRecord;
+use crate::page::{Page, Paged};
+use crate::probes::DestinationFindings;
+use crate::project::in_use;
+use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
+use crate::role::Right;
+use crate::schedule::Schedule;
+use crate::secrets::{SealedSecret, SecretText};
+use crate::service_account::ServiceAccount;
+use crate::tenant::{Caller, OrganizationScope};
+
+/// A destination that is to be added.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewDestination {
+    /// For people.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`, or `file:///folder` on one machine.
+    #[schema(example = "s3://my-backups/firestore")]
+    pub url: String,
+    /// The base URL of an S3-compatible service; `https`, or on the loopback interface `http`.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Credentials and other options, such as `AWS_ACCESS_KEY_ID`; never shown again.
+    #[serde(default)]
+    #[schema(write_only, value_type = BTreeMap<String, String>)]
+    pub options: BTreeMap<String, SecretText>,
+    /// Whether it is used where no destination is named. The first one always is.
+    #[serde(default)]
+    pub is_default: bool,
+    /// For how many days objects are locked when they are put; the bucket must have Object Lock.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 36500)]
+    pub retention_lock_days: Option<u32>,
+}
+
+/// What is to be changed of a destination; what is left out stays. Its URL stays for ever: backups lie there.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DestinationChange {
+    /// For people.
+    pub name: Option<String>,
+    /// Credentials and other options; replaced as a whole.
+    #[schema(write_only, value_type = Option<BTreeMap<String, String>>)]
+    pub options: Option<BTreeMap<String, SecretText>>,
+    /// True makes it the default. The default stops being it when another one is made it.
+    pub is_default: Option<bool>,
+    /// For how many days objects are locked when they are put; `null` for none.
+    #[serde(default, deserialize_with = "crate::record::present")]
+    #[schema(value_type = Option<u32>)]
+    pub retention_lock_days: Option<Option<u32>>,
+}
+
+/// A destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Destination {
+    /// Names it.
+    pub id: DestinationId,
+    /// For people.
+    pub name: String,
+    /// `s3`, `gcs`, `azure` or `folder`.
+    pub kind: String,
+    /// Where it is.
+    pub url: String,
+    /// The base URL of an S3-compatible service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The names of its options; their values are never shown.
+    pub options: Vec<String>,
+    /// Whether it is used where no destination is named.
+    #[serde(default)]
+    pub is_default: bool,
+    /// For how many days objects are locked when they are put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_lock_days: Option<u32>,
+    /// What the last check found.
+    pub findings: DestinationFindings,
+    /// When it was last checked.
+    #[schema(value_type = String, format = DateTime)]
+    pub verified_at: Timestamp,
+    /// When it was added.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// What a destination's options are sealed for.
+const OPTIONS: &str = "options";
+/// The most bytes a URL may have.
+const MAX_URL: usize = 1024;
+/// The most bytes a value of an option may have: a key file of Google's fits.
+const MAX_OPTION: usize = 16 * 1024;
+/// The most days objects may be locked for: a hundred years.
+const MAX_LOCK_DAYS: u32 = 36_500;
+/// A key file of Google's, in the options.
+const GOOGLE_KEY: &str = "GOOGLE_SERVICE_ACCOUNT_KEY";
+
+/// The options that are taken. Others of the client library name files, commands and addresses of our side, or allow
+/// what is refused here.
+const KNOWN_OPTIONS: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    "AWS_CHECKSUM_ALGORITHM",
+    "AWS_SERVER_SIDE_ENCRYPTION",
+    "AWS_SSE_KMS_KEY_ID",
+    "AWS_SSE_BUCKET_KEY_ENABLED",
+    GOOGLE_KEY,
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_CLIENT_ID",
+    "AZURE_STORAGE_CLIENT_SECRET",
+    "AZURE_STORAGE_TENANT_ID",
+];
+
+/// A destination, as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DestinationRecord {
+    #[serde(flatten)]
+    pub(crate) destination: Destination,
+    /// Names and values, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealed_options: Option<SealedSecret>,
+    /// Whether somebody is about to remove it: nothing new may begin to use it.
+    #[serde(default)]
+    removing: bool,
+}
+
+impl DestinationRecord {
+    /// As clients see it.
+    pub(crate) fn shown(record: Self, organization: &OrganizationRecord) -> Destination {
+        let is_default = organization.default_destination == Some(record.destination.id);
+        Destination { is_default, ..record.destination }
+    }
+
+    /// Goes on only if something new may use the destination.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        match self.removing {
+            true => Err(ControlError::conflict(Code::Conflict, "the destination is being removed")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Control {
+    /// Adds a destination: looks at it, and keeps its options sealed. What is not possible there is told by its
+    /// findings.
+    ///
+    /// # Errors
+    /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so;
+    /// [`Upstream`](crate::Kind::Upstream) where it cannot be reached.
+    pub async fn add_destination(&self, caller: &Caller, new: NewDestination) -> Result<Destination> {
+        caller.may(Right::Manage)?;
+        let name = limit::name("name", &new.name)?;
+        check_url(&new.url, self.ports().settings.allow_folders)?;
+        new.endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
+        check_lock(new.retention_lock_days)?;
+        let options = checked_options(&new.options)?;
+        let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
+        limit::one_more(present, "destinations")?;
+        let access = DestinationAccess { url: new.url, endpoint: new.endpoint, options };
+        let findings = self.ports().probes.destination(&access).await?;
+        let now = self.now();
+        let destination = Destination {
+            id: DestinationId::new(now, self.ports().random.as_ref()),
+            name,
+            kind: findings.kind.clone(),
+            url: access.url.clone(),
+            endpoint: access.endpoint.clone(),
+            options: names(&access.options),
+            is_default: false,
+            retention_lock_days: new.retention_lock_days,
+            findings,
+            verified_at: now,
+            created_at: now,
+            updated_at: now,
+        };
+        let sealed_options = self.seal_options(caller.scope(), destination.id, &access.options).await?;
+        let record = DestinationRecord { destination, sealed_options, removing: false };
+        self.store_destination(caller.scope(), record, new.is_default).await
+    }
+
+    /// The organization's destinations, oldest first.
+    ///
+    /// # Errors
+    /// When the page cannot be, or the store fails.
+    pub async fn destinations(&self, caller: &Caller, page: &Page) -> Result<Paged<Destination>> {
+        caller.may(Right::Read)?;
+        let organization = self.organization_record(caller.scope()).await?.value;
+        let pick = |record| Some(DestinationRecord::shown(record, &organization));
+        self.list(caller.scope().destinations(), page, pick).await
+    }
+
+    /// A destination.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound).
+    pub async fn destination(&self, caller: &Caller, id: &DestinationId) -> Result<Destination> {
+        caller.may(Right::Read)?;
+        let record = self.destination_record(caller.scope(), id).await?.value;
+        let organization = self.organization_record(caller.scope()).await?.value;
+        Ok(DestinationRecord::shown(record, &organization))
+    }
+
+    /// Changes a destination. New options have it looked at again.
+    ///
+    /// # Errors
+    /// As [`Self::add_destination`], and [`NotFound`](crate::Kind::NotFound).
+    pub async fn update_destination(
+        &self,
+        caller: &Caller,
+        id: &DestinationId,
+        change: DestinationChange,
+    ) -> Result<Destination> {
+        caller.may(Right::Manage)?;
+        let name = change.name.map(|name| limit::name("name", &name)).transpose()?;
+        check_lock(change.retention_lock_days.flatten())?;
+        let options = change.options.as_ref().map(checked_options).transpose()?;
+        for _ in 0..MAX_ATTEMPTS {
+            let mut record = self.destination_record(caller.scope(), id).await?;
+            let mut organization = self.organization_record(caller.scope()).await?;
+            if let Some(options) = &options {
+                self.take_options(caller.scope(), &mut record.value, options).await?;
+            }
+            let destination = &mut record.value.destination;
+            if let Some(name) = &name {
+                destination.name.clone_from(name);
+            }
+            if let Some(days) = change.retention_lock_days {
+                destination.retention_lock_days = days;
+            }
+            destination.updated_at = self.now();
+            record.value.removing = false;
+            let mut writes = vec![record.replace(None)?];
+            if change.is_default == Some(true) {
+                organization.value.default_destination = Some(*id);
+                writes.push(organization.replace(None)?);
+            }
+            if self.write(writes).await? == Written::Yes {
+                return Ok(DestinationRecord::shown(record.value, &organization.value));
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Looks at a destination again.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound); [`Upstream`](crate::Kind::Upstream) where it cannot be reached.
+    pub async fn verify_destination(&self, caller: &Caller, id: &DestinationId) -> Result<DestinationFindings> {
+        caller.may(Right::Manage)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let mut record = self.destination_record(caller.scope(), id).await?;
+            let organization = self.organization_record(caller.scope()).await?;
+            let access = self.destination_access(&organization, &record.value).await?;
+            let findings = self.ports().probes.destination(&access).await?;
+            record.value.destination.findings = findings.clone();
+            record.value.destination.verified_at = self.now();
+            if self.write(vec![record.replace(None)?]).await? == Written::Yes {
+                return Ok(findings);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Forgets a destination and its options. Nothing is deleted there.
+    ///
+    /// # Errors
+    /// [`InUse`](Code::InUse) while backups are kept there, or schedules or unfinished jobs use it.
+    pub async fn remove_destination(&self, caller: &Caller, id: &DestinationId) -> Result<()> {
+        caller.may(Right::Manage)?;
+        for _ in 0..MAX_ATTEMPTS {
+            // first nothing new may begin to use it, then nothing may be using it: whatever began before is seen
+            let mut record = self.destination_record(caller.scope(), id).await?;
+            record.value.removing = true;
+            if self.write(vec![record.replace(None)?]).await? == Written::Outrun {
+                continue;
+            }
+            let mut record = self.destination_record(caller.scope(), id).await?;
+            let mut organization = self.organization_record(caller.scope()).await?;
+            let users = self.users_of_destination(caller.scope(), id, &organization.value).await?;
+            let mut writes = Vec::new();
+            if users.is_empty() {
+                writes.push(record.delete());
+                if organization.value.default_destination == Some(*id) {
+                    organization.value.default_destination = None;
+                    writes.push(organization.replace(None)?);
+                }
+            } else {
+                record.value.removing = false;
+                writes.push(record.replace(None)?);
+            }
+            match self.write(writes).await? {
+                Written::Yes if users.is_empty() => return Ok(()),
+                Written::Yes => return Err(in_use("destination", &users)),
+                Written::Outrun => {}
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    pub(crate) async fn destination_record(
+        &self,
+        scope: &OrganizationScope,
+        id: &DestinationId,
+    ) -> Result<Stored<DestinationRecord>> {
+        self.found(&scope.destination_key(id), "destination").await
+    }
+
+    /// The destination that is meant: the one named, else the default.
+    pub(crate) async fn meant_destination(
+        &self,
+        scope: &OrganizationScope,
+        named: Option<DestinationId>,
+    ) -> Result<Stored<DestinationRecord>> {
+        let id = match named {
+            Some(id) => id,
+            None => self.organization_record(scope).await?.value.default_destination.ok_or_else(|| {
+                ControlError::field("storageDestinationId", "there is no default destination: name one")
+            })?,
+        };
+        let record = self.destination_record(scope, &id).await?;
+        record.value.check_usable()?;
+        Ok(record)
+    }
+
+    /// What opens a destination.
+    pub(crate) async fn destination_access(
+        &self,
+        organization: &Stored<OrganizationRecord>,
+        record: &DestinationRecord,
+    ) -> Result<DestinationAccess> {
+        let destination = &record.destination;
+        let options = match &record.sealed_options {
+            None => Vec::new(),
+            Some(sealed) => {
+                let organization = &organization.value;
+                let secrets = self.secret_box(organization.organization.id, &organization.data_key).await?;
+                let json = secrets.open(&destination.id.to_string(), OPTIONS, sealed)?;
+                let options: BTreeMap<String, SecretText> =
+                    // the cause would repeat the text
+                    serde_json::from_str(&json).map_err(|_| ControlError::internal("sealed options are no map"))?;
+                options.into_iter().map(|(name, value)| (name, value.expose().to_owned().into())).collect()
+            }
+        };
+        Ok(DestinationAccess { url: destination.url.clone(), endpoint: destination.endpoint.clone(), options })
+    }
+
+    /// Stores a new destination; makes it the default if that is wanted, or there is none.
+    async fn store_destination(
+        &self,
+        scope: &OrganizationScope,
+        record: DestinationRecord,
+        is_default: bool,
+    ) -> Result<Destination> {
+        let id = record.destination.id;
+        for _ in 0..MAX_ATTEMPTS {
+            let mut organization = self.organization_record(scope).await?;
+            let mut writes = vec![ItemWrite::Create(new_item(scope.destination_key(&id), &record, None)?)];
+            if is_default || organization.value.default_destination.is_none() {
+                organization.value.default_destination = Some(id);
+                writes.push(organization.replace(None)?);
+            } else {
+                writes.push(organization.check());
+            }
+            if self.write(writes).await? == Written::Yes {
+                return Ok(DestinationRecord::shown(record, &organization.value));
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    async fn seal_options(
+        &self,
+        scope: &OrganizationScope,
+        id: DestinationId,
+        options: &[(String, Zeroizing<String>)],
+    ) -> Result<Option<SealedSecret>> {
+        if options.is_empty() {
+            return Ok(None);
+        }
+        let map: BTreeMap<&str, &str> = options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let json = Zeroizing::new(serde_json::to_string(&map).map_err(ControlError::internal)?);
+        let organization = self.organization_record(scope).await?.value;
+        let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
+        Ok(Some(secrets.seal(self, &id.to_string(), OPTIONS, &json)))
+    }
+
+    async fn take_options(
+        &self,
+        scope: &OrganizationScope,
+        record: &mut DestinationRecord,
+        options: &[(String, Zeroizing<String>)],
+    ) -> Result<()> {
+        let destination = &mut record.destination;
+        let access = DestinationAccess {
+            url: destination.url.clone(),
+            endpoint: destination.endpoint.clone(),
+            options: options.to_vec(),
+        };
+        destination.findings = self.ports().probes.destination(&access).await?;
+        destination.verified_at = self.now();
+        destination.options = names(options);
+        record.sealed_options = self.seal_options(scope, destination.id, options).await?;
+        Ok(())
+    }
+
+    /// What is kept in a destination or uses it, as ids; schedules that name none use the default.
+    async fn users_of_destination(
+        &self,
+        scope: &OrganizationScope,
+        id: &DestinationId,
+        organization: &OrganizationRecord,
+    ) -> Result<Vec<String>> {
+        let mut users = Vec::new();
+        for schedule in self.all::<Schedule>(scope.schedules()).await? {
+            let schedule = schedule.value;
+            if schedule.storage_destination_id.or(organization.default_destination) == Some(*id) {
+                users.push(schedule.id.to_string());
+            }
+        }
+        for backup in self.all::<BackupJob>(scope.backups()).await? {
+            if backup.value.storage_destination_id == *id {
+                users.push(backup.value.job.id.to_string());
+            }
+        }
+        let jobs = self.active_jobs(scope).await?;
+        users.extend(jobs.into_iter().filter(|job| job.destination == *id).map(|job| job.job.to_string()));
+        users.dedup();
+        Ok(users)
+    }
+}
+
+fn names(options: &[(String, Zeroizing<String>)]) -> Vec<String> {
+    options.iter().map(|(name, _)| name.clone()).collect()
+}
+
+fn check_url(text: &str, allow_folders: bool) -> Result<()> {
+    let wrong = |message: &str| Err(ControlError::field("url", message));
+    let expected = "expected s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
+    let Some(url) = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL) else { return wrong(expected) };
+    if !url.username().is_empty() || url.password().is_some() {
+        return wrong("credentials belong in the options");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return wrong("`?` and `#` have no place in it");
+    }
+    match url.scheme() {
+        "s3" | "gs" | "az" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
+        "file" if allow_folders => Ok(()),
+        "file" => wrong("folders are not allowed here"),
+        _ => wrong(expected),
+    }
+}
+
+/// In clear text only where nothing leaves the machine.
+fn check_endpoint(text: &str) -> Result<()> {
+    let wrong = |message: &str| Err(ControlError::field("endpoint", message));
+    let Some(url) = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL) else { return wrong("it is not a url") };
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return wrong("expected a base url without credentials, `?` and `#`");
+    }
+    match url.scheme() {
+        "https" if url.host().is_some() => Ok(()),
+        "http" if url.host().is_some_and(|host| is_loopback(&host)) => Ok(()),
+        "http" => wrong("clear text is refused, except on the loopback interface: use https"),
+        _ => wrong("expected https://host"),
+    }
+}
+
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+fn check_lock(days: Option<u32>) -> Result<()> {
+    days.map_or(Ok(()), |days| limit::between("retentionLockDays", days, 1, MAX_LOCK_DAYS))
+}
+
+/// Options that are known, by their names in upper case.
+fn checked_options(options: &BTreeMap<String, SecretText>) -> Result<Vec<(String, Zeroizing<String>)>> {
+    let mut checked: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
+    for (name, value) in options {
+        let name = name.to_ascii_uppercase();
+        let field = format!("options.{name}");
+        if !KNOWN_OPTIONS.contains(&name.as_str()) {
+            let message = format!("expected one of {}", KNOWN_OPTIONS.join(", "));
+            return Err(ControlError::field("options", message));
+        }
+        if value.expose().is_empty() || value.expose().len() > MAX_OPTION {
+            return Err(ControlError::field(&field, format!("expected 1 to {MAX_OPTION} bytes")));
+        }
+        if name == GOOGLE_KEY {
+            ServiceAccount::read(value.expose()).map_err(|reason| ControlError::field(&field, reason))?;
+        }
+        if checked.insert(name, value.expose().to_owned().into()).is_some() {
+            return Err(ControlError::field(&field, "it is given twice"));
+        }
+    }
+    Ok(checked.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clear_text_stays_on_the_machine() {
+        for good in [
+            "https://s3.example.com",
+            "http://localhost:9000",
+            "http://127.0.0.1:9000",
+            "http://127.9.9.9",
+            "http://[::1]:9000",
+        ] {
+            assert!(check_endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://s3.example.com",
+            "http://localhost.example.com",
+            "http://10.0.0.1",
+            "http://[::2]",
+            "http://169.254.169.254",
+            "ftp://localhost",
+            "https://key:secret@s3.example.com",
+            "https://s3.example.com/?x",
+            "s3.example.com",
+            "https://",
+        ] {
+            assert!(check_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn urls_name_buckets_and_folders_where_allowed() {
+        for good in ["s3://bucket", "gs://bucket/prefix", "az://container/a/b"] {
+            assert!(check_url(good, false).is_ok(), "{good}");
+        }
+        assert!(check_url("file:///var/backups", true).is_ok());
+        for bad in [
+            "file:///var/backups",
+            "https://bucket",
+            "s3://",
+            "s3://key:secret@bucket",
+            "s3://bucket?x=1",
+            "bucket",
+            &format!("s3://bucket/{}", "a".repeat(MAX_URL)),
+        ] {
+            let error = check_url(bad, false).unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_are_known_ones() {
+        let options = |name: &str, value: &str| [(name.to_owned(), SecretText::from(value.to_owned()))].into();
+        assert_eq!(checked_options(&options("aws_region", "eu-west-1")).unwrap()[0].0, "AWS_REGION");
+        for (name, value) in [
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ENDPOINT", "http://example.com"),
+            ("GOOGLE_SERVICE_ACCOUNT", "/etc/passwd"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://example.com"),
+            ("AWS_REGION", ""),
+            ("GOOGLE_SERVICE_ACCOUNT_KEY", r#"{"type":"external_account"}"#),
+        ] {
+            assert!(checked_options(&options(name, value)).is_err(), "{name}");
+        }
+        let twice = ["AWS_REGION", "aws_region"].map(|name| (name.to_owned(), SecretText::from("a".to_owned())));
+        assert!(checked_options(&twice.into()).is_err());
+    }
+}

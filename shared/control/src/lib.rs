@@ -1,0 +1,69 @@
+//! The verbs of the control plane: organizations, API keys, projects, destinations, jobs and schedules.
+//!
+//! Everything here is decided over ports: no HTTP, no SDK, no SQL, no clock and no randomness of its own. Three things
+//! hold everywhere:
+//!
+//! - **Tenants are a type.** A verb takes a [`Caller`] (who calls, in which organization, with which role) or a
+//!   [`Worker`] (a step of our own, in which organization). Keys of items are made of nothing else, so a verb cannot
+//!   reach into another organization: a foreign id is an id that is not there.
+//! - **Every change is conditional.** Records have versions; a change is a transaction that holds only if nobody else
+//!   has changed what it was decided on, and is decided anew where somebody has.
+//! - **Everything may happen twice.** Messages come twice, requests are repeated, and every verb can be killed at any
+//!   instruction: what it had begun is gone on with when it is called again.
+
+mod access;
+mod api_key;
+mod backup;
+mod control;
+mod destination;
+mod error;
+mod first_owner;
+mod id;
+mod idempotency;
+mod item_keys;
+mod job;
+mod job_events;
+mod job_records;
+mod job_run;
+mod limit;
+mod look_after;
+mod organization;
+mod pending;
+mod page;
+mod probes;
+mod project;
+mod record;
+mod restore;
+mod retention;
+mod role;
+mod schedule;
+mod schedule_due;
+mod secrets;
+mod service_account;
+mod tenant;
+mod work;
+
+pub use access::{Credentials, DestinationAccess, ProjectAccess};
+pub use api_key::{ApiKey, NewApiKey};
+pub use backup::{BackupConfig, BackupType, NewBackup};
+pub use control::{Control, ControlSettings, Ports};
+pub use destination::{Destination, DestinationChange, NewDestination};
+pub use error::{Code, ControlError, Kind, Result};
+pub use first_owner::FirstOwner;
+pub use id::{ApiKeyId, DestinationId, IdError, OrganizationId, ProjectId, ScheduleId};
+pub use job::{
+    BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, Rename, RestoreJob,
+    RestoreModeName, StartOutcome,
+};
+pub use look_after::Care;
+pub use organization::{Organization, OrganizationChange};
+pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
+pub use probes::{DestinationFindings, MissingPermission, Probes, ProjectFindings};
+pub use project::{NewCredentials, NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
+pub use restore::NewRestore;
+pub use retention::{Retention, RetentionOutcome, RetentionType};
+pub use role::{Right, Role};
+pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleMessage};
+pub use secrets::SecretText;
+pub use tenant::{Caller, Worker};
+pub use work::Work;

@@ -1,0 +1,177 @@
+//! Lists, a page at a time.
+//!
+//! The cursor is the truth: it goes on exactly where the page before ended, at any depth. Page numbers are for people:
+//! they are served by skipping, up to [`MAX_SKIPPED`] entries. A total is given only where counting costs no more than
+//! one page of the store.
+
+use firebackup_model::port::{ItemQuery, MAX_PAGE_ITEMS};
+use firebackup_model::{ErrorKind, PortError};
+use serde::de::DeserializeOwned;
+
+use crate::control::Control;
+use crate::error::{Code, ControlError, Kind, Result};
+use crate::record::{Stored, decode};
+
+/// The most entries a page may have.
+pub const MAX_PAGE_LIMIT: u32 = 100;
+/// How far page numbers reach: `page` times `limit` is at most this.
+pub const MAX_SKIPPED: u64 = 10_000;
+/// The most entries that are counted.
+const MAX_COUNTED: u32 = 1000;
+/// How often the store is asked for one page, where a filter leaves most entries out.
+const MAX_ROUNDS: u32 = 50;
+
+/// Which page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its number, from 1; of no meaning beside a cursor.
+    pub page: u32,
+    /// How many entries, 1 to 100.
+    pub limit: u32,
+    /// Where to go on: [`Paged::next`] of the page before.
+    pub cursor: Option<String>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { page: 1, limit: 20, cursor: None }
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paged<T> {
+    /// The entries; fewer than asked for, even none, where a filter leaves most of them out. More follow if `next` says
+    /// so.
+    pub items: Vec<T>,
+    /// The cursor of the next page; nothing at the end.
+    pub next: Option<String>,
+    /// The number of the page, as asked for.
+    pub page: u32,
+    /// How many entries were asked for.
+    pub limit: u32,
+    /// How many there are in all, where that was cheap to count (at most 1,000, and no cursor was given).
+    pub total: Option<u64>,
+}
+
+impl Page {
+    /// A page by its number.
+    #[must_use]
+    pub const fn number(page: u32, limit: u32) -> Self {
+        Self { page, limit, cursor: None }
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(1..=MAX_PAGE_LIMIT).contains(&self.limit) {
+            return Err(ControlError::field("limit", format!("expected 1 to {MAX_PAGE_LIMIT}")));
+        }
+        if self.page < 1 {
+            return Err(ControlError::field("page", "pages are counted from 1"));
+        }
+        if self.cursor.is_none() && u64::from(self.page) * u64::from(self.limit) > MAX_SKIPPED {
+            let message = format!("page numbers reach as far as {MAX_SKIPPED} entries; go on with the cursor");
+            return Err(ControlError::field("page", message));
+        }
+        Ok(())
+    }
+
+    /// How many entries come before it.
+    const fn skipped(&self) -> u32 {
+        if self.cursor.is_some() { 0 } else { (self.page - 1) * self.limit }
+    }
+}
+
+/// A walk along a query.
+struct Walk<'a, P> {
+    control: &'a Control,
+    query: ItemQuery,
+    pick: P,
+    rounds: u32,
+    has_ended: bool,
+}
+
+impl<P> Walk<'_, P> {
+    /// The next `wanted` entries that are picked; fewer at the end, or where too few are picked.
+    async fn take<R: DeserializeOwned, T>(&mut self, wanted: u32) -> Result<Vec<T>>
+    where
+        P: Fn(R) -> Option<T>,
+    {
+        let mut taken = Vec::new();
+        while (taken.len() as u32) < wanted && !self.has_ended && self.rounds < MAX_ROUNDS {
+            self.rounds += 1;
+            // never more than are still wanted, so that the store's cursor stands right behind the last one taken
+            self.query.limit = (wanted - taken.len() as u32).min(MAX_PAGE_ITEMS);
+            let page = self.control.items().query(&self.query).await.map_err(refused_cursor)?;
+            for item in page.items {
+                taken.extend((self.pick)(decode::<R>(item)?.value));
+            }
+            self.has_ended = page.next.is_none();
+            self.query.after = page.next;
+        }
+        Ok(taken)
+    }
+}
+
+fn refused_cursor(error: PortError) -> ControlError {
+    match error.kind {
+        ErrorKind::InvalidArgument => {
+            let message = "the cursor is not one of this list";
+            ControlError::new(Kind::Invalid, Code::InvalidCursor, message).with_source(error)
+        }
+        _ => error.into(),
+    }
+}
+
+impl Control {
+    /// A page of the records of a query, of those that are picked.
+    pub(crate) async fn list<R, T, P>(&self, query: ItemQuery, page: &Page, pick: P) -> Result<Paged<T>>
+    where
+        R: DeserializeOwned,
+        P: Fn(R) -> Option<T>,
+    {
+        page.check()?;
+        let counted = query.clone();
+        let query = ItemQuery { after: page.cursor.clone(), ..query };
+        let mut walk = Walk { control: self, query, pick, rounds: 0, has_ended: false };
+        let skipped = walk.take::<R, T>(page.skipped()).await?.len() as u64;
+        let items = walk.take::<R, T>(page.limit).await?;
+        let total = match (&page.cursor, walk.has_ended) {
+            (Some(_), _) => None,
+            (None, true) => Some(skipped + items.len() as u64),
+            (None, false) => self.count(counted, &walk.pick).await?,
+        };
+        Ok(Paged { items, next: walk.query.after, page: page.page, limit: page.limit, total })
+    }
+
+    /// How many there are, where one page of the store holds them all.
+    async fn count<R, T, P>(&self, query: ItemQuery, pick: P) -> Result<Option<u64>>
+    where
+        R: DeserializeOwned,
+        P: Fn(R) -> Option<T>,
+    {
+        let page = self.items().query(&ItemQuery { limit: MAX_COUNTED, ..query }).await?;
+        if page.next.is_some() {
+            return Ok(None);
+        }
+        let mut total = 0;
+        for item in page.items {
+            total += u64::from(pick(decode::<R>(item)?.value).is_some());
+        }
+        Ok(Some(total))
+    }
+
+    /// All records of a query, for verbs that must look at every one.
+    pub(crate) async fn all<R: DeserializeOwned>(&self, mut query: ItemQuery) -> Result<Vec<Stored<R>>> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.items().query(&query).await?;
+            for item in page.items {
+                all.push(decode(item)?);
+            }
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+}

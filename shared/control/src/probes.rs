@@ -1,0 +1,49 @@
+//! A look at the world outside, before a record is made of it.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{DestinationAccess, ProjectAccess};
+use crate::error::ControlError;
+
+/// Looks at projects and destinations. What goes wrong there is an error of kind
+/// [`Upstream`](crate::Kind::Upstream) with a message for the client.
+#[async_trait]
+pub trait Probes: Send + Sync {
+    /// Which databases a project has, and what the credentials may not do there.
+    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError>;
+
+    /// Writes, reads, lists and deletes a probe in a destination, and says what of it is not possible.
+    async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError>;
+}
+
+/// What was found of a project.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProjectFindings {
+    /// The ids of its databases, `(default)` first.
+    pub databases: Vec<String>,
+    /// What the credentials may not do.
+    pub missing: Vec<MissingPermission>,
+}
+
+/// Something that the credentials may not do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MissingPermission {
+    /// Such as `datastore.entities.list`.
+    pub permission: String,
+    /// How to grant it: a role, or a command.
+    pub remedy: String,
+}
+
+/// What was found of a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationFindings {
+    /// What kind of destination: `s3`, `gcs`, `azure`, `folder`.
+    pub kind: String,
+    /// Rights that are missing: `write`, `read`, `list`, `delete`, `create-only`.
+    pub missing: Vec<String>,
+    /// What was said about them.
+    pub problems: Vec<String>,
+}

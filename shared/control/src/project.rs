@@ -1,0 +1,446 @@
+//! Verbs on projects.
+
+use firebackup_model::Timestamp;
+use firebackup_model::database::DEFAULT_DATABASE;
+use firebackup_model::port::ItemWrite;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::access::{Credentials, ProjectAccess};
+use crate::control::Control;
+use crate::error::{Code, ControlError, Result};
+use crate::id::ProjectId;
+use crate::limit;
+use crate::organization::OrganizationRecord;
+use crate::page::{Page, Paged};
+use crate::probes::{MissingPermission, ProjectFindings};
+use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
+use crate::role::Right;
+use crate::schedule::Schedule;
+use crate::secrets::{SealedSecret, SecretText};
+use crate::service_account::ServiceAccount;
+use crate::tenant::{Caller, OrganizationScope};
+
+/// Whether a project can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProjectStatus {
+    /// All permissions are there.
+    Connected,
+    /// Somebody has disconnected it: no job is made for it.
+    Disconnected,
+    /// Permissions are missing; `missing` says which. Jobs that need them will fail.
+    Error,
+}
+
+/// How Google is told who we are.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum NewCredentials {
+    /// A service account's key.
+    ServiceAccount {
+        /// The text of the key file, as Google gave it.
+        #[schema(write_only, value_type = String)]
+        key: SecretText,
+    },
+    /// An emulator; where the installation allows it.
+    Emulator {
+        /// Host and port of Firestore.
+        host: String,
+        /// Host and port of Auth.
+        #[serde(default)]
+        auth_host: Option<String>,
+    },
+}
+
+/// A project that is to be connected.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewProject {
+    /// For people.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// The Google Cloud project id.
+    #[schema(example = "my-app-1234")]
+    pub google_project: String,
+    /// How Google is told who we are.
+    pub credentials: NewCredentials,
+    /// Its databases; all that are found where nothing is said.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub databases: Option<Vec<String>>,
+}
+
+/// What is to be changed of a project; what is left out stays.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProjectChange {
+    /// For people.
+    pub name: Option<String>,
+    /// How Google is told who we are; checked again.
+    pub credentials: Option<NewCredentials>,
+    /// Its databases; checked again.
+    pub databases: Option<Vec<String>>,
+    /// False disconnects it; true checks it again and connects it.
+    pub connected: Option<bool>,
+}
+
+/// Which projects are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProjectFilter {
+    /// Only those of this status.
+    pub status: Option<ProjectStatus>,
+    /// Only those whose name or Google project contains this, in any case.
+    pub search: Option<String>,
+}
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Project {
+    /// Names it.
+    pub id: ProjectId,
+    /// For people.
+    pub name: String,
+    /// The Google Cloud project id.
+    pub google_project: String,
+    /// `service_account` or `emulator`.
+    pub credentials_type: String,
+    /// The service account's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// Whether it can be used.
+    pub status: ProjectStatus,
+    /// What the credentials may not do.
+    pub missing: Vec<MissingPermission>,
+    /// The ids of its databases.
+    pub databases: Vec<String>,
+    /// When it was connected.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+/// What a project's credentials are sealed for.
+const CREDENTIALS: &str = "credentials";
+/// The most bytes a key file may have; Google's have about 2,400.
+const MAX_KEY_FILE: usize = 16 * 1024;
+
+/// A project, as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProjectRecord {
+    #[serde(flatten)]
+    pub(crate) project: Project,
+    credentials: StoredCredentials,
+    /// Whether somebody is about to remove it: nothing new may begin to use it.
+    #[serde(default)]
+    removing: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum StoredCredentials {
+    ServiceAccount { key: SealedSecret },
+    Emulator { host: String, auth_host: Option<String> },
+}
+
+/// Credentials of a request, looked at.
+struct CheckedCredentials {
+    opened: Credentials,
+    kind: &'static str,
+    service_account: Option<String>,
+}
+
+impl ProjectRecord {
+    /// Goes on only if something new may use the project.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        if self.removing {
+            return Err(ControlError::conflict(Code::Conflict, "the project is being removed"));
+        }
+        if self.project.status == ProjectStatus::Disconnected {
+            return Err(ControlError::conflict(Code::ProjectDisconnected, "the project is disconnected"));
+        }
+        Ok(())
+    }
+
+    /// The database that is meant: the one named, else `(default)`, else the only one.
+    pub(crate) fn database(&self, named: Option<&str>) -> Result<String> {
+        let known = &self.project.databases;
+        match named {
+            Some(named) if known.iter().any(|id| id == named) => Ok(named.to_owned()),
+            Some(_) => Err(ControlError::field("database", "the project has no such database")),
+            None if known.iter().any(|id| id == DEFAULT_DATABASE) => Ok(DEFAULT_DATABASE.to_owned()),
+            None if known.len() == 1 => Ok(known[0].clone()),
+            None => Err(ControlError::field("database", "the project has several databases: name one")),
+        }
+    }
+}
+
+impl Control {
+    /// Connects a project: looks at it with the credentials, and keeps those sealed.
+    ///
+    /// # Errors
+    /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so;
+    /// [`Upstream`](crate::Kind::Upstream) where Google does not let us look.
+    pub async fn connect_project(&self, caller: &Caller, new: NewProject) -> Result<Project> {
+        caller.may(Right::Manage)?;
+        let name = limit::name("name", &new.name)?;
+        check_google_project(&new.google_project)?;
+        let credentials = self.check_credentials(new.credentials)?;
+        let present = self.all::<ProjectRecord>(caller.scope().projects()).await?.len();
+        limit::one_more(present, "projects")?;
+        let access = ProjectAccess { google_project: new.google_project, credentials: credentials.opened.clone() };
+        let findings = self.look_at_project(&access, new.databases).await?;
+        let now = self.now();
+        let project = Project {
+            id: ProjectId::new(now, self.ports().random.as_ref()),
+            name,
+            google_project: access.google_project,
+            credentials_type: credentials.kind.to_owned(),
+            service_account: credentials.service_account.clone(),
+            status: status_of(&findings),
+            missing: findings.missing,
+            databases: findings.databases,
+            created_at: now,
+            updated_at: now,
+        };
+        let credentials = self.stored_credentials(caller.scope(), project.id, &credentials).await?;
+        let record = ProjectRecord { project, credentials, removing: false };
+        let item = new_item(caller.scope().project_key(&record.project.id), &record, None)?;
+        match self.write(vec![ItemWrite::Create(item)]).await? {
+            Written::Yes => Ok(record.project),
+            Written::Outrun => Err(ControlError::concurrent_change()),
+        }
+    }
+
+    /// The organization's projects, oldest first.
+    ///
+    /// # Errors
+    /// When the page cannot be, or the store fails.
+    pub async fn projects(&self, caller: &Caller, filter: &ProjectFilter, page: &Page) -> Result<Paged<Project>> {
+        caller.may(Right::Read)?;
+        let search = filter.search.as_ref().map(|search| search.to_lowercase());
+        let pick = |record: ProjectRecord| {
+            let project = record.project;
+            let has_status = filter.status.is_none_or(|status| status == project.status);
+            let is_found = search.as_ref().is_none_or(|search| {
+                [&project.name, &project.google_project].iter().any(|text| text.to_lowercase().contains(search))
+            });
+            (has_status && is_found).then_some(project)
+        };
+        self.list(caller.scope().projects(), page, pick).await
+    }
+
+    /// A project.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound).
+    pub async fn project(&self, caller: &Caller, id: &ProjectId) -> Result<Project> {
+        caller.may(Right::Read)?;
+        Ok(self.project_record(caller.scope(), id).await?.value.project)
+    }
+
+    /// Changes a project. New credentials, other databases and `connected: true` have it looked at again.
+    ///
+    /// # Errors
+    /// As [`Self::connect_project`], and [`NotFound`](crate::Kind::NotFound).
+    pub async fn update_project(&self, caller: &Caller, id: &ProjectId, change: ProjectChange) -> Result<Project> {
+        caller.may(Right::Manage)?;
+        let name = change.name.map(|name| limit::name("name", &name)).transpose()?;
+        let credentials = change.credentials.map(|new| self.check_credentials(new)).transpose()?;
+        let must_look = credentials.is_some() || change.databases.is_some() || change.connected == Some(true);
+        for _ in 0..MAX_ATTEMPTS {
+            let mut record = self.project_record(caller.scope(), id).await?;
+            let disconnected = record.value.project.status == ProjectStatus::Disconnected;
+            if let Some(credentials) = &credentials {
+                self.take_credentials(caller.scope(), &mut record.value, credentials).await?;
+            }
+            if must_look {
+                let organization = self.organization_record(caller.scope()).await?;
+                let access = self.project_access(&organization, &record.value).await?;
+                let wanted = change.databases.clone();
+                take_findings(&mut record.value.project, self.look_at_project(&access, wanted).await?);
+            }
+            let project = &mut record.value.project;
+            if change.connected == Some(false) || disconnected && change.connected.is_none() {
+                project.status = ProjectStatus::Disconnected;
+            }
+            if let Some(name) = &name {
+                project.name.clone_from(name);
+            }
+            project.updated_at = self.now();
+            record.value.removing = false;
+            if self.write(vec![record.replace(None)?]).await? == Written::Yes {
+                return Ok(record.value.project);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Removes a project and its credentials. Its backups stay where they are, and can be restored into another one.
+    ///
+    /// # Errors
+    /// [`InUse`](Code::InUse) while schedules or unfinished jobs use it.
+    pub async fn remove_project(&self, caller: &Caller, id: &ProjectId) -> Result<()> {
+        caller.may(Right::Manage)?;
+        for _ in 0..MAX_ATTEMPTS {
+            // first nothing new may begin to use it, then nothing may be using it: whatever began before is seen
+            let mut record = self.project_record(caller.scope(), id).await?;
+            record.value.removing = true;
+            if self.write(vec![record.replace(None)?]).await? == Written::Outrun {
+                continue;
+            }
+            let mut record = self.project_record(caller.scope(), id).await?;
+            let users = self.users_of_project(caller.scope(), id).await?;
+            let write = if users.is_empty() {
+                record.delete()
+            } else {
+                record.value.removing = false;
+                record.replace(None)?
+            };
+            match self.write(vec![write]).await? {
+                Written::Yes if users.is_empty() => return Ok(()),
+                Written::Yes => return Err(in_use("project", &users)),
+                Written::Outrun => {}
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    pub(crate) async fn project_record(&self, scope: &OrganizationScope, id: &ProjectId) -> Result<Stored<ProjectRecord>> {
+        self.found(&scope.project_key(id), "project").await
+    }
+
+    /// What opens a project.
+    pub(crate) async fn project_access(
+        &self,
+        organization: &Stored<OrganizationRecord>,
+        record: &ProjectRecord,
+    ) -> Result<ProjectAccess> {
+        let credentials = match &record.credentials {
+            StoredCredentials::Emulator { host, auth_host } => {
+                Credentials::Emulator { host: host.clone(), auth_host: auth_host.clone() }
+            }
+            StoredCredentials::ServiceAccount { key } => {
+                let organization = &organization.value;
+                let secrets = self.secret_box(organization.organization.id, &organization.data_key).await?;
+                let key_json = secrets.open(&record.project.id.to_string(), CREDENTIALS, key)?;
+                Credentials::ServiceAccount { key_json }
+            }
+        };
+        Ok(ProjectAccess { google_project: record.project.google_project.clone(), credentials })
+    }
+
+    fn check_credentials(&self, new: NewCredentials) -> Result<CheckedCredentials> {
+        match new {
+            NewCredentials::Emulator { host, auth_host } => {
+                if !self.ports().settings.allow_emulators {
+                    return Err(ControlError::field("credentials", "emulators are not allowed here"));
+                }
+                limit::ascii("credentials.host", &host, 255)?;
+                auth_host.as_deref().map_or(Ok(()), |host| limit::ascii("credentials.authHost", host, 255))?;
+                let opened = Credentials::Emulator { host, auth_host };
+                Ok(CheckedCredentials { opened, kind: "emulator", service_account: None })
+            }
+            NewCredentials::ServiceAccount { key } => {
+                if key.expose().len() > MAX_KEY_FILE {
+                    return Err(ControlError::field("credentials.key", format!("at most {MAX_KEY_FILE} bytes")));
+                }
+                let account = ServiceAccount::read(key.expose());
+                let account = account.map_err(|reason| ControlError::field("credentials.key", reason))?;
+                let opened = Credentials::ServiceAccount { key_json: key.expose().to_owned().into() };
+                Ok(CheckedCredentials { opened, kind: "service_account", service_account: Some(account.email) })
+            }
+        }
+    }
+
+    async fn stored_credentials(
+        &self,
+        scope: &OrganizationScope,
+        id: ProjectId,
+        credentials: &CheckedCredentials,
+    ) -> Result<StoredCredentials> {
+        match &credentials.opened {
+            Credentials::Emulator { host, auth_host } => {
+                Ok(StoredCredentials::Emulator { host: host.clone(), auth_host: auth_host.clone() })
+            }
+            Credentials::ServiceAccount { key_json } => {
+                let organization = self.organization_record(scope).await?.value;
+                let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
+                Ok(StoredCredentials::ServiceAccount { key: secrets.seal(self, &id.to_string(), CREDENTIALS, key_json) })
+            }
+        }
+    }
+
+    async fn take_credentials(
+        &self,
+        scope: &OrganizationScope,
+        record: &mut ProjectRecord,
+        credentials: &CheckedCredentials,
+    ) -> Result<()> {
+        record.credentials = self.stored_credentials(scope, record.project.id, credentials).await?;
+        record.project.credentials_type = credentials.kind.to_owned();
+        record.project.service_account.clone_from(&credentials.service_account);
+        Ok(())
+    }
+
+    /// Looks at a project, and takes of its databases those that are wanted.
+    async fn look_at_project(&self, access: &ProjectAccess, wanted: Option<Vec<String>>) -> Result<ProjectFindings> {
+        if let Some(wanted) = &wanted {
+            limit::list("databases", wanted)?;
+            if wanted.is_empty() {
+                return Err(ControlError::field("databases", "expected at least one, or nothing for all"));
+            }
+        }
+        let mut findings = self.ports().probes.project(access).await?;
+        if let Some(mut wanted) = wanted {
+            if let Some(unknown) = wanted.iter().find(|id| !findings.databases.contains(id)) {
+                return Err(ControlError::field("databases", format!("the project has no database `{unknown}`")));
+            }
+            wanted.sort();
+            wanted.dedup();
+            findings.databases = wanted;
+        }
+        if findings.databases.is_empty() {
+            return Err(ControlError::field("googleProject", "the project has no Firestore database"));
+        }
+        Ok(findings)
+    }
+
+    /// The schedules and unfinished jobs that use a project, as ids.
+    async fn users_of_project(&self, scope: &OrganizationScope, id: &ProjectId) -> Result<Vec<String>> {
+        let schedules = self.all::<Schedule>(scope.schedules()).await?.into_iter().map(|schedule| schedule.value);
+        let schedules = schedules.filter(|schedule| schedule.project_id == *id).map(|schedule| schedule.id.to_string());
+        let jobs = self.active_jobs(scope).await?.into_iter();
+        let jobs = jobs.filter(|job| job.project == *id).map(|job| job.job.to_string());
+        Ok(schedules.chain(jobs).collect())
+    }
+}
+
+/// It cannot be removed, and why.
+pub(crate) fn in_use(what: &str, users: &[String]) -> ControlError {
+    let some: Vec<_> = users.iter().take(20).collect();
+    ControlError::conflict(Code::InUse, format!("the {what} is in use")).with_details(json!({ "usedBy": some }))
+}
+
+const fn status_of(findings: &ProjectFindings) -> ProjectStatus {
+    if findings.missing.is_empty() { ProjectStatus::Connected } else { ProjectStatus::Error }
+}
+
+fn take_findings(project: &mut Project, findings: ProjectFindings) {
+    project.status = status_of(&findings);
+    project.missing = findings.missing;
+    project.databases = findings.databases;
+}
+
+/// 6 to 30 lower-case letters, digits and hyphens; a domain before it with a colon is Google's old way.
+fn check_google_project(id: &str) -> Result<()> {
+    let is_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
+    match (1..=100).contains(&id.len()) && id.bytes().all(is_id) {
+        true => Ok(()),
+        false => Err(ControlError::field("googleProject", "expected a Google Cloud project id, such as `my-app-1234`")),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a step needs to do its part of a job.
+
+use firebackup_model::id::JobId;
+
+use crate::access::{DestinationAccess, ProjectAccess};
+use crate::control::Control;
+use crate::destination::{Destination, DestinationRecord};
+use crate::error::{Code, ControlError, Result};
+use crate::id::{DestinationId, ProjectId};
+use crate::job::{BackupJob, Job, JobStatus};
+use crate::organization::{Organization, OrganizationRecord};
+use crate::project::Project;
+use crate::record::Stored;
+use crate::role::Right;
+use crate::tenant::{Caller, OrganizationScope, Worker};
+
+/// A job with everything that its steps need, secrets opened. Neither `Debug` nor anything stored shows them.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The job.
+    pub job: Job,
+    /// The project that is read or written.
+    pub project: Project,
+    /// What opens it.
+    pub project_access: ProjectAccess,
+    /// Which of its databases.
+    pub database: String,
+    /// Where the repository is.
+    pub place: OpenedPlace,
+}
+
+/// Where a repository is, secrets opened.
+#[derive(Debug, Clone)]
+pub struct OpenedPlace {
+    /// The destination.
+    pub destination: Destination,
+    /// What opens it.
+    pub access: DestinationAccess,
+    /// Whose: its name, recovery public key and master key go into the repository.
+    pub organization: Organization,
+}
+
+impl Control {
+    /// A job with everything that its steps need.
+    ///
+    /// # Errors
+    /// [`Cancelled`](crate::Kind::Cancelled) once somebody has asked for the job's end;
+    /// [`Conflict`](crate::Kind::Conflict) where it has ended, or its project or destination is gone.
+    pub async fn work(&self, worker: &Worker, job: &JobId) -> Result<Work> {
+        let work = self.work_to_end(worker, job).await?;
+        match work.job.status() {
+            JobStatus::Pending | JobStatus::Running => Ok(work),
+            JobStatus::Cancelling | JobStatus::Cancelled => Err(ControlError::cancelled()),
+            _ => Err(ControlError::conflict(Code::JobState, "the job has ended")),
+        }
+    }
+
+    /// The same for the step that ends it: also of a job that was asked to end, or has ended already.
+    ///
+    /// # Errors
+    /// As [`Self::work`], but never because of the job's status.
+    pub async fn work_to_end(&self, worker: &Worker, job: &JobId) -> Result<Work> {
+        let scope = worker.scope();
+        let job = self.job(scope, job).await?.value;
+        let organization = self.organization_record(scope).await?;
+        let (project, project_access) = self.opened_project(scope, &organization, job.project()).await?;
+        let place = self.opened_place(scope, organization, job.destination()).await?;
+        Ok(Work { database: job.database().to_owned(), job, project, project_access, place })
+    }
+
+    /// A completed backup and where its repository is, to read in it.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound); [`Conflict`](crate::Kind::Conflict) while it is not completed.
+    pub async fn open_backup(
+        &self,
+        caller: &Caller,
+        project: &ProjectId,
+        id: &JobId,
+    ) -> Result<(BackupJob, OpenedPlace)> {
+        caller.may(Right::Read)?;
+        let (_, backup) = self.backup_of(caller.scope(), Some(project), id).await?;
+        if backup.job.status != JobStatus::Completed {
+            let message = format!("the backup is {}", backup.job.status.name());
+            return Err(ControlError::conflict(Code::JobState, message));
+        }
+        let organization = self.organization_record(caller.scope()).await?;
+        let place = self.opened_place(caller.scope(), organization, backup.storage_destination_id).await?;
+        Ok((backup, place))
+    }
+
+    async fn opened_project(
+        &self,
+        scope: &OrganizationScope,
+        organization: &Stored<OrganizationRecord>,
+        id: ProjectId,
+    ) -> Result<(Project, ProjectAccess)> {
+        let record = self.project_record(scope, &id).await.map_err(|error| gone(error, "project"))?.value;
+        let access = self.project_access(organization, &record).await?;
+        Ok((record.project, access))
+    }
+
+    async fn opened_place(
+        &self,
+        scope: &OrganizationScope,
+        organization: Stored<OrganizationRecord>,
+        id: DestinationId,
+    ) -> Result<OpenedPlace> {
+        let record = self.destination_record(scope, &id).await.map_err(|error| gone(error, "destination"))?.value;
+        let access = self.destination_access(&organization, &record).await?;
+        let destination = DestinationRecord::shown(record, &organization.value);
+        Ok(OpenedPlace { destination, access, organization: organization.value.organization })
+    }
+}
+
+/// What a job names was there once.
+fn gone(error: ControlError, what: &str) -> ControlError {
+    match error.code {
+        Code::NotFound => ControlError::conflict(Code::Conflict, format!("the {what} was removed")),
+        _ => error,
+    }
+}

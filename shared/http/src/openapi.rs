@@ -1,0 +1,402 @@
+//! The OpenAPI document. Routes and schemas come from the handlers; what holds for all of them is added here.
+
+use firebackup_control::Code;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required,
+    Response, ResponseBuilder, Server, Tag, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::envelope::{ErrorBody, ErrorEnvelope};
+
+const DESCRIPTION: &str = "Backs up Firestore and Firebase Auth users into storage of your own, and restores them.
+
+Send an API key as `Authorization: Bearer fb_…`. A key belongs to one organization and has one role: `viewer` reads, \
+`member` starts backups and restores too, `admin` looks after projects, destinations, schedules and keys too, `owner` \
+may do everything.
+
+Answers are `{\"success\": true, \"data\": …}`, lists `{\"success\": true, \"data\": […], \"meta\": …}`, failures \
+`{\"success\": false, \"error\": {\"code\", \"message\", \"details\"?}}`. Every answer names its request in \
+`x-request-id`; one that the client sends (letters, digits, `-`, `_`, `.`, at most 64) is taken over. Bodies have at most \
+1 MiB; fields that are not known are refused. Something of another organization is answered like something that is not \
+there.";
+
+const TAGS: &[(&str, &str)] = &[
+    ("organizations", "The organization of the API key."),
+    ("api keys", "Who may call, and with which role."),
+    ("projects", "Google projects whose databases are backed up."),
+    ("destinations", "Where backups are kept."),
+    ("backups", "What can be restored."),
+    ("restores", "Backups on their way back, and dry runs."),
+    ("schedules", "Backups that are made by the clock."),
+    ("health", "Whether the service is there."),
+];
+
+/// A status that stands for failures, and the codes that come with it.
+struct Failures {
+    status: u16,
+    name: &'static str,
+    codes: &'static [(Code, &'static str)],
+}
+
+const FAILURES: &[Failures] = &[
+    Failures {
+        status: 400,
+        name: "Malformed",
+        codes: &[
+            (Code::InvalidRequest, "the body, a parameter or a header cannot be read"),
+            (Code::InvalidCursor, "the cursor is not one that this listing gave"),
+        ],
+    },
+    Failures {
+        status: 401,
+        name: "Unauthorized",
+        codes: &[
+            (Code::Unauthorized, "no credentials came with the request"),
+            (Code::InvalidToken, "the API key is unknown, malformed or revoked"),
+            (Code::TokenExpired, "the API key has expired; `details.expiredAt` says when"),
+        ],
+    },
+    Failures {
+        status: 403,
+        name: "Forbidden",
+        codes: &[(Code::Forbidden, "the role does not allow this, or the key belongs to another organization")],
+    },
+    Failures {
+        status: 404,
+        name: "NotFound",
+        codes: &[
+            (Code::NotFound, "there is no such thing in this organization"),
+            (Code::RouteNotFound, "there is no such route"),
+        ],
+    },
+    Failures {
+        status: 405,
+        name: "MethodNotAllowed",
+        codes: &[(Code::MethodNotAllowed, "the route does not know this method; `Allow` names those it knows")],
+    },
+    Failures {
+        status: 409,
+        name: "Conflict",
+        codes: &[
+            (Code::Conflict, "it is at odds with how things stand"),
+            (Code::ConcurrentChange, "others changed the same thing at the same time; try again"),
+            (Code::InUse, "it is still in use; `details` says by what"),
+            (Code::LastOwner, "the organization would be left without an owner key"),
+            (Code::IdempotencyKeyReused, "the idempotency key was used for another request"),
+            (Code::JobState, "the job is in a state in which this cannot be done"),
+            (Code::ProjectDisconnected, "the project is disconnected"),
+            (Code::LimitReached, "the organization has as many of these as it may"),
+            (Code::Cancelled, "the job was cancelled"),
+        ],
+    },
+    Failures { status: 413, name: "TooLarge", codes: &[(Code::PayloadTooLarge, "the body has more than 1 MiB")] },
+    Failures {
+        status: 415,
+        name: "NotJson",
+        codes: &[(Code::UnsupportedMediaType, "the content type is not `application/json`")],
+    },
+    Failures {
+        status: 422,
+        name: "Invalid",
+        codes: &[
+            (Code::ValidationFailed, "a field is missing, unknown or not allowed to be so; `details.field` names it"),
+            (Code::BackupTooLarge, "the backup is too large for one request; `details.command` does it"),
+            (Code::BackupUnreadable, "the backup is damaged, or its origin is not proven"),
+        ],
+    },
+    Failures {
+        status: 429,
+        name: "TooMany",
+        codes: &[(Code::TooManyJobs, "the organization has as many unfinished jobs as it may")],
+    },
+    Failures {
+        status: 500,
+        name: "Internal",
+        codes: &[(Code::Internal, "we failed; the request id finds the entry in the log")],
+    },
+    Failures {
+        status: 502,
+        name: "Upstream",
+        codes: &[
+            (Code::GoogleFailed, "Google could not be reached, or refused"),
+            (Code::DestinationFailed, "the destination could not be reached, or refused"),
+        ],
+    },
+    Failures {
+        status: 503,
+        name: "Unavailable",
+        codes: &[(Code::Unavailable, "a service that we stand on does not answer; try again")],
+    },
+];
+
+/// Operations that look at Google or at a destination before they answer.
+const REACHING_OUT: &[&str] = &[
+    "connect_project",
+    "update_project",
+    "add_destination",
+    "update_destination",
+    "verify_destination",
+    "verify_backup",
+    "preview_backup",
+];
+/// Operations that read in a backup.
+const READING: &[&str] = &["verify_backup", "preview_backup"];
+
+const SCHEME: &str = "apiKey";
+const ORGANIZATION_PARAMETER: &str = "Organization";
+
+/// Completes the document of the routes.
+pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
+    document.info = InfoBuilder::new()
+        .title("FireBackup")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(DESCRIPTION))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .build();
+    document.servers = Some(vec![Server::new("/")]);
+    document.tags = Some(TAGS.iter().map(tag).collect());
+    document.security = Some(vec![requirement()]);
+    for item in document.paths.paths.values_mut() {
+        for (method, operation) in operations(item) {
+            add_what_all_share(&method, operation);
+        }
+    }
+    document.components = Some(add_components(document.components.take().unwrap_or_default()));
+    document
+}
+
+fn tag((name, description): &(&str, &str)) -> Tag {
+    TagBuilder::new().name(*name).description(Some(*description)).build()
+}
+
+fn requirement() -> SecurityRequirement {
+    SecurityRequirement::new::<_, [&str; 0], _>(SCHEME, [])
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let all = [
+        (HttpMethod::Get, get),
+        (HttpMethod::Put, put),
+        (HttpMethod::Post, post),
+        (HttpMethod::Delete, delete),
+        (HttpMethod::Patch, patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+fn add_what_all_share(method: &HttpMethod, operation: &mut Operation) {
+    // only what says so of itself is open to strangers
+    if operation.security.is_some() {
+        return;
+    }
+    let parameter = Ref::new(format!("#/components/parameters/{ORGANIZATION_PARAMETER}"));
+    operation.parameters.get_or_insert_default().push(RefOr::Ref(parameter));
+    for status in failures_of(method, operation) {
+        let answer = FAILURES.iter().find(|failures| failures.status == status);
+        let reference = answer.map(|failures| Ref::from_response_name(failures.name));
+        operation.responses.responses.extend(reference.map(|reference| (status.to_string(), reference.into())));
+    }
+}
+
+fn failures_of(method: &HttpMethod, operation: &Operation) -> Vec<u16> {
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let has_body = operation.request_body.is_some();
+    let mut statuses = vec![400, 401, 403, 429, 500, 503];
+    if has_body {
+        statuses.extend([413, 415]);
+    }
+    if has_body || names_something(operation) {
+        statuses.push(404);
+    }
+    if has_body || READING.contains(&id) {
+        statuses.push(422);
+    }
+    if *method != HttpMethod::Get || READING.contains(&id) {
+        statuses.push(409);
+    }
+    if REACHING_OUT.contains(&id) {
+        statuses.push(502);
+    }
+    statuses
+}
+
+fn names_something(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|one| matches!(one, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path))
+}
+
+fn add_components(mut components: Components) -> Components {
+    let mut schemas = vec![
+        (ErrorEnvelope::name().into_owned(), ErrorEnvelope::schema()),
+        (ErrorBody::name().into_owned(), ErrorBody::schema()),
+    ];
+    ErrorEnvelope::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    for failures in FAILURES {
+        components.responses.insert(failures.name.to_owned(), RefOr::T(response(failures)));
+    }
+    let organization = ParameterBuilder::new()
+        .name("X-Organization-Id")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The organization. A key belongs to one, so it need not be said; another one is refused."))
+        .schema(Some(Ref::from_schema_name("OrganizationId")))
+        .build();
+    components.parameters.insert(ORGANIZATION_PARAMETER.to_owned(), RefOr::T(organization));
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("fb_<id>_<secret>")
+        .description(Some("An API key."))
+        .build();
+    components.security_schemes.insert(SCHEME.to_owned(), SecurityScheme::Http(scheme).into());
+    components
+}
+
+fn response(failures: &Failures) -> Response {
+    let lines = failures.codes.iter().map(|(code, meaning)| format!("- `{}`: {meaning}.", code.as_str()));
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorEnvelope::name()))).build();
+    let mut response = ResponseBuilder::new()
+        .description(lines.collect::<Vec<_>>().join("\n"))
+        .content("application/json", content)
+        .header("x-request-id", text_header("Names the request in the log."));
+    if failures.status == 429 {
+        response = response.header("Retry-After", text_header("Seconds after which it may be tried again."));
+    }
+    if failures.status == 401 {
+        response = response.header("WWW-Authenticate", text_header("`Bearer`"));
+    }
+    response.build()
+}
+
+fn text_header(description: &str) -> utoipa::openapi::header::Header {
+    let schema = ObjectBuilder::new().schema_type(Type::String);
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(crate::openapi()).unwrap()
+    }
+
+    #[test]
+    fn every_code_stands_under_one_status() {
+        let documented: Vec<&str> =
+            FAILURES.iter().flat_map(|failures| failures.codes).map(|(code, _)| code.as_str()).collect();
+        let all: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(documented.iter().copied().collect::<BTreeSet<_>>(), all);
+        assert_eq!(documented.len(), all.len());
+    }
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_every_reference_in_it_leads_somewhere() {
+        let document = document();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
+        let mut references = Vec::new();
+        collect_references(&document, &mut references);
+        assert!(references.len() > 100, "{}", references.len());
+        for reference in references {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    fn collect_references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                found.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                map.values().for_each(|value| collect_references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| collect_references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_operation_says_what_it_is_and_how_it_fails() {
+        let document = document();
+        let tags: BTreeSet<&str> = TAGS.iter().map(|(name, _)| *name).collect();
+        let mut ids = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let place = format!("{method} {path}");
+                assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{place}");
+                assert!(tags.contains(operation["tags"][0].as_str().unwrap()), "{place}");
+                assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{place}");
+                if path != "/health" {
+                    assert!(path.starts_with("/api/v1/"), "{place}");
+                    assert_eq!(operation["responses"]["401"]["$ref"], "#/components/responses/Unauthorized", "{place}");
+                    assert!(operation["security"].is_null(), "{place}");
+                }
+                for named in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+                    let parameters = operation["parameters"].as_array().unwrap();
+                    assert!(parameters.iter().any(|one| one["name"] == named && one["in"] == "path"), "{place}");
+                }
+            }
+        }
+        let special: Vec<&str> = REACHING_OUT.iter().chain(READING).copied().collect();
+        assert!(special.iter().all(|id| ids.contains(*id)), "{special:?}");
+    }
+
+    #[test]
+    fn every_schema_and_every_field_is_described() {
+        let document = document();
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            let mut undescribed = Vec::new();
+            undescribed_fields(name, schema, &mut undescribed);
+            assert!(undescribed.is_empty(), "{undescribed:?}");
+        }
+    }
+
+    fn undescribed_fields(place: &str, schema: &Value, found: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let place = format!("{place}.{name}");
+            let alternatives = ["oneOf", "allOf", "anyOf"].map(|word| field[word].as_array());
+            let described = field.get("description").is_some() || field.get("$ref").is_some();
+            let below = alternatives.iter().flatten().copied().flatten().any(|one| one.get("$ref").is_some());
+            // the one value that a tag may have says what it is
+            let is_tag = field["enum"].as_array().is_some_and(|values| values.len() == 1);
+            if !(described || below || is_tag) {
+                found.push(place.clone());
+            }
+            undescribed_fields(&place, field, found);
+        }
+        for word in ["oneOf", "allOf", "anyOf"] {
+            schema[word].as_array().into_iter().flatten().for_each(|one| undescribed_fields(place, one, found));
+        }
+    }
+
+    #[test]
+    fn what_is_secret_is_only_written() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        for (schema, field) in [("NewDestination", "options"), ("DestinationChange", "options")] {
+            assert_eq!(schemas[schema]["properties"][field]["writeOnly"], true, "{schema}.{field}");
+        }
+        let credentials = serde_json::to_string(&schemas["NewCredentials"]).unwrap();
+        assert!(credentials.contains("\"writeOnly\":true"), "{credentials}");
+    }
+
+    #[test]
+    fn the_document_in_docs_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let stored = std::fs::read_to_string(path).unwrap();
+        let fresh = format!("{}\n", crate::openapi().to_pretty_json().unwrap());
+        assert!(
+            stored == fresh,
+            "docs/openapi.json is stale: run `cargo run -p firebackup-http --example openapi > docs/openapi.json`"
+        );
+    }
+}

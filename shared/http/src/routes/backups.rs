@@ -1,0 +1,205 @@
+//! Backups, and restores as far as they begin at one.
+
+use axum::extract::State;
+use firebackup_control::{BackupJob, Caller, NewBackup, NewRestore, ProjectId, RestoreJob};
+use firebackup_engine::Repository;
+use firebackup_model::id::JobId;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Handled, HandledList};
+use crate::authentication::Authenticated;
+use crate::body::JsonBody;
+use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
+use crate::failure::Failure;
+use crate::parameter::{Asked, IdempotencyKey, IdempotencyParameters, Ids, PageParameters};
+use crate::preview::{BackupPreview, preview};
+use crate::state::HttpState;
+use crate::verification::{BackupVerification, VerificationParameters, verification};
+
+pub(crate) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(create_backup))
+        .routes(routes!(create_restore))
+        .routes(routes!(backups_of_project))
+        .routes(routes!(backup, delete_backup))
+        .routes(routes!(cancel_backup))
+        .routes(routes!(verify_backup))
+        .routes(routes!(preview_backup))
+}
+
+/// Starts a backup
+///
+/// Role: member. The answer comes before the work is done: ask for the backup until its status says how it ended.
+#[utoipa::path(
+    post,
+    path = "/backups",
+    tag = "backups",
+    params(IdempotencyParameters),
+    request_body = NewBackup,
+    responses((status = 202, description = "The backup, which has begun.", body = Envelope<BackupJob>))
+)]
+async fn create_backup(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(new): JsonBody<NewBackup>,
+) -> Handled<BackupJob> {
+    Ok(Answer::accepted(state.control.create_backup(&caller, new, key.as_deref()).await?))
+}
+
+/// Starts a restore, or a dry run of one
+///
+/// Role: member. The answer comes before the work is done: ask for the restore until its status says how it ended.
+#[utoipa::path(
+    post,
+    path = "/backups/restore",
+    tag = "restores",
+    params(IdempotencyParameters),
+    request_body = NewRestore,
+    responses((status = 202, description = "The restore, which has begun.", body = Envelope<RestoreJob>))
+)]
+async fn create_restore(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(new): JsonBody<NewRestore>,
+) -> Handled<RestoreJob> {
+    Ok(Answer::accepted(state.control.create_restore(&caller, new, key.as_deref()).await?))
+}
+
+/// Lists the backups of a project, newest first
+#[utoipa::path(
+    get,
+    path = "/backups/project/{projectId}",
+    tag = "backups",
+    params(("projectId" = ProjectId, Path, description = "The project."), PageParameters),
+    responses((status = 200, description = "A page of backups.", body = ListEnvelope<BackupJob>))
+)]
+async fn backups_of_project(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(project): Ids<ProjectId>,
+    Asked(page): Asked<PageParameters>,
+) -> HandledList<BackupJob> {
+    Ok(Listed(state.control.backups(&caller, Some(&project), &page.into()).await?))
+}
+
+/// Shows a backup, with how far it has come
+#[utoipa::path(
+    get,
+    path = "/backups/{projectId}/{backupId}",
+    tag = "backups",
+    params(
+        ("projectId" = ProjectId, Path, description = "Its project."),
+        ("backupId" = String, Path, description = "The backup.")
+    ),
+    responses((status = 200, description = "The backup.", body = Envelope<BackupJob>))
+)]
+async fn backup(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids((project, id)): Ids<(ProjectId, JobId)>,
+) -> Handled<BackupJob> {
+    Ok(Answer::of(state.control.backup(&caller, &project, &id).await?))
+}
+
+/// Deletes a backup
+///
+/// Role: admin. The backup is marked, and removed by the next round of maintenance; objects under a lock stay until the
+/// lock ends. Refused while it is being made.
+#[utoipa::path(
+    delete,
+    path = "/backups/{projectId}/{backupId}",
+    tag = "backups",
+    params(
+        ("projectId" = ProjectId, Path, description = "Its project."),
+        ("backupId" = String, Path, description = "The backup.")
+    ),
+    responses((status = 202, description = "The backup, which is about to be deleted.", body = Envelope<BackupJob>))
+)]
+async fn delete_backup(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids((project, id)): Ids<(ProjectId, JobId)>,
+) -> Handled<BackupJob> {
+    Ok(Answer::accepted(state.control.delete_backup(&caller, &project, &id).await?))
+}
+
+/// Cancels a backup that has not ended
+///
+/// Role: member.
+#[utoipa::path(
+    post,
+    path = "/backups/{projectId}/{backupId}/cancel",
+    tag = "backups",
+    params(
+        ("projectId" = ProjectId, Path, description = "Its project."),
+        ("backupId" = String, Path, description = "The backup.")
+    ),
+    responses((status = 202, description = "The backup, which is about to end.", body = Envelope<BackupJob>))
+)]
+async fn cancel_backup(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids((project, id)): Ids<(ProjectId, JobId)>,
+) -> Handled<BackupJob> {
+    Ok(Answer::accepted(state.control.cancel_backup(&caller, &project, &id).await?))
+}
+
+/// Verifies a backup
+///
+/// Reads all of it back and compares every hash and count. Backups of more than 64 MiB are read only when asked for,
+/// those of more than 1 GiB not in a request: `firebackup verify` does it. Damage is an answer: `verified` is false.
+#[utoipa::path(
+    get,
+    path = "/backups/{projectId}/{backupId}/verify",
+    tag = "backups",
+    params(
+        ("projectId" = ProjectId, Path, description = "Its project."),
+        ("backupId" = String, Path, description = "The backup."),
+        VerificationParameters
+    ),
+    responses((status = 200, description = "What was found.", body = Envelope<BackupVerification>))
+)]
+async fn verify_backup(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids((project, id)): Ids<(ProjectId, JobId)>,
+    Asked(asked): Asked<VerificationParameters>,
+) -> Handled<BackupVerification> {
+    let repository = open(&state, &caller, &project, &id).await?;
+    Ok(Answer::of(verification(&repository, &id, &asked).await?))
+}
+
+/// Shows what a backup holds
+///
+/// Documents by collection, times and sizes, from its manifest: no document is read.
+#[utoipa::path(
+    get,
+    path = "/backups/{projectId}/{backupId}/preview",
+    tag = "backups",
+    params(
+        ("projectId" = ProjectId, Path, description = "Its project."),
+        ("backupId" = String, Path, description = "The backup.")
+    ),
+    responses((status = 200, description = "What it holds.", body = Envelope<BackupPreview>))
+)]
+async fn preview_backup(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids((project, id)): Ids<(ProjectId, JobId)>,
+) -> Handled<BackupPreview> {
+    let repository = open(&state, &caller, &project, &id).await?;
+    Ok(Answer::of(preview(&repository, &id).await?))
+}
+
+async fn open(
+    state: &HttpState,
+    caller: &Caller,
+    project: &ProjectId,
+    backup: &JobId,
+) -> Result<Repository, Failure> {
+    let work = state.control.open_backup(caller, project, backup).await?;
+    Ok(state.repositories.open(&work).await?)
+}

@@ -1,0 +1,127 @@
+//! Where backups are kept.
+
+use axum::extract::State;
+use firebackup_control::{Destination, DestinationChange, DestinationFindings, DestinationId, NewDestination};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Handled, HandledList, Removed};
+use crate::authentication::Authenticated;
+use crate::body::JsonBody;
+use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
+use crate::parameter::{Asked, Ids, PageParameters};
+use crate::state::HttpState;
+
+pub(crate) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(destinations, add_destination))
+        .routes(routes!(destination, update_destination, remove_destination))
+        .routes(routes!(verify_destination))
+}
+
+/// Lists the destinations
+#[utoipa::path(
+    get,
+    path = "/storage/destinations",
+    tag = "destinations",
+    params(PageParameters),
+    responses((status = 200, description = "A page of destinations.", body = ListEnvelope<Destination>))
+)]
+async fn destinations(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Asked(page): Asked<PageParameters>,
+) -> HandledList<Destination> {
+    Ok(Listed(state.control.destinations(&caller, &page.into()).await?))
+}
+
+/// Adds a destination
+///
+/// Role: admin. A probe is written, read, listed and deleted first. Options are kept sealed and never shown again.
+#[utoipa::path(
+    post,
+    path = "/storage/destinations",
+    tag = "destinations",
+    request_body = NewDestination,
+    responses((status = 201, description = "The destination.", body = Envelope<Destination>))
+)]
+async fn add_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(new): JsonBody<NewDestination>,
+) -> Handled<Destination> {
+    Ok(Answer::created(state.control.add_destination(&caller, new).await?))
+}
+
+/// Shows a destination
+#[utoipa::path(
+    get,
+    path = "/storage/destinations/{destinationId}",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    responses((status = 200, description = "The destination.", body = Envelope<Destination>))
+)]
+async fn destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+) -> Handled<Destination> {
+    Ok(Answer::of(state.control.destination(&caller, &id).await?))
+}
+
+/// Changes a destination
+///
+/// Role: admin. Its URL stays: backups lie there.
+#[utoipa::path(
+    put,
+    path = "/storage/destinations/{destinationId}",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    request_body = DestinationChange,
+    responses((status = 200, description = "The destination as it is now.", body = Envelope<Destination>))
+)]
+async fn update_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    JsonBody(change): JsonBody<DestinationChange>,
+) -> Handled<Destination> {
+    Ok(Answer::of(state.control.update_destination(&caller, &id, change).await?))
+}
+
+/// Removes a destination
+///
+/// Role: admin. Refused while schedules or unfinished jobs use it. What lies in it stays.
+#[utoipa::path(
+    delete,
+    path = "/storage/destinations/{destinationId}",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    responses((status = 200, description = "It was removed.", body = Envelope<Removed>))
+)]
+async fn remove_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+) -> Handled<Removed> {
+    state.control.remove_destination(&caller, &id).await?;
+    Ok(Removed::answer(id))
+}
+
+/// Verifies a destination
+///
+/// Role: admin. Writes, reads, lists and deletes a probe and says which right is missing.
+#[utoipa::path(
+    post,
+    path = "/storage/destinations/{destinationId}/verify",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    responses((status = 200, description = "What was found.", body = Envelope<DestinationFindings>))
+)]
+async fn verify_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+) -> Handled<DestinationFindings> {
+    Ok(Answer::of(state.control.verify_destination(&caller, &id).await?))
+}

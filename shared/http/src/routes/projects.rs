@@ -1,0 +1,126 @@
+//! Google projects whose databases are backed up.
+
+use axum::extract::State;
+use firebackup_control::{NewProject, Project, ProjectChange, ProjectFilter, ProjectId, ProjectStatus};
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{Handled, HandledList, Removed};
+use crate::authentication::Authenticated;
+use crate::body::JsonBody;
+use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
+use crate::parameter::{Asked, Ids, PageParameters};
+use crate::state::HttpState;
+
+/// Which projects are asked for.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ProjectParameters {
+    /// Only those of this status.
+    status: Option<ProjectStatus>,
+    /// Only those whose name or Google project contains this, in any case.
+    search: Option<String>,
+}
+
+impl From<ProjectParameters> for ProjectFilter {
+    fn from(asked: ProjectParameters) -> Self {
+        Self { status: asked.status, search: asked.search.filter(|text| !text.is_empty()) }
+    }
+}
+
+pub(crate) fn routes() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::default()
+        .routes(routes!(projects, connect_project))
+        .routes(routes!(project, update_project, remove_project))
+}
+
+/// Lists the projects
+#[utoipa::path(
+    get,
+    path = "/projects",
+    tag = "projects",
+    params(PageParameters, ProjectParameters),
+    responses((status = 200, description = "A page of projects.", body = ListEnvelope<Project>))
+)]
+async fn projects(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Asked(page): Asked<PageParameters>,
+    Asked(filter): Asked<ProjectParameters>,
+) -> HandledList<Project> {
+    Ok(Listed(state.control.projects(&caller, &filter.into(), &page.into()).await?))
+}
+
+/// Connects a project
+///
+/// Role: admin. The credentials are tried: what they may not do is said in `missing`, with how to grant it.
+#[utoipa::path(
+    post,
+    path = "/projects",
+    tag = "projects",
+    request_body = NewProject,
+    responses((status = 201, description = "The project.", body = Envelope<Project>))
+)]
+async fn connect_project(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(new): JsonBody<NewProject>,
+) -> Handled<Project> {
+    Ok(Answer::created(state.control.connect_project(&caller, new).await?))
+}
+
+/// Shows a project
+#[utoipa::path(
+    get,
+    path = "/projects/{projectId}",
+    tag = "projects",
+    params(("projectId" = ProjectId, Path, description = "The project.")),
+    responses((status = 200, description = "The project.", body = Envelope<Project>))
+)]
+async fn project(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<ProjectId>,
+) -> Handled<Project> {
+    Ok(Answer::of(state.control.project(&caller, &id).await?))
+}
+
+/// Changes a project
+///
+/// Role: admin. New credentials are tried first.
+#[utoipa::path(
+    put,
+    path = "/projects/{projectId}",
+    tag = "projects",
+    params(("projectId" = ProjectId, Path, description = "The project.")),
+    request_body = ProjectChange,
+    responses((status = 200, description = "The project as it is now.", body = Envelope<Project>))
+)]
+async fn update_project(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<ProjectId>,
+    JsonBody(change): JsonBody<ProjectChange>,
+) -> Handled<Project> {
+    Ok(Answer::of(state.control.update_project(&caller, &id, change).await?))
+}
+
+/// Removes a project
+///
+/// Role: admin. Refused while schedules or unfinished jobs use it. Its backups stay in their destinations.
+#[utoipa::path(
+    delete,
+    path = "/projects/{projectId}",
+    tag = "projects",
+    params(("projectId" = ProjectId, Path, description = "The project.")),
+    responses((status = 200, description = "It was removed.", body = Envelope<Removed>))
+)]
+async fn remove_project(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<ProjectId>,
+) -> Handled<Removed> {
+    state.control.remove_project(&caller, &id).await?;
+    Ok(Removed::answer(id))
+}

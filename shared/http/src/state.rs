@@ -1,0 +1,35 @@
+//! What the handlers stand on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use firebackup_control::{Control, Result, Work};
+use firebackup_engine::Repository;
+use firebackup_model::port::Random;
+
+/// Opens the repository that a backup lies in, to read it.
+#[async_trait]
+pub trait Repositories: Send + Sync {
+    /// Opens the repository of `work`. What goes wrong is told to the client as it stands in the error.
+    async fn open(&self, work: &Work) -> Result<Repository>;
+}
+
+/// What the router needs. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpState {
+    /// The verbs.
+    pub control: Control,
+    /// Opens repositories.
+    pub repositories: Arc<dyn Repositories>,
+    /// Makes request ids.
+    pub random: Arc<dyn Random>,
+    /// The version that `/health` says.
+    pub version: &'static str,
+}
+
+impl fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpState").field("version", &self.version).finish_non_exhaustive()
+    }
+}

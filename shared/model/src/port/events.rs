@@ -1,0 +1,31 @@
+//! What happened, for whoever wants to know.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::PortError;
+use crate::timestamp::Timestamp;
+
+/// Something that happened: also the payload of webhooks and of live messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainEvent {
+    /// `evt_` and a ULID; the same when the event is sent twice.
+    pub id: String,
+    /// Such as `backup.completed`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// Whose.
+    pub organization: String,
+    /// What; never a secret, a document path or a document.
+    pub data: Value,
+}
+
+/// Where events go; each is delivered at least once.
+#[async_trait]
+pub trait EventBus: Send + Sync {
+    /// Publishes events, each on its own; says so if one was not taken.
+    async fn publish(&self, events: &[DomainEvent]) -> Result<(), PortError>;
+}
