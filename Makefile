@@ -39,7 +39,7 @@ up: ## Build firebackup and show it at work on a local Firestore emulator
 
 # The documentation tests come first, so that the runner's own summary of the suite closes the output.
 .PHONY: test
-test: target/auth/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and the test runner at first use)
+test: target/auth/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
 	$(CARGO) build --locked --workspace --lib --bins --tests
 	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
 	$(CARGO) test --locked --workspace --doc

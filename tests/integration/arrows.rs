@@ -56,6 +56,41 @@ const RULES: &[Rule] = &[
     },
     Rule { name: "firebackup-storage", ours: &["firebackup-model"], never: SDKS, never_below: SDKS },
     Rule { name: "firebackup-embedded", ours: &["firebackup-model"], never: SDKS, never_below: SDKS },
+    // The one crate that may have the SDKs of AWS; they bring no other SDK.
+    Rule {
+        name: "firebackup-aws",
+        ours: &["firebackup-model"],
+        never: &["gcloud-sdk", "firestore", "object_store", "tonic", "reqwest", "axum", "rusqlite"],
+        never_below: &["gcloud-sdk", "firestore", "tonic"],
+    },
+    Rule {
+        name: "firebackup-control",
+        ours: &["firebackup-model", "firebackup-codec"],
+        never: &["gcloud-sdk", "firestore", "tonic", "reqwest", "http", "axum", "aws-*", "lambda_*", "rusqlite"],
+        never_below: NETWORK,
+    },
+    Rule {
+        name: "firebackup-http",
+        ours: &["firebackup-model", "firebackup-control", "firebackup-engine"],
+        never: &["gcloud-sdk", "firestore", "tonic", "reqwest", "aws-*", "lambda_*", "rusqlite"],
+        never_below: SDKS,
+    },
+    Rule {
+        name: "firebackup-bootstrap",
+        ours: &[
+            "firebackup-model",
+            "firebackup-codec",
+            "firebackup-engine",
+            "firebackup-control",
+            "firebackup-http",
+            "firebackup-google",
+            "firebackup-storage",
+            "firebackup-embedded",
+            "firebackup-aws",
+        ],
+        never: SDKS,
+        never_below: &[],
+    },
     Rule { name: TESTKIT, ours: &["firebackup-model"], never: &["firestore", "aws-*"], never_below: &["aws-sdk-*"] },
     Rule {
         name: "firebackup-cli",

@@ -114,8 +114,8 @@ async fn tls_only(client: &Client, bucket: &str) -> Result<bool, PortError> {
     }
 }
 
-/// Whether a policy denies everybody everything on the bucket and its objects where `aws:SecureTransport` is false. Other
-/// ways of saying it may exist; this is the one that AWS's own rules look for.
+/// Whether a policy denies everybody everything on the bucket and its objects where `aws:SecureTransport` is false.
+/// Other ways of saying it may exist; this is the one that AWS's own rules look for.
 fn refuses_clear_text(policy: &str, bucket: &str) -> bool {
     let Ok(policy) = serde_json::from_str::<Value>(policy) else { return false };
     let statements = one_or_many(&policy["Statement"]);

@@ -112,7 +112,8 @@ impl AwsClients {
     /// Clients for what `settings` say. Nobody is spoken to: missing credentials are told by the first request.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no region, neither here nor in the SDK's own chain.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no region, neither here nor in the SDK's own
+    /// chain.
     pub async fn load(settings: &AwsSettings) -> Result<Self, PortError> {
         Ok(Self::new(&with_region(config_loader(settings).load().await)?))
     }

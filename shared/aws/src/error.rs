@@ -136,7 +136,7 @@ const CODES: &[(Meaning, &[&str])] = &[
             "ValidationException",
         ],
     ),
-    (CANNOT, &["NotImplemented", "UnknownOperationException", "UnsupportedOperation"]),
+    (CANNOT, &["InvalidAction", "NotImplemented", "UnknownOperationException", "UnsupportedOperation"]),
 ];
 
 /// What a failure of a service means. `operation` is a verb phrase (`read an item`).
@@ -162,8 +162,7 @@ pub(crate) fn port_error<E: ProvideErrorMetadata>(operation: &str, error: SdkErr
     }
 }
 
-/// A refusal with a code, as it is the failure of a whole request, or of one entry of it.
-pub(crate) fn refused(operation: &str, code: Option<&str>, words: Option<&str>, status: Option<u16>) -> PortError {
+fn refused(operation: &str, code: Option<&str>, words: Option<&str>, status: Option<u16>) -> PortError {
     let (kind, meaning) = meaning(code, status);
     // a service that did not accept a signature repeats the request, the session token among its headers
     let words = words.filter(|_| kind != ErrorKind::Unauthenticated).map(in_one_line).filter(|words| !words.is_empty());
@@ -177,6 +176,7 @@ pub(crate) fn refused(operation: &str, code: Option<&str>, words: Option<&str>, 
 }
 
 /// What a code means.
+#[cfg(feature = "control")]
 pub(crate) fn kind_of_code(code: &str) -> ErrorKind {
     meaning(Some(code), None).0
 }

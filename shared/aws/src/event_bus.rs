@@ -19,7 +19,8 @@ const MAX_BYTES: usize = 256 * 1024;
 /// EventBridge counts 14 bytes for the time of an event.
 const TIME_BYTES: usize = 14;
 
-/// A bus. An event's `detail` is the whole event as JSON, its `detail-type` the event's type, its `source` `firebackup`.
+/// A bus. An event's `detail` is the whole event as JSON, its `detail-type` the event's type, its `source`
+/// `firebackup`.
 #[derive(Debug, Clone)]
 pub struct EventBridgeBus {
     client: aws_sdk_eventbridge::Client,

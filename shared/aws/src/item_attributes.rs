@@ -74,11 +74,16 @@ pub(crate) fn item_attributes(operation: &str, item: NewItem, version: u64) -> R
 
 /// An item that was read. One of counters shows them as its body.
 pub(crate) fn item_of(operation: &str, mut attributes: Attributes) -> Result<Item, PortError> {
-    let key = ItemKey { partition: text_of(operation, &attributes, PARTITION)?, sort: text_of(operation, &attributes, SORT)? };
+    let key = ItemKey {
+        partition: text_of(operation, &attributes, PARTITION)?,
+        sort: text_of(operation, &attributes, SORT)?,
+    };
     let version = attributes.get(VERSION).and_then(|value| value.as_n().ok()).and_then(|text| text.parse().ok());
     let version = version.ok_or_else(|| corrupt(operation, VERSION))?;
     let body = match attributes.remove(BODY) {
-        Some(body) => serde_dynamo::from_attribute_value(body).map_err(|error| corrupt(operation, BODY).with_source(error))?,
+        Some(body) => {
+            serde_dynamo::from_attribute_value(body).map_err(|error| corrupt(operation, BODY).with_source(error))?
+        }
         None => counters_of(operation, &attributes)?,
     };
     Ok(Item { key, body, version })

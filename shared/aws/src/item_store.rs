@@ -116,7 +116,8 @@ impl DynamoItemStore {
         let request = self.client.query().table_name(&self.table).scan_index_forward(!query.descending);
         let request = if query.by_index { request.index_name(INDEX) } else { request.consistent_read(true) };
         let request = request.limit(query.limit.cast_signed()).filter_expression(NOT_EXPIRED);
-        let request = request.expression_attribute_names("#ttl", EXPIRES).expression_attribute_values(":now", self.now());
+        let request =
+            request.expression_attribute_names("#ttl", EXPIRES).expression_attribute_values(":now", self.now());
         let request = request.expression_attribute_names("#p", partition);
         let request = request.expression_attribute_values(":p", AttributeValue::S(query.partition.clone()));
         let text = |text: &str| AttributeValue::S(text.to_owned());
@@ -132,9 +133,8 @@ impl DynamoItemStore {
             }
         };
         let request = if values.is_empty() { request } else { request.expression_attribute_names("#s", sort) };
-        let request = values.into_iter().fold(request, |request, (name, value)| {
-            request.expression_attribute_values(name, value)
-        });
+        let request =
+            values.into_iter().fold(request, |request, (name, value)| request.expression_attribute_values(name, value));
         Some(request.key_condition_expression(condition))
     }
 

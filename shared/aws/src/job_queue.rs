@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::SdkError;
+use aws_sdk_sqs::operation::delete_message::DeleteMessageError;
 use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
 };
@@ -29,8 +31,8 @@ const MOVE_LIMIT: Duration = Duration::from_secs(60);
 /// The most that one call moves, so that it ends though messages fail again meanwhile.
 const MOST_MOVED: u64 = 10_000;
 
-/// A standard queue of SQS, with the dead-letter queue that its redrive policy names. Times are whole seconds; a part of
-/// one counts as one.
+/// A standard queue of SQS, with the dead-letter queue that its redrive policy names. Times are whole seconds; a part
+/// of one counts as one.
 #[derive(Debug, Clone)]
 pub struct SqsJobQueue {
     client: aws_sdk_sqs::Client,
@@ -106,6 +108,10 @@ impl SqsJobQueue {
     }
 }
 
+fn is_unknown_receipt(error: &SdkError<DeleteMessageError>) -> bool {
+    error.as_service_error().is_some_and(DeleteMessageError::is_receipt_handle_is_invalid)
+}
+
 fn not_taken(code: &str) -> PortError {
     PortError::new(kind_of_code(code), REDRIVE, format!("the queue took none of them ({code})"))
 }
@@ -159,7 +165,11 @@ impl JobQueue for SqsJobQueue {
 
     async fn delete(&self, receipt: &str) -> Result<(), PortError> {
         let request = self.client.delete_message().queue_url(&self.url).receipt_handle(receipt);
-        request.send().await.map(drop).map_err(|error| port_error(DELETE, error))
+        match request.send().await {
+            // a server that has forgotten the message has forgotten its receipt too
+            Err(error) if is_unknown_receipt(&error) => Ok(()),
+            other => other.map(drop).map_err(|error| port_error(DELETE, error)),
+        }
     }
 
     async fn release(&self, receipt: &str, delay: Duration) -> Result<(), PortError> {
@@ -179,9 +189,10 @@ impl JobQueue for SqsJobQueue {
         let request = self.client.get_queue_attributes().queue_url(&self.dead_letter_url);
         let request = request.attribute_names(QueueAttributeName::ApproximateNumberOfMessages);
         let answer = request.send().await.map_err(|error| port_error(DEAD_LETTERS, error))?;
-        let count = answer.attributes.as_ref().and_then(|attributes| {
-            attributes.get(&QueueAttributeName::ApproximateNumberOfMessages)?.parse().ok()
-        });
+        let count = answer
+            .attributes
+            .as_ref()
+            .and_then(|attributes| attributes.get(&QueueAttributeName::ApproximateNumberOfMessages)?.parse().ok());
         count.ok_or_else(|| PortError::new(ErrorKind::Corrupt, DEAD_LETTERS, "the answer lacks the number"))
     }
 

@@ -21,8 +21,8 @@
 //! *Invariant*: nothing here reads an environment variable. (The SDK's own chain does: `AWS_REGION`, `AWS_PROFILE`,
 //! `AWS_ENDPOINT_URL`, credentials.)
 //!
-//! With the feature `kms` alone only the key service is built, for the command line; `workstation` adds the ways in which
-//! people sign in on their own machines (single sign-on, a credential process).
+//! With the feature `kms` alone only the key service is built, for the command line; `workstation` adds the ways in
+//! which people sign in on their own machines (single sign-on, a credential process).
 
 #[cfg(feature = "control")]
 mod bucket;

@@ -117,8 +117,8 @@ fn incomplete(error: aws_sdk_scheduler::error::BuildError) -> PortError {
     invalid("the schedule is incomplete").with_source(error)
 }
 
-/// What the function gets, the time still open. The scheduler replaces its texts wherever they stand: a payload must not
-/// hold one.
+/// What the function gets, the time still open. The scheduler replaces its texts wherever they stand: a payload must
+/// not hold one.
 fn input(payload: &Value) -> Result<String, PortError> {
     if payload.to_string().contains(PLACEHOLDER) {
         return Err(invalid("the payload holds a text that the scheduler would replace"));

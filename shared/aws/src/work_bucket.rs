@@ -36,8 +36,8 @@ impl WorkBucket {
         Self { client: clients.s3.clone(), bucket: bucket.into() }
     }
 
-    /// Stores the list of the chunks 0 to `chunks` (excluded) of a job, a line each. Storing it again replaces it by the
-    /// same.
+    /// Stores the list of the chunks 0 to `chunks` (excluded) of a job, a line each. Storing it again replaces it by
+    /// the same.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) when `job` has other characters than letters, digits, `-` and

@@ -1,1 +1,30 @@
-//! Composition.
+//! Composition: the adapters behind the ports, and the steps of jobs as functions from JSON to JSON.
+//!
+//! Here, and only here, the parts meet: [`Places`] opens repositories, [`Projects`] connects to Google, [`AppSteps`] does
+//! the steps that a state machine or a worker of this machine asks for, [`aws`] and [`local`] build all of it on AWS and on
+//! one machine. What is decided is decided in `control` and `engine`.
+
+pub mod aws;
+mod aws_environment;
+mod failure;
+pub mod local;
+mod local_keys;
+mod maintenance;
+mod metrics;
+mod places;
+mod probes;
+mod projects;
+mod sqs;
+mod steps;
+pub mod tracing_setup;
+mod triggers;
+
+pub use aws_environment::AwsEnvironment;
+pub use local_keys::LocalKeys;
+pub use maintenance::{Maintenance, MaintenanceTask};
+pub use places::Places;
+pub use probes::WorldProbes;
+pub use projects::Projects;
+pub use sqs::each_message;
+pub use steps::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings};
+pub use triggers::{Due, schedule_due, start_message};

@@ -1,8 +1,23 @@
 //! Verbs on backups.
 
-use serde::{Deserialize, Serialize};
+use firebackup_model::id::{JobId, JobKind};
+use firebackup_model::port::ItemWrite;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
-use crate::id::{DestinationId, ProjectId};
+use crate::control::Control;
+use crate::error::{ControlError, Result};
+use crate::id::{DestinationId, ProjectId, ScheduleId};
+use crate::idempotency::Once;
+use crate::job::{BackupJob, Job, JobFacts, JobStatus};
+use crate::job_records::{new_facts, replace_job, wrong_state};
+use crate::limit;
+use crate::page::{Page, Paged};
+use crate::project::in_use;
+use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
+use crate::role::Right;
+use crate::tenant::{Caller, OrganizationScope};
 
 /// What kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -114,4 +129,212 @@ impl NewBackup {
             encrypt: self.encrypt,
         }
     }
+}
+
+/// The fields of [`BackupConfig`].
+const FIELDS: &[&str] = &[
+    "type",
+    "database",
+    "collections",
+    "excludeCollections",
+    "includeSubcollections",
+    "includeAuth",
+    "compression",
+    "encrypt",
+];
+
+/// Reads what is backed up and how from a request: unlike that of a record, it may hold nothing unknown.
+pub(crate) fn strict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BackupConfig, D::Error> {
+    let fields = Map::<String, Value>::deserialize(deserializer)?;
+    if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        return Err(D::Error::unknown_field(unknown, FIELDS));
+    }
+    serde_json::from_value(Value::Object(fields)).map_err(D::Error::custom)
+}
+
+/// The same where it may be left out.
+pub(crate) fn strict_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BackupConfig>, D::Error> {
+    #[derive(Deserialize)]
+    struct Wrapped(#[serde(deserialize_with = "strict")] BackupConfig);
+    Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|wrapped| wrapped.0))
+}
+
+/// A backup that is about to be stored.
+pub(crate) struct Wanted<'a> {
+    pub(crate) project: ProjectId,
+    pub(crate) destination: Option<DestinationId>,
+    pub(crate) schedule: Option<ScheduleId>,
+    pub(crate) config: &'a BackupConfig,
+    /// The id of an API key or of a schedule.
+    pub(crate) created_by: String,
+}
+
+impl Control {
+    /// Starts a backup.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound) of its project or destination; [`Unprocessable`](crate::Kind::Unprocessable)
+    /// where a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the
+    /// idempotency key was used for another request, or the project is disconnected.
+    pub async fn create_backup(
+        &self,
+        caller: &Caller,
+        new: NewBackup,
+        idempotency: Option<&str>,
+    ) -> Result<BackupJob> {
+        caller.may(Right::RunJobs)?;
+        let once = Once::new(caller, idempotency, "create_backup", &new)?;
+        let config = new.config();
+        limit::backup(&config)?;
+        let wanted = Wanted {
+            project: new.project_id,
+            destination: new.storage_destination_id,
+            schedule: None,
+            config: &config,
+            created_by: caller.actor().to_string(),
+        };
+        self.backup_once(caller.scope(), &wanted, once.as_ref()).await
+    }
+
+    /// Stores a backup and asks for its start; or finds the one that the same request has made.
+    pub(crate) async fn backup_once(
+        &self,
+        scope: &OrganizationScope,
+        wanted: &Wanted<'_>,
+        once: Option<&Once>,
+    ) -> Result<BackupJob> {
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(made) = self.made_before(once).await? {
+                let (_, backup) = self.backup_of(scope, None, &made).await?;
+                self.ask_again(scope, &backup.job).await;
+                return Ok(backup);
+            }
+            self.check_active(scope).await?;
+            if let Some(backup) = self.try_backup(scope, wanted, Vec::new(), once).await? {
+                return Ok(backup);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Stores a backup with other writes, and asks for its start; nothing if others were faster.
+    pub(crate) async fn try_backup(
+        &self,
+        scope: &OrganizationScope,
+        wanted: &Wanted<'_>,
+        mut with: Vec<ItemWrite>,
+        once: Option<&Once>,
+    ) -> Result<Option<BackupJob>> {
+        let project = self.project_record(scope, &wanted.project).await?;
+        project.value.check_usable()?;
+        let destination = self.meant_destination(scope, wanted.destination).await?;
+        let backup = BackupJob {
+            job: new_facts(self, scope, JobKind::Backup, wanted.created_by.clone()),
+            project_id: wanted.project,
+            google_project: project.value.project.google_project.clone(),
+            database: project.value.database(wanted.config.database.as_deref())?,
+            storage_destination_id: destination.value.destination.id,
+            schedule_id: wanted.schedule,
+            config: wanted.config.clone(),
+        };
+        with.extend([project.check(), destination.check()]);
+        let job = Job::Backup(Box::new(backup.clone()));
+        if self.store_job(scope, &job, with, once).await? == Written::Outrun {
+            return Ok(None);
+        }
+        self.ask_to_start(scope, &backup.job.id).await;
+        Ok(Some(backup))
+    }
+
+    /// A request that comes again may come because the first one died before it asked for the start.
+    pub(crate) async fn ask_again(&self, scope: &OrganizationScope, job: &JobFacts) {
+        if job.status == JobStatus::Pending {
+            self.ask_to_start(scope, &job.id).await;
+        }
+    }
+
+    /// Backups, of one project or of all, newest first; without their progress. Those of one project come from an index,
+    /// which may be a moment behind.
+    ///
+    /// # Errors
+    /// When the page cannot be, or the store fails.
+    pub async fn backups(&self, caller: &Caller, project: Option<&ProjectId>, page: &Page) -> Result<Paged<BackupJob>> {
+        caller.may(Right::Read)?;
+        let query = match project {
+            Some(project) => caller.scope().backups_of_project(project),
+            None => caller.scope().backups(),
+        };
+        self.list(query, page, |backup: BackupJob| Some(backup)).await
+    }
+
+    /// A backup, with its progress.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound).
+    pub async fn backup(&self, caller: &Caller, project: &ProjectId, id: &JobId) -> Result<BackupJob> {
+        caller.may(Right::Read)?;
+        let (_, mut backup) = self.backup_of(caller.scope(), Some(project), id).await?;
+        backup.job.progress = Some(self.progress(caller.scope(), &backup.job).await?);
+        Ok(backup)
+    }
+
+    /// Asks for a backup to be deleted: it is marked so, and maintenance deletes it. Doing it twice is doing it once.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::Kind::Conflict) while it has not ended, or a restore reads it.
+    pub async fn delete_backup(&self, caller: &Caller, project: &ProjectId, id: &JobId) -> Result<BackupJob> {
+        caller.may(Right::Manage)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let (stored, _) = self.backup_of(caller.scope(), Some(project), id).await?;
+            let readers = self.readers_of(caller.scope(), id).await?;
+            if !readers.is_empty() && stored.value.status() != JobStatus::Deleting {
+                return Err(in_use("backup", &readers));
+            }
+            if self.mark_deleting(caller.scope(), stored).await? == Written::Yes {
+                return Ok(self.backup_of(caller.scope(), Some(project), id).await?.1);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Asks for the end of a backup that has not ended.
+    ///
+    /// # Errors
+    /// [`JobState`](crate::Code::JobState) where it has ended otherwise.
+    pub async fn cancel_backup(&self, caller: &Caller, project: &ProjectId, id: &JobId) -> Result<BackupJob> {
+        caller.may(Right::RunJobs)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let (stored, _) = self.backup_of(caller.scope(), Some(project), id).await?;
+            if self.cancel(caller.scope(), stored).await? == Written::Yes {
+                return self.backup(caller, project, id).await;
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Marks a backup that has ended as to be deleted.
+    pub(crate) async fn mark_deleting(&self, scope: &OrganizationScope, mut stored: Stored<Job>) -> Result<Written> {
+        match stored.value.status() {
+            JobStatus::Deleting => Ok(Written::Yes),
+            status if !status.has_ended() => Err(wrong_state(&stored.value)),
+            _ => {
+                stored.value.facts_mut().status = JobStatus::Deleting;
+                let mark = Marked { job: stored.value.id().clone() };
+                let mark = new_item(scope.deleting_key(stored.value.id()), &mark, None)?;
+                self.write(vec![replace_job(scope, &stored)?, ItemWrite::Create(mark)]).await
+            }
+        }
+    }
+
+    /// The unfinished restores that read a backup, as ids.
+    pub(crate) async fn readers_of(&self, scope: &OrganizationScope, id: &JobId) -> Result<Vec<String>> {
+        let active = self.active_jobs(scope).await?.into_iter();
+        Ok(active.filter(|job| job.reads.as_ref() == Some(id)).map(|job| job.job.to_string()).collect())
+    }
+}
+
+/// That a backup is to be deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Marked {
+    pub(crate) job: JobId,
 }

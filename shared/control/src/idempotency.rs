@@ -11,12 +11,13 @@ use sha2::{Digest, Sha256};
 
 use crate::control::Control;
 use crate::error::{Code, ControlError, Result};
+use crate::job_records::in_days;
 use crate::limit;
 use crate::record::new_item;
 use crate::tenant::Caller;
 
 /// For how long a key is known.
-const KEPT_SECONDS: i64 = 24 * 60 * 60;
+const KEPT_DAYS: i64 = 1;
 /// The most characters a key may have.
 const MAX_KEY: usize = 255;
 
@@ -25,6 +26,7 @@ const MAX_KEY: usize = 255;
 pub(crate) struct Once {
     key: ItemKey,
     request: String,
+    kept_days: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,14 +44,20 @@ impl Once {
         limit::ascii("Idempotency-Key", key, MAX_KEY)?;
         let request = serde_json::to_string(request).map_err(ControlError::internal)?;
         let key = hash(&[&caller.actor().to_string(), key]);
-        Ok(Some(Self { key: caller.scope().idempotency_key(&key), request: hash(&[verb, &request]) }))
+        let key = caller.scope().idempotency_key(&key);
+        Ok(Some(Self { key, request: hash(&[verb, &request]), kept_days: KEPT_DAYS }))
+    }
+
+    /// Something that is named by a key of its own, so that its request can be no other.
+    pub(crate) const fn new_for_days(key: ItemKey, kept_days: i64) -> Self {
+        Self { key, request: String::new(), kept_days }
     }
 
     /// Stores what the request makes, with the writes that make it.
     pub(crate) fn write(&self, job: &JobId, now: Timestamp) -> Result<ItemWrite> {
         let record = OnceRecord { request: self.request.clone(), job: job.clone() };
         let item = new_item(self.key.clone(), &record, None)?;
-        Ok(ItemWrite::Create(NewItem { expires: Some(now.plus_seconds(KEPT_SECONDS)), ..item }))
+        Ok(ItemWrite::Create(NewItem { expires: Some(in_days(now, self.kept_days)), ..item }))
     }
 }
 

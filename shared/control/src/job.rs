@@ -239,6 +239,10 @@ pub struct RestoreJob {
     pub database: String,
     /// Where the backup is kept.
     pub storage_destination_id: DestinationId,
+    /// In the repository of which project it is kept: of an undo another than that which was backed up.
+    pub repository_project_id: ProjectId,
+    /// Whether that repository is encrypted.
+    pub encrypted: bool,
     /// Collection patterns; none means all.
     pub collections: Vec<String>,
     /// Globs over document paths; none means all.
@@ -324,6 +328,15 @@ impl Job {
         match self {
             Self::Backup(backup) => backup.storage_destination_id,
             Self::Restore(restore) => restore.storage_destination_id,
+        }
+    }
+
+    /// In which repository of its destination it is kept: whose, and whether that is encrypted.
+    #[must_use]
+    pub const fn repository(&self) -> (ProjectId, bool) {
+        match self {
+            Self::Backup(backup) => (backup.project_id, backup.config.encrypt),
+            Self::Restore(restore) => (restore.repository_project_id, restore.encrypted),
         }
     }
 

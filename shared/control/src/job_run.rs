@@ -1,1 +1,207 @@
-//! Being written.
+//! What steps say of a job: that it begins, how far it is, how it ended.
+
+use firebackup_model::id::JobId;
+use firebackup_model::port::{ItemWrite, Started, Workflow};
+
+use crate::control::Control;
+use crate::error::{ControlError, Result};
+use crate::job::{Job, JobEnd, JobError, JobMessage, JobStatus, StartOutcome};
+use crate::job_records::{RunningJobs, in_days, replace_job};
+use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
+use crate::tenant::{OrganizationScope, Worker};
+
+/// For how long counters are kept behind their last change.
+const COUNTERS_DAYS: i64 = 90;
+/// The most characters an error of a job may have.
+const MAX_ERROR: usize = 2000;
+
+/// What counts, as [`Control::note_progress`] takes it.
+const COUNTERS: [&str; 7] = ["documents", "bytes", "stored", "reads", "writes", "chunks", "chunksDone"];
+
+impl Control {
+    /// Starts a job, if its organization has a place for one more.
+    ///
+    /// A job is given its place in one transaction, and its workflow, named by its id, is started behind that: dying in
+    /// between is mended by doing it again.
+    ///
+    /// # Errors
+    /// When a service fails: the message is to come again.
+    pub async fn start_job(&self, worker: &Worker, id: &JobId) -> Result<StartOutcome> {
+        let scope = worker.scope();
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(mut job) = self.load::<Job>(&scope.job_key(id)).await? else { return Ok(StartOutcome::Ended) };
+            match job.value.status() {
+                JobStatus::Running | JobStatus::Cancelling => return self.start_workflow(scope, &job.value).await,
+                status if status.has_ended() => return Ok(StartOutcome::Ended),
+                _ => {}
+            }
+            let Some(place) = self.take_place(scope, id).await? else { return Ok(StartOutcome::Busy) };
+            let facts = job.value.facts_mut();
+            facts.status = JobStatus::Running;
+            facts.started_at = Some(self.now());
+            if self.write(vec![replace_job(scope, &job)?, place]).await? == Written::Yes {
+                return self.start_workflow(scope, &job.value).await;
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Puts the job among those that run; nothing if there are as many as may be.
+    async fn take_place(&self, scope: &OrganizationScope, id: &JobId) -> Result<Option<ItemWrite>> {
+        let most = self.organization_record(scope).await?.value.organization.max_running_jobs;
+        let Some(mut running) = self.running(scope).await? else {
+            let first = RunningJobs { jobs: [id.clone()].into() };
+            return Ok(Some(ItemWrite::Create(new_item(scope.running_key(), &first, None)?)));
+        };
+        if running.value.jobs.len() >= most as usize && !running.value.jobs.contains(id) {
+            return Ok(None);
+        }
+        running.value.jobs.insert(id.clone());
+        Ok(Some(running.replace(None)?))
+    }
+
+    pub(crate) async fn start_workflow(&self, scope: &OrganizationScope, job: &Job) -> Result<StartOutcome> {
+        let message = JobMessage { job: job.id().clone(), organization: scope.organization() };
+        let input = serde_json::to_value(&message).map_err(ControlError::internal)?;
+        match self.ports().workflows.start(workflow(job), job.id().as_str(), &input).await? {
+            Started::Before => Ok(StartOutcome::AlreadyStarted),
+            Started::New => {
+                // nobody waits for this one: it is not worth a job that does not start
+                if let Err(error) = self.publish_started(scope, job).await {
+                    tracing::warn!(job = %job.id(), error = %error, "nobody is told that a job has begun");
+                }
+                Ok(StartOutcome::Started)
+            }
+        }
+    }
+
+    /// Whether somebody has asked for the job's end, or it has ended: either way there is nothing more to do.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_cancelled(&self, worker: &Worker, id: &JobId) -> Result<bool> {
+        let job = self.load::<Job>(&worker.scope().job_key(id)).await?;
+        Ok(job.is_none_or(|job| !matches!(job.value.status(), JobStatus::Pending | JobStatus::Running)))
+    }
+
+    /// Notes how many chunks the plan has. Saying it twice is saying it once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_chunks(&self, worker: &Worker, id: &JobId, chunks: u64) -> Result<()> {
+        let scope = worker.scope();
+        for _ in 0..MAX_ATTEMPTS {
+            let mut job = self.job(scope, id).await?;
+            if job.value.facts().chunks == Some(chunks) {
+                return Ok(());
+            }
+            job.value.facts_mut().chunks = Some(chunks);
+            if self.write(vec![replace_job(scope, &job)?]).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Adds to the job's counters: `documents`, `bytes`, `stored`, `reads`, `writes`, `chunks`, `chunksDone`.
+    ///
+    /// # Errors
+    /// When the store fails, or there is no such counter.
+    pub async fn note_progress(&self, worker: &Worker, id: &JobId, amounts: &[(&str, i64)]) -> Result<()> {
+        if let Some((unknown, _)) = amounts.iter().find(|(name, _)| !COUNTERS.contains(name)) {
+            return Err(ControlError::internal(format!("there is no counter {unknown}")));
+        }
+        let key = worker.scope().progress_key(id);
+        self.items().add(&key, amounts, Some(in_days(self.now(), COUNTERS_DAYS))).await?;
+        Ok(())
+    }
+
+    /// Ends a job, frees its place, and tells whoever wants to know. Gives the status that the job has for ever now: one
+    /// that has ended before stays as it is, and it is told again.
+    ///
+    /// # Errors
+    /// When a service fails: it is to be done again.
+    pub async fn finish_job(&self, worker: &Worker, id: &JobId, end: JobEnd) -> Result<JobStatus> {
+        let scope = worker.scope();
+        for _ in 0..MAX_ATTEMPTS {
+            let job = self.job(scope, id).await?;
+            if job.value.status().has_ended() {
+                self.publish_ended(scope, &job.value).await?;
+                self.wake_waiting(scope).await?;
+                return Ok(job.value.status());
+            }
+            if self.end_if_unchanged(scope, job, end.clone()).await? == Written::Yes {
+                let job = self.job(scope, id).await?.value;
+                self.publish_ended(scope, &job).await?;
+                self.wake_waiting(scope).await?;
+                return Ok(job.status());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Ends a job if nobody has changed it since it was read.
+    pub(crate) async fn end_if_unchanged(
+        &self,
+        scope: &OrganizationScope,
+        mut job: Stored<Job>,
+        end: JobEnd,
+    ) -> Result<Written> {
+        let id = job.value.id().clone();
+        let facts = job.value.facts_mut();
+        facts.ended_at = Some(self.now());
+        facts.progress = None;
+        match end {
+            JobEnd::Completed(result) => {
+                facts.status = JobStatus::Completed;
+                facts.result = Some(*result);
+            }
+            JobEnd::Failed { code, message } => {
+                facts.status = JobStatus::Failed;
+                facts.error = Some(JobError { code, message: message.chars().take(MAX_ERROR).collect() });
+            }
+            JobEnd::Cancelled => facts.status = JobStatus::Cancelled,
+        }
+        let mut writes = vec![replace_job(scope, &job)?];
+        if let Some(active) = self.items().get(&scope.active_key(&id)).await? {
+            writes.push(ItemWrite::Delete(active.key, active.version));
+        }
+        if let Some(mut running) = self.running(scope).await?.filter(|running| running.value.jobs.contains(&id)) {
+            running.value.jobs.remove(&id);
+            writes.push(running.replace(None)?);
+        }
+        self.write(writes).await
+    }
+
+    /// Asks for the start of jobs that wait, as many as there are places for them.
+    async fn wake_waiting(&self, scope: &OrganizationScope) -> Result<()> {
+        let most = self.organization_record(scope).await?.value.organization.max_running_jobs as usize;
+        let running = self.running(scope).await?.map(|running| running.value.jobs).unwrap_or_default();
+        let waiting = self.active_jobs(scope).await?.into_iter().filter(|job| !running.contains(&job.job));
+        for job in waiting.take(most.saturating_sub(running.len())) {
+            self.ask_to_start(scope, &job.job).await;
+        }
+        Ok(())
+    }
+
+    /// All jobs of an organization that have not ended, those that wait included; those that asked first first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn running_jobs(&self, worker: &Worker) -> Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        for active in self.active_jobs(worker.scope()).await? {
+            let job = self.load::<Job>(&worker.scope().job_key(&active.job)).await?;
+            jobs.extend(job.map(|job| job.value).filter(|job| !job.status().has_ended()));
+        }
+        Ok(jobs)
+    }
+}
+
+/// What runs a job.
+pub(crate) const fn workflow(job: &Job) -> Workflow {
+    match job {
+        Job::Backup(_) => Workflow::Backup,
+        Job::Restore(_) => Workflow::Restore,
+    }
+}

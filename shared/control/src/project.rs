@@ -48,7 +48,8 @@ pub enum NewCredentials {
         /// Host and port of Firestore.
         host: String,
         /// Host and port of Auth.
-        #[serde(default)]
+        // spelt out: the OpenAPI document does not see `rename_all_fields`
+        #[serde(default, rename = "authHost")]
         auth_host: Option<String>,
     },
 }

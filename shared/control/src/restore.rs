@@ -1,11 +1,20 @@
 //! Verbs on restores.
 
 use firebackup_model::Timestamp;
-use firebackup_model::id::JobId;
+use firebackup_model::id::{JobId, JobKind};
 use serde::{Deserialize, Serialize};
 
-use crate::id::ProjectId;
-use crate::job::{Rename, RestoreModeName};
+use crate::control::Control;
+use crate::error::{Code, ControlError, Result};
+use crate::id::{DestinationId, ProjectId};
+use crate::idempotency::Once;
+use crate::job::{Job, JobStatus, Rename, RestoreJob, RestoreModeName};
+use crate::job_records::{new_facts, wrong_state};
+use crate::limit;
+use crate::page::{Page, Paged};
+use crate::record::{MAX_ATTEMPTS, Stored, Written};
+use crate::role::Right;
+use crate::tenant::{Caller, OrganizationScope};
 
 /// A restore that is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -56,4 +65,152 @@ pub struct NewRestore {
 
 const fn yes() -> bool {
     true
+}
+
+/// What is put back: a backup, or what a restore replaced.
+struct Source {
+    stored: Stored<Job>,
+    project: ProjectId,
+    database: String,
+    destination: DestinationId,
+    has_auth: bool,
+}
+
+impl Control {
+    /// Starts a restore, or a dry run of one.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound) of the backup or the target; [`Unprocessable`](crate::Kind::Unprocessable) where
+    /// a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the backup is
+    /// not completed, the idempotency key was used for another request, or the target is disconnected.
+    pub async fn create_restore(
+        &self,
+        caller: &Caller,
+        new: NewRestore,
+        idempotency: Option<&str>,
+    ) -> Result<RestoreJob> {
+        caller.may(Right::RunJobs)?;
+        let once = Once::new(caller, idempotency, "create_restore", &new)?;
+        check(&new)?;
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(made) = self.made_before(once.as_ref()).await? {
+                let (_, restore) = self.restore_of(caller.scope(), &made).await?;
+                self.ask_again(caller.scope(), &restore.job).await;
+                return Ok(restore);
+            }
+            self.check_active(caller.scope()).await?;
+            if let Some(restore) = self.try_restore(caller, &new, once.as_ref()).await? {
+                return Ok(restore);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    async fn try_restore(&self, caller: &Caller, new: &NewRestore, once: Option<&Once>) -> Result<Option<RestoreJob>> {
+        let scope = caller.scope();
+        let source = self.restorable(scope, &new.backup_id).await?;
+        if new.include_auth && !source.has_auth {
+            return Err(ControlError::field("includeAuth", "the backup has no Auth users"));
+        }
+        let target = new.target_project_id.unwrap_or(source.project);
+        let project = self.project_record(scope, &target).await?;
+        project.value.check_usable()?;
+        let named = new.database.as_deref().or_else(|| (target == source.project).then_some(&*source.database));
+        let destination = self.destination_record(scope, &source.destination).await?;
+        destination.value.check_usable()?;
+        let restore = RestoreJob {
+            job: new_facts(self, scope, JobKind::Restore, caller.actor().to_string()),
+            backup_id: new.backup_id.clone(),
+            project_id: source.project,
+            target_project_id: target,
+            google_project: project.value.project.google_project.clone(),
+            database: project.value.database(named)?,
+            storage_destination_id: source.destination,
+            repository_project_id: source.stored.value.repository().0,
+            encrypted: source.stored.value.repository().1,
+            collections: new.collections.clone(),
+            paths: new.paths.clone(),
+            exclude: new.exclude.clone(),
+            renames: new.renames.clone(),
+            mode: new.mode,
+            include_auth: new.include_auth,
+            undo: new.undo,
+            guard: new.guard,
+            dry_run: new.dry_run,
+        };
+        let checks = vec![source.stored.check(), project.check(), destination.check()];
+        if self.store_job(scope, &Job::Restore(Box::new(restore.clone())), checks, once).await? == Written::Outrun {
+            return Ok(None);
+        }
+        self.ask_to_start(scope, &restore.job.id).await;
+        Ok(Some(restore))
+    }
+
+    /// What can be put back under this id.
+    async fn restorable(&self, scope: &OrganizationScope, id: &JobId) -> Result<Source> {
+        let stored = self.load::<Job>(&scope.job_key(id)).await?;
+        let stored = stored.ok_or_else(|| ControlError::not_found("backup"))?;
+        if stored.value.status() != JobStatus::Completed {
+            return Err(wrong_state(&stored.value));
+        }
+        let (project, has_auth) = match &stored.value {
+            Job::Backup(backup) => (backup.project_id, backup.config.include_auth),
+            Job::Restore(restore) if keeps_undo(restore) => (restore.target_project_id, false),
+            Job::Restore(_) => {
+                let message = "the restore kept nothing of what it replaced";
+                return Err(ControlError::conflict(Code::JobState, message));
+            }
+        };
+        let (database, destination) = (stored.value.database().to_owned(), stored.value.destination());
+        Ok(Source { project, database, destination, has_auth, stored })
+    }
+
+    /// Restores, newest first; without their progress.
+    ///
+    /// # Errors
+    /// When the page cannot be, or the store fails.
+    pub async fn restores(&self, caller: &Caller, page: &Page) -> Result<Paged<RestoreJob>> {
+        caller.may(Right::Read)?;
+        self.list(caller.scope().restores(), page, |restore: RestoreJob| Some(restore)).await
+    }
+
+    /// A restore, with its progress.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound).
+    pub async fn restore(&self, caller: &Caller, id: &JobId) -> Result<RestoreJob> {
+        caller.may(Right::Read)?;
+        let (_, mut restore) = self.restore_of(caller.scope(), id).await?;
+        restore.job.progress = Some(self.progress(caller.scope(), &restore.job).await?);
+        Ok(restore)
+    }
+
+    /// Asks for the end of a restore that has not ended. What it has written stays written.
+    ///
+    /// # Errors
+    /// [`JobState`](Code::JobState) where it has ended otherwise.
+    pub async fn cancel_restore(&self, caller: &Caller, id: &JobId) -> Result<RestoreJob> {
+        caller.may(Right::RunJobs)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let (stored, _) = self.restore_of(caller.scope(), id).await?;
+            if self.cancel(caller.scope(), stored).await? == Written::Yes {
+                return self.restore(caller, id).await;
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+}
+
+fn check(new: &NewRestore) -> Result<()> {
+    limit::database(new.database.as_deref())?;
+    limit::patterns(&[
+        ("collections", &new.collections, false),
+        ("paths", &new.paths, true),
+        ("exclude", &new.exclude, false),
+    ])?;
+    limit::renames(&new.renames)
+}
+
+fn keeps_undo(restore: &RestoreJob) -> bool {
+    !restore.dry_run && restore.job.result.as_ref().is_some_and(|result| result.undo)
 }

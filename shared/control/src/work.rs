@@ -6,8 +6,8 @@ use crate::access::{DestinationAccess, ProjectAccess};
 use crate::control::Control;
 use crate::destination::{Destination, DestinationRecord};
 use crate::error::{Code, ControlError, Result};
-use crate::id::{DestinationId, ProjectId};
-use crate::job::{BackupJob, Job, JobStatus};
+use crate::id::ProjectId;
+use crate::job::{Job, JobStatus};
 use crate::organization::{Organization, OrganizationRecord};
 use crate::project::Project;
 use crate::record::Stored;
@@ -36,6 +36,10 @@ pub struct OpenedPlace {
     pub destination: Destination,
     /// What opens it.
     pub access: DestinationAccess,
+    /// Whose repository in it.
+    pub project: ProjectId,
+    /// Whether that repository is encrypted.
+    pub encrypted: bool,
     /// Whose: its name, recovery public key and master key go into the repository.
     pub organization: Organization,
 }
@@ -64,20 +68,15 @@ impl Control {
         let job = self.job(scope, job).await?.value;
         let organization = self.organization_record(scope).await?;
         let (project, project_access) = self.opened_project(scope, &organization, job.project()).await?;
-        let place = self.opened_place(scope, organization, job.destination()).await?;
+        let place = self.opened_place(scope, organization, &job).await?;
         Ok(Work { database: job.database().to_owned(), job, project, project_access, place })
     }
 
-    /// A completed backup and where its repository is, to read in it.
+    /// Where the repository of a completed backup is, to read in it.
     ///
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound); [`Conflict`](crate::Kind::Conflict) while it is not completed.
-    pub async fn open_backup(
-        &self,
-        caller: &Caller,
-        project: &ProjectId,
-        id: &JobId,
-    ) -> Result<(BackupJob, OpenedPlace)> {
+    pub async fn open_backup(&self, caller: &Caller, project: &ProjectId, id: &JobId) -> Result<OpenedPlace> {
         caller.may(Right::Read)?;
         let (_, backup) = self.backup_of(caller.scope(), Some(project), id).await?;
         if backup.job.status != JobStatus::Completed {
@@ -85,8 +84,7 @@ impl Control {
             return Err(ControlError::conflict(Code::JobState, message));
         }
         let organization = self.organization_record(caller.scope()).await?;
-        let place = self.opened_place(caller.scope(), organization, backup.storage_destination_id).await?;
-        Ok((backup, place))
+        self.opened_place(caller.scope(), organization, &Job::Backup(Box::new(backup))).await
     }
 
     async fn opened_project(
@@ -104,12 +102,14 @@ impl Control {
         &self,
         scope: &OrganizationScope,
         organization: Stored<OrganizationRecord>,
-        id: DestinationId,
+        job: &Job,
     ) -> Result<OpenedPlace> {
+        let id = job.destination();
+        let (project, encrypted) = job.repository();
         let record = self.destination_record(scope, &id).await.map_err(|error| gone(error, "destination"))?.value;
         let access = self.destination_access(&organization, &record).await?;
         let destination = DestinationRecord::shown(record, &organization.value);
-        Ok(OpenedPlace { destination, access, organization: organization.value.organization })
+        Ok(OpenedPlace { destination, access, project, encrypted, organization: organization.value.organization })
     }
 }
 

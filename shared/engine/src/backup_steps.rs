@@ -16,6 +16,7 @@ use crate::error::{EngineError, Result};
 use crate::export::Exporter;
 use crate::finalize::finalize;
 use crate::plan::{check_age, gone, plan_of, read_plan};
+use crate::repository::Repository;
 use crate::unmatched::nothing_fits;
 use crate::users::export_users;
 
@@ -88,7 +89,7 @@ impl BackupSteps {
     /// When anything is missing, the selection fits no document, or a port fails: nothing is committed then.
     pub async fn finalize(&self, job: &JobId) -> Result<Manifest> {
         let repository = &self.backup.repository;
-        if let Some(manifest) = self.committed(job).await? {
+        if let Some(manifest) = Self::committed(repository, job).await? {
             return Ok(manifest);
         }
         let (plan, sealing) = self.read(job).await?;
@@ -106,16 +107,15 @@ impl BackupSteps {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn give_up(&self, job: &JobId) -> Result<Option<Manifest>> {
-        if let Some(manifest) = self.committed(job).await? {
+    pub async fn give_up(repository: &Repository, job: &JobId) -> Result<Option<Manifest>> {
+        if let Some(manifest) = Self::committed(repository, job).await? {
             return Ok(Some(manifest));
         }
-        self.backup.repository.clear_job(job).await?;
+        repository.clear_job(job).await?;
         Ok(None)
     }
 
-    async fn committed(&self, job: &JobId) -> Result<Option<Manifest>> {
-        let repository = &self.backup.repository;
+    async fn committed(repository: &Repository, job: &JobId) -> Result<Option<Manifest>> {
         if repository.is_dropped(job).await? {
             return Ok(None);
         }

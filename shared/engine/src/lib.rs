@@ -63,7 +63,7 @@ pub use prune::{GRACE_SECONDS, PrunePolicy, PruneReport, prune};
 pub use repository::{ProvenOrigin, Repository};
 pub use restore::{DryRun, Problem, Restore, RestoreOptions, RestoreReport, Tally, Target};
 pub use restore_plan::{unfinished_restore, unfinished_restores};
-pub use restore_steps::{PartDone, RestoreOutcome, RestoreSteps};
+pub use restore_steps::{PartDone, RestoreOutcome, RestoreSteps, RestoredUsers};
 pub use unmatched::nothing_fits;
 pub use users::{UserReport, UserRestoreFailure, UserRestoreOptions, restore_users};
 pub use verify::{Verification, verify};

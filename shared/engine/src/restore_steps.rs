@@ -10,6 +10,7 @@ use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::JobId;
 use firebackup_model::job::{Intent, RestorePart, RestorePlan, RestorePosition};
+use firebackup_model::port::UserSink;
 use firebackup_model::{DocumentPath, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -18,13 +19,17 @@ use tokio::time::Instant;
 use crate::contents::stored;
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::merge::Layer;
 use crate::objects::Put;
 use crate::plan::{MAX_CHUNKS, check_age, gone, put_intent};
 use crate::read::RunSource;
+use crate::repository::Repository;
 use crate::restore::{DryRun, Kept, Restore, RestoreReport, Tally};
 use crate::restore_plan::read_restore_plan;
 use crate::undo::UndoLog;
+use crate::users::{UserReport, UserRestoreOptions, restore_users};
 use crate::wanted::{WantedStream, check_renames, parts};
+use crate::world::Meter;
 
 /// Receipts read at one time.
 const PARALLEL_READS: usize = 16;
@@ -35,7 +40,9 @@ const PROBLEMS: usize = 100;
 pub struct RestoreSteps {
     /// What to restore, and how. `fresh` plays no part: a job's name says which restore is gone on with.
     pub restore: Restore,
-    /// Whether only to say what the restore would do.
+    /// Where the snapshot's Auth users are put, as a part of their own; nothing where they are not restored.
+    pub users: Option<RestoredUsers>,
+    /// Whether only to say what the restore would do; nothing is said of Auth users then.
     pub dry_run: bool,
     /// About how many documents a part has.
     pub part_documents: u64,
@@ -43,6 +50,15 @@ pub struct RestoreSteps {
     pub step_time: Duration,
     /// How many documents that differ a dry run names.
     pub samples: usize,
+}
+
+/// Where Auth users are put, and how.
+#[derive(Clone)]
+pub struct RestoredUsers {
+    /// Where.
+    pub sink: Arc<dyn UserSink>,
+    /// How.
+    pub options: UserRestoreOptions,
 }
 
 /// What a step of a part came to.
@@ -65,7 +81,12 @@ pub struct PartDone {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum RestoreOutcome {
     /// It was done.
-    Restored(RestoreReport),
+    Restored {
+        /// What became of the documents.
+        report: RestoreReport,
+        /// What became of the Auth users, where they were restored.
+        users: Option<UserReport>,
+    },
     /// It would do this.
     DryRun(DryRun),
 }
@@ -80,6 +101,8 @@ struct PartReceipt {
     through: Option<RestorePosition>,
     tally: Tally,
     dry_run: Option<DryRun>,
+    #[serde(default)]
+    users: Option<UserReport>,
 }
 
 impl RestoreSteps {
@@ -92,7 +115,7 @@ impl RestoreSteps {
         let repository = &self.restore.repository;
         check_age(repository, job, Timestamp::from_millis(job.millis().cast_signed()))?;
         if let Some(plan) = read_restore_plan(repository, job).await? {
-            return Ok(plan.parts.len() as u32);
+            return Ok(self.parts_of(&plan));
         }
         check_renames(&self.restore.options.renames)?;
         self.restore.check_guard().await?;
@@ -107,11 +130,16 @@ impl RestoreSteps {
             undo: self.restore.options.undo && !self.dry_run,
             ..self.restore.plan()
         };
-        let planned = plan.parts.len() as u32;
+        let planned = self.parts_of(&plan);
         match repository.put_sealed(ObjectType::Plan, &layout::plan(job), &sealing, &plan).await? {
             Put::Stored => Ok(planned),
-            Put::Existed => Ok(self.read(job).await?.0.parts.len() as u32),
+            Put::Existed => Ok(self.parts_of(&self.read(job).await?.0)),
         }
+    }
+
+    /// The parts of a plan, and one for its Auth users.
+    fn parts_of(&self, plan: &RestorePlan) -> u32 {
+        plan.parts.len() as u32 + u32::from(self.users.is_some() && !plan.dry_run)
     }
 
     async fn begin_or_adopt(&self, job: &JobId) -> Result<Sealing> {
@@ -139,14 +167,12 @@ impl RestoreSteps {
         let Restore { repository, snapshot, options, meter, .. } = &self.restore;
         let stored = stored(repository, snapshot).await?;
         let documents = self.part_documents.max(1).max(stored.records / (MAX_CHUNKS as u64 / 2));
-        let starts = stream::iter(&stored.layers).map(|layer| async move {
-            if layer.entry.records <= documents {
-                return Ok(vec![(layer.entry.first.clone(), layer.entry.records)]);
-            }
-            let source = RunSource::open(repository, layer.key, &layer.entry, meter).await?;
-            let blocks = source.footer().blocks.iter();
-            Ok::<_, EngineError>(blocks.map(|block| (block.first.clone(), u64::from(block.records))).collect())
-        });
+        // owned: futures over borrowed items could not be sent between threads
+        let starts = stream::iter(stored.layers)
+            .map(|layer| starts_of(repository.clone(), layer, Arc::clone(meter), documents))
+            .collect::<Vec<_>>()
+            .await;
+        let starts = stream::iter(starts);
         let mut starts: Vec<(DocumentPath, u64)> =
             starts.buffered(PARALLEL_READS).try_collect::<Vec<_>>().await?.concat();
         starts.sort();
@@ -164,19 +190,18 @@ impl RestoreSteps {
         if let Some(receipt) = self.receipt(job, part, sequence).await? {
             return Ok(receipt.done(false));
         }
-        let range = plan.parts.get(part as usize);
-        let range = range.ok_or_else(|| EngineError::Refused(format!("the plan has no part {part}")))?;
-        let after = self.after(job, part, sequence).await?;
-        let wanted = self.restore.wanted().await?.of_part(range, after.as_ref())?;
+        let mut receipt = PartReceipt::new(job, part, sequence);
         let until = Instant::now() + self.step_time;
-        let (through, tally, dry_run) = if plan.dry_run {
+        if part + 1 == self.parts_of(&plan) && part as usize == plan.parts.len() {
+            receipt.users = self.restore_users(&plan).await?;
+        } else if plan.dry_run {
+            let wanted = self.wanted(&plan, part, sequence).await?;
             let (through, dry_run) = self.compare(job, wanted, until).await?;
-            (through, Tally::default(), Some(dry_run))
+            (receipt.through, receipt.dry_run) = (through, Some(dry_run));
         } else {
-            let (through, tally) = self.write(&Arc::new(plan), &sealing, wanted, until).await?;
-            (through, tally, None)
-        };
-        let receipt = PartReceipt { job: job.clone(), part, sequence, through, tally, dry_run };
+            let wanted = self.wanted(&plan, part, sequence).await?;
+            (receipt.through, receipt.tally) = self.write(&Arc::new(plan), &sealing, wanted, until).await?;
+        }
         let path = layout::part_receipt(job, part, sequence);
         match repository.put_sealed(ObjectType::RestoreReceipt, &path, &sealing, &receipt).await? {
             Put::Stored => Ok(receipt.done(true)),
@@ -185,6 +210,21 @@ impl RestoreSteps {
                 Ok(there.done(false))
             }
         }
+    }
+
+    /// What is left to do of a part.
+    async fn wanted(&self, plan: &RestorePlan, part: u32, sequence: u32) -> Result<WantedStream> {
+        let range = plan.parts.get(part as usize);
+        let range = range.ok_or_else(|| EngineError::Refused(format!("the plan has no part {part}")))?;
+        let after = self.after(&plan.job, part, sequence).await?;
+        self.restore.wanted().await?.of_part(range, after.as_ref())
+    }
+
+    async fn restore_users(&self, plan: &RestorePlan) -> Result<Option<UserReport>> {
+        let Some(users) = &self.users else { return Ok(None) };
+        let (manifest, _) = self.restore.repository.manifest(&plan.snapshot).await?;
+        let Restore { repository, meter, .. } = &self.restore;
+        restore_users(repository, &manifest, &*users.sink, users.options, meter).await.map(Some)
     }
 
     async fn write(
@@ -250,20 +290,21 @@ impl RestoreSteps {
     /// When a part is missing, or a port fails.
     pub async fn finalize(&self, job: &JobId) -> Result<RestoreOutcome> {
         let (plan, sealing) = self.read(job).await?;
-        let receipts = stream::iter(0..plan.parts.len() as u32).map(|part| self.receipts_of(job, part));
+        let receipts = stream::iter(0..self.parts_of(&plan)).map(|part| self.receipts_of(job, part));
         let receipts = receipts.buffered(PARALLEL_READS).try_collect::<Vec<_>>().await?.concat();
         if plan.dry_run {
             return self.sum_dry_run(receipts).map(RestoreOutcome::DryRun);
         }
-        let mut tally = Tally::default();
+        let (mut tally, mut users) = (Tally::default(), None);
         for receipt in receipts {
             tally.add(receipt.tally);
+            users = receipt.users.or(users);
         }
         if plan.undo {
             UndoLog::open(&self.restore.repository, &Arc::new(plan.clone()), &sealing).await?.commit().await?;
         }
         self.restore.close_undone().await?;
-        Ok(RestoreOutcome::Restored(RestoreReport {
+        let report = RestoreReport {
             job: plan.job,
             snapshot: plan.snapshot,
             target: plan.target,
@@ -271,7 +312,8 @@ impl RestoreSteps {
             undo: plan.undo,
             unmatched: Vec::new(),
             tally,
-        }))
+        };
+        Ok(RestoreOutcome::Restored { report, users })
     }
 
     fn sum_dry_run(&self, receipts: Vec<PartReceipt>) -> Result<DryRun> {
@@ -311,10 +353,9 @@ impl RestoreSteps {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn give_up(&self, job: &JobId) -> Result<bool> {
-        let repository = &self.restore.repository;
+    pub async fn give_up(repository: &Repository, job: &JobId) -> Result<bool> {
         let Some(plan) = read_restore_plan(repository, job).await? else {
-            self.clear(job).await?;
+            repository.clear_job(job).await?;
             return Ok(!repository.is_dropped(job).await?);
         };
         let undo = plan.undo;
@@ -322,7 +363,7 @@ impl RestoreSteps {
             let sealing = repository.sealing(plan.key).await?;
             UndoLog::open(repository, &Arc::new(plan), &sealing).await?.commit().await?;
         }
-        self.clear(job).await?;
+        repository.clear_job(job).await?;
         Ok(undo)
     }
 
@@ -338,7 +379,27 @@ impl RestoreSteps {
     }
 }
 
+/// Where the records of a run begin, and how many there are: of a large run by its blocks.
+async fn starts_of(
+    repository: Repository,
+    layer: Layer,
+    meter: Arc<Meter>,
+    documents: u64,
+) -> Result<Vec<(DocumentPath, u64)>> {
+    if layer.entry.records <= documents {
+        return Ok(vec![(layer.entry.first, layer.entry.records)]);
+    }
+    let source = RunSource::open(&repository, layer.key, &layer.entry, &meter).await?;
+    let blocks = source.footer().blocks.iter();
+    Ok(blocks.map(|block| (block.first.clone(), u64::from(block.records))).collect())
+}
+
 impl PartReceipt {
+    fn new(job: &JobId, part: u32, sequence: u32) -> Self {
+        let job = job.clone();
+        Self { job, part, sequence, through: None, tally: Tally::default(), dry_run: None, users: None }
+    }
+
     fn done(self, is_first: bool) -> PartDone {
         let compared = self.dry_run.as_ref().map_or(0, |dry_run| {
             let totals = &dry_run.difference.totals;

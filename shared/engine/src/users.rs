@@ -161,7 +161,7 @@ pub struct UserRestoreOptions {
 }
 
 /// What a restore of users did.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UserReport {
     /// Users created or replaced.
     pub restored: u64,
@@ -172,7 +172,7 @@ pub struct UserReport {
 }
 
 /// A user that could not be restored.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UserRestoreFailure {
     /// The user's id.
     pub user: String,

@@ -1,11 +1,12 @@
 //! How a Google API is reached: a local emulator, or Google with credentials.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use firebackup_model::error::{ErrorKind, PortError};
 use gcloud_sdk::error::ErrorKind as SdkErrorKind;
 use gcloud_sdk::{GCP_DEFAULT_SCOPES, GoogleAuthHeaders};
+use zeroize::Zeroizing;
 
 /// What every emulator takes for an administrator's token. It is no secret.
 pub(crate) const EMULATOR_AUTHORIZATION: &str = "Bearer owner";
@@ -23,8 +24,28 @@ pub enum Access {
     },
     /// Google, with the key of a service account: a JSON file as Google hands it out.
     ServiceAccountFile(PathBuf),
+    /// The same, already read.
+    ServiceAccountKey(ServiceAccountKey),
     /// Google, with the credentials of the machine or of the user who signed in with `gcloud`.
     ApplicationDefault,
+}
+
+/// The JSON of a service account's key. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceAccountKey(Zeroizing<String>);
+
+impl ServiceAccountKey {
+    /// The key in `json`. Whether it is one shows when it is used.
+    #[must_use]
+    pub const fn new(json: Zeroizing<String>) -> Self {
+        Self(json)
+    }
+}
+
+impl fmt::Debug for ServiceAccountKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServiceAccountKey")
+    }
 }
 
 impl fmt::Display for Access {
@@ -32,6 +53,7 @@ impl fmt::Display for Access {
         match self {
             Self::Emulator { host } => write!(f, "the emulator at {host}"),
             Self::ServiceAccountFile(path) => write!(f, "the service account key {}", path.display()),
+            Self::ServiceAccountKey(_) => f.write_str("a service account key"),
             Self::ApplicationDefault => f.write_str("application default credentials"),
         }
     }
@@ -41,7 +63,14 @@ impl fmt::Display for Access {
 pub(crate) async fn auth_headers(access: &Access) -> Result<Option<GoogleAuthHeaders>, PortError> {
     match access {
         Access::Emulator { .. } => Ok(None),
-        Access::ServiceAccountFile(path) => service_account(path).await.map(Some),
+        Access::ServiceAccountFile(path) => {
+            let unusable = |reason: &str| unusable(&path.display().to_string(), reason);
+            let text = tokio::fs::read(path).await.map_err(|source| unusable("cannot be read").with_source(source))?;
+            service_account(&text, unusable).await.map(Some)
+        }
+        Access::ServiceAccountKey(key) => {
+            service_account(key.0.as_bytes(), |reason| unusable("the service account key", reason)).await.map(Some)
+        }
         Access::ApplicationDefault => GoogleAuthHeaders::from_adc().await.map(Some).map_err(|source| {
             let message = "there are none; set GOOGLE_APPLICATION_CREDENTIALS to a service account key, or run \
                            `gcloud auth application-default login`";
@@ -50,12 +79,13 @@ pub(crate) async fn auth_headers(access: &Access) -> Result<Option<GoogleAuthHea
     }
 }
 
-async fn service_account(path: &Path) -> Result<GoogleAuthHeaders, PortError> {
-    let unusable =
-        |reason: &str| PortError::new(ErrorKind::Unauthenticated, OPERATION, format!("{} {reason}", path.display()));
-    let text = tokio::fs::read(path).await.map_err(|source| unusable("cannot be read").with_source(source))?;
+fn unusable(key: &str, reason: &str) -> PortError {
+    PortError::new(ErrorKind::Unauthenticated, OPERATION, format!("{key} {reason}"))
+}
+
+async fn service_account(text: &[u8], unusable: impl Fn(&str) -> PortError) -> Result<GoogleAuthHeaders, PortError> {
     // serde's message may quote the text, which is a private key: only the place is told
-    let key = serde_json::from_slice(&text).map_err(|error: serde_json::Error| {
+    let key = serde_json::from_slice(text).map_err(|error: serde_json::Error| {
         unusable(&format!("is not JSON (line {}, column {})", error.line(), error.column()))
     })?;
     let headers = GoogleAuthHeaders::from_service_account_key(key, GCP_DEFAULT_SCOPES.clone()).await;
@@ -91,6 +121,16 @@ mod tests {
         std::fs::remove_dir_all(&folder).unwrap();
         let error = auth_headers(&Access::ServiceAccountFile(path)).await.unwrap_err();
         assert!(error.to_string().contains("cannot be read"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_bad_key_is_never_quoted() {
+        for text in ["{\"private_key\": \"s3cret\"", "{\"private_key\": \"s3cret\"}", "\"s3cret\"", ""] {
+            let access = Access::ServiceAccountKey(ServiceAccountKey::new(text.to_owned().into()));
+            let error = auth_headers(&access).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unauthenticated);
+            assert!(!format!("{error:?} {access:?} {access}").contains("s3cret"), "{error:?}");
+        }
     }
 
     #[tokio::test]

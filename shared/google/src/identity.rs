@@ -189,7 +189,7 @@ impl Endpoint {
     fn new(project: &str, access: &Access) -> Result<Self, PortError> {
         let origin = match access {
             Access::Emulator { host } => format!("http://{host}"),
-            Access::ServiceAccountFile(_) | Access::ApplicationDefault => PRODUCTION.to_owned(),
+            Access::ServiceAccountFile(_) | Access::ServiceAccountKey(_) | Access::ApplicationDefault => PRODUCTION.to_owned(),
         };
         let invalid = || PortError::new(ErrorKind::InvalidArgument, CONNECT, "the emulator's address is no host:port");
         let mut base = Url::parse(&origin).map_err(|source| invalid().with_source(source))?;

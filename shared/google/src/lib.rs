@@ -24,7 +24,7 @@ pub mod sample;
 mod split;
 mod status;
 
-pub use access::Access;
+pub use access::{Access, ServiceAccountKey};
 pub use firestore::{Firestore, FirestoreOptions};
 pub use identity::{IdentityOptions, IdentityToolkit};
 pub use retry::{RetryPolicy, Retrying};

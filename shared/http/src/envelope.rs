@@ -7,7 +7,10 @@ use firebackup_control::{Code, Paged};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
+
+use crate::openapi::describe_codes;
 
 /// An answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,6 +64,7 @@ pub(crate) struct ErrorEnvelope {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
     /// For programs.
+    #[schema(value_type = ErrorCode)]
     pub(crate) code: Code,
     /// For people.
     pub(crate) message: String,
@@ -69,6 +73,21 @@ pub(crate) struct ErrorBody {
     #[schema(value_type = Option<Object>, nullable = false)]
     pub(crate) details: Option<Value>,
 }
+
+/// What programs tell failures apart by, as the document lists it.
+pub(crate) struct ErrorCode;
+
+impl utoipa::PartialSchema for ErrorCode {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(describe_codes()))
+            .enum_values(Some(Code::ALL.iter().map(|code| code.as_str())))
+            .into()
+    }
+}
+
+impl ToSchema for ErrorCode {}
 
 impl ErrorEnvelope {
     pub(crate) const fn new(error: ErrorBody) -> Self {

@@ -6,8 +6,8 @@ use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    Components, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr, Required,
-    Response, ResponseBuilder, Server, Tag, Type,
+    ArrayBuilder, Components, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr,
+    Required, Response, ResponseBuilder, Schema, Server, Tag, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -147,6 +147,11 @@ const REACHING_OUT: &[&str] = &[
 /// Operations that read in a backup.
 const READING: &[&str] = &["verify_backup", "preview_backup"];
 
+/// How the schemas of envelopes are named, before what they hold.
+const ENVELOPE: &str = "Envelope_";
+const LIST_ENVELOPE: &str = "ListEnvelope_";
+const ENTRIES: &str = "The entries; may be fewer than `meta.limit`, even none, where more follow.";
+
 const SCHEME: &str = "apiKey";
 const ORGANIZATION_PARAMETER: &str = "Organization";
 
@@ -166,8 +171,23 @@ pub(crate) fn complete(mut document: OpenApi) -> OpenApi {
             add_what_all_share(&method, operation);
         }
     }
-    document.components = Some(add_components(document.components.take().unwrap_or_default()));
+    let mut components = add_components(document.components.take().unwrap_or_default());
+    name_what_envelopes_hold(&mut components);
+    document.components = Some(components);
     document
+}
+
+/// What an envelope holds is written out in it; a reference is shorter, and gives clients one type for one thing.
+fn name_what_envelopes_hold(components: &mut Components) {
+    for (name, schema) in &mut components.schemas {
+        let RefOr::T(Schema::Object(envelope)) = schema else { continue };
+        let Some(data) = envelope.properties.get_mut("data") else { continue };
+        if let Some(one) = name.strip_prefix(ENVELOPE) {
+            *data = Ref::from_schema_name(one).into();
+        } else if let Some(entry) = name.strip_prefix(LIST_ENVELOPE) {
+            *data = ArrayBuilder::new().items(Ref::from_schema_name(entry)).description(Some(ENTRIES)).into();
+        }
+    }
 }
 
 fn tag((name, description): &(&str, &str)) -> Tag {
@@ -211,10 +231,10 @@ fn failures_of(method: &HttpMethod, operation: &Operation) -> Vec<u16> {
     if has_body {
         statuses.extend([413, 415]);
     }
-    if has_body || names_something(operation) {
+    if has_body || takes(operation, &ParameterIn::Path) {
         statuses.push(404);
     }
-    if has_body || READING.contains(&id) {
+    if has_body || READING.contains(&id) || takes(operation, &ParameterIn::Query) {
         statuses.push(422);
     }
     if *method != HttpMethod::Get || READING.contains(&id) {
@@ -226,9 +246,9 @@ fn failures_of(method: &HttpMethod, operation: &Operation) -> Vec<u16> {
     statuses
 }
 
-fn names_something(operation: &Operation) -> bool {
+fn takes(operation: &Operation, place: &ParameterIn) -> bool {
     let mut parameters = operation.parameters.iter().flatten();
-    parameters.any(|one| matches!(one, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path))
+    parameters.any(|one| matches!(one, RefOr::T(parameter) if parameter.parameter_in == *place))
 }
 
 fn add_components(mut components: Components) -> Components {
@@ -258,11 +278,20 @@ fn add_components(mut components: Components) -> Components {
     components
 }
 
+/// All codes and what they mean.
+pub(crate) fn describe_codes() -> String {
+    let lines: Vec<String> = FAILURES.iter().flat_map(lines).collect();
+    format!("What programs tell failures apart by.\n\n{}", lines.join("\n"))
+}
+
+fn lines(failures: &Failures) -> impl Iterator<Item = String> {
+    failures.codes.iter().map(|(code, meaning)| format!("- `{}`: {meaning}.", code.as_str()))
+}
+
 fn response(failures: &Failures) -> Response {
-    let lines = failures.codes.iter().map(|(code, meaning)| format!("- `{}`: {meaning}.", code.as_str()));
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ErrorEnvelope::name()))).build();
     let mut response = ResponseBuilder::new()
-        .description(lines.collect::<Vec<_>>().join("\n"))
+        .description(lines(failures).collect::<Vec<_>>().join("\n"))
         .content("application/json", content)
         .header("x-request-id", text_header("Names the request in the log."));
     if failures.status == 429 {
@@ -360,6 +389,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn envelopes_name_what_they_hold() {
+        let document = document();
+        let schemas = &document["components"]["schemas"];
+        let of = |name: &str| schemas[name]["properties"]["data"].clone();
+        assert_eq!(of("Envelope_BackupJob")["$ref"], "#/components/schemas/BackupJob");
+        assert_eq!(of("ListEnvelope_BackupJob")["items"]["$ref"], "#/components/schemas/BackupJob");
+    }
+
     fn undescribed_fields(place: &str, schema: &Value, found: &mut Vec<String>) {
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
             let place = format!("{place}.{name}");
@@ -382,8 +420,9 @@ mod tests {
     fn what_is_secret_is_only_written() {
         let document = document();
         let schemas = &document["components"]["schemas"];
-        for (schema, field) in [("NewDestination", "options"), ("DestinationChange", "options")] {
-            assert_eq!(schemas[schema]["properties"][field]["writeOnly"], true, "{schema}.{field}");
+        for schema in ["NewDestination", "DestinationChange"] {
+            let options = &schemas[schema]["properties"]["options"];
+            assert_eq!(options["additionalProperties"]["writeOnly"], true, "{schema}: {options}");
         }
         let credentials = serde_json::to_string(&schemas["NewCredentials"]).unwrap();
         assert!(credentials.contains("\"writeOnly\":true"), "{credentials}");

@@ -17,7 +17,8 @@ pub(crate) struct BackupPreview {
     /// The backup.
     #[schema(value_type = String, example = "bkp_01JZ8Q6V7C9X2M4T5B8K1N3R6W")]
     backup_id: JobId,
-    /// The database it was made of: `projects/<project>/databases/<database>`.
+    /// The database it was made of: `<project>/<database>`.
+    #[schema(example = "my-app-1234/(default)")]
     source: String,
     /// `snapshot` where all was read at one time, else `ranged`.
     consistency: ConsistencyName,

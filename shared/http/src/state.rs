@@ -4,15 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use firebackup_control::{Control, Result, Work};
+use firebackup_control::{Control, OpenedPlace, Result};
 use firebackup_engine::Repository;
 use firebackup_model::port::Random;
 
 /// Opens the repository that a backup lies in, to read it.
 #[async_trait]
 pub trait Repositories: Send + Sync {
-    /// Opens the repository of `work`. What goes wrong is told to the client as it stands in the error.
-    async fn open(&self, work: &Work) -> Result<Repository>;
+    /// Opens the repository of `place`. What goes wrong is told to the client as it stands in the error.
+    async fn open(&self, place: &OpenedPlace) -> Result<Repository>;
 }
 
 /// What the router needs. Cheap to clone.

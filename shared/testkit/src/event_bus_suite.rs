@@ -70,7 +70,10 @@ async fn fields_arrive(bus: &dyn EventBus, arrived: &dyn ArrivedEvents) {
         event("plain", json!({"job": "bkp_1"})),
         event("nothing", json!({})),
         event("text", json!({"text": "ü 😀 \"quoted\" \\ <a>&\n", "empty": ""})),
-        event("nested", json!({"list": [1, -1, 0.5, true, null, []], "big": 9_007_199_254_740_993_i64, "in": {"in": {}}})),
+        event(
+            "nested",
+            json!({"list": [1, -1, 0.5, true, null, []], "big": 9_007_199_254_740_993_i64, "in": {"in": {}}}),
+        ),
         event("other", json!({"a": 1})),
     ];
     events[4].kind = "restore.failed".to_owned();

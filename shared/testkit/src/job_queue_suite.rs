@@ -96,8 +96,17 @@ impl QueueUnderTest {
 async fn bodies_round_trip(test: &QueueUnderTest) {
     let wide = "ü".repeat(MAX_MESSAGE_BYTES / 2);
     let full = "x".repeat(MAX_MESSAGE_BYTES);
-    let bodies =
-        ["x", " ", r#"{"job": "bkp_1", "text": "a\n\"b\""}"#, "line\r\n\tline", "日本語 😀 e\u{301}", "<a>&amp;</a>", "%20+=&", &wide, &full];
+    let bodies = [
+        "x",
+        " ",
+        r#"{"job": "bkp_1", "text": "a\n\"b\""}"#,
+        "line\r\n\tline",
+        "日本語 😀 e\u{301}",
+        "<a>&amp;</a>",
+        "%20+=&",
+        &wide,
+        &full,
+    ];
     for body in bodies {
         test.send(body).await;
         let message = test.take().await;

@@ -3,6 +3,7 @@
 
 pub mod bytes_codec;
 pub mod event_bus_suite;
+pub mod events;
 pub mod eventually;
 pub mod faulty_store;
 pub mod gcs_server;
@@ -12,6 +13,8 @@ pub mod hand_clock;
 pub mod item_store_suite;
 pub mod job_queue_suite;
 pub mod key_service_suite;
+pub mod memory_items;
+pub mod memory_ports;
 pub mod method;
 pub mod ministack;
 pub mod proxy;

@@ -1,8 +1,8 @@
 //! A local AWS: `ministack` as a child process.
 //!
-//! It is a Python program that `make target/ministack/.installed` puts below `target/`. Everything is kept in memory. It
-//! starts on a free port of the loopback interface and ends when the [`Ministack`] is dropped, and on Unix also when the
-//! process that started it dies in any way: it runs below a shell that watches a pipe from us.
+//! It is a Python program that `make target/ministack/.installed` puts below `target/`. Everything is kept in memory.
+//! It starts on a free port of the loopback interface and ends when the [`Ministack`] is dropped, and on Unix also when
+//! the process that started it dies in any way: it runs below a shell that watches a pipe from us.
 //!
 //! Credentials and policies are not checked, so any key is let in. A start takes about a second and 40 MB: let one test
 //! function run a whole suite.
@@ -176,7 +176,9 @@ impl Process {
         let lines = Arc::<Mutex<VecDeque<String>>>::default();
         let reader = child.stdout.take().map(|stdout| {
             let lines = Arc::clone(&lines);
-            thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| keep(&lines, line)))
+            thread::spawn(move || {
+                BufReader::new(stdout).lines().map_while(Result::ok).for_each(|line| keep(&lines, line))
+            })
         });
         Ok(Self { child, lines, reader, _folder: folder })
     }

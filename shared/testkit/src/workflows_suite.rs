@@ -78,13 +78,16 @@ async fn unknown_names(test: &WorkflowsUnderTest) {
 }
 
 async fn executions_end(test: &WorkflowsUnderTest, workflow: Workflow) {
-    for (name, input, expected) in [
-        ("succeeds", &test.succeeding, WorkflowState::Succeeded),
-        ("fails", &test.failing, WorkflowState::Failed),
-    ] {
+    for (name, input, expected) in
+        [("succeeds", &test.succeeding, WorkflowState::Succeeded), ("fails", &test.failing, WorkflowState::Failed)]
+    {
         assert_eq!(test.start(workflow, name, input).await, Started::New);
         test.becomes(workflow, name, expected.clone()).await;
-        assert_eq!(test.start(workflow, name, input).await, Started::Before, "{name} has ended, and is not begun again");
+        assert_eq!(
+            test.start(workflow, name, input).await,
+            Started::Before,
+            "{name} has ended, and is not begun again"
+        );
         assert_eq!(test.start(workflow, name, &test.endless).await, Started::Before);
         test.stop(workflow, name).await;
         assert_eq!(test.state(workflow, name).await, Some(expected), "what has ended cannot be stopped");

@@ -3,6 +3,7 @@
 
 mod buckets;
 mod failures;
+mod requests;
 mod stage;
 mod suites;
 

@@ -123,7 +123,7 @@ async fn a_job_that_was_given_up_leaves_nothing_and_a_late_step_changes_nothing(
     let job = job(&fixture, JobKind::Backup);
     steps.plan(&job).await.unwrap();
     steps.chunk(&job, 0, 0).await.unwrap();
-    assert_eq!(steps.give_up(&job).await.unwrap(), None);
+    assert_eq!(BackupSteps::give_up(&repository, &job).await.unwrap(), None);
     assert!(matches!(steps.chunk(&job, 0, 1).await, Err(EngineError::Incomplete { .. })));
     assert!(matches!(steps.finalize(&job).await, Err(EngineError::Incomplete { .. })));
     prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_job_that_was_committed_cannot_be_given_up() {
     let (fixture, repository) = Fixture::new(60).await;
     let job = job(&fixture, JobKind::Backup);
     let manifest = run_backup(&fixture, steps, &job).await.unwrap();
-    assert_eq!(steps(&repository, &fixture).give_up(&job).await.unwrap(), Some(manifest));
+    assert_eq!(BackupSteps::give_up(&repository, &job).await.unwrap(), Some(manifest));
     assert_eq!(all_whole(&repository).await.len(), 1);
 }
 
@@ -159,7 +159,7 @@ async fn a_selection_that_fits_nothing_commits_nothing() {
         assert!(steps.chunk(&job, chunk, 0).await.unwrap().done);
     }
     assert!(matches!(steps.finalize(&job).await, Err(EngineError::NotFound(_))));
-    assert_eq!(steps.give_up(&job).await.unwrap(), None);
+    assert_eq!(BackupSteps::give_up(&repository, &job).await.unwrap(), None);
     assert!(all_whole(&repository).await.is_empty());
 }
 
@@ -216,6 +216,7 @@ async fn each_step_of_a_backup_killed_at_any_operation_and_tried_again_makes_one
 fn restoring(repository: &Repository, snapshot: &SnapshotId, to: Target, options: RestoreOptions) -> RestoreSteps {
     RestoreSteps {
         restore: restore(repository, snapshot, to, options),
+        users: None,
         dry_run: false,
         part_documents: 10,
         step_time: Duration::from_secs(60),
@@ -265,7 +266,7 @@ async fn a_restore_in_steps_of_any_length_gives_back_everything_and_can_be_undon
         let job = job(&fixture, JobKind::Restore);
         assert!(steps.plan(&job).await.unwrap() > 4);
         let outcome = run_restore(&steps, &job).await.unwrap();
-        let RestoreOutcome::Restored(report) = outcome else { panic!("{outcome:?}") };
+        let RestoreOutcome::Restored { report, .. } = outcome else { panic!("{outcome:?}") };
         let tally = &report.tally;
         assert_eq!((tally.written, tally.deleted, tally.same, tally.failed), (21, 20, 69, 0), "{step_time:?}");
         let elsewhere = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
@@ -311,7 +312,7 @@ async fn a_restore_with_renames_in_steps_moves_and_mirrors_what_one_in_one_go_do
         steps.step_time = step_time;
         let job = repository.world().job_id(JobKind::Restore);
         let outcome = run_restore(&steps, &job).await.unwrap();
-        let RestoreOutcome::Restored(report) = outcome else { panic!("{outcome:?}") };
+        let RestoreOutcome::Restored { report, .. } = outcome else { panic!("{outcome:?}") };
         let in_one_go = restore(&repository, &snapshot, target(&databases[1]), options).run().await.unwrap();
         assert_eq!(report.tally, in_one_go.tally);
         assert!(report.tally.deleted >= 4 && report.tally.written > 80, "{report:?}");
@@ -373,8 +374,8 @@ async fn a_restore_that_was_given_up_keeps_an_undo_of_what_it_did() {
     }
     assert_ne!(contents(&fixture.database), before);
     assert!(matches!(steps.finalize(&job).await, Err(EngineError::Incomplete { .. })), "parts are missing");
-    assert!(steps.give_up(&job).await.unwrap());
-    assert!(steps.give_up(&job).await.unwrap(), "giving up twice is giving up once");
+    assert!(RestoreSteps::give_up(&repository, &job).await.unwrap());
+    assert!(RestoreSteps::give_up(&repository, &job).await.unwrap(), "giving up twice is giving up once");
     assert!(steps.part(&job, 1, 0).await.is_err(), "a late step writes nothing");
     restore(&repository, &job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
     assert_eq!(contents(&fixture.database), before);
@@ -395,7 +396,7 @@ async fn parts_of_a_restore_done_at_once_by_many_keep_one_undo() {
         assert!(done.unwrap().unwrap().done);
     }
     let outcome = steps.finalize(&job).await.unwrap();
-    let RestoreOutcome::Restored(report) = outcome else { panic!("{outcome:?}") };
+    let RestoreOutcome::Restored { report, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!(report.tally.failed, 0);
     steps.clear(&job).await.unwrap();
     restore(&repository, &job, fixture.target(), RestoreOptions::default()).run().await.unwrap();

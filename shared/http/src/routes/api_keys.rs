@@ -40,7 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
 
 /// Lists the API keys
 ///
-/// Role: admin. Secrets are not shown.
+/// Their secrets are not shown.
 #[utoipa::path(
     get,
     path = "/organizations/current/service-account",

@@ -200,6 +200,6 @@ async fn open(
     project: &ProjectId,
     backup: &JobId,
 ) -> Result<Repository, Failure> {
-    let work = state.control.open_backup(caller, project, backup).await?;
-    Ok(state.repositories.open(&work).await?)
+    let place = state.control.open_backup(caller, project, backup).await?;
+    Ok(state.repositories.open(&place).await?)
 }

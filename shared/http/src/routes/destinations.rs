@@ -91,7 +91,7 @@ async fn update_destination(
 
 /// Removes a destination
 ///
-/// Role: admin. Refused while schedules or unfinished jobs use it. What lies in it stays.
+/// Role: admin. Refused while backups are kept in it, or schedules or unfinished jobs use it.
 #[utoipa::path(
     delete,
     path = "/storage/destinations/{destinationId}",

@@ -30,7 +30,8 @@ async fn begin_at_nothing(store: &dyn ItemStore) {
 }
 
 async fn names_are_free(store: &dyn ItemStore) {
-    let names = ["count", "status", "2026-01-31", "a.b", "größe", "version", "expires", "body", "partition", "pk", "ttl"];
+    let names =
+        ["count", "status", "2026-01-31", "a.b", "größe", "version", "expires", "body", "partition", "pk", "ttl"];
     let amounts: Vec<(&str, i64)> = names.iter().zip(1..).map(|(name, amount)| (*name, amount)).collect();
     for round in 1..3 {
         let all = store.add(&key("counters", "names"), &amounts, None).await.expect("add under any name");

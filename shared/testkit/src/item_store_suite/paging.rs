@@ -72,10 +72,8 @@ async fn every_size_both_ways(store: &dyn ItemStore) {
 
 async fn index_is_complete(store: &dyn ItemStore, by_index: bool) {
     let query = ItemQuery { by_index, ..ItemQuery::prefix(if by_index { "pages-index" } else { "pages" }, "") };
-    eventually("the index is complete", INDEX_LAG, async || {
-        (walk(store, &query).await.len() == COUNT).then_some(())
-    })
-    .await;
+    eventually("the index is complete", INDEX_LAG, async || (walk(store, &query).await.len() == COUNT).then_some(()))
+        .await;
 }
 
 /// The place of an item in what `query` asks for.
@@ -93,14 +91,14 @@ fn is_in(range: &SortRange, place: &str) -> bool {
 
 async fn tiles(store: &dyn ItemStore, whole: &ItemQuery) {
     let all = walk(store, &ItemQuery { by_index: whole.by_index, ..ItemQuery::prefix(&whole.partition, "") }).await;
-    let mut expected: Vec<&str> = all.iter().filter(|item| is_in(&whole.range, place(whole, item))).map(|item| item.key.sort.as_str()).collect();
+    let mut expected: Vec<&str> =
+        all.iter().filter(|item| is_in(&whole.range, place(whole, item))).map(|item| item.key.sort.as_str()).collect();
     expected.sort_unstable();
     for limit in 1..=(COUNT as u32 + 1) {
         let query = ItemQuery { limit, ..whole.clone() };
         let found = walk(store, &query).await;
         let places: Vec<&str> = found.iter().map(|item| place(&query, item)).collect();
-        let is_sorted =
-            if query.descending { places.iter().rev().is_sorted() } else { places.iter().is_sorted() };
+        let is_sorted = if query.descending { places.iter().rev().is_sorted() } else { places.iter().is_sorted() };
         assert!(is_sorted, "{query:?}: {places:?}");
         let mut sorts: Vec<&str> = found.iter().map(|item| item.key.sort.as_str()).collect();
         sorts.sort_unstable();

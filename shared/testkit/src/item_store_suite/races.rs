@@ -51,8 +51,7 @@ async fn race(store: &Arc<dyn ItemStore>, writes: impl Fn(u64) -> Vec<ItemWrite>
 async fn creations(store: &Arc<dyn ItemStore>) {
     for round in 0..4 {
         let sort = format!("created-{round}");
-        let winner =
-            race(store, |racer| vec![ItemWrite::Create(item("races", &sort, json!({"racer": racer})))]).await;
+        let winner = race(store, |racer| vec![ItemWrite::Create(item("races", &sort, json!({"racer": racer})))]).await;
         let found = read(store.as_ref(), &key("races", &sort)).await.expect("what the winner created");
         assert_eq!((&found.body["racer"], found.version), (&json!(winner), 1));
     }
@@ -123,11 +122,8 @@ async fn change(store: &dyn ItemStore, sorts: &[&str], apply: impl Fn(&mut [i64]
 /// Transactions that take the same items in different orders neither block each other nor see half of another.
 async fn transfers_keep_the_sum(store: &Arc<dyn ItemStore>) {
     const ACCOUNTS: [&str; 3] = ["account-a", "account-b", "account-c"];
-    write(
-        store.as_ref(),
-        ACCOUNTS.map(|sort| ItemWrite::Create(item("races", sort, json!({"sum": 100})))).into(),
-    )
-    .await;
+    write(store.as_ref(), ACCOUNTS.map(|sort| ItemWrite::Create(item("races", sort, json!({"sum": 100})))).into())
+        .await;
     let mut tasks = JoinSet::new();
     for task in 0..6 {
         let store = Arc::clone(store);

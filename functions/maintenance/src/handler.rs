@@ -1,0 +1,25 @@
+//! What is to be done from time to time, and once at the beginning.
+
+use firebackup_bootstrap::MaintenanceTask;
+use firebackup_bootstrap::aws::AwsApp;
+use firebackup_model::port::StepError;
+use lambda_runtime::LambdaEvent;
+use serde_json::Value;
+
+/// Does a task; says what it did.
+///
+/// # Errors
+/// When a service fails: the task is done again later.
+pub async fn handle(app: AwsApp, event: LambdaEvent<MaintenanceTask>) -> Result<Value, StepError> {
+    app.maintenance().run(&event.payload).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_event_is_read() {
+        firebackup_testkit::events::each("maintenance", &["unknown"], |text| serde_json::from_str::<MaintenanceTask>(text).map(drop));
+    }
+}

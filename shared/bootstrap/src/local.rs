@@ -1,0 +1,1 @@
+//! One machine: every port on SQLite, tokio and a key file.

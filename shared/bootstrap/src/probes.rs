@@ -1,0 +1,88 @@
+//! A look at projects and destinations before records are made of them.
+
+use async_trait::async_trait;
+use firebackup_control::{
+    ControlError, DestinationAccess, DestinationFindings, MissingPermission, Probes, ProjectAccess, ProjectFindings,
+};
+use firebackup_model::{ErrorKind, PortError};
+
+use crate::places::Places;
+use crate::projects::Projects;
+
+const DEFAULT_DATABASE: &str = "(default)";
+
+/// Looks at the real world.
+#[derive(Clone)]
+pub struct WorldProbes {
+    places: Places,
+    projects: Projects,
+}
+
+impl WorldProbes {
+    /// Looks with these.
+    #[must_use]
+    pub const fn new(places: Places, projects: Projects) -> Self {
+        Self { places, projects }
+    }
+}
+
+#[async_trait]
+impl Probes for WorldProbes {
+    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
+        let target = self.projects.target(access, DEFAULT_DATABASE).await.map_err(google)?;
+        let mut findings = ProjectFindings::default();
+        match target.source.snapshot_time().await {
+            Ok(_) => findings.databases.push(DEFAULT_DATABASE.to_owned()),
+            // a project may have named databases only
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(findings),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                findings.missing.push(missing("datastore.entities.get", "roles/datastore.viewer", "to back up"));
+                return Ok(findings);
+            }
+            Err(error) => return Err(google(error)),
+        }
+        match target.sink.can_write().await {
+            Ok(()) => {}
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                findings.missing.push(missing("datastore.entities.update", "roles/datastore.user", "to restore"));
+            }
+            Err(error) => return Err(google(error)),
+        }
+        Ok(findings)
+    }
+
+    async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
+        let destination = self.places.destination(&place.url, place).map_err(destination_failed)?;
+        let report = destination.probe().await.map_err(destination_failed)?;
+        let abilities = [
+            (report.write, "write"),
+            (report.conditional_put, "create-only"),
+            (report.multipart, "multipart"),
+            (report.read && report.read_range, "read"),
+            (report.list, "list"),
+            (report.delete, "delete"),
+        ];
+        let missing = abilities.iter().filter(|(can, _)| !can).map(|(_, name)| (*name).to_owned()).collect();
+        let kind = match destination.kind().scheme() {
+            "file" => "folder",
+            "gs" => "gcs",
+            "az" => "azure",
+            scheme => scheme,
+        };
+        let problems = report.problems.iter().map(ToString::to_string).collect();
+        Ok(DestinationFindings { kind: kind.to_owned(), missing, problems })
+    }
+}
+
+fn missing(permission: &str, role: &str, purpose: &str) -> MissingPermission {
+    let remedy = format!("grant {role} to the service account in Google Cloud IAM {purpose}");
+    MissingPermission { permission: permission.to_owned(), remedy }
+}
+
+fn google(error: PortError) -> ControlError {
+    ControlError::google(format!("Google refused or cannot be reached: {error}")).with_source(error)
+}
+
+fn destination_failed(error: PortError) -> ControlError {
+    ControlError::destination(format!("the destination refused or cannot be reached: {error}")).with_source(error)
+}

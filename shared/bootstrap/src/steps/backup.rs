@@ -1,0 +1,161 @@
+//! The steps of a backup.
+
+use firebackup_control::{BackupConfig, BackupJob, Job, JobEnd, JobResult, Work, Worker};
+use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Repository, Stop};
+use firebackup_model::manifest::{Consistency, Manifest};
+use firebackup_model::port::{StepError, StepErrorKind};
+use firebackup_model::selection::Selection;
+
+use super::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned};
+use crate::failure::{of_control, of_engine, of_port};
+
+impl AppSteps {
+    /// Plans a backup, making its repository where there is none yet.
+    ///
+    /// # Errors
+    /// As the state machine matches them: retryable, fatal or cancelled.
+    pub async fn backup_plan(&self, input: JobInput) -> Result<Planned, StepError> {
+        let worker = self.control.worker(&input.organization);
+        let (work, backup) = self.backup_work(&worker, &input).await?;
+        let repository = self.places.open_or_make(&work.place).await.map_err(of_engine)?;
+        let builder = self.backup(&work, &backup.config, repository).await?;
+        let chunks = builder.steps().plan(&input.job).await.map_err(of_engine)?;
+        self.planned(&worker, input, chunks).await
+    }
+
+    /// Does one step of a chunk of a backup.
+    ///
+    /// # Errors
+    /// As the state machine matches them: retryable, fatal or cancelled.
+    pub async fn backup_chunk(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
+        let ChunkInput { job, organization, chunk, sequence } = input;
+        let worker = self.control.worker(&organization);
+        let named = JobInput { job: job.clone(), organization };
+        let (work, backup) = self.backup_work(&worker, &named).await?;
+        let repository = self.places.open(&work.place).await.map_err(of_engine)?;
+        let (stop, _watching) = self.watch(&worker, &job);
+        let builder = self.backup(&work, &backup.config, repository).await?.stop(stop);
+        let done = builder.steps().chunk(&job, chunk, sequence).await.map_err(of_engine)?;
+        if done.is_first {
+            let amounts = [
+                ("documents", done.documents),
+                ("bytes", done.bytes),
+                ("stored", done.stored),
+                ("reads", done.reads),
+                ("chunksDone", u64::from(done.done)),
+            ];
+            self.note(&worker, &job, &amounts).await;
+        }
+        Ok(ChunkDone { job, organization, chunk, sequence: done.sequence, done: done.done })
+    }
+
+    /// Commits a backup, or ends one that failed.
+    ///
+    /// # Errors
+    /// As the state machine matches them: retryable, fatal or cancelled.
+    pub async fn backup_finalize(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
+        let worker = self.control.worker(&input.organization);
+        let end = match &input.failed {
+            None => self.finalize_backup(&worker, &input).await?,
+            Some(failed) => match self.give_backup_up(&worker, &input).await {
+                // it was committed before it failed
+                Ok(Some(manifest)) => completed(&manifest),
+                Ok(None) => failed.end(),
+                Err(error) if error.kind == StepErrorKind::Retryable => return Err(error),
+                Err(error) => {
+                    tracing::warn!(job = %input.job, error = %error, "what a failed backup left could not be cleared away");
+                    failed.end()
+                }
+            },
+        };
+        self.end(&worker, input.job, end).await
+    }
+
+    async fn finalize_backup(&self, worker: &Worker, input: &FinalizeInput) -> Result<JobEnd, StepError> {
+        let named = JobInput { job: input.job.clone(), organization: input.organization };
+        let (work, backup) = self.backup_work(worker, &named).await?;
+        let repository = self.places.open(&work.place).await.map_err(of_engine)?;
+        let builder = self.backup(&work, &backup.config, repository).await?;
+        builder.steps().finalize(&input.job).await.map(|manifest| completed(&manifest)).map_err(of_engine)
+    }
+
+    async fn give_backup_up(&self, worker: &Worker, input: &FinalizeInput) -> Result<Option<Manifest>, StepError> {
+        let work = self.control.work_to_end(worker, &input.job).await.map_err(of_control)?;
+        let repository = self.places.open(&work.place).await.map_err(of_engine)?;
+        BackupSteps::give_up(&repository, &input.job).await.map_err(of_engine)
+    }
+
+    async fn backup_work(&self, worker: &Worker, input: &JobInput) -> Result<(Work, BackupJob), StepError> {
+        let work = self.control.work(worker, &input.job).await.map_err(of_control)?;
+        let backup = backup_of(&work)?;
+        Ok((work, backup))
+    }
+
+    async fn backup(
+        &self,
+        work: &Work,
+        config: &BackupConfig,
+        repository: Repository,
+    ) -> Result<BackupBuilder, StepError> {
+        let source = self.projects.source(&work.project_access, &work.database).await.map_err(of_port)?;
+        let compression = config.compression.parse().map_err(|error| StepError {
+            kind: StepErrorKind::Fatal,
+            message: format!("the compression is not one: {error}"),
+        })?;
+        let builder = Backup::builder(repository, source)
+            .selection(selection(config))
+            .compression(compression)
+            .chunk_documents(self.settings.chunk_documents)
+            .step_time(self.settings.step_time)
+            .stop(Stop::default());
+        if !config.include_auth {
+            return Ok(builder);
+        }
+        let users = self.projects.users(&work.project_access).await.map_err(of_port)?;
+        Ok(builder.users(users))
+    }
+
+    /// Progress is for looking at: that it cannot be noted stops nothing.
+    pub(super) async fn note(&self, worker: &Worker, job: &firebackup_model::id::JobId, amounts: &[(&'static str, u64)]) {
+        let amounts: Vec<(&'static str, i64)> =
+            amounts.iter().map(|(name, amount)| (*name, i64::try_from(*amount).unwrap_or(i64::MAX))).collect();
+        if let Err(error) = self.control.note_progress(worker, job, &amounts).await {
+            tracing::warn!(job = %job, error = %error, "progress could not be noted");
+        }
+    }
+}
+
+fn backup_of(work: &Work) -> Result<BackupJob, StepError> {
+    match &work.job {
+        Job::Backup(backup) => Ok((**backup).clone()),
+        Job::Restore(_) => {
+            Err(StepError { kind: StepErrorKind::Fatal, message: format!("{} is no backup", work.job.id()) })
+        }
+    }
+}
+
+fn selection(config: &BackupConfig) -> Selection {
+    Selection {
+        include: config.collections.clone(),
+        exclude: config.exclude_collections.clone(),
+        paths: Vec::new(),
+        subcollections: config.include_subcollections,
+    }
+}
+
+fn completed(manifest: &Manifest) -> JobEnd {
+    let consistency = match manifest.consistency {
+        Consistency::Snapshot => "snapshot",
+        Consistency::Ranged => "ranged",
+    };
+    JobEnd::Completed(Box::new(JobResult {
+        documents: manifest.totals.documents,
+        bytes: manifest.totals.bytes,
+        stored: manifest.stored_bytes,
+        users: manifest.auth.as_ref().map_or(0, |auth| auth.users),
+        reads: manifest.reads,
+        read_time: manifest.read_times.iter().max().copied(),
+        consistency: Some(consistency.to_owned()),
+        ..JobResult::default()
+    }))
+}

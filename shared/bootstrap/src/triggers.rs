@@ -1,0 +1,98 @@
+//! What schedulers and queues bring: a due time, a job to start.
+
+use aws_lambda_events::event::sqs::SqsMessage;
+use firebackup_control::{Control, JobMessage, ScheduleMessage, StartOutcome};
+use firebackup_model::Timestamp;
+use firebackup_model::id::JobId;
+use firebackup_model::port::{StepError, StepErrorKind};
+use serde::Deserialize;
+
+use crate::failure::{of_control, unreadable};
+
+/// What a scheduler sends.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Due {
+    /// What the schedule was made with.
+    pub payload: ScheduleMessage,
+    /// Which of its times has come.
+    pub scheduled: String,
+}
+
+/// What a scheduler puts the due time in for. A local AWS leaves it as it is.
+const PLACEHOLDER: &str = "<aws.scheduler.scheduled-time>";
+
+impl Due {
+    /// The due time; of a scheduler that does not say, the minute that has just begun.
+    fn time(&self, now: Timestamp) -> Result<Timestamp, StepError> {
+        if self.scheduled == PLACEHOLDER {
+            return Ok(Timestamp::new(now.seconds - now.seconds.rem_euclid(60), 0));
+        }
+        self.scheduled.parse().map_err(|_| StepError {
+            kind: StepErrorKind::Fatal,
+            message: "the scheduler did not say which time has come".to_owned(),
+        })
+    }
+}
+
+/// Makes the backup of a due time; nothing where the schedule is disabled or gone.
+///
+/// # Errors
+/// Retryable when a service failed, otherwise what keeps the backup from being made.
+pub async fn schedule_due(control: &Control, due: &Due, now: Timestamp) -> Result<Option<JobId>, StepError> {
+    let scheduled = due.time(now)?;
+    let worker = control.worker(&due.payload.organization);
+    let made = control.schedule_due(&worker, &due.payload.schedule, scheduled).await;
+    if made.is_err() {
+        crate::metrics::schedules_missed(1);
+    }
+    made.map_err(of_control)
+}
+
+/// Starts the job that a message of the queue names.
+///
+/// # Errors
+/// Retryable when a service failed, or the organization runs as many jobs as it may: the message is to come again. Fatal
+/// when it is no message of ours: after some tries it lies in the dead-letter queue.
+pub async fn start_message(control: &Control, message: &SqsMessage) -> Result<(), StepError> {
+    match start_job(control, message.body.as_deref().unwrap_or_default()).await? {
+        StartOutcome::Busy => Err(busy()),
+        StartOutcome::Started | StartOutcome::AlreadyStarted | StartOutcome::Ended => Ok(()),
+    }
+}
+
+/// The same of a message's text; says what became of it.
+///
+/// # Errors
+/// As [`start_message`].
+pub async fn start_job(control: &Control, body: &str) -> Result<StartOutcome, StepError> {
+    let message: JobMessage = serde_json::from_str(body).map_err(unreadable)?;
+    let worker = control.worker(&message.organization);
+    let outcome = control.start_job(&worker, &message.job).await.map_err(of_control)?;
+    tracing::info!(job = %message.job, outcome = ?outcome, "a job was asked to start");
+    Ok(outcome)
+}
+
+/// Why the message of a job that has to wait goes back.
+fn busy() -> StepError {
+    StepError { kind: StepErrorKind::Retryable, message: "the organization runs as many jobs as it may".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(scheduled: &str) -> Due {
+        let ids = ("sched_01JZ0000000000000000000002", "org_01JZ0000000000000000000000");
+        let payload = serde_json::json!({"schedule": ids.0, "organization": ids.1});
+        serde_json::from_value(serde_json::json!({"payload": payload, "scheduled": scheduled})).unwrap()
+    }
+
+    #[test]
+    fn a_due_time_is_what_the_scheduler_says() {
+        let now = "2026-03-10T02:00:07.5Z".parse().unwrap();
+        let time = |text: &str| due(text).time(now).map(|time| time.to_string());
+        assert_eq!(time("2026-03-09T02:00:00Z").unwrap(), "2026-03-09T02:00:00Z");
+        assert_eq!(time(PLACEHOLDER).unwrap(), "2026-03-10T02:00:00Z");
+        assert_eq!(time("soon").unwrap_err().kind, StepErrorKind::Fatal);
+    }
+}

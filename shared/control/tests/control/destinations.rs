@@ -1,0 +1,132 @@
+//! Destinations.
+
+use firebackup_control::{Code, ControlSettings, DestinationChange, Kind, NewDestination, Page};
+
+use crate::world::{World, code, new_backup, new_destination, new_schedule};
+
+#[tokio::test]
+async fn the_first_is_the_default_and_there_is_never_more_than_one() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let first = world.destination().await;
+    let second = world.destination().await;
+    assert!(first.is_default && !second.is_default);
+    let third = NewDestination { is_default: true, ..new_destination("third") };
+    let third = world.control.add_destination(&owner, third).await.unwrap();
+    assert!(third.is_default);
+    let change = DestinationChange { is_default: Some(true), ..DestinationChange::default() };
+    assert!(world.control.update_destination(&owner, &second.id, change).await.unwrap().is_default);
+    let listed = world.control.destinations(&owner, &Page::default()).await.unwrap().items;
+    let defaults: Vec<_> = listed.iter().filter(|listed| listed.is_default).map(|listed| listed.id).collect();
+    assert_eq!((listed.len(), defaults), (3, vec![second.id]));
+}
+
+#[tokio::test]
+async fn names_of_options_are_shown_and_never_values() {
+    let world = World::new().await;
+    let destination = world.destination().await;
+    assert_eq!(destination.options, ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]);
+    let shown = serde_json::to_string(&destination).unwrap();
+    assert!(!shown.contains("planted") && !shown.contains("sealed"), "{shown}");
+    let read = world.control.destination(&world.owner().await, &destination.id).await.unwrap();
+    assert_eq!(read, destination);
+}
+
+#[tokio::test]
+async fn what_may_not_be_is_refused_and_nothing_is_kept() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let new = || new_destination("a");
+    for new in [
+        NewDestination { name: String::new(), ..new() },
+        NewDestination { url: "file:///tmp/x".to_owned(), ..new() },
+        NewDestination { url: "ftp://bucket".to_owned(), ..new() },
+        NewDestination { endpoint: Some("http://s3.example.com".to_owned()), ..new() },
+        NewDestination { retention_lock_days: Some(0), ..new() },
+        NewDestination { options: [("AWS_ALLOW_HTTP".to_owned(), "true".to_owned().into())].into(), ..new() },
+    ] {
+        let error = world.control.add_destination(&owner, new).await.unwrap_err();
+        assert_eq!((error.kind, error.code), (Kind::Unprocessable, Code::ValidationFailed), "{error}");
+    }
+    *world.probes.fails.lock().unwrap() = true;
+    assert_eq!(code(world.control.add_destination(&owner, new()).await), Code::DestinationFailed);
+    assert!(world.control.destinations(&owner, &Page::default()).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn folders_are_for_one_machine() {
+    let world = World::with(ControlSettings { allow_folders: true, ..ControlSettings::default() });
+    let first = world.control.first_owner("Acme").await.unwrap().unwrap();
+    let caller = world.control.authenticate(&first.api_key, None).await.unwrap();
+    let new = NewDestination {
+        url: "file:///var/backups".to_owned(),
+        options: std::collections::BTreeMap::new(),
+        ..new_destination("folder")
+    };
+    let destination = world.control.add_destination(&caller, new).await.unwrap();
+    assert!(destination.options.is_empty() && destination.is_default);
+}
+
+#[tokio::test]
+async fn a_check_is_kept() {
+    let world = World::new().await;
+    let destination = world.destination().await;
+    world.probes.destination.lock().unwrap().missing = vec!["delete".to_owned()];
+    world.clock.advance(60);
+    let owner = world.owner().await;
+    let findings = world.control.verify_destination(&owner, &destination.id).await.unwrap();
+    assert_eq!(findings.missing, ["delete"]);
+    let read = world.control.destination(&owner, &destination.id).await.unwrap();
+    assert_eq!((read.findings, read.verified_at), (findings, destination.verified_at.plus_seconds(60)));
+}
+
+#[tokio::test]
+async fn changes_replace_options_and_the_lock() {
+    let world = World::new().await;
+    let destination = world.destination().await;
+    let owner = world.owner().await;
+    let change = DestinationChange {
+        options: Some([("aws_region".to_owned(), "eu-west-1".to_owned().into())].into()),
+        retention_lock_days: Some(Some(30)),
+        ..DestinationChange::default()
+    };
+    let changed = world.control.update_destination(&owner, &destination.id, change).await.unwrap();
+    assert_eq!((changed.options, changed.retention_lock_days), (vec!["AWS_REGION".to_owned()], Some(30)));
+    assert_eq!(world.probes.shown_options.lock().unwrap().len(), 1);
+    let none: DestinationChange = serde_json::from_str(r#"{"retentionLockDays":null}"#).unwrap();
+    let changed = world.control.update_destination(&owner, &destination.id, none).await.unwrap();
+    assert_eq!((changed.options.len(), changed.retention_lock_days), (1, None));
+}
+
+#[tokio::test]
+async fn a_destination_in_use_stays() {
+    let world = World::new().await;
+    let (project, first) = world.set_up().await;
+    let owner = world.owner().await;
+    let schedule = world.schedule(&project).await;
+    let error = world.control.remove_destination(&owner, &first.id).await.unwrap_err();
+    assert_eq!(error.code, Code::InUse, "a schedule that names none uses the default");
+    assert_eq!(error.details.unwrap()["usedBy"][0], schedule.id.to_string());
+    world.control.remove_schedule(&owner, &schedule.id).await.unwrap();
+    let backup = world.completed(&project).await;
+    assert_eq!(code(world.control.remove_destination(&owner, &first.id).await), Code::InUse, "a backup lies there");
+    assert!(world.control.create_backup(&owner, new_backup(&project), None).await.is_ok(), "it can be used again");
+    let second = world.destination().await;
+    let mut new = new_schedule(&project);
+    new.storage_destination_id = Some(second.id);
+    world.control.create_schedule(&owner, new).await.unwrap();
+    assert_eq!(code(world.control.remove_destination(&owner, &second.id).await), Code::InUse);
+    assert_eq!(backup.storage_destination_id, first.id);
+}
+
+#[tokio::test]
+async fn removing_the_default_leaves_none() {
+    let world = World::new().await;
+    let (project, destination) = world.set_up().await;
+    let owner = world.owner().await;
+    world.control.remove_destination(&owner, &destination.id).await.unwrap();
+    assert_eq!(code(world.control.destination(&owner, &destination.id).await), Code::NotFound);
+    let error = world.control.create_backup(&owner, new_backup(&project), None).await.unwrap_err();
+    assert_eq!(error.details.unwrap()["field"], "storageDestinationId");
+    assert!(world.destination().await.is_default, "the next one is the default again");
+}

@@ -1,0 +1,98 @@
+//! The organization itself, and its data key.
+
+use firebackup_codec::wrap::RecoveryKeyPair;
+use firebackup_control::{Code, OrganizationChange};
+use firebackup_model::ErrorKind;
+use firebackup_testkit::memory_ports::{CountedRandom, OTHER_MASTER};
+
+use crate::world::{World, code};
+
+#[tokio::test]
+async fn what_is_named_is_changed_and_the_rest_stays() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let key = RecoveryKeyPair::generate(&CountedRandom::default()).public().to_string();
+    let change = OrganizationChange {
+        name: Some(" Acme Ltd ".to_owned()),
+        recovery_public_key: Some(Some(key.clone())),
+        ..OrganizationChange::default()
+    };
+    let changed = world.control.update_organization(&owner, change).await.unwrap();
+    assert_eq!((changed.name.as_str(), changed.max_running_jobs), ("Acme Ltd", 2));
+    assert_eq!(changed.recovery_public_key, Some(key));
+    let change = OrganizationChange { max_running_jobs: Some(9), ..OrganizationChange::default() };
+    let again = world.control.update_organization(&owner, change).await.unwrap();
+    assert_eq!((again.name, again.max_running_jobs), (changed.name, 9));
+    assert_eq!(again.recovery_public_key, changed.recovery_public_key);
+    let none: OrganizationChange = serde_json::from_str(r#"{"recoveryPublicKey":null}"#).unwrap();
+    assert_eq!(world.control.update_organization(&owner, none).await.unwrap().recovery_public_key, None);
+    assert_eq!(world.control.organization(&owner).await.unwrap().max_running_jobs, 9);
+}
+
+#[tokio::test]
+async fn what_may_not_be_is_refused() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    for change in [
+        OrganizationChange { name: Some(String::new()), ..OrganizationChange::default() },
+        OrganizationChange { max_running_jobs: Some(0), ..OrganizationChange::default() },
+        OrganizationChange { max_running_jobs: Some(101), ..OrganizationChange::default() },
+        OrganizationChange { recovery_public_key: Some(Some("no key".to_owned())), ..OrganizationChange::default() },
+        OrganizationChange { kms_key: Some(Some("alias/own".to_owned())), ..OrganizationChange::default() },
+        OrganizationChange {
+            kms_key: Some(Some("arn:aws:kms:eu-west-1:111122223333:key/unknown".to_owned())),
+            ..OrganizationChange::default()
+        },
+    ] {
+        let answer = world.control.update_organization(&owner, change.clone()).await;
+        assert_eq!(code(answer), Code::ValidationFailed, "{change:?}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_open_under_another_master_key() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let backup = world.backup(&project).await;
+    let change =
+        OrganizationChange { kms_key: Some(Some(OTHER_MASTER.to_owned())), ..OrganizationChange::default() };
+    let changed = world.control.update_organization(&owner, change).await.unwrap();
+    assert_eq!(changed.kms_key.as_deref(), Some(OTHER_MASTER));
+    let masters = || {
+        let items = world.items.all().into_iter();
+        items.filter_map(|item| item.body.get("dataKey").map(|key| key["master"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(masters(), [OTHER_MASTER]);
+    assert!(world.control.work(&worker, &backup.job.id).await.is_ok());
+    let stored = |world: &World| {
+        let items = world.items.all().into_iter();
+        items.filter_map(|item| item.body.get("dataKey").map(|key| key["wrapped"].clone())).collect::<Vec<_>>()
+    };
+    let before = stored(&world);
+    world.control.rewrap_secrets(&worker).await.unwrap();
+    assert_ne!(stored(&world), before);
+    assert_eq!(masters(), [OTHER_MASTER]);
+    assert!(world.control.work(&worker, &backup.job.id).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_data_key_is_unwrapped_once_in_five_minutes() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let worker = world.worker().await;
+    let backup = world.backup(&project).await;
+    let before = world.keys.unwraps();
+    for _ in 0..5 {
+        world.control.work(&worker, &backup.job.id).await.unwrap();
+    }
+    assert_eq!(world.keys.unwraps(), before);
+    world.clock.advance(5 * 60);
+    world.control.work(&worker, &backup.job.id).await.unwrap();
+    assert_eq!(world.keys.unwraps(), before + 1);
+    world.clock.advance(5 * 60);
+    world.keys.fail(Some(ErrorKind::Unavailable));
+    assert_eq!(code(world.control.work(&worker, &backup.job.id).await), Code::Unavailable);
+    world.keys.fail(None);
+    assert!(world.control.work(&worker, &backup.job.id).await.is_ok());
+}

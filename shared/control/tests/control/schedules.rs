@@ -1,0 +1,186 @@
+//! Schedules: kept in step with the scheduler, due once, and what their retention keeps.
+
+use firebackup_control::{
+    Code, JobStatus, NewSchedule, Page, Retention, RetentionType, ScheduleChange, ScheduleMessage,
+};
+use firebackup_model::port::Clock;
+use firebackup_model::{ErrorKind, Timestamp};
+
+use crate::world::{World, code, completed, new_schedule};
+
+#[tokio::test]
+async fn a_schedule_is_stored_and_the_scheduler_is_told() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let schedule = world.schedule(&project).await;
+    assert_eq!(schedule.next_runs.len(), 5);
+    assert!(schedule.next_runs.windows(2).all(|pair| pair[0] < pair[1]) && schedule.next_runs[0] > world.clock.now());
+    let rules = world.scheduler.rules();
+    let rule = &rules[&schedule.id.to_string()];
+    assert_eq!((rule.cron.expression(), rule.cron.timezone(), rule.enabled), ("0 3 * * *", "Europe/Berlin", true));
+    let message: ScheduleMessage = serde_json::from_value(rule.payload.clone()).unwrap();
+    let organization = world.owner().await.organization();
+    assert_eq!(message, ScheduleMessage { schedule: schedule.id, organization, scheduled: None });
+    assert_eq!(world.control.schedule(&world.owner().await, &schedule.id).await.unwrap(), schedule);
+}
+
+#[tokio::test]
+async fn changes_reach_the_scheduler() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let name = schedule.id.to_string();
+    let toggled = control.toggle_schedule(&owner, &schedule.id).await.unwrap();
+    assert!(!toggled.enabled && toggled.next_runs.is_empty() && !world.scheduler.rules()[&name].enabled);
+    assert!(control.toggle_schedule(&owner, &schedule.id).await.unwrap().enabled);
+    let change = ScheduleChange { cron_expression: Some("*/5 * * * *".to_owned()), ..ScheduleChange::default() };
+    let changed = control.update_schedule(&owner, &schedule.id, change).await.unwrap();
+    assert_eq!((changed.cron_expression.as_str(), changed.timezone.as_str()), ("*/5 * * * *", "Europe/Berlin"));
+    assert_eq!(world.scheduler.rules()[&name].cron.expression(), "*/5 * * * *");
+    let none: ScheduleChange = serde_json::from_str(r#"{"retention":null}"#).unwrap();
+    assert_eq!(control.update_schedule(&owner, &schedule.id, none).await.unwrap().retention, None);
+    control.remove_schedule(&owner, &schedule.id).await.unwrap();
+    assert!(world.scheduler.rules().is_empty());
+    assert_eq!(code(control.schedule(&owner, &schedule.id).await), Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_may_not_be_is_refused() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let new = || new_schedule(&project);
+    let retention = Some(Retention { kind: RetentionType::Days, value: 0 });
+    for new in [
+        NewSchedule { name: String::new(), ..new() },
+        NewSchedule { cron_expression: "never".to_owned(), ..new() },
+        NewSchedule { timezone: "Mars/Olympus".to_owned(), ..new() },
+        NewSchedule { retention, ..new() },
+    ] {
+        assert_eq!(code(control.create_schedule(&owner, new).await), Code::ValidationFailed);
+    }
+    world.scheduler.fail(Some(ErrorKind::InvalidArgument));
+    assert_eq!(code(control.create_schedule(&owner, new()).await), Code::ValidationFailed);
+    world.scheduler.fail(Some(ErrorKind::Unavailable));
+    assert_eq!(code(control.create_schedule(&owner, new()).await), Code::Unavailable);
+    assert!(control.schedules(&owner, None, &Page::default()).await.unwrap().items.is_empty(), "none was made");
+}
+
+#[tokio::test]
+async fn the_sweep_tells_the_scheduler_what_it_does_not_know() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let worker = world.worker().await;
+    let (first, second) = (world.schedule(&project).await, world.schedule(&project).await);
+    assert_eq!(world.control.repair_schedules(&worker).await.unwrap(), 0);
+    world.scheduler.forget(&first.id.to_string());
+    assert_eq!(world.control.repair_schedules(&worker).await.unwrap(), 1);
+    assert_eq!(world.scheduler.rules().len(), 2);
+    world.scheduler.fail(Some(ErrorKind::Unavailable));
+    assert!(world.control.toggle_schedule(&world.owner().await, &second.id).await.is_err());
+    world.scheduler.fail(None);
+    assert_eq!(world.control.repair_schedules(&worker).await.unwrap(), 1);
+    assert!(!world.scheduler.rules()[&second.id.to_string()].enabled);
+}
+
+#[tokio::test]
+async fn a_due_time_makes_one_backup_however_often_it_comes() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (worker, control) = (world.worker().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let due = schedule.next_runs[0];
+    let racers = (0..8).map(|_| control.schedule_due(&worker, &schedule.id, due));
+    let made: Vec<_> = futures::future::join_all(racers).await.into_iter().map(|made| made.unwrap().unwrap()).collect();
+    assert!(made.iter().all(|id| *id == made[0]), "{made:?}");
+    assert_eq!(control.running_jobs(&worker).await.unwrap().len(), 1);
+    let next = control.schedule_due(&worker, &schedule.id, schedule.next_runs[1]).await.unwrap().unwrap();
+    assert_ne!(next, made[0]);
+    let backup = control.backup(&world.owner().await, &project.id, &next).await.unwrap();
+    assert_eq!((backup.schedule_id, backup.job.created_by), (Some(schedule.id), schedule.id.to_string()));
+    control.finish_job(&worker, &next, completed()).await.unwrap();
+    control.drop_backup(&worker, &next).await.unwrap();
+    control.backup_gone(&worker, &next).await.unwrap();
+    let again = control.schedule_due(&worker, &schedule.id, schedule.next_runs[1]).await.unwrap();
+    assert_eq!(again, Some(next), "it is not made again though it is gone");
+}
+
+#[tokio::test]
+async fn a_disabled_or_removed_schedule_makes_nothing() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    control.toggle_schedule(&owner, &schedule.id).await.unwrap();
+    assert_eq!(control.schedule_due(&worker, &schedule.id, Timestamp::new(0, 0)).await.unwrap(), None);
+    control.remove_schedule(&owner, &schedule.id).await.unwrap();
+    assert_eq!(control.schedule_due(&worker, &schedule.id, Timestamp::new(0, 0)).await.unwrap(), None);
+    assert!(control.running_jobs(&worker).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_due_time_that_makes_nothing_is_told() {
+    let world = World::new().await;
+    let (project, destination) = world.set_up().await;
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let mut new = new_schedule(&project);
+    new.backup_config.database = Some("orders".to_owned());
+    let schedule = world.control.create_schedule(&owner, new).await.unwrap();
+    let change = firebackup_control::ProjectChange {
+        databases: Some(vec!["(default)".to_owned()]),
+        ..firebackup_control::ProjectChange::default()
+    };
+    world.control.update_project(&owner, &project.id, change).await.unwrap();
+    for _ in 0..2 {
+        let due = world.control.schedule_due(&worker, &schedule.id, schedule.next_runs[0]).await;
+        assert_eq!(code(due), Code::ValidationFailed);
+    }
+    let events = world.events.published();
+    assert_eq!((events.len(), events[0].kind.as_str()), (2, "schedule.failed"));
+    assert_eq!(events[0], events[1]);
+    assert_eq!(destination.kind, "s3");
+}
+
+#[tokio::test]
+async fn a_trigger_makes_the_backup_of_the_schedule_now() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    control.toggle_schedule(&owner, &schedule.id).await.unwrap();
+    let first = control.trigger_schedule(&owner, &schedule.id, Some("key")).await.unwrap();
+    assert_eq!((first.schedule_id, first.job.status), (Some(schedule.id), JobStatus::Pending));
+    assert_eq!(control.trigger_schedule(&owner, &schedule.id, Some("key")).await.unwrap(), first);
+    assert_ne!(control.trigger_schedule(&owner, &schedule.id, None).await.unwrap().job.id, first.job.id);
+}
+
+#[tokio::test]
+async fn retention_drops_completed_backups_of_the_schedule_only() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let by_hand = world.completed(&project).await;
+    let mut made = Vec::new();
+    for due in &schedule.next_runs[..4] {
+        world.clock.set(*due);
+        let id = control.schedule_due(&worker, &schedule.id, *due).await.unwrap().unwrap();
+        made.insert(0, id);
+    }
+    for id in &made[1..] {
+        control.finish_job(&worker, id, completed()).await.unwrap();
+    }
+    let now = world.clock.now();
+    let outcome = control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap();
+    assert_eq!((outcome.kept.as_slice(), outcome.dropped.as_slice()), (&made[1..3], &made[3..]));
+    assert!(!outcome.dropped.contains(&by_hand.job.id));
+    control.drop_backup(&worker, &made[3]).await.unwrap();
+    assert!(control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap().dropped.is_empty());
+    let none: ScheduleChange = serde_json::from_str(r#"{"retention":null}"#).unwrap();
+    control.update_schedule(&owner, &schedule.id, none).await.unwrap();
+    assert_eq!(control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap().kept.len(), 2);
+    control.remove_schedule(&owner, &schedule.id).await.unwrap();
+    let gone = control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap();
+    assert!(gone.kept.is_empty() && gone.dropped.is_empty());
+}

@@ -1,0 +1,93 @@
+//! What is another organization's is not there.
+
+use firebackup_control::{Code, Page, ProjectFilter};
+
+use crate::roles::{Ids, verbs_on_ids};
+use crate::world::{World, code, new_restore};
+
+#[tokio::test]
+async fn a_foreign_id_is_answered_as_an_unknown_one() {
+    let world = World::new().await;
+    let (project, destination) = world.set_up().await;
+    let backup = world.completed(&project).await;
+    let restore = world.control.create_restore(&world.owner().await, new_restore(&backup), None).await.unwrap();
+    let schedule = world.schedule(&project).await;
+    let foreign = Ids {
+        key: world.owner().await.actor(),
+        project: project.id,
+        destination: destination.id,
+        schedule: schedule.id,
+        backup: backup.job.id,
+        restore: restore.job.id,
+    };
+    let rival = world.second_organization().await;
+    let before = world.items.all();
+    let unknown = Ids::unknown();
+    let answers = verbs_on_ids(&world.control, &rival, &foreign);
+    assert!(answers.len() > 20);
+    for ((verb, _, foreign), (_, _, unknown)) in answers.into_iter().zip(verbs_on_ids(&world.control, &rival, &unknown)) {
+        let (foreign, unknown) = (foreign.await.expect_err(verb), unknown.await.expect_err(verb));
+        assert_eq!(foreign.code, Code::NotFound, "{verb}");
+        assert_eq!(
+            (foreign.kind, foreign.code, foreign.message, foreign.details),
+            (unknown.kind, unknown.code, unknown.message, unknown.details),
+            "{verb}"
+        );
+    }
+    assert_eq!(world.items.all(), before, "nothing was changed");
+}
+
+#[tokio::test]
+async fn lists_show_only_the_callers_own() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    world.completed(&project).await;
+    world.schedule(&project).await;
+    let rival = world.second_organization().await;
+    let (control, page) = (&world.control, Page::default());
+    assert!(control.projects(&rival, &ProjectFilter::default(), &page).await.unwrap().items.is_empty());
+    assert!(control.destinations(&rival, &page).await.unwrap().items.is_empty());
+    assert!(control.backups(&rival, None, &page).await.unwrap().items.is_empty());
+    assert!(control.backups(&rival, Some(&project.id), &page).await.unwrap().items.is_empty());
+    assert!(control.schedules(&rival, None, &page).await.unwrap().items.is_empty());
+    assert_eq!(control.api_keys(&rival, &page).await.unwrap().items.len(), 1);
+    let owner = world.owner().await;
+    assert_eq!(control.backups(&owner, Some(&project.id), &page).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cursor_of_another_organization_is_refused() {
+    let world = World::new().await;
+    for _ in 0..3 {
+        world.project().await;
+    }
+    let first = Page { limit: 1, ..Page::default() };
+    let filter = ProjectFilter::default();
+    let cursor = world.control.projects(&world.owner().await, &filter, &first).await.unwrap().next;
+    assert!(cursor.is_some());
+    let rival = world.second_organization().await;
+    let page = Page { cursor, ..first };
+    assert_eq!(code(world.control.projects(&rival, &filter, &page).await), Code::InvalidCursor);
+}
+
+#[tokio::test]
+async fn a_key_opens_no_other_organization() {
+    let world = World::new().await;
+    let rival = world.second_organization().await;
+    let (_, secret) = world.key(firebackup_control::Role::Member).await;
+    let answer = world.control.authenticate(&secret, Some(&rival.organization())).await;
+    assert_eq!(code(answer), Code::Forbidden);
+    let own = world.owner().await.organization();
+    assert_eq!(world.control.authenticate(&secret, Some(&own)).await.unwrap().organization(), own);
+}
+
+#[tokio::test]
+async fn sweeps_find_all_organizations() {
+    let world = World::new().await;
+    let rival = world.second_organization().await;
+    let (mut found, next) = world.control.organizations_page(None).await.unwrap();
+    let mut expected = vec![world.owner().await.organization(), rival.organization()];
+    found.sort();
+    expected.sort();
+    assert_eq!((found, next), (expected, None));
+}

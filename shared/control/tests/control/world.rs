@@ -1,0 +1,240 @@
+//! Everything a control plane needs, in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use firebackup_control::{
+    BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
+    DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination,
+    NewProject, NewRestore, NewSchedule, Ports, Probes, Project, ProjectAccess, ProjectFindings, Result,
+    RestoreModeName, Retention, RetentionType, Role, Schedule, Worker,
+};
+use firebackup_model::port::{Clock, Random};
+use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_items::MemoryItems;
+use firebackup_testkit::memory_ports::{
+    CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
+};
+
+/// A secret in a service account's key; must be found nowhere.
+pub const PLANTED_KEY: &str = "planted-private-key";
+/// A secret in a destination's options; must be found nowhere.
+pub const PLANTED_OPTION: &str = "planted-secret-access-key";
+
+pub struct World {
+    pub control: Control,
+    pub items: MemoryItems,
+    pub queue: Arc<MemoryQueue>,
+    pub workflows: Arc<MemoryWorkflows>,
+    pub scheduler: Arc<MemoryScheduler>,
+    pub events: Arc<MemoryEvents>,
+    pub keys: Arc<MemoryKeys>,
+    pub clock: Arc<HandClock>,
+    pub probes: Arc<FakeProbes>,
+    random: Arc<CountedRandom>,
+    owner_key: String,
+}
+
+/// Finds what it is told to find, and keeps what it was shown.
+#[derive(Default)]
+pub struct FakeProbes {
+    pub project: Mutex<ProjectFindings>,
+    pub destination: Mutex<DestinationFindings>,
+    pub fails: Mutex<bool>,
+    pub shown_key: Mutex<Option<String>>,
+    pub shown_options: Mutex<BTreeMap<String, String>>,
+}
+
+#[async_trait]
+impl Probes for FakeProbes {
+    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings> {
+        if let Credentials::ServiceAccount { key_json } = &access.credentials {
+            *self.shown_key.lock().unwrap() = Some(key_json.to_string());
+        }
+        match *self.fails.lock().unwrap() {
+            true => Err(ControlError::google("google refused")),
+            false => Ok(self.project.lock().unwrap().clone()),
+        }
+    }
+
+    async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings> {
+        let options = place.options.iter().map(|(name, value)| (name.clone(), value.to_string()));
+        *self.shown_options.lock().unwrap() = options.collect();
+        match *self.fails.lock().unwrap() {
+            true => Err(ControlError::destination("no answer")),
+            false => Ok(self.destination.lock().unwrap().clone()),
+        }
+    }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let world = Self::empty();
+        let first = world.control.first_owner("Acme").await.unwrap().unwrap();
+        Self { owner_key: first.api_key.to_string(), ..world }
+    }
+
+    /// Without an organization.
+    pub fn empty() -> Self {
+        let settings = ControlSettings { allow_emulators: true, max_running_jobs: 2, ..ControlSettings::default() };
+        Self::with(settings)
+    }
+
+    pub fn with(settings: ControlSettings) -> Self {
+        let clock = Arc::new(HandClock::default());
+        let items = MemoryItems::new(clock.clone());
+        let probes = Arc::new(FakeProbes::default());
+        probes.project.lock().unwrap().databases = vec!["(default)".to_owned(), "orders".to_owned()];
+        probes.destination.lock().unwrap().kind = "s3".to_owned();
+        let (queue, workflows) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryWorkflows::default()));
+        let (scheduler, events) = (Arc::new(MemoryScheduler::default()), Arc::new(MemoryEvents::default()));
+        let (keys, random) = (Arc::new(MemoryKeys::default()), Arc::new(CountedRandom::default()));
+        let control = Control::new(Ports {
+            items: Arc::new(items.clone()),
+            queue: queue.clone(),
+            workflows: workflows.clone(),
+            scheduler: scheduler.clone(),
+            events: events.clone(),
+            keys: keys.clone(),
+            clock: clock.clone() as Arc<dyn Clock>,
+            random: random.clone() as Arc<dyn Random>,
+            probes: probes.clone(),
+            settings,
+        });
+        let owner_key = String::new();
+        Self { control, items, queue, workflows, scheduler, events, keys, clock, probes, random, owner_key }
+    }
+
+    /// Another organization in the same store, as a later version will make them: over an installation of its own whose
+    /// items are then put in here.
+    pub async fn second_organization(&self) -> Caller {
+        let other = Self::with(ControlSettings { allow_emulators: true, ..ControlSettings::default() });
+        // ids must not be those of the first organization
+        self.random.fill(&mut [0; 10]);
+        other.random.fill(&mut [0; 8 * 1000]);
+        let first = other.control.first_owner("Rival").await.unwrap().unwrap();
+        for item in other.items.all() {
+            let new = firebackup_model::port::NewItem::new(item.key, item.body);
+            if new.key.partition != "INSTALLATION" {
+                let write = firebackup_model::port::ItemWrite::Create(new);
+                firebackup_model::port::ItemStore::write(&self.items, vec![write]).await.unwrap();
+            }
+        }
+        self.control.authenticate(&first.api_key, None).await.unwrap()
+    }
+
+    pub async fn owner(&self) -> Caller {
+        self.control.authenticate(&self.owner_key, None).await.unwrap()
+    }
+
+    pub async fn worker(&self) -> Worker {
+        self.control.worker(&self.owner().await.organization())
+    }
+
+    pub async fn key(&self, role: Role) -> (firebackup_control::ApiKey, String) {
+        let new = NewApiKey { name: role.name().to_owned(), role, expires_at: None };
+        let (key, secret) = self.control.create_api_key(&self.owner().await, new).await.unwrap();
+        (key, secret.to_string())
+    }
+
+    pub async fn caller(&self, role: Role) -> Caller {
+        let (_, secret) = self.key(role).await;
+        self.control.authenticate(&secret, None).await.unwrap()
+    }
+
+    pub async fn project(&self) -> Project {
+        self.control.connect_project(&self.owner().await, new_project("Shop")).await.unwrap()
+    }
+
+    pub async fn destination(&self) -> Destination {
+        self.control.add_destination(&self.owner().await, new_destination("Bucket")).await.unwrap()
+    }
+
+    /// A project and a destination.
+    pub async fn set_up(&self) -> (Project, Destination) {
+        (self.project().await, self.destination().await)
+    }
+
+    pub async fn backup(&self, project: &Project) -> BackupJob {
+        self.control.create_backup(&self.owner().await, new_backup(project), None).await.unwrap()
+    }
+
+    /// A backup that was started and is completed.
+    pub async fn completed(&self, project: &Project) -> BackupJob {
+        let backup = self.backup(project).await;
+        let worker = self.worker().await;
+        self.control.start_job(&worker, &backup.job.id).await.unwrap();
+        self.control.finish_job(&worker, &backup.job.id, completed()).await.unwrap();
+        self.control.backup(&self.owner().await, &project.id, &backup.job.id).await.unwrap()
+    }
+
+    pub async fn schedule(&self, project: &Project) -> Schedule {
+        self.control.create_schedule(&self.owner().await, new_schedule(project)).await.unwrap()
+    }
+}
+
+pub fn completed() -> JobEnd {
+    JobEnd::Completed(Box::new(JobResult { documents: 7, undo: true, ..JobResult::default() }))
+}
+
+pub fn failed() -> JobEnd {
+    JobEnd::Failed { code: "GOOGLE_FAILED".to_owned(), message: "google refused".to_owned() }
+}
+
+pub fn new_project(name: &str) -> NewProject {
+    let key = serde_json::json!({
+        "type": "service_account", "project_id": "shop-1", "client_email": "backup@shop-1.example",
+        "private_key": PLANTED_KEY, "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    NewProject {
+        name: name.to_owned(),
+        google_project: "shop-1".to_owned(),
+        credentials: NewCredentials::ServiceAccount { key: key.to_string().into() },
+        databases: None,
+    }
+}
+
+pub fn new_destination(name: &str) -> NewDestination {
+    let options = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", PLANTED_OPTION)];
+    NewDestination {
+        name: name.to_owned(),
+        url: "s3://bucket/prefix".to_owned(),
+        endpoint: None,
+        options: options.map(|(name, value)| (name.to_owned(), value.to_owned().into())).into(),
+        is_default: false,
+        retention_lock_days: None,
+    }
+}
+
+pub fn new_backup(project: &Project) -> NewBackup {
+    serde_json::from_value(serde_json::json!({ "projectId": project.id })).unwrap()
+}
+
+pub fn new_restore(backup: &BackupJob) -> NewRestore {
+    let new: NewRestore = serde_json::from_value(serde_json::json!({ "backupId": backup.job.id })).unwrap();
+    assert_eq!(new.mode, RestoreModeName::Overwrite);
+    new
+}
+
+pub fn new_schedule(project: &Project) -> NewSchedule {
+    NewSchedule {
+        name: "Nightly".to_owned(),
+        project_id: project.id,
+        cron_expression: "0 3 * * *".to_owned(),
+        timezone: "Europe/Berlin".to_owned(),
+        backup_config: BackupConfig::default(),
+        storage_destination_id: None,
+        retention: Some(Retention { kind: RetentionType::Count, value: 2 }),
+        enabled: true,
+    }
+}
+
+/// What failed, by its code.
+#[track_caller]
+pub fn code<T>(result: Result<T>) -> Code {
+    match result {
+        Ok(_) => panic!("it should have failed"),
+        Err(error) => error.code,
+    }
+}

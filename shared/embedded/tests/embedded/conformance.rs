@@ -1,0 +1,86 @@
+//! The suites of the ports.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use firebackup_embedded::{LocalEventBus, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SystemClock};
+use firebackup_model::port::DomainEvent;
+use firebackup_testkit::event_bus_suite::{self, ArrivedEvents};
+use firebackup_testkit::job_queue_suite::{self, QueueUnderTest};
+use firebackup_testkit::scheduler_suite::{self, KeptSchedules};
+use firebackup_testkit::{HandClock, item_store_suite};
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::new_database;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_item_store_conforms() {
+    let (_folder, database) = new_database().await;
+    let clock = Arc::new(HandClock::default());
+    let store = SqliteItemStore::new(database, clock.clone());
+    item_store_suite::conforms(Arc::new(store), &clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_job_queue_conforms() {
+    let (_folder, database) = new_database().await;
+    let queue = SqliteJobQueue::new(database.clone(), Arc::new(SystemClock), "jobs", 3);
+    let other = SqliteJobQueue::new(database, Arc::new(SystemClock), "other", 3);
+    let test = |queue| QueueUnderTest { queue: Arc::new(queue), unit: Duration::from_millis(150), most_deliveries: 3 };
+    // side by side in one file, and out of each other's way
+    let (queue, other) = (test(queue), test(other));
+    tokio::join!(job_queue_suite::conforms(&queue), job_queue_suite::conforms(&other));
+}
+
+struct Kept(SqliteScheduler);
+
+#[async_trait]
+impl KeptSchedules for Kept {
+    async fn kept(&self, name: &str) -> Option<(String, Value)> {
+        let rule = self.0.get(name).await.unwrap()?;
+        Some((rule.cron.timezone().to_owned(), rule.payload))
+    }
+}
+
+#[tokio::test]
+async fn the_scheduler_conforms() {
+    let (_folder, database) = new_database().await;
+    let scheduler = SqliteScheduler::new(database, Arc::new(SystemClock));
+    scheduler_suite::conforms(Arc::new(scheduler.clone()), &Kept(scheduler)).await;
+}
+
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<DomainEvent>>>);
+
+#[async_trait]
+impl ArrivedEvents for Heard {
+    async fn arrived(&self) -> Vec<DomainEvent> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn the_event_bus_conforms_for_all_who_listen() {
+    let bus = LocalEventBus::new(1000);
+    let heard = [Heard::default(), Heard::default()];
+    for heard in &heard {
+        let (mut listener, heard) = (bus.listen(), heard.clone());
+        tokio::spawn(async move {
+            while let Ok(event) = listener.recv().await {
+                heard.0.lock().unwrap().push(event);
+            }
+        });
+    }
+    event_bus_suite::conforms(Arc::new(bus), &heard[0]).await;
+    let (first, second) = (heard[0].arrived().await, heard[1].arrived().await);
+    assert!(first == second, "each who listens gets all, in one order");
+    let late = LocalEventBus::new(2);
+    let mut slow = late.listen();
+    for event in &first[..5] {
+        firebackup_model::port::EventBus::publish(&late, std::slice::from_ref(event)).await.unwrap();
+    }
+    assert_eq!(slow.recv().await, Err(RecvError::Lagged(3)), "who is too slow is told so");
+    assert_eq!(slow.recv().await.as_ref(), Ok(&first[3]));
+}

@@ -1,0 +1,13 @@
+//! The API over memory: requests go through the whole router, and every answer is compared with the OpenAPI document.
+
+mod bodies;
+mod contract;
+mod frames;
+mod idempotency;
+mod lists;
+mod logs;
+mod reading;
+mod roles;
+mod secrets;
+mod slice;
+mod world;

@@ -1,0 +1,109 @@
+//! Preview and verification: what is read in a repository.
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::json;
+
+use crate::world::World;
+
+#[tokio::test]
+async fn a_preview_counts_documents_by_collection() {
+    let world = World::new().await;
+    let (project, backup) = world.completed_backup(30).await;
+    let reply = world.get(&format!("/api/v1/backups/{project}/{backup}/preview")).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let data = reply.data();
+    assert_eq!((&data["backupId"], &data["documents"]), (&json!(backup), &json!(30)));
+    assert_eq!(data["source"], "demo-shop/(default)");
+    let collections: Vec<_> =
+        data["collections"].as_array().unwrap().iter().map(|one| (&one["name"], &one["documents"])).collect();
+    assert_eq!(collections, [(&json!("orders"), &json!(10)), (&json!("users"), &json!(20))]);
+    assert_eq!((&data["encrypted"], &data["originProven"]), (&json!(true), &json!(true)));
+    assert_eq!(data["readTimes"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_backup_that_is_whole_is_verified() {
+    let world = World::new().await;
+    let (project, backup) = world.completed_backup(30).await;
+    let reply = world.get(&format!("/api/v1/backups/{project}/{backup}/verify?full=true")).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let data = reply.data();
+    assert_eq!((&data["verified"], &data["originProven"]), (&json!(true), &json!(true)));
+    assert_eq!(data["records"], 30);
+    assert!(data["bytes"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn damage_is_an_answer_that_names_the_object() {
+    let world = World::new().await;
+    let (project, backup) = world.completed_backup(30).await;
+    let path = format!("/api/v1/backups/{project}/{backup}/verify");
+    let run = object(&world, "runs").await;
+    let whole = world.store.get(&run).await.unwrap().bytes().await.unwrap();
+
+    let mut damaged = whole.to_vec();
+    damaged[100] ^= 1;
+    world.store.put(&run, damaged.into()).await.unwrap();
+    let found = world.get(&path).await;
+    assert_eq!((found.status, &found.data()["verified"]), (200, &json!(false)), "{}", found.text);
+    assert!(found.data()["problem"].as_str().unwrap().contains(run.as_ref()), "{}", found.text);
+
+    world.store.put(&run, whole.slice(..whole.len() - 1).into()).await.unwrap();
+    let found = world.get(&path).await;
+    assert!(found.data()["problem"].as_str().unwrap().contains("bytes, not"), "{}", found.text);
+
+    world.store.delete(&run).await.unwrap();
+    let found = world.get(&path).await;
+    assert_eq!(found.data()["problem"], format!("`{run}` is gone"), "{}", found.text);
+
+    world.store.put(&run, whole.into()).await.unwrap();
+    assert_eq!(world.get(&path).await.data()["verified"], true);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_damaged_or_gone_makes_a_backup_unreadable() {
+    let world = World::new().await;
+    let (project, backup) = world.completed_backup(30).await;
+    let manifest = object(&world, "snapshots").await;
+    let mut damaged = world.store.get(&manifest).await.unwrap().bytes().await.unwrap().to_vec();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    world.store.put(&manifest, damaged.into()).await.unwrap();
+    for _ in 0..2 {
+        let preview = world.get(&format!("/api/v1/backups/{project}/{backup}/preview")).await;
+        assert_eq!(preview.outcome(), (422, "BACKUP_UNREADABLE"), "{}", preview.text);
+        let verified = world.get(&format!("/api/v1/backups/{project}/{backup}/verify")).await;
+        assert_eq!((verified.status, &verified.data()["verified"]), (200, &json!(false)), "{}", verified.text);
+        // the second time it is gone
+        let _ = world.store.delete(&manifest).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_done_cannot_be_read() {
+    let world = World::new().await;
+    let (project, backup) = world.started_backup().await;
+    for what in ["preview", "verify"] {
+        let reply = world.get(&format!("/api/v1/backups/{project}/{backup}/{what}")).await;
+        assert_eq!(reply.outcome(), (409, "JOB_STATE"), "{what}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_destination_that_fails_is_told_apart_from_damage() {
+    let world = World::new().await;
+    let (project, backup) = world.completed_backup(5).await;
+    world.repositories.fail_from_now_on();
+    for what in ["preview", "verify"] {
+        let reply = world.get(&format!("/api/v1/backups/{project}/{backup}/{what}")).await;
+        assert_eq!(reply.outcome(), (502, "DESTINATION_FAILED"), "{what}: {}", reply.text);
+    }
+}
+
+/// The one object in a folder of the repository.
+async fn object(world: &World, folder: &str) -> Path {
+    let listed: Vec<_> = futures::StreamExt::collect::<Vec<_>>(world.store.list(Some(&Path::from(folder)))).await;
+    assert_eq!(listed.len(), 1, "{folder}");
+    listed.into_iter().next().unwrap().unwrap().location
+}

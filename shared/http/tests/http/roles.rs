@@ -1,0 +1,196 @@
+//! Every route with every role, and with everybody who has none.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::contract::operations;
+use crate::world::{World, bucket, emulator_project, furnish, schedule};
+
+const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
+
+/// The least role that may use a route, and a body that it takes.
+const TABLE: &[(&str, &str, &str)] = &[
+    ("GET", "/organizations/current", "viewer"),
+    ("PUT", "/organizations/current", "owner"),
+    ("GET", "/organizations/current/service-account", "viewer"),
+    ("POST", "/organizations/current/service-account", "admin"),
+    ("DELETE", "/organizations/current/service-account/{apiKeyId}", "admin"),
+    ("GET", "/projects", "viewer"),
+    ("POST", "/projects", "admin"),
+    ("GET", "/projects/{projectId}", "viewer"),
+    ("PUT", "/projects/{projectId}", "admin"),
+    ("DELETE", "/projects/{projectId}", "admin"),
+    ("GET", "/storage/destinations", "viewer"),
+    ("POST", "/storage/destinations", "admin"),
+    ("GET", "/storage/destinations/{destinationId}", "viewer"),
+    ("PUT", "/storage/destinations/{destinationId}", "admin"),
+    ("DELETE", "/storage/destinations/{destinationId}", "admin"),
+    ("POST", "/storage/destinations/{destinationId}/verify", "admin"),
+    ("POST", "/backups", "member"),
+    ("POST", "/backups/restore", "member"),
+    ("GET", "/backups/project/{projectId}", "viewer"),
+    ("GET", "/backups/{projectId}/{backupId}", "viewer"),
+    ("DELETE", "/backups/{projectId}/{backupId}", "admin"),
+    ("POST", "/backups/{projectId}/{backupId}/cancel", "member"),
+    ("GET", "/backups/{projectId}/{backupId}/verify", "viewer"),
+    ("GET", "/backups/{projectId}/{backupId}/preview", "viewer"),
+    ("GET", "/restores", "viewer"),
+    ("GET", "/restores/{restoreId}", "viewer"),
+    ("POST", "/restores/{restoreId}/cancel", "member"),
+    ("GET", "/schedules", "viewer"),
+    ("POST", "/schedules", "admin"),
+    ("GET", "/schedules/project/{projectId}", "viewer"),
+    ("GET", "/schedules/{scheduleId}", "viewer"),
+    ("PUT", "/schedules/{scheduleId}", "admin"),
+    ("DELETE", "/schedules/{scheduleId}", "admin"),
+    ("PATCH", "/schedules/{scheduleId}/toggle", "admin"),
+    ("POST", "/schedules/{scheduleId}/trigger", "member"),
+];
+
+/// Routes that show or change nothing of one thing, so that a foreign organization has its own.
+fn is_of_a_list(path: &str) -> bool {
+    !path.contains('{')
+}
+
+fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value> {
+    let body = match (method, path) {
+        ("POST", "/projects") => emulator_project("Another"),
+        ("POST", "/storage/destinations") => bucket("Another"),
+        ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
+        ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
+        ("POST", "/backups/restore") => json!({"backupId": ids["backupId"], "dryRun": true}),
+        ("POST", "/schedules") => schedule(&ids["projectId"]),
+        ("PUT", _) => json!({"name": "Renamed"}),
+        _ => return None,
+    };
+    Some(body)
+}
+
+fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
+    let mut filled = format!("/api/v1{path}");
+    for (name, id) in ids {
+        filled = filled.replace(&format!("{{{name}}}"), id);
+    }
+    filled
+}
+
+async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>, token: Option<&str>) -> (u16, String) {
+    let (method, path) = row;
+    let call = world.call(method, &filled(path, ids));
+    let mut call = if let Some(token) = token { call.token(token) } else { call.stranger() };
+    if let Some(body) = body(method, path, ids) {
+        call = call.json(&body);
+    }
+    let reply = call.send().await;
+    (reply.status, reply.code().to_owned())
+}
+
+#[test]
+fn the_table_knows_every_route() {
+    let mut documented: Vec<(String, String)> = operations();
+    documented.retain(|(_, path)| path != "/health");
+    let mut known: Vec<(String, String)> =
+        TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), format!("/api/v1{path}"))).collect();
+    documented.sort();
+    known.sort();
+    assert_eq!(documented, known);
+}
+
+#[tokio::test]
+async fn a_role_may_what_the_table_says_and_nothing_more() {
+    for role in ROLES {
+        for (method, path, least) in TABLE {
+            let world = World::new().await;
+            let ids = furnish(&world).await;
+            let token = world.key(role).await;
+            let (status, code) = outcome(&world, (method, path), &ids, Some(&token)).await;
+            let is_allowed = ROLES.iter().position(|one| one == least) <= ROLES.iter().position(|one| *one == role);
+            // what is allowed may still be at odds with how things stand, such as cancelling what has ended
+            let found = status != 403;
+            assert_eq!(found, is_allowed, "{role} {method} {path}: {status} {code}");
+            assert!(status < 300 || status == 403 || status == 409, "{role} {method} {path}: {status} {code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_nobody_is_told_so_by_every_route() {
+    let world = World::new().await;
+    let ids = furnish(&world).await;
+    let revoked = world.post("/api/v1/organizations/current/service-account", json!({"name": "R", "role": "owner"})).await;
+    let path = format!("/api/v1/organizations/current/service-account/{}", revoked["id"].as_str().unwrap());
+    assert_eq!(world.call("DELETE", &path).send().await.status, 200);
+    let expires = "2023-11-15T00:00:00Z";
+    let expiring = json!({"name": "E", "role": "owner", "expiresAt": expires});
+    let expired = world.post("/api/v1/organizations/current/service-account", expiring).await;
+    world.clock.advance(2 * 86_400);
+    let wrong_secret = format!("{}x", &world.owner[..world.owner.len() - 1]);
+    for (method, path, _) in TABLE {
+        for (token, code) in [
+            (None, "UNAUTHORIZED"),
+            (Some("fb_nonsense"), "INVALID_TOKEN"),
+            (Some(wrong_secret.as_str()), "INVALID_TOKEN"),
+            (revoked["apiKey"].as_str(), "INVALID_TOKEN"),
+            (expired["apiKey"].as_str(), "TOKEN_EXPIRED"),
+        ] {
+            let found = outcome(&world, (method, path), &ids, token).await;
+            assert_eq!(found, (401, code.to_owned()), "{method} {path} {token:?}");
+        }
+    }
+    let reply = world.call("GET", "/api/v1/projects").token(expired["apiKey"].as_str().unwrap()).send().await;
+    assert_eq!(reply.body["error"]["details"]["expiredAt"], expires);
+    assert_eq!(reply.headers["www-authenticate"], "Bearer");
+}
+
+#[tokio::test]
+async fn things_of_another_organization_are_not_there() {
+    let world = World::new().await;
+    let ids = furnish(&world).await;
+    let (_, foreign) = world.another_organization().await;
+    let made_up: BTreeMap<&str, String> = ids
+        .iter()
+        .map(|(name, id)| (*name, format!("{}_01ARZ3NDEKTSV4RRFFQ69G5FAV", id.split_once('_').unwrap().0)))
+        .collect();
+    for (method, path, _) in TABLE {
+        if is_of_a_list(path) && !["/backups", "/backups/restore"].contains(path) && (*method, *path) != ("POST", "/schedules") {
+            continue;
+        }
+        let found = outcome(&world, (method, path), &ids, Some(&foreign)).await;
+        let unknown = outcome(&world, (method, path), &made_up, Some(&foreign)).await;
+        assert_eq!(found, unknown, "{method} {path}");
+        let is_list = *method == "GET" && path.contains("/project/");
+        assert!(found == (404, "NOT_FOUND".to_owned()) || is_list && found.0 == 200, "{method} {path}: {found:?}");
+    }
+    for list in ["/projects", "/storage/destinations", "/restores", "/schedules"] {
+        let reply = world.call("GET", &format!("/api/v1{list}")).token(&foreign).send().await;
+        assert_eq!((reply.status, reply.data()), (200, &json!([])), "{list}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_acts_in_its_own_organization_only() {
+    let world = World::new().await;
+    let (other, _) = world.another_organization().await;
+    let named = async |organization: &str| {
+        let reply = world.call("GET", "/api/v1/organizations/current").header("x-organization-id", organization);
+        reply.send().await
+    };
+    assert_eq!(named(&world.organization.to_string()).await.status, 200);
+    assert_eq!(named(&other.to_string()).await.outcome(), (403, "FORBIDDEN"));
+    assert_eq!(named("org_01ARZ3NDEKTSV4RRFFQ69G5FAV").await.outcome(), (403, "FORBIDDEN"));
+    assert_eq!(named("nonsense").await.outcome(), (400, "INVALID_REQUEST"));
+}
+
+#[tokio::test]
+async fn nobody_grants_more_than_their_own_role_and_the_last_owner_stays() {
+    let world = World::new().await;
+    let admin = world.key("admin").await;
+    let keys = "/api/v1/organizations/current/service-account";
+    let reply = world.call("POST", keys).token(&admin).json(&json!({"name": "O", "role": "owner"})).send().await;
+    assert_eq!(reply.outcome(), (403, "FORBIDDEN"));
+    let listed = world.get(keys).await;
+    let owner = listed.data().as_array().unwrap().iter().find(|key| key["role"] == "owner").unwrap();
+    let reply = world.call("DELETE", &format!("{keys}/{}", owner["id"].as_str().unwrap())).send().await;
+    assert_eq!(reply.outcome(), (409, "LAST_OWNER"));
+}

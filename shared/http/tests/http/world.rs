@@ -1,0 +1,387 @@
+//! An installation in memory, and a client of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request};
+use firebackup_codec::secret::SecretKey;
+use firebackup_control::{
+    Control, ControlError, ControlSettings, Credentials, DestinationAccess, DestinationFindings, JobEnd, JobResult,
+    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings,
+};
+use firebackup_engine::memory::MemoryDatabase;
+use firebackup_engine::{Backup, EngineError, Repository, Secrets};
+use firebackup_http::{HttpState, Repositories, router};
+use firebackup_model::id::JobId;
+use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
+use firebackup_model::{DatabaseName, Timestamp};
+use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_items::MemoryItems;
+use firebackup_testkit::memory_ports::{
+    CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
+};
+use object_store::memory::InMemory;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::contract;
+
+/// A text that stands in secrets only.
+pub const PLANTED: &str = "planted-secret";
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+pub struct World {
+    pub router: Router,
+    pub control: Control,
+    pub clock: Arc<HandClock>,
+    pub items: Arc<MemoryItems>,
+    pub keys: Arc<MemoryKeys>,
+    pub store: Arc<InMemory>,
+    pub repositories: Arc<MemoryRepositories>,
+    pub organization: OrganizationId,
+    pub owner: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+/// A request on its way.
+pub struct Call<'w> {
+    world: &'w World,
+    method: String,
+    path: String,
+    token: Option<String>,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Vec<u8>>,
+    is_documented: bool,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() }).await
+    }
+
+    pub async fn with(settings: ControlSettings) -> Self {
+        // the memory database of the engine counts from a minute before this
+        let clock = Arc::new(HandClock::new(Timestamp::new(1_700_000_060, 0)));
+        let random = Arc::new(CountedRandom::default());
+        let items = Arc::new(MemoryItems::new(clock.clone()));
+        let keys = Arc::new(MemoryKeys::default());
+        let control = Control::new(Ports {
+            items: items.clone(),
+            queue: Arc::new(MemoryQueue::default()),
+            workflows: Arc::new(MemoryWorkflows::default()),
+            scheduler: Arc::new(MemoryScheduler::default()),
+            events: Arc::new(MemoryEvents::default()),
+            keys: keys.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            probes: Arc::new(TestProbes),
+            settings,
+        });
+        let store = Arc::new(InMemory::new());
+        let world = firebackup_engine::World { clock: clock.clone(), random: random.clone() };
+        let repositories = Arc::new(MemoryRepositories { store: store.clone(), world, mood: AtomicU64::new(0) });
+        let state =
+            HttpState { control: control.clone(), repositories: repositories.clone(), random, version: "1.2.3" };
+        let first = control.first_owner("First").await.unwrap().unwrap();
+        let (organization, owner) = (first.organization.id, first.api_key.to_string());
+        Self { router: router(state), control, clock, items, keys, store, repositories, organization, owner }
+    }
+
+    /// Another organization of the same installation, and its owner's key.
+    pub async fn another_organization(&self) -> (OrganizationId, String) {
+        let marker = ItemKey::new("INSTALLATION", "OWNER");
+        let version = self.items.get(&marker).await.unwrap().unwrap().version;
+        self.items.write(vec![ItemWrite::Delete(marker, version)]).await.unwrap();
+        let other = self.control.first_owner("Other").await.unwrap().unwrap();
+        (other.organization.id, other.api_key.to_string())
+    }
+
+    pub fn call(&self, method: &str, path: &str) -> Call<'_> {
+        Call {
+            world: self,
+            method: method.to_owned(),
+            path: path.to_owned(),
+            token: Some(self.owner.clone()),
+            headers: Vec::new(),
+            body: None,
+            is_documented: true,
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.call("GET", path).send().await
+    }
+
+    /// Sends what must succeed, and returns what it gave.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let reply = self.call("POST", path).json(&body).send().await;
+        assert!(reply.status < 300, "{path}: {}", reply.text);
+        reply.body["data"].clone()
+    }
+
+    /// An API key with this role.
+    pub async fn key(&self, role: &str) -> String {
+        let made = self.post("/api/v1/organizations/current/service-account", json!({"name": role, "role": role})).await;
+        made["apiKey"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn project(&self) -> String {
+        id(&self.post("/api/v1/projects", emulator_project("Shop")).await)
+    }
+
+    pub async fn destination(&self) -> String {
+        id(&self.post("/api/v1/storage/destinations", folder("Here")).await)
+    }
+
+    /// A project, a destination, and a backup that was started and not done.
+    pub async fn started_backup(&self) -> (String, String) {
+        let project = self.project().await;
+        self.destination().await;
+        let backup = self.post("/api/v1/backups", json!({"projectId": project})).await;
+        (project, id(&backup))
+    }
+
+    /// The same, with the backup done: it lies in the store.
+    pub async fn completed_backup(&self, documents: i64) -> (String, String) {
+        let (project, backup) = self.started_backup().await;
+        let job: JobId = backup.parse().unwrap();
+        let worker = self.control.worker(&self.organization);
+        self.control.start_job(&worker, &job).await.unwrap();
+        let manifest = self.repositories.back_up(&job, documents).await;
+        let result = JobResult { documents: manifest.totals.documents, stored: manifest.stored_bytes, ..JobResult::default() };
+        self.control.finish_job(&worker, &job, JobEnd::Completed(Box::new(result))).await.unwrap();
+        (project, backup)
+    }
+}
+
+impl Call<'_> {
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    pub fn stranger(mut self) -> Self {
+        self.token = None;
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+
+    pub fn json(mut self, body: &Value) -> Self {
+        self.body = Some(serde_json::to_vec(body).unwrap());
+        self.header("content-type", "application/json")
+    }
+
+    pub fn bytes(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Some(body.into());
+        self
+    }
+
+    /// For what the document does not speak of.
+    pub fn undocumented(mut self) -> Self {
+        self.is_documented = false;
+        self
+    }
+
+    pub async fn send(self) -> Reply {
+        let operation = contract::operation(&self.method, &self.path);
+        let sent: Option<Value> = self.body.as_ref().and_then(|body| serde_json::from_slice(body).ok());
+        let is_documented = self.is_documented;
+        let place = format!("{} {}", self.method, self.path);
+        let reply = self.exchange().await;
+        assert!(reply.headers.contains_key("x-request-id"), "{place}");
+        assert_eq!(reply.headers["cache-control"], "no-store", "{place}");
+        assert_eq!(reply.headers["content-type"], "application/json", "{place}: {}", reply.text);
+        assert!(!reply.text.contains(PLANTED), "{place}: {}", reply.text);
+        if is_documented {
+            let operation = operation.unwrap_or_else(|| panic!("{place} is not documented"));
+            assert_eq!(operation.check_answer(reply.status, &reply.body), Vec::<String>::new(), "{place}: {}", reply.text);
+            if let (true, Some(sent)) = (reply.status < 300, sent) {
+                assert_eq!(operation.check_request(&sent), Vec::<String>::new(), "{place}: {sent}");
+            }
+        }
+        reply
+    }
+
+    async fn exchange(self) -> Reply {
+        self.world.clock.advance(1);
+        let mut request = Request::builder().method(self.method.as_str()).uri(&self.path);
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(self.body.map_or_else(Body::empty, Body::from)).unwrap();
+        let response = self.world.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = to_bytes(response.into_body(), MAX_ANSWER).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Reply { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+    }
+}
+
+impl Reply {
+    pub fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or_default()
+    }
+
+    /// The status and the code, for comparing.
+    pub fn outcome(&self) -> (u16, &str) {
+        (self.status, self.code())
+    }
+
+    pub fn data(&self) -> &Value {
+        &self.body["data"]
+    }
+}
+
+pub fn id(thing: &Value) -> String {
+    thing["id"].as_str().unwrap_or_else(|| panic!("{thing} has no id")).to_owned()
+}
+
+pub fn emulator_project(name: &str) -> Value {
+    json!({"name": name, "googleProject": "demo-shop", "credentials": {"type": "emulator", "host": "127.0.0.1:8080"}})
+}
+
+/// A key file of Google's, as far as it is looked at.
+pub fn key_file() -> String {
+    json!({
+        "type": "service_account",
+        "project_id": "demo-shop",
+        "client_email": "backup@demo-shop.iam.gserviceaccount.com",
+        "private_key_id": "1",
+        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{PLANTED}\n-----END PRIVATE KEY-----\n"),
+        "token_uri": "https://oauth2.googleapis.com/token",
+    })
+    .to_string()
+}
+
+pub fn folder(name: &str) -> Value {
+    json!({"name": name, "url": "file:///srv/backups"})
+}
+
+pub fn bucket(name: &str) -> Value {
+    let options = json!({"AWS_ACCESS_KEY_ID": "AKIA0", "AWS_SECRET_ACCESS_KEY": PLANTED});
+    json!({"name": name, "url": "s3://backups/shop", "options": options})
+}
+
+pub fn schedule(project: &str) -> Value {
+    json!({"name": "Nightly", "projectId": project, "cronExpression": "0 3 * * *", "timezone": "Europe/Berlin"})
+}
+
+/// Finds everything in order, unless the name of the thing asks for trouble.
+struct TestProbes;
+
+#[async_trait]
+impl Probes for TestProbes {
+    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
+        if let Credentials::Emulator { host, .. } = &access.credentials
+            && host.starts_with("nowhere")
+        {
+            return Err(ControlError::google("the emulator does not answer").with_source(format!("the probe's cause: {PLANTED}")));
+        }
+        Ok(ProjectFindings { databases: vec!["(default)".to_owned()], missing: Vec::new() })
+    }
+
+    async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
+        if place.url.contains("nowhere") {
+            return Err(ControlError::destination("the bucket does not answer").with_source(PLANTED));
+        }
+        let kind = if place.url.starts_with("file:") { "folder" } else { "s3" };
+        Ok(DestinationFindings { kind: kind.to_owned(), ..DestinationFindings::default() })
+    }
+}
+
+/// One repository in memory, whatever destination is asked for.
+pub struct MemoryRepositories {
+    store: Arc<InMemory>,
+    world: firebackup_engine::World,
+    mood: AtomicU64,
+}
+
+const PANICKING: u64 = 1;
+const FAILING: u64 = 2;
+
+impl MemoryRepositories {
+    pub fn panic_from_now_on(&self) {
+        self.mood.store(PANICKING, Ordering::SeqCst);
+    }
+
+    pub fn fail_from_now_on(&self) {
+        self.mood.store(FAILING, Ordering::SeqCst);
+    }
+
+    fn secrets() -> Secrets {
+        Secrets { masters: vec![SecretKey::from_bytes([7; 32])], ..Secrets::default() }
+    }
+
+    /// Makes the backup of this id, as the steps of a workflow would.
+    async fn back_up(&self, job: &JobId, documents: i64) -> firebackup_model::manifest::Manifest {
+        let repository = Repository::init(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap();
+        let database = MemoryDatabase::new(DatabaseName::new("demo-shop", "(default)"));
+        for n in 0..documents {
+            database.set(&format!("{}/d{n:05}", if n % 3 == 0 { "orders" } else { "users" }), n);
+        }
+        let steps = Backup::builder(repository, Arc::new(database)).steps();
+        for chunk in 0..steps.plan(job).await.unwrap() {
+            let mut sequence = 0;
+            loop {
+                let step = steps.chunk(job, chunk, sequence).await.unwrap();
+                if step.done {
+                    break;
+                }
+                sequence = step.sequence;
+            }
+        }
+        steps.finalize(job).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Repositories for MemoryRepositories {
+    async fn open(&self, _: &OpenedPlace) -> Result<Repository, ControlError> {
+        match self.mood.load(Ordering::SeqCst) {
+            PANICKING => panic!("{PLANTED}"),
+            FAILING => return Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
+            _ => {}
+        }
+        let opened = Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await;
+        opened.map_err(|error: EngineError| ControlError::destination("it cannot be opened").with_source(error))
+    }
+}
+
+/// Everything that a role table needs, once: ids by name.
+pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
+    let (project, backup) = world.completed_backup(30).await;
+    let restore = id(&world.post("/api/v1/backups/restore", json!({"backupId": backup, "dryRun": true})).await);
+    let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
+    let destinations = world.get("/api/v1/storage/destinations").await;
+    let destination = id(&destinations.data()[0]);
+    let new_key = json!({"name": "Key", "role": "viewer"});
+    let key = id(&world.post("/api/v1/organizations/current/service-account", new_key).await);
+    BTreeMap::from([
+        ("projectId", project),
+        ("backupId", backup),
+        ("restoreId", restore),
+        ("scheduleId", schedule),
+        ("destinationId", destination),
+        ("apiKeyId", key),
+    ])
+}

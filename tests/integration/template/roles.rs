@@ -1,0 +1,341 @@
+//! Each function has a role of its own, and may do exactly what stands here, on exactly these resources.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{FUNCTIONS, Template, assert_finds, assert_none, list, logical, named};
+
+/// Actions, and the resources they may be done on.
+struct Grant(&'static [&'static str], &'static [&'static str]);
+
+const TABLE: Grant = Grant(
+    &[
+        "dynamodb:GetItem",
+        "dynamodb:Query",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+        "dynamodb:DeleteItem",
+        "dynamodb:ConditionCheckItem",
+    ],
+    &["dynamodb:table/${Name}"],
+);
+/// A chunk looks at its job and says how far it is; it deletes nothing and lists nothing by the index.
+const TABLE_OF_CHUNK: Grant = Grant(
+    &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"],
+    &["dynamodb:table/${Name}"],
+);
+const INDEX: Grant = Grant(&["dynamodb:Query"], &["dynamodb:table/${Name}/index/index1"]);
+const KEYS: &[&str] = &["Key or KmsKeyArn", "OrganizationKeyArns"];
+const UNWRAP: Grant = Grant(&["kms:Decrypt"], KEYS);
+const GENERATE: Grant = Grant(&["kms:GenerateDataKey"], KEYS);
+const WRAP: Grant = Grant(&["kms:Encrypt"], KEYS);
+const EVENTS: Grant = Grant(&["events:PutEvents"], &["EventBus"]);
+const SEND_JOBS: Grant = Grant(&["sqs:SendMessage"], &["JobsQueue"]);
+const DEAD_LETTERS: Grant = Grant(&["sqs:SendMessage"], &["AsyncDeadLetters"]);
+const LIST: Grant = Grant(&["s3:ListBucket", "s3:ListBucketVersions"], &[BUCKET]);
+const READ: Grant = Grant(&["s3:GetObject", "s3:GetObjectVersion"], &[OBJECTS]);
+const WRITE: Grant =
+    Grant(&["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObjectRetention", "s3:PutObjectRetention"], &[OBJECTS]);
+const DELETE_JOB_STATE: Grant = Grant(
+    &["s3:DeleteObject"],
+    &[
+        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/receipts/*",
+        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/receipts/*",
+        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/intents/*",
+        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/intents/*",
+    ],
+);
+const PUT_PLAN: Grant = Grant(&["s3:PutObject"], &[WORK]);
+const DELETE_PLAN: Grant = Grant(&["s3:DeleteObject"], &[WORK]);
+const DESCRIBE: Grant = Grant(&["states:DescribeExecution"], EXECUTIONS);
+const STOP: Grant = Grant(&["states:StopExecution"], EXECUTIONS);
+
+const BUCKET: &str = "s3:${Name}-${AWS.AccountId}-${AWS.Region}";
+const OBJECTS: &str = "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*";
+const WORK: &str = "s3:${Name}-work-${AWS.AccountId}-${AWS.Region}/jobs/*";
+const EXECUTIONS: &[&str] = &["states:execution:${Name}-backup:*", "states:execution:${Name}-restore:*"];
+
+const WRITER: &[Grant] = &[INDEX, UNWRAP, LIST, READ, WRITE, DELETE_JOB_STATE];
+
+/// What a function may do besides writing its log and its traces.
+fn granted(function: &str) -> Vec<&'static [Grant]> {
+    match function {
+        "api" => vec![
+            &[TABLE, INDEX, SEND_JOBS, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, DESCRIBE, STOP],
+            &[
+                Grant(
+                    &[
+                        "scheduler:CreateSchedule",
+                        "scheduler:UpdateSchedule",
+                        "scheduler:GetSchedule",
+                        "scheduler:DeleteSchedule",
+                    ],
+                    &["scheduler:schedule/${Name}/*"],
+                ),
+                Grant(&["iam:PassRole"], &["ScheduleRole"]),
+                Grant(
+                    &[
+                        "s3:GetBucketVersioning",
+                        "s3:GetBucketObjectLockConfiguration",
+                        "s3:GetBucketPublicAccessBlock",
+                        "s3:GetBucketPolicy",
+                    ],
+                    &[BUCKET],
+                ),
+                Grant(
+                    &["s3:PutObject"],
+                    &[
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/firebackup.json",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/firebackup.json",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/keys/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/keys/*",
+                    ],
+                ),
+                Grant(
+                    &["s3:PutObject", "s3:DeleteObject"],
+                    &[
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/probes/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/probes/*",
+                    ],
+                ),
+            ],
+        ],
+        "schedule-trigger" => vec![&[TABLE, INDEX, SEND_JOBS, EVENTS, DEAD_LETTERS]],
+        "job-start" => vec![&[
+            TABLE,
+            INDEX,
+            SEND_JOBS,
+            EVENTS,
+            DESCRIBE,
+            Grant(
+                &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"],
+                &["JobsQueue"],
+            ),
+            Grant(&["states:StartExecution"], &["BackupStateMachine", "RestoreStateMachine"]),
+        ]],
+        "backup-plan" | "restore-plan" => vec![WRITER, &[TABLE, GENERATE, PUT_PLAN]],
+        "backup-chunk" | "restore-chunk" => vec![&WRITER[1..], &[TABLE_OF_CHUNK]],
+        "backup-finalize" | "restore-finalize" => vec![WRITER, &[TABLE, EVENTS, DELETE_PLAN]],
+        "maintenance" => vec![
+            &[TABLE, INDEX, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, SEND_JOBS, DEAD_LETTERS, DESCRIBE, STOP],
+            &[
+                Grant(&["kms:ReEncryptFrom", "kms:ReEncryptTo"], KEYS),
+                Grant(&["s3:ListBucketMultipartUploads"], &[BUCKET]),
+                Grant(
+                    &[
+                        "s3:DeleteObject",
+                        "s3:DeleteObjectVersion",
+                        "s3:GetObjectRetention",
+                        "s3:PutObjectRetention",
+                        "s3:AbortMultipartUpload",
+                    ],
+                    &[OBJECTS],
+                ),
+                Grant(
+                    &["s3:PutObject"],
+                    &[
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/prunes/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/prunes/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/intents/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/intents/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/receipts/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/receipts/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/keys/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/keys/*",
+                    ],
+                ),
+                Grant(
+                    &["sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:StartMessageMoveTask"],
+                    &["JobsDeadLetters"],
+                ),
+            ],
+        ],
+        other => panic!("say here what {other} may do"),
+    }
+}
+
+/// What each of the others in the stack may do: Scheduler, and the state machines.
+fn granted_to_service(role: &str) -> Vec<Grant> {
+    let steps = |kind: &'static [&'static str], runs: &'static [&'static str], machine: &'static [&'static str]| {
+        vec![
+            Grant(&["lambda:InvokeFunction"], kind),
+            Grant(&["s3:GetObject"], &["${WorkBucket.Arn}/jobs/*"]),
+            Grant(&["states:StartExecution"], machine),
+            Grant(&["states:DescribeExecution", "states:StopExecution"], runs),
+            Grant(&["xray:GetSamplingRules", "xray:GetSamplingTargets"], &["*"]),
+            Grant(
+                &[
+                    "logs:CreateLogDelivery",
+                    "logs:GetLogDelivery",
+                    "logs:UpdateLogDelivery",
+                    "logs:DeleteLogDelivery",
+                    "logs:ListLogDeliveries",
+                    "logs:PutResourcePolicy",
+                    "logs:DescribeResourcePolicies",
+                    "logs:DescribeLogGroups",
+                ],
+                &["*"],
+            ),
+        ]
+    };
+    match role {
+        "ScheduleRole" => vec![Grant(&["lambda:InvokeFunction"], &["ScheduleTriggerFunction"]), DEAD_LETTERS],
+        "MaintenanceScheduleRole" => vec![Grant(&["lambda:InvokeFunction"], &["MaintenanceFunction"]), DEAD_LETTERS],
+        "BackupStateMachineRole" => steps(
+            &["BackupPlanFunction", "BackupChunkFunction", "BackupFinalizeFunction"],
+            &["states:execution:${Name}-backup/*"],
+            &["states:stateMachine:${Name}-backup"],
+        ),
+        "RestoreStateMachineRole" => steps(
+            &["RestorePlanFunction", "RestoreChunkFunction", "RestoreFinalizeFunction"],
+            &["states:execution:${Name}-restore/*"],
+            &["states:stateMachine:${Name}-restore"],
+        ),
+        other => panic!("say here what {other} may do"),
+    }
+}
+
+type Pairs = BTreeSet<(String, String)>;
+
+fn pairs<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Pairs {
+    let mut found = Pairs::new();
+    for Grant(actions, resources) in grants {
+        for action in *actions {
+            found.extend(resources.iter().map(|resource| ((*action).to_owned(), (*resource).to_owned())));
+        }
+    }
+    found
+}
+
+/// The pairs of action and resource that a role is allowed, and what of its statements is no such pair.
+fn allowed(role: &Value) -> (Pairs, Vec<String>) {
+    let (mut found, mut odd) = (Pairs::new(), Vec::new());
+    for policy in list(&role["Properties"]["Policies"]) {
+        for statement in list(&policy["PolicyDocument"]["Statement"]) {
+            // A statement that is there only under a condition counts as if it were.
+            let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
+            let known = ["Sid", "Effect", "Action", "Resource", "Condition"];
+            odd.extend(
+                statement.as_object().into_iter().flatten().filter_map(|(name, _)| {
+                    (!known.contains(&name.as_str())).then(|| format!("{name} in a statement"))
+                }),
+            );
+            if statement["Effect"] != "Allow" {
+                odd.push(format!("a statement whose effect is {}", statement["Effect"]));
+            }
+            for action in list(&statement["Action"]) {
+                for resource in list(&statement["Resource"]) {
+                    found.insert((named(action), named(resource)));
+                }
+            }
+        }
+    }
+    (found, odd)
+}
+
+/// What each function's role is allowed besides the table above, and what stands in the table and is not allowed.
+fn violations(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    for function in FUNCTIONS {
+        let name = logical(function);
+        let role = format!("{name}Role");
+        if named(&template.resource(&format!("{name}Function"))["Properties"]["Role"]) != role {
+            found.push(format!("{function} does not have the role {role}"));
+        }
+        let mut expected = pairs(granted(function).into_iter().flatten());
+        let log = format!("logs:log-group:/aws/lambda/${{Name}}-{function}:*");
+        expected.insert(("logs:CreateLogStream".to_owned(), log.clone()));
+        expected.insert(("logs:PutLogEvents".to_owned(), log));
+        found.extend(compared(template, &role, expected));
+    }
+    let of_functions: Vec<_> = FUNCTIONS.iter().map(|function| format!("{}Role", logical(function))).collect();
+    for (role, _) in
+        template.resources("AWS::IAM::Role").filter(|(role, _)| !of_functions.iter().any(|own| own == role))
+    {
+        let expected = pairs(&granted_to_service(role));
+        let traces = role.ends_with("StateMachineRole");
+        found.extend(if traces {
+            compared(template, role, expected)
+        } else {
+            without_traces(template, role, &expected)
+        });
+    }
+    found
+}
+
+/// As below, for a role that writes traces: X-Ray knows no resources.
+fn compared(template: &Template, role: &str, mut expected: Pairs) -> Vec<String> {
+    for action in ["xray:PutTraceSegments", "xray:PutTelemetryRecords"] {
+        expected.insert((action.to_owned(), "*".to_owned()));
+    }
+    without_traces(template, role, &expected)
+}
+
+fn without_traces(template: &Template, role: &str, expected: &Pairs) -> Vec<String> {
+    let resource = template.resource(role);
+    let (actual, mut found) = allowed(resource);
+    if !resource["Properties"]["ManagedPolicyArns"].is_null() {
+        found.push(format!("{role} has managed policies"));
+    }
+    let wider = actual.difference(expected).map(|(action, on)| format!("{role} may {action} on {on}"));
+    let narrower = expected.difference(&actual).map(|(action, on)| format!("{role} may not {action} on {on}"));
+    found.extend(wider.chain(narrower));
+    found
+}
+
+/// What may use a master key without binding the key to what it is for.
+fn unbound_key_uses(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    for (role, resource) in template.resources("AWS::IAM::Role") {
+        let statements = &resource["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
+        for statement in list(statements) {
+            let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
+            let uses_key = list(&statement["Action"]).iter().any(|action| named(action).starts_with("kms:"));
+            if uses_key && statement["Condition"]["Null"]["kms:EncryptionContextKeys"] != "false" {
+                found.push(format!("{role} uses a key without an encryption context"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_role_may_do_exactly_what_it_needs() {
+    assert_none(&violations(&Template::read()));
+}
+
+#[test]
+fn a_wider_role_is_found() {
+    let template = Template::read();
+    let statement = "/Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/2";
+    let wider_action = template.with(&format!("{statement}/Action"), json!(["dynamodb:*"]));
+    assert_finds(violations, &wider_action, "ApiRole may dynamodb:*");
+    let wider_resource = template.with(&format!("{statement}/Resource"), json!("*"));
+    assert_finds(violations, &wider_resource, "on *");
+    let shared =
+        template.with("/Resources/BackupChunkFunction/Properties/Role", json!({"Fn::GetAtt": ["ApiRole", "Arn"]}));
+    assert_finds(violations, &shared, "backup-chunk does not have the role");
+    let denied = template.with(&format!("{statement}/Effect"), json!("Deny"));
+    assert_finds(violations, &denied, "whose effect is");
+}
+
+#[test]
+fn keys_are_used_only_under_an_encryption_context() {
+    let template = Template::read();
+    assert_none(&unbound_key_uses(&template));
+    let statements = "/Resources/BackupChunkRole/Properties/Policies/0/PolicyDocument/Statement";
+    let place = template.0.pointer(statements).and_then(Value::as_array).expect("the role has statements");
+    let at = place.iter().position(|statement| statement["Sid"] == "Key").expect("the role uses the key");
+    let unbound = template.without(&format!("{statements}/{at}"), "Condition");
+    assert_finds(unbound_key_uses, &unbound, "BackupChunkRole");
+}
+
+#[test]
+fn a_role_is_passed_to_scheduler_only() {
+    let template = Template::read();
+    let statements = &template.resource("ApiRole")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
+    let passes: Vec<_> = list(statements).into_iter().filter(|one| one["Action"] == json!(["iam:PassRole"])).collect();
+    assert_eq!(passes.len(), 1);
+    assert_eq!(passes[0]["Condition"], json!({"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}));
+}
