@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{backup, bench, completions, demo, diff, export, get, init, key, prune, restore, show, verify};
+use crate::commands::{backup, bench, completions, demo, diff, export, get, init, key, prune, restore, serve, show, verify};
 use crate::settings::{database_id, project_id};
 
 /// The exit codes, for the long help.
@@ -70,6 +70,9 @@ pub(crate) struct GlobalArgs {
     /// Passphrase that opens the repository [env: FIREBACKUP_PASSPHRASE holds the passphrase itself]
     #[arg(long, global = true, value_name = "FILE", help_heading = KEYS)]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// ARN of the AWS KMS key that opens the repository (repeatable); credentials and region as the AWS tools find them
+    #[arg(long = "kms", global = true, value_name = "ARN", help_heading = KEYS, value_parser = kms_key)]
+    pub(crate) kms_keys: Vec<String>,
     /// Private half of a recovery key
     #[arg(long, global = true, value_name = "FILE", help_heading = KEYS)]
     pub(crate) recovery_key_file: Option<PathBuf>,
@@ -96,12 +99,28 @@ pub(crate) struct GlobalArgs {
     pub(crate) verbose: u8,
 }
 
+/// The ARN of a key or an alias would let another key in later: only a key's own is taken.
+fn kms_key(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        ["arn", partition, "kms", region, account, key]
+            if ![partition, region, account].contains(&"") && key.strip_prefix("key/").is_some_and(|id| !id.is_empty()) =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("expected the ARN of a key, such as arn:aws:kms:eu-central-1:123456789012:key/…".to_owned()),
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show all of it on a local Firestore emulator: back up, destroy, restore, compare
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
+    /// Serve the API, run schedules and jobs: the whole of it on this machine
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(serve::ServeArgs),
     /// Measure backup and restore on a local Firestore emulator, beside what the same server does bare
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use firebackup_aws::{AwsClients, AwsSettings, KmsKeyService, region_of_key};
 use firebackup_embedded::{SystemClock, SystemRandom};
-use firebackup_engine::{Repository, Target, Trust, World};
+use firebackup_engine::{Repository, Secrets, ServiceKey, Target, Trust, World};
 use firebackup_google::{Access, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying};
 use firebackup_model::DatabaseName;
 use firebackup_model::id::SnapshotId;
-use firebackup_model::port::DocumentSource;
+use firebackup_model::port::{DocumentSource, EncryptionContext};
 use firebackup_storage::Destination;
 use object_store::ObjectStore;
 
@@ -69,7 +70,23 @@ impl Context {
     /// # Errors
     /// As [`Self::repository`].
     pub(crate) async fn repository_in(&self, store: Arc<dyn ObjectStore>) -> Result<Repository> {
-        Ok(Repository::open(store, self.settings.secrets()?, world()).await?)
+        Ok(Repository::open(store, self.secrets().await?, world()).await?)
+    }
+
+    /// What the user holds, and what may be asked for.
+    ///
+    /// # Errors
+    /// When a key cannot be used, or AWS not be reached for want of a region.
+    pub(crate) async fn secrets(&self) -> Result<Secrets> {
+        let mut secrets = self.settings.secrets()?;
+        let masters = self.settings.kms_keys().to_vec();
+        if let Some(first) = masters.first() {
+            let region = region_of_key(first).map(str::to_owned);
+            let clients = AwsClients::load(&AwsSettings { region, ..AwsSettings::default() }).await?;
+            let service = Arc::new(KmsKeyService::new(&clients, first.clone()));
+            secrets.service = Some(ServiceKey { service, masters, context: EncryptionContext::new() });
+        }
+        Ok(secrets)
     }
 
     /// Connects to a database to read it.

@@ -5,10 +5,13 @@ use std::io;
 use std::path::PathBuf;
 
 use firebackup_codec::canonical::CanonicalError;
+use firebackup_bootstrap::server::ServerError;
 use firebackup_codec::typed_json::WriteJsonError;
+use firebackup_control::{ControlError, Kind};
 use firebackup_embedded::{EmulatorError, KeyFileError, KeyTextError};
 use firebackup_engine::EngineError;
 use firebackup_model::document::DocumentError;
+use firebackup_model::port::StepError;
 use firebackup_model::{ErrorKind, PortError};
 use serde::Serialize;
 
@@ -54,6 +57,15 @@ pub(crate) enum CliError {
     /// Google or a destination failed.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// A verb of the control plane failed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A step or a service of the server failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The server cannot be started.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// A key file is of no use.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -136,7 +148,7 @@ impl CliError {
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Pattern { .. } => Exit::Usage,
+            Self::Usage(_) | Self::Pattern { .. } | Self::Server(ServerError::InTheClear(_)) => Exit::Usage,
             Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => Exit::NotFound,
             Self::Port(error) if is_missing_repository(error) => Exit::NotFound,
             Self::Engine(error) if error.is_resumable_stop() => Exit::Stopped,
@@ -148,7 +160,7 @@ impl CliError {
     /// The kind of failure, one word for programs.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Usage(_) | Self::Pattern { .. } => "usage",
+            Self::Usage(_) | Self::Pattern { .. } | Self::Server(ServerError::InTheClear(_)) => "usage",
             Self::Refused(_) | Self::Unfit { .. } => "refused",
             Self::NotFound(_) => "not_found",
             Self::Engine(error) => engine_kind(error),
@@ -156,6 +168,10 @@ impl CliError {
             Self::Port(error) => port_kind(error.kind),
             Self::Emulator(_) => "emulator",
             Self::File { .. } | Self::Output(_) => "file",
+            Self::Server(ServerError::Listen { .. }) => "unavailable",
+            Self::Server(_) => "file",
+            Self::Control(error) if error.kind == Kind::Upstream => "unavailable",
+            Self::Control(_) | Self::Step(_) => "internal",
             Self::Interrupted => "interrupted",
             Self::Show { .. } | Self::Document(_) | Self::Compare { .. } | Self::Runtime(_) => "internal",
         }

@@ -16,13 +16,14 @@ pub(crate) struct Interrupt {
     stop: Stop,
     is_graceful: Arc<AtomicBool>,
     asked: watch::Receiver<bool>,
+    sender: watch::Sender<bool>,
 }
 
 impl Interrupt {
     /// Begins to listen. Needs a runtime.
     pub(crate) fn listen(output: Output) -> Self {
         let (sender, asked) = watch::channel(false);
-        let interrupt = Self { stop: Stop::default(), is_graceful: Arc::default(), asked };
+        let interrupt = Self { stop: Stop::default(), is_graceful: Arc::default(), asked, sender: sender.clone() };
         let (stop, is_graceful) = (interrupt.stop.clone(), Arc::clone(&interrupt.is_graceful));
         let mut signals = Signals::listen();
         tokio::spawn(async move {
@@ -46,7 +47,20 @@ impl Interrupt {
     /// One who hears it where `asked` says so, and no signals.
     #[cfg(test)]
     pub(crate) fn told_by(asked: watch::Receiver<bool>) -> Self {
-        Self { stop: Stop::default(), is_graceful: Arc::default(), asked }
+        let sender = watch::channel(false).0;
+        Self { stop: Stop::default(), is_graceful: Arc::default(), asked, sender }
+    }
+
+    /// Turns true when the user wants an end. From now on the user is told that it comes.
+    pub(crate) fn asked(&self) -> watch::Receiver<bool> {
+        self.is_graceful.store(true, Ordering::SeqCst);
+        self.asked.clone()
+    }
+
+    /// Asks for an end as the user would.
+    pub(crate) fn end(&self) {
+        // nobody listens any more when the command has ended
+        let _ = self.sender.send(true);
     }
 
     /// What a verb looks at that can stop at a safe point. From now on the user is told so.

@@ -42,6 +42,7 @@ impl KeySettings {
             masters: self.masters()?,
             passphrase: self.passphrase()?,
             recovery: global.recovery_key_file.as_deref().map(recovery_key).transpose()?,
+            service: None,
             recovery_public: recovery_public_key(global.recovery_public_key.as_deref())?,
             signing: global.signing_key_file.as_deref().map(signing_key).transpose()?,
             pinned: writer_keys(&global.writer_keys)?,

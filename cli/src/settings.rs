@@ -136,6 +136,11 @@ impl Settings {
         self.keys.secrets()
     }
 
+    /// The ARNs of KMS keys that open the repository.
+    pub(crate) fn kms_keys(&self) -> &[String] {
+        &self.keys.global.kms_keys
+    }
+
     /// The arguments by which another command finds the same repository and keys, for commands that are printed.
     pub(crate) fn same_repository(&self) -> Vec<String> {
         let global = &self.keys.global;
@@ -160,6 +165,9 @@ impl Settings {
             if let Some(file) = file {
                 add(name, file.display().to_string());
             }
+        }
+        for key in &global.kms_keys {
+            add("--kms", key.clone());
         }
         for key in &global.writer_keys {
             add("--writer-key", key.clone());

@@ -40,7 +40,7 @@ struct Made {
 /// # Errors
 /// When there is one already, nothing was said about encryption, or the destination cannot do what is needed.
 pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit> {
-    let secrets = secrets(context, args.no_encryption)?;
+    let secrets = secrets(context, args.no_encryption).await?;
     let destination = Destination::create(context.settings.repo()?, &context.settings.storage)?;
     check(destination.probe().await?, &destination)?;
     let repository = Repository::init(destination.store(), secrets, world()).await?;
@@ -49,16 +49,16 @@ pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn secrets(context: &Context, no_encryption: bool) -> Result<Secrets> {
+async fn secrets(context: &Context, no_encryption: bool) -> Result<Secrets> {
     if no_encryption {
         return Ok(Secrets::default());
     }
-    let secrets = context.settings.secrets()?;
+    let secrets = context.secrets().await?;
     if secrets.is_empty() {
         return Err(CliError::Usage(
             "a repository is encrypted, and no key was given: make one with `firebackup key generate --output master.key` \
-             and give --master-key-file master.key; --passphrase-file and --recovery-public-key can stand beside it or \
-             alone (without encryption: --no-encryption)"
+             and give --master-key-file master.key; --passphrase-file, --recovery-public-key and --kms can stand beside \
+             it or alone (without encryption: --no-encryption)"
                 .to_owned(),
         ));
     }

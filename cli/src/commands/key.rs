@@ -166,6 +166,10 @@ fn is_for(wrap: &Wrap, holder: &Holder) -> bool {
         Holder::Recovery(public) => {
             wrap.kind() == WrapKind::Recovery && wrap.holder().is_some_and(|holder| holder == public.to_string())
         }
+        // which masters there are is not asked for here: the wrap says it
+        Holder::Service(service) => {
+            wrap.kms().is_ok_and(|(arn, ..)| service.masters.first().is_some_and(|master| master == arn))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod prune;
 pub(crate) mod restore;
+pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod verify;
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
+        Command::Serve(args) => serve::run(context, args).await,
         command => context.interrupt.race(run_without_safe_points(context, command)).await,
     }
 }
@@ -40,6 +42,7 @@ async fn run_without_safe_points(context: &Context, command: Command) -> Result<
         Command::Init(args) => init::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
+        Command::Serve(args) => serve::run(context, args).await,
         Command::List => list::run(context).await,
         Command::Show(args) => show::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,

@@ -14,6 +14,7 @@ mod metrics;
 mod places;
 mod probes;
 mod projects;
+pub mod server;
 mod sqs;
 mod steps;
 pub mod tracing_setup;

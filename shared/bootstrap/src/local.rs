@@ -1,1 +1,192 @@
-//! One machine: every port on SQLite, tokio and a key file.
+//! One machine: every port on SQLite, tokio and a master key, and the workers that the stack has functions for.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firebackup_codec::secret::SecretKey;
+use firebackup_control::{Control, ControlSettings, FirstOwner, Ports};
+use firebackup_embedded::{
+    Database, FireIntoQueue, LocalEventBus, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SqliteWorkflows,
+    SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
+};
+use firebackup_engine::World;
+use firebackup_http::HttpState;
+use firebackup_model::PortError;
+use firebackup_model::port::{Clock, JobQueue, Random, StepError, StepErrorKind};
+use tokio::sync::watch;
+
+use crate::failure::{of_control, unreadable};
+use crate::local_keys::LocalKeys;
+use crate::maintenance::{Maintenance, MaintenanceTask};
+use crate::places::{MasterKeys, Places};
+use crate::probes::WorldProbes;
+use crate::projects::Projects;
+use crate::steps::{AppSteps, StepSettings};
+use crate::triggers::{Due, schedule_due, start_job};
+
+/// The file that holds everything but the key.
+const DATABASE: &str = "firebackup.db";
+/// A message that failed so often is put aside.
+const MOST_DELIVERIES: u32 = 10;
+/// How long a queue is listened to before it is asked anew.
+const WAIT: Duration = Duration::from_secs(20);
+/// How long a message that is being dealt with is hidden.
+const HIDDEN: Duration = Duration::from_secs(120);
+/// When a message that failed comes again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Events that a slow listener may be behind.
+const BACKLOG: usize = 1024;
+/// How often jobs are looked after.
+const SWEEP: Duration = Duration::from_secs(60);
+/// How often retention is applied.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// How an installation on one machine is set up.
+pub struct LocalSettings {
+    /// How large steps are.
+    pub steps: StepSettings,
+    /// How many chunks of a job are done at a time.
+    pub parallel: usize,
+    /// Options for destinations that bring none, such as `AWS_REGION`.
+    pub ambient: Vec<(String, String)>,
+}
+
+/// Everything on one machine. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalApp {
+    /// The verbs of the control plane.
+    pub control: Control,
+    /// The steps of jobs.
+    pub steps: AppSteps,
+    /// Who is told what happened.
+    pub events: Arc<LocalEventBus>,
+    places: Places,
+    clock: Arc<dyn Clock>,
+    jobs: Arc<dyn JobQueue>,
+    due: Arc<dyn JobQueue>,
+    workflows: SqliteWorkflows,
+    scheduler: SqliteScheduler,
+}
+
+impl LocalApp {
+    /// Opens, or makes, the installation in a folder.
+    ///
+    /// # Errors
+    /// When its database cannot be opened.
+    pub async fn open(folder: &Path, master: SecretKey, settings: LocalSettings) -> Result<Self, PortError> {
+        let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let database = Database::open(folder.join(DATABASE)).await?;
+        let queue = |name| Arc::new(SqliteJobQueue::new(database.clone(), Arc::clone(&clock), name, MOST_DELIVERIES));
+        let (jobs, due) = (queue("jobs"), queue("due"));
+        let options = WorkflowOptions { parallel_chunks: settings.parallel.max(1), ..WorkflowOptions::default() };
+        let workflows = SqliteWorkflows::new(database.clone(), Arc::clone(&random), options);
+        let scheduler = SqliteScheduler::new(database.clone(), Arc::clone(&clock));
+        let events = Arc::new(LocalEventBus::new(BACKLOG));
+        let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
+        let places = Places::new(MasterKeys::Local(master.clone()), world, settings.ambient);
+        let control = Control::new(Ports {
+            items: Arc::new(SqliteItemStore::new(database, Arc::clone(&clock))),
+            queue: jobs.clone(),
+            workflows: Arc::new(workflows.clone()),
+            scheduler: Arc::new(scheduler.clone()),
+            events: events.clone(),
+            keys: Arc::new(LocalKeys::new(master, Arc::clone(&random))),
+            clock: Arc::clone(&clock),
+            random,
+            probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
+            settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
+        });
+        let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings.steps, None);
+        Ok(Self { control, steps, events, places, clock, jobs, due, workflows, scheduler })
+    }
+
+    /// What the router stands on.
+    #[must_use]
+    pub fn http_state(&self) -> HttpState {
+        HttpState {
+            control: self.control.clone(),
+            repositories: Arc::new(self.places.clone()),
+            random: Arc::clone(&self.places.world().random),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    /// Makes the first organization and its owner's key; nothing if that was done before.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn first_owner(&self, name: &str) -> Result<Option<FirstOwner>, StepError> {
+        self.control.first_owner(name).await.map_err(of_control)
+    }
+
+    /// Starts jobs, does their steps, fires schedules and looks after all of it, until `stop` says so. What is under way
+    /// then is dropped: it goes on where it was when this is run again.
+    pub async fn work(&self, stop: watch::Receiver<bool>) {
+        let stopped = || stopped(stop.clone());
+        let fire = Arc::new(FireIntoQueue::new(Arc::clone(&self.due)));
+        let steps = Arc::new(self.steps.clone());
+        tokio::join!(
+            until(stopped(), consume(&*self.jobs, async |body| start_job(&self.control, body).await.map(drop))),
+            until(stopped(), consume(&*self.due, async |body| self.make_due(body).await)),
+            self.workflows.run(steps, stopped()),
+            self.scheduler.run(fire, &SystemAlarm, stopped()),
+            until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
+            until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),
+        );
+    }
+
+    async fn make_due(&self, body: &str) -> Result<(), StepError> {
+        let due: Due = serde_json::from_str(body).map_err(unreadable)?;
+        schedule_due(&self.control, &due, self.clock.now()).await.map(drop)
+    }
+
+    async fn maintain(&self, task: MaintenanceTask, every: Duration) {
+        let maintenance = Maintenance::new(self.steps.clone());
+        loop {
+            if let Err(error) = maintenance.run(&task).await {
+                tracing::warn!(error = %error, "what is to be done from time to time could not be done");
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // whoever could ask for a stop is gone: that is one too
+    drop(stop.wait_for(|stopped| *stopped).await);
+}
+
+async fn until(stop: impl Future<Output = ()>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop => {}
+        () = work => {}
+    }
+}
+
+/// Deals with the messages of a queue, one after the other, for ever.
+async fn consume(queue: &dyn JobQueue, handle: impl AsyncFn(&str) -> Result<(), StepError>) {
+    loop {
+        let messages = match queue.receive(1, WAIT, HIDDEN).await {
+            Ok(messages) => messages,
+            Err(error) => {
+                tracing::warn!(error = %error, "a queue cannot be listened to");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        for message in messages {
+            let done = match handle(&message.body).await {
+                Ok(()) => queue.delete(&message.receipt).await,
+                Err(error) => {
+                    let is_ours = error.kind == StepErrorKind::Retryable;
+                    tracing::warn!(error = %error, deliveries = message.deliveries, is_ours, "a message failed");
+                    queue.release(&message.receipt, AGAIN).await
+                }
+            };
+            if let Err(error) = done {
+                tracing::warn!(error = %error, "a message could not be put away: it comes again");
+            }
+        }
+    }
+}

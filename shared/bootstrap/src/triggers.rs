@@ -51,13 +51,10 @@ pub async fn schedule_due(control: &Control, due: &Due, now: Timestamp) -> Resul
 /// Starts the job that a message of the queue names.
 ///
 /// # Errors
-/// Retryable when a service failed, or the organization runs as many jobs as it may: the message is to come again. Fatal
-/// when it is no message of ours: after some tries it lies in the dead-letter queue.
+/// Retryable when a service failed: the message is to come again. Fatal when it is no message of ours: after some tries it
+/// lies in the dead-letter queue. A job that has to wait for another one is no error: it is asked for again when that ends.
 pub async fn start_message(control: &Control, message: &SqsMessage) -> Result<(), StepError> {
-    match start_job(control, message.body.as_deref().unwrap_or_default()).await? {
-        StartOutcome::Busy => Err(busy()),
-        StartOutcome::Started | StartOutcome::AlreadyStarted | StartOutcome::Ended => Ok(()),
-    }
+    start_job(control, message.body.as_deref().unwrap_or_default()).await.map(drop)
 }
 
 /// The same of a message's text; says what became of it.
@@ -70,11 +67,6 @@ pub async fn start_job(control: &Control, body: &str) -> Result<StartOutcome, St
     let outcome = control.start_job(&worker, &message.job).await.map_err(of_control)?;
     tracing::info!(job = %message.job, outcome = ?outcome, "a job was asked to start");
     Ok(outcome)
-}
-
-/// Why the message of a job that has to wait goes back.
-fn busy() -> StepError {
-    StepError { kind: StepErrorKind::Retryable, message: "the organization runs as many jobs as it may".to_owned() }
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(data, b"\x01\x02\0\0\0\x02\0\0\0or\x01\0\0\0b\x03\0\0\0use\x01\0\0\0a");
     }
 
-    const GOLDEN: &str = "";
+    const GOLDEN: &str = "a8686fd7aeed3d350bc97580d4945dc73d20b9abfd07";
 
     #[test]
     fn versions_and_lengths_beyond_this_build_are_told() {

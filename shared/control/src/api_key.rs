@@ -159,8 +159,7 @@ impl Control {
         random.fill(&mut *secret);
         let text = Zeroizing::new(format!("{PREFIX}{}_{}", id.ulid(), URL_SAFE_NO_PAD.encode(*secret)));
         let created_at = now;
-        let key =
-            ApiKey { id, name, role, created_by, created_at, expires_at, revoked_at: None, last_used_at: None };
+        let key = ApiKey { id, name, role, created_by, created_at, expires_at, revoked_at: None, last_used_at: None };
         MintedKey { record: ApiKeyRecord { key, secret_hash: hash(&*secret) }, secret: text }
     }
 

@@ -176,12 +176,7 @@ impl Control {
     /// [`NotFound`](crate::Kind::NotFound) of its project or destination; [`Unprocessable`](crate::Kind::Unprocessable)
     /// where a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the
     /// idempotency key was used for another request, or the project is disconnected.
-    pub async fn create_backup(
-        &self,
-        caller: &Caller,
-        new: NewBackup,
-        idempotency: Option<&str>,
-    ) -> Result<BackupJob> {
+    pub async fn create_backup(&self, caller: &Caller, new: NewBackup, idempotency: Option<&str>) -> Result<BackupJob> {
         caller.may(Right::RunJobs)?;
         let once = Once::new(caller, idempotency, "create_backup", &new)?;
         let config = new.config();

@@ -39,7 +39,12 @@ struct OnceRecord {
 
 impl Once {
     /// Takes the key of a request to do `verb`. Keys of different callers are different keys.
-    pub(crate) fn new<T: Serialize>(caller: &Caller, key: Option<&str>, verb: &str, request: &T) -> Result<Option<Self>> {
+    pub(crate) fn new<T: Serialize>(
+        caller: &Caller,
+        key: Option<&str>,
+        verb: &str,
+        request: &T,
+    ) -> Result<Option<Self>> {
         let Some(key) = key else { return Ok(None) };
         limit::ascii("Idempotency-Key", key, MAX_KEY)?;
         let request = serde_json::to_string(request).map_err(ControlError::internal)?;

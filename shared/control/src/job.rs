@@ -369,7 +369,8 @@ pub enum StartOutcome {
     Started,
     /// It ran before.
     AlreadyStarted,
-    /// The organization runs as many jobs as it may: the message goes back and comes again.
+    /// The organization runs as many jobs as it may. The message need not be kept: whichever job ends asks for the start
+    /// of the one that waits longest, and the sweep makes up for what is lost.
     Busy,
     /// It has ended, or is gone: there is nothing to start.
     Ended,

@@ -187,7 +187,7 @@ impl Control {
                 let id = job.value.id().clone();
                 let end = self.end_if_unchanged(scope, job, JobEnd::Cancelled).await?;
                 if end == Written::Yes {
-                    tracing::info!(job = %id, "cancelled before it began");
+                    self.tell_cancelled(scope, &id).await;
                 }
                 Ok(end)
             }
@@ -196,6 +196,14 @@ impl Control {
                 self.write(vec![replace_job(scope, &job)?]).await
             }
             _ => Err(wrong_state(&job.value)),
+        }
+    }
+
+    /// Nobody waits for a job that has not begun: it is cancelled whether others can be told or not.
+    async fn tell_cancelled(&self, scope: &OrganizationScope, id: &JobId) {
+        let told = async { self.publish_ended(scope, &self.job(scope, id).await?.value).await };
+        if let Err(error) = told.await {
+            tracing::warn!(job = %id, error = %error, "nobody is told that a job was cancelled");
         }
     }
 

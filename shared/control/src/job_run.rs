@@ -5,7 +5,7 @@ use firebackup_model::port::{ItemWrite, Started, Workflow};
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
-use crate::job::{Job, JobEnd, JobError, JobMessage, JobStatus, StartOutcome};
+use crate::job::{Job, JobEnd, JobError, JobMessage, JobResult, JobStatus, StartOutcome};
 use crate::job_records::{RunningJobs, in_days, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{OrganizationScope, Worker};
@@ -14,6 +14,11 @@ use crate::tenant::{OrganizationScope, Worker};
 const COUNTERS_DAYS: i64 = 90;
 /// The most characters an error of a job may have.
 const MAX_ERROR: usize = 2000;
+/// The most bytes of a dry run's preview; a record has at most 400 KB.
+const MAX_PREVIEW: usize = 128 * 1024;
+/// The most warnings of a result, and the most characters of one.
+const MAX_WARNINGS: usize = 100;
+const MAX_WARNING: usize = 500;
 
 /// What counts, as [`Control::note_progress`] takes it.
 const COUNTERS: [&str; 7] = ["documents", "bytes", "stored", "reads", "writes", "chunks", "chunksDone"];
@@ -154,7 +159,7 @@ impl Control {
         match end {
             JobEnd::Completed(result) => {
                 facts.status = JobStatus::Completed;
-                facts.result = Some(*result);
+                facts.result = Some(bounded(*result));
             }
             JobEnd::Failed { code, message } => {
                 facts.status = JobStatus::Failed;
@@ -196,6 +201,21 @@ impl Control {
         }
         Ok(jobs)
     }
+}
+
+/// A result that fits into a record, whatever a dry run found.
+fn bounded(mut result: JobResult) -> JobResult {
+    if result.preview.as_ref().is_some_and(|preview| preview.to_string().len() > MAX_PREVIEW) {
+        result.preview = None;
+        result.warnings.insert(0, "the preview is too large to be kept: the counts are complete".to_owned());
+    }
+    result.warnings.truncate(MAX_WARNINGS);
+    for warning in &mut result.warnings {
+        if let Some((end, _)) = warning.char_indices().nth(MAX_WARNING) {
+            warning.truncate(end);
+        }
+    }
+    result
 }
 
 /// What runs a job.

@@ -17,7 +17,6 @@ mod backup;
 mod control;
 mod destination;
 mod error;
-mod first_owner;
 mod id;
 mod idempotency;
 mod item_keys;
@@ -48,7 +47,6 @@ pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
 pub use destination::{Destination, DestinationChange, NewDestination};
 pub use error::{Code, ControlError, Kind, Result};
-pub use first_owner::FirstOwner;
 pub use id::{ApiKeyId, DestinationId, IdError, OrganizationId, ProjectId, ScheduleId};
 pub use job::{
     BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, Rename, RestoreJob,
@@ -64,5 +62,5 @@ pub use retention::{Retention, RetentionOutcome, RetentionType};
 pub use role::{Right, Role};
 pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleMessage};
 pub use secrets::SecretText;
-pub use tenant::{Caller, Worker};
+pub use tenant::{Caller, FirstOwner, Worker};
 pub use work::{OpenedPlace, Work};

@@ -122,10 +122,7 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn organizations_page(
-        &self,
-        cursor: Option<&str>,
-    ) -> Result<(Vec<OrganizationId>, Option<String>)> {
+    pub async fn organizations_page(&self, cursor: Option<&str>) -> Result<(Vec<OrganizationId>, Option<String>)> {
         let query = ItemQuery { limit: 100, after: cursor.map(str::to_owned), ..item_keys::all_organizations() };
         let page = self.items().query(&query).await?;
         let ids = page.items.into_iter().map(|item| Ok(decode::<ListedOrganization>(item)?.value.id));
@@ -195,7 +192,7 @@ fn check_master_key(key: &str) -> Result<()> {
 /// A recovery public key in its one spelling.
 fn recovery_key(text: &str) -> Result<String> {
     let key = text.parse::<RecoveryPublicKey>();
-    let key = key.map_err(|error| ControlError::field("recoveryPublicKey", &error).with_source(error))?;
+    let key = key.map_err(|error| ControlError::field("recoveryPublicKey", error).with_source(error))?;
     Ok(key.to_string())
 }
 

@@ -311,7 +311,11 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
-    pub(crate) async fn project_record(&self, scope: &OrganizationScope, id: &ProjectId) -> Result<Stored<ProjectRecord>> {
+    pub(crate) async fn project_record(
+        &self,
+        scope: &OrganizationScope,
+        id: &ProjectId,
+    ) -> Result<Stored<ProjectRecord>> {
         self.found(&scope.project_key(id), "project").await
     }
 
@@ -371,7 +375,9 @@ impl Control {
             Credentials::ServiceAccount { key_json } => {
                 let organization = self.organization_record(scope).await?.value;
                 let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
-                Ok(StoredCredentials::ServiceAccount { key: secrets.seal(self, &id.to_string(), CREDENTIALS, key_json) })
+                Ok(StoredCredentials::ServiceAccount {
+                    key: secrets.seal(self, &id.to_string(), CREDENTIALS, key_json),
+                })
             }
         }
     }

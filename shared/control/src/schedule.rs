@@ -203,7 +203,12 @@ impl Control {
     ///
     /// # Errors
     /// When the page cannot be, or the store fails.
-    pub async fn schedules(&self, caller: &Caller, project: Option<&ProjectId>, page: &Page) -> Result<Paged<Schedule>> {
+    pub async fn schedules(
+        &self,
+        caller: &Caller,
+        project: Option<&ProjectId>,
+        page: &Page,
+    ) -> Result<Paged<Schedule>> {
         caller.may(Right::Read)?;
         let now = self.now();
         let pick = |schedule: Schedule| {

@@ -31,7 +31,8 @@ impl ServiceAccount {
     /// # Errors
     /// Says what is wrong, and repeats nothing of the text.
     pub(crate) fn read(text: &str) -> Result<Self, &'static str> {
-        let file: KeyFile = serde_json::from_str(text).map_err(|_| "expected the text of a service account's key file")?;
+        let file: KeyFile =
+            serde_json::from_str(text).map_err(|_| "expected the text of a service account's key file")?;
         if file.kind != "service_account" {
             return Err("expected a key file of type service_account");
         }

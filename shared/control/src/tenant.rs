@@ -1,15 +1,18 @@
 //! Proofs of who acts in which organization. Nothing else leads to a key of an item.
 
 mod caller;
+mod first_owner;
 mod worker;
 
 pub use caller::Caller;
+pub use first_owner::FirstOwner;
 pub use worker::Worker;
 
 use crate::id::OrganizationId;
 
-/// An organization that somebody has proven to act in. Made by [`Caller`] and [`Worker`] only: the field is private to
-/// this module, and there is no other way to make one.
+/// An organization that somebody has proven to act in. The field is private to this module, and only here is it filled:
+/// for a [`Caller`], for a [`Worker`], and for the organization that [`first_owner`](crate::Control::first_owner) is
+/// about to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OrganizationScope(OrganizationId);
 
@@ -19,20 +22,7 @@ impl OrganizationScope {
     }
 }
 
-/// The scope of an organization that is only now being made, by the caller who becomes its owner.
-pub(crate) use self::birth::scope_of_new_organization;
-
-mod birth {
-    use super::OrganizationScope;
-    use crate::id::OrganizationId;
-
-    /// Only for [`first_owner`](crate::Control::first_owner): the id was made up a moment ago, so nothing is in there.
-    pub(crate) const fn scope_of_new_organization(id: OrganizationId) -> OrganizationScope {
-        OrganizationScope(id)
-    }
-}
-
 #[cfg(test)]
-pub(crate) fn scope_for_tests(id: OrganizationId) -> OrganizationScope {
+pub(crate) const fn scope_for_tests(id: OrganizationId) -> OrganizationScope {
     OrganizationScope(id)
 }

@@ -76,6 +76,12 @@ struct Due {
     due: i64,
 }
 
+/// What became of the schedules that were due.
+struct Round {
+    fired: usize,
+    failed: usize,
+}
+
 impl SqliteScheduler {
     /// The schedules in `database`; `clock` says what is due.
     #[must_use]
@@ -110,16 +116,39 @@ impl SqliteScheduler {
         loop {
             // seen before the look: what changes after it is not missed
             changes.borrow_and_update();
-            if let Err(error) = self.fire_due(fire).await {
-                tracing::warn!(error = %error, "schedules could not be looked through");
-            }
-            let until = self.next_look().await;
+            let next_look = self.look(fire).await;
             tokio::select! {
-                () = alarm.at(until) => {}
+                () = alarm.at(next_look) => {}
                 // it cannot fail: the sender lives as long as `self`
                 _ = changes.changed() => {}
             }
         }
+    }
+
+    /// Fires what is due, and returns when to look again.
+    async fn look(&self, fire: &dyn Fire) -> Timestamp {
+        let now = self.clock.now();
+        let (soon, latest) = (now.plus_seconds(RETRY_SECONDS), now.plus_seconds(LOOK_SECONDS));
+        match self.fire_and_find_next(fire, now).await {
+            Ok((round, next)) => {
+                let next = next.map_or(latest, |next| next.min(latest));
+                if round.failed > 0 { next.max(soon) } else { next }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "schedules could not be looked through");
+                soon
+            }
+        }
+    }
+
+    async fn fire_and_find_next(
+        &self,
+        fire: &dyn Fire,
+        now: Timestamp,
+    ) -> Result<(Round, Option<Timestamp>), PortError> {
+        let round = self.fire_all(fire, now).await?;
+        let next = self.database.read(READ, next_due).await?;
+        Ok((round, next.map(Timestamp::from_millis)))
     }
 
     /// Fires what is due now, each schedule once; returns how many fired. One that cannot fire is told in the log and
@@ -128,20 +157,24 @@ impl SqliteScheduler {
     /// # Errors
     /// When the database cannot be read or written; what had not fired is still due.
     pub async fn fire_due(&self, fire: &dyn Fire) -> Result<usize, PortError> {
-        let now = self.clock.now();
-        let due = self.database.read(READ, move |transaction| read_due(transaction, millis(now))).await?;
-        let mut fired = 0;
+        Ok(self.fire_all(fire, self.clock.now()).await?.fired)
+    }
+
+    async fn fire_all(&self, fire: &dyn Fire, now: Timestamp) -> Result<Round, PortError> {
+        let (due, unreadable) = self.database.read(READ, move |transaction| read_due(transaction, millis(now))).await?;
+        let mut round = Round { fired: 0, failed: unreadable };
         for rule in due {
             let scheduled = latest(&rule.cron, Timestamp::from_millis(rule.due), now);
             let message = json!({"payload": rule.payload, "scheduled": scheduled});
             if let Err(error) = fire.fire(&rule.name, &message).await {
                 tracing::warn!(schedule = %rule.name, error = %error, "a schedule could not fire; it is tried again");
+                round.failed += 1;
                 continue;
             }
             self.advance(&rule, scheduled).await?;
-            fired += 1;
+            round.fired += 1;
         }
-        Ok(fired)
+        Ok(round)
     }
 
     /// A schedule that was changed meanwhile has been given its next time by that change.
@@ -153,17 +186,6 @@ impl SqliteScheduler {
             Ok(())
         };
         self.database.write(ADVANCE, work).await
-    }
-
-    /// When to look again.
-    async fn next_look(&self) -> Timestamp {
-        let now = self.clock.now();
-        let (soon, latest) = (now.plus_seconds(RETRY_SECONDS), now.plus_seconds(LOOK_SECONDS));
-        match self.database.read(READ, next_due).await {
-            Ok(Some(due)) if due <= millis(now) => soon,
-            Ok(due) => due.map_or(latest, |due| Timestamp::from_millis(due).min(latest)),
-            Err(_) => soon,
-        }
     }
 }
 
@@ -222,14 +244,14 @@ fn put_rule(transaction: &Transaction<'_>, rule: &ScheduleRule, now: Timestamp) 
     Ok(())
 }
 
-/// What is due, longest due first. A schedule that cannot be read keeps no other from firing.
-fn read_due(transaction: &Transaction<'_>, now: i64) -> Outcome<Vec<Due>> {
+/// What is due, longest due first, and how many schedules cannot be read: those keep no other from firing.
+fn read_due(transaction: &Transaction<'_>, now: i64) -> Outcome<(Vec<Due>, usize)> {
     const SQL: &str = "SELECT name, cron, payload, due FROM schedules WHERE due <= ?1 ORDER BY due, name";
     let mut statement = transaction.prepare(SQL)?;
     let rows = statement.query_map([now], |row| {
         Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?))
     })?;
-    let mut all = Vec::new();
+    let (mut all, mut unreadable) = (Vec::new(), 0);
     for row in rows {
         let (name, cron, payload, due) = row?;
         match (serde_json::from_str(&cron), serde_json::from_str(&payload)) {
@@ -237,10 +259,11 @@ fn read_due(transaction: &Transaction<'_>, now: i64) -> Outcome<Vec<Due>> {
             (Err(error), _) | (_, Err(error)) => {
                 let error = PortError::new(ErrorKind::Corrupt, FIRE, "").with_source(error);
                 tracing::error!(schedule = %name, error = ?error, "a schedule cannot be read and does not fire");
+                unreadable += 1;
             }
         }
     }
-    Ok(all)
+    Ok((all, unreadable))
 }
 
 fn next_due(transaction: &Transaction<'_>) -> Outcome<Option<i64>> {

@@ -1,15 +1,15 @@
 //! The HTTP face of the control plane: a router over its verbs, and the OpenAPI document of it.
 //!
 //! A handler decodes, calls one verb and wraps what it says. Nothing is decided here: who calls is proven by
-//! [`Control::authenticate`](firebackup_control::Control), what the caller may do by the verbs. Three things hold for every
-//! answer:
+//! [`Control::authenticate`](firebackup_control::Control), what the caller may do by the verbs. Three things hold for
+//! every answer:
 //!
 //! - **One shape.** Answers, lists and failures are JSON in an envelope, those for unknown routes, oversized bodies and
 //!   panics too; `failure.rs` is the one place where a kind of failure becomes a status.
-//! - **What a client reads and what we log are two things.** The client gets a code, a message and the request's id; the
-//!   log gets the causes, under the same id. Neither holds what the client sent in a body or a query.
-//! - **The document is the code.** Routes and schemas are read from the handlers; a test fails when `docs/openapi.json` is
-//!   another.
+//! - **What a client reads and what we log are two things.** The client gets a code, a message and the request's id;
+//!   the log gets the causes, under the same id, and nothing of what the client sent in a body or a query.
+//! - **The document is the code.** Routes and schemas are read from the handlers; a test fails when `docs/openapi.json`
+//!   is another.
 
 mod authentication;
 mod body;

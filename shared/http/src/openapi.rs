@@ -6,8 +6,8 @@ use utoipa::openapi::path::{HttpMethod, Operation, ParameterBuilder, ParameterIn
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ArrayBuilder, Components, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref, RefOr,
-    Required, Response, ResponseBuilder, Schema, Server, Tag, Type,
+    ArrayBuilder, Components, ContentBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, PathItem, Ref,
+    RefOr, Required, Response, ResponseBuilder, Schema, Server, Tag, Type,
 };
 use utoipa::{PartialSchema, ToSchema};
 

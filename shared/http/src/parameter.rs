@@ -75,8 +75,8 @@ impl From<PageParameters> for Page {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(crate) struct IdempotencyParameters {
-    /// Sent again with the same key within 24 hours, the request is answered as it was the first time and starts nothing
-    /// more.
+    /// Sent again with the same key within 24 hours, the request is answered as it was the first time and starts
+    /// nothing more.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
     _idempotency_key: Option<String>,
 }

@@ -21,8 +21,8 @@ const MAX_ASKED: u64 = 1024 * 1024 * 1024;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct VerificationParameters {
-    /// Whether backups of 64 MiB to 1 GiB are read too. Behind a gateway that ends a request after some time, that may be
-    /// too long.
+    /// Whether backups of 64 MiB to 1 GiB are read too. Behind a gateway that ends a request after some time, that may
+    /// be too long.
     #[serde(default)]
     #[param(default = false)]
     full: bool,

@@ -1,8 +1,8 @@
 //! What the control plane relies on in a store of records, as one suite that every adapter passes.
 //!
 //! What it does not ask for, because servers differ: the order of items that share a place in the index; whether 3.0
-//! comes back as a float or as an integer; what a range whose end lies before its beginning gives; the version that
-//! counters show.
+//! comes back as a float or as an integer; the last bit of a float that needs 17 digits; what a range whose end lies
+//! before its beginning gives; the version that counters show.
 
 mod bodies;
 mod counters;

@@ -116,10 +116,15 @@ fn invalid(operation: &str, message: &str) -> PortError {
 
 fn check_write(write: &ItemWrite) -> Result<(), PortError> {
     let key = write.key();
-    if key.partition.is_empty() || key.sort.is_empty() {
+    let item = match write {
+        ItemWrite::Create(item) | ItemWrite::Replace(item, _) => Some(item),
+        ItemWrite::Delete(..) | ItemWrite::Check(..) | ItemWrite::CheckAbsent(_) => None,
+    };
+    let index = item.and_then(|item| item.index.as_ref());
+    if [Some(key), index].into_iter().flatten().any(|key| key.partition.is_empty() || key.sort.is_empty()) {
         return Err(invalid("write items", "a key is empty"));
     }
-    let (ItemWrite::Create(item) | ItemWrite::Replace(item, _)) = write else { return Ok(()) };
+    let Some(item) = item else { return Ok(()) };
     let bytes = Value::Object(item.body.clone()).to_string().len() + key.partition.len() + key.sort.len();
     if bytes > MAX_ITEM_BYTES { Err(invalid("write items", "an item is too large")) } else { Ok(()) }
 }
@@ -154,9 +159,7 @@ fn read_cursor(query: &ItemQuery) -> Result<Option<Place>, PortError> {
     let Some(text) = &query.after else { return Ok(None) };
     let read: Option<[String; 5]> = serde_json::from_str(text).ok();
     match read {
-        Some([given, a, b, c, d]) if given == fingerprint(query) => {
-            Ok(Some((ItemKey::new(a, b), ItemKey::new(c, d))))
-        }
+        Some([given, a, b, c, d]) if given == fingerprint(query) => Ok(Some((ItemKey::new(a, b), ItemKey::new(c, d)))),
         _ => Err(invalid("query items", "the cursor is of another query")),
     }
 }

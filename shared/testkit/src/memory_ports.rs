@@ -329,12 +329,7 @@ impl MemoryKeys {
         lock(&self.wrapped).iter().map(|(.., key)| key.clone()).collect()
     }
 
-    fn keep(
-        &self,
-        master: Option<&str>,
-        context: &EncryptionContext,
-        key: KeyBytes,
-    ) -> Result<WrappedKey, PortError> {
+    fn keep(&self, master: Option<&str>, context: &EncryptionContext, key: KeyBytes) -> Result<WrappedKey, PortError> {
         let master = master.unwrap_or(OWN_MASTER).to_owned();
         if ![OWN_MASTER, OTHER_MASTER].contains(&master.as_str()) {
             return Err(PortError::new(ErrorKind::NotFound, "wrap a key", "there is no such master key"));

@@ -30,6 +30,12 @@ const KEYS: &[&str] = &["Key or KmsKeyArn", "OrganizationKeyArns"];
 const UNWRAP: Grant = Grant(&["kms:Decrypt"], KEYS);
 const GENERATE: Grant = Grant(&["kms:GenerateDataKey"], KEYS);
 const WRAP: Grant = Grant(&["kms:Encrypt"], KEYS);
+const REENCRYPT: Grant = Grant(&["kms:ReEncryptFrom", "kms:ReEncryptTo"], KEYS);
+const SCHEDULES: Grant = Grant(
+    &["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:GetSchedule", "scheduler:DeleteSchedule"],
+    &["scheduler:schedule/${Name}/*"],
+);
+const PASS_ROLE: Grant = Grant(&["iam:PassRole"], &["ScheduleRole"]);
 const EVENTS: Grant = Grant(&["events:PutEvents"], &["EventBus"]);
 const SEND_JOBS: Grant = Grant(&["sqs:SendMessage"], &["JobsQueue"]);
 const DEAD_LETTERS: Grant = Grant(&["sqs:SendMessage"], &["AsyncDeadLetters"]);
@@ -49,6 +55,7 @@ const DELETE_JOB_STATE: Grant = Grant(
 const PUT_PLAN: Grant = Grant(&["s3:PutObject"], &[WORK]);
 const DELETE_PLAN: Grant = Grant(&["s3:DeleteObject"], &[WORK]);
 const DESCRIBE: Grant = Grant(&["states:DescribeExecution"], EXECUTIONS);
+const START: Grant = Grant(&["states:StartExecution"], &["BackupStateMachine", "RestoreStateMachine"]);
 const STOP: Grant = Grant(&["states:StopExecution"], EXECUTIONS);
 
 const BUCKET: &str = "s3:${Name}-${AWS.AccountId}-${AWS.Region}";
@@ -64,16 +71,9 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
         "api" => vec![
             &[TABLE, INDEX, SEND_JOBS, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, DESCRIBE, STOP],
             &[
-                Grant(
-                    &[
-                        "scheduler:CreateSchedule",
-                        "scheduler:UpdateSchedule",
-                        "scheduler:GetSchedule",
-                        "scheduler:DeleteSchedule",
-                    ],
-                    &["scheduler:schedule/${Name}/*"],
-                ),
-                Grant(&["iam:PassRole"], &["ScheduleRole"]),
+                REENCRYPT,
+                SCHEDULES,
+                PASS_ROLE,
                 Grant(
                     &[
                         "s3:GetBucketVersioning",
@@ -82,15 +82,6 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                         "s3:GetBucketPolicy",
                     ],
                     &[BUCKET],
-                ),
-                Grant(
-                    &["s3:PutObject"],
-                    &[
-                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/firebackup.json",
-                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/firebackup.json",
-                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/keys/*",
-                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/keys/*",
-                    ],
                 ),
                 Grant(
                     &["s3:PutObject", "s3:DeleteObject"],
@@ -112,15 +103,20 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"],
                 &["JobsQueue"],
             ),
-            Grant(&["states:StartExecution"], &["BackupStateMachine", "RestoreStateMachine"]),
+            START,
         ]],
-        "backup-plan" | "restore-plan" => vec![WRITER, &[TABLE, GENERATE, PUT_PLAN]],
+        "backup-plan" => vec![WRITER, &[TABLE, WRAP, PUT_PLAN]],
+        "restore-plan" => vec![WRITER, &[TABLE, PUT_PLAN]],
         "backup-chunk" | "restore-chunk" => vec![&WRITER[1..], &[TABLE_OF_CHUNK]],
-        "backup-finalize" | "restore-finalize" => vec![WRITER, &[TABLE, EVENTS, DELETE_PLAN]],
+        "backup-finalize" | "restore-finalize" => vec![WRITER, &[TABLE, EVENTS, SEND_JOBS, DELETE_PLAN]],
         "maintenance" => vec![
-            &[TABLE, INDEX, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, SEND_JOBS, DEAD_LETTERS, DESCRIBE, STOP],
+            &[TABLE, INDEX, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, SEND_JOBS, DEAD_LETTERS, DESCRIBE],
             &[
-                Grant(&["kms:ReEncryptFrom", "kms:ReEncryptTo"], KEYS),
+                REENCRYPT,
+                SCHEDULES,
+                PASS_ROLE,
+                START,
+                DELETE_PLAN,
                 Grant(&["s3:ListBucketMultipartUploads"], &[BUCKET]),
                 Grant(
                     &[
@@ -135,6 +131,8 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 Grant(
                     &["s3:PutObject"],
                     &[
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/snapshots/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/snapshots/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/prunes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/prunes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/intents/*",
@@ -334,8 +332,14 @@ fn keys_are_used_only_under_an_encryption_context() {
 #[test]
 fn a_role_is_passed_to_scheduler_only() {
     let template = Template::read();
-    let statements = &template.resource("ApiRole")["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
-    let passes: Vec<_> = list(statements).into_iter().filter(|one| one["Action"] == json!(["iam:PassRole"])).collect();
-    assert_eq!(passes.len(), 1);
-    assert_eq!(passes[0]["Condition"], json!({"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}));
+    let mut passes = 0;
+    for (role, resource) in template.resources("AWS::IAM::Role") {
+        let statements = &resource["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
+        for statement in list(statements).into_iter().filter(|one| one["Action"] == json!(["iam:PassRole"])) {
+            let condition = json!({"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}});
+            assert_eq!(statement["Condition"], condition, "{role}");
+            passes += 1;
+        }
+    }
+    assert_eq!(passes, 2);
 }

@@ -32,7 +32,7 @@ pub(super) struct RotateArgs {
 /// # Errors
 /// When a key does not open the repository, or it is not confirmed: then both keys open it.
 pub(super) async fn run(context: &Context, args: &RotateArgs) -> Result<Exit> {
-    let secrets = context.settings.secrets()?;
+    let secrets = context.secrets().await?;
     let old: Vec<String> = secrets.masters.iter().map(fingerprint).collect();
     if old.is_empty() {
         return Err(CliError::Usage("give the key that is to be replaced with --master-key-file".to_owned()));

@@ -65,7 +65,8 @@ fn unknown_fields_are_refused_and_defaults_are_the_documented_ones() {
     assert!(parse(format!(r#"{{"projectId":"{id}","type":"incremental"}}"#)).is_err());
     let new = parse(format!(r#"{{"projectId":"{id}"}}"#)).unwrap();
     assert!(new.include_subcollections && new.encrypt && !new.include_auth && new.compression == "brotli");
-    let schedule = format!(r#"{{"name":"a","projectId":"{id}","cronExpression":"0 3 * * *","backupConfig":{{"x":1}}}}"#);
+    let schedule =
+        format!(r#"{{"name":"a","projectId":"{id}","cronExpression":"0 3 * * *","backupConfig":{{"x":1}}}}"#);
     assert!(serde_json::from_str::<firebackup_control::NewSchedule>(&schedule).is_err());
     let change = r#"{"backupConfig":{"colections":[]}}"#;
     assert!(serde_json::from_str::<firebackup_control::ScheduleChange>(change).is_err());
@@ -105,6 +106,8 @@ async fn a_waiting_backup_is_cancelled_at_once() {
         assert_eq!(cancelled.job.status, JobStatus::Cancelled);
     }
     assert_eq!(world.control.running_jobs(&worker).await.unwrap(), []);
+    let told: Vec<_> = world.events.published().into_iter().map(|event| event.kind).collect();
+    assert_eq!(told, ["backup.cancelled"]);
     let started = world.control.start_job(&worker, &backup.job.id).await.unwrap();
     assert_eq!(started, firebackup_control::StartOutcome::Ended);
 }
@@ -147,7 +150,7 @@ async fn a_backup_that_has_ended_is_deleted_once_nobody_reads_it() {
         assert_eq!(deleting.job.status, JobStatus::Deleting);
     }
     assert_eq!(code(control.create_restore(&owner, new_restore(&backup), None).await), Code::JobState);
-    assert_eq!(control.deleted_backups(&worker).await.unwrap(), [backup.job.id.clone()]);
+    assert_eq!(control.deleted_backups(&worker).await.unwrap(), std::slice::from_ref(&backup.job.id));
     for _ in 0..2 {
         control.backup_gone(&worker, &backup.job.id).await.unwrap();
     }

@@ -67,7 +67,8 @@ async fn nobody_grants_or_revokes_more_than_his_own_role() {
     let world = World::new().await;
     let admin = world.caller(Role::Admin).await;
     for role in Role::ALL {
-        let made = world.control.create_api_key(&admin, NewApiKey { name: "k".to_owned(), role, expires_at: None }).await;
+        let made =
+            world.control.create_api_key(&admin, NewApiKey { name: "k".to_owned(), role, expires_at: None }).await;
         assert_eq!(made.is_ok(), role <= Role::Admin, "{role:?}");
     }
     let (owners, _) = world.key(Role::Owner).await;

@@ -11,7 +11,7 @@ use crate::world::{World, code};
 async fn what_is_named_is_changed_and_the_rest_stays() {
     let world = World::new().await;
     let owner = world.owner().await;
-    let key = RecoveryKeyPair::generate(&CountedRandom::default()).public().to_string();
+    let key = RecoveryKeyPair::generate(&CountedRandom::default()).public.to_string();
     let change = OrganizationChange {
         name: Some(" Acme Ltd ".to_owned()),
         recovery_public_key: Some(Some(key.clone())),
@@ -55,8 +55,7 @@ async fn secrets_open_under_another_master_key() {
     let (project, _) = world.set_up().await;
     let (owner, worker) = (world.owner().await, world.worker().await);
     let backup = world.backup(&project).await;
-    let change =
-        OrganizationChange { kms_key: Some(Some(OTHER_MASTER.to_owned())), ..OrganizationChange::default() };
+    let change = OrganizationChange { kms_key: Some(Some(OTHER_MASTER.to_owned())), ..OrganizationChange::default() };
     let changed = world.control.update_organization(&owner, change).await.unwrap();
     assert_eq!(changed.kms_key.as_deref(), Some(OTHER_MASTER));
     let masters = || {

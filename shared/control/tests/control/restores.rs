@@ -1,6 +1,6 @@
 //! Restores that are asked for.
 
-use firebackup_control::{Code, JobEnd, JobResult, JobStatus, Kind, NewRestore, Rename, RestoreModeName};
+use firebackup_control::{Code, JobEnd, JobStatus, Kind, NewRestore, Rename, RestoreModeName};
 
 use crate::world::{World, code, completed, new_backup, new_restore};
 
@@ -76,7 +76,7 @@ async fn a_restore_that_kept_what_it_replaced_can_be_taken_back() {
     let undo = NewRestore { backup_id: restore.job.id.clone(), ..new_restore(&backup) };
     let undone = world.control.create_restore(&owner, undo.clone(), None).await.unwrap();
     assert_eq!((undone.project_id, undone.target_project_id), (other.id, other.id));
-    let none = JobEnd::Completed(Box::new(JobResult::default()));
+    let none = JobEnd::Completed(Box::default());
     world.control.finish_job(&worker, &undone.job.id, none).await.unwrap();
     let again = NewRestore { backup_id: undone.job.id, ..undo };
     assert_eq!(code(world.control.create_restore(&owner, again, None).await), Code::JobState);

@@ -39,7 +39,11 @@ impl Ids {
 type Answer<'a> = BoxFuture<'a, Result<()>>;
 
 /// The verbs that name something, and the least role that may do them.
-pub fn verbs_on_ids<'a>(control: &'a Control, caller: &'a Caller, ids: &'a Ids) -> Vec<(&'static str, Role, Answer<'a>)> {
+pub fn verbs_on_ids<'a>(
+    control: &'a Control,
+    caller: &'a Caller,
+    ids: &'a Ids,
+) -> Vec<(&'static str, Role, Answer<'a>)> {
     macro_rules! verbs {
         ($($name:ident ($($argument:expr),*) by $least:ident;)+) => {
             vec![$((
@@ -71,7 +75,7 @@ pub fn verbs_on_ids<'a>(control: &'a Control, caller: &'a Caller, ids: &'a Ids) 
         remove_schedule(&ids.schedule) by Admin;
         create_backup(by_ids(ids.project), None) by Member;
         create_restore(restore_of(&ids.backup), None) by Member;
-        create_schedule(schedule_of(ids.project), ) by Admin;
+        create_schedule(schedule_of(ids.project)) by Admin;
     }
 }
 
@@ -119,9 +123,21 @@ async fn a_verb_that_does_something_is_done_by_its_role_and_no_less() {
             ("backups", Role::Viewer, control.backups(&caller, None, &page).await.map(|_| ())),
             ("restores", Role::Viewer, control.restores(&caller, &page).await.map(|_| ())),
             ("schedules", Role::Viewer, control.schedules(&caller, None, &page).await.map(|_| ())),
-            ("create_backup", Role::Member, control.create_backup(&caller, new_backup(&project), None).await.map(|_| ())),
-            ("create_restore", Role::Member, control.create_restore(&caller, new_restore(&backup), None).await.map(|_| ())),
-            ("create_schedule", Role::Admin, control.create_schedule(&caller, new_schedule(&project)).await.map(|_| ())),
+            (
+                "create_backup",
+                Role::Member,
+                control.create_backup(&caller, new_backup(&project), None).await.map(|_| ()),
+            ),
+            (
+                "create_restore",
+                Role::Member,
+                control.create_restore(&caller, new_restore(&backup), None).await.map(|_| ()),
+            ),
+            (
+                "create_schedule",
+                Role::Admin,
+                control.create_schedule(&caller, new_schedule(&project)).await.map(|_| ()),
+            ),
             ("connect_project", Role::Admin, control.connect_project(&caller, new_project("b")).await.map(|_| ())),
             ("add_destination", Role::Admin, control.add_destination(&caller, new_destination("b")).await.map(|_| ())),
             ("create_api_key", Role::Admin, control.create_api_key(&caller, key).await.map(|_| ())),

@@ -1,6 +1,8 @@
 //! Jobs that start, go on, end, and are looked after.
 
-use firebackup_control::{Care, Code, JobEnd, JobMessage, JobStatus, NewRestore, OrganizationChange, StartOutcome};
+use firebackup_control::{
+    Care, Code, JobEnd, JobMessage, JobResult, JobStatus, NewRestore, OrganizationChange, StartOutcome,
+};
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{Workflow, WorkflowState};
 
@@ -187,4 +189,23 @@ async fn work_whose_project_is_gone_says_so() {
     let error = world.control.work_to_end(&worker, &backup.job.id).await.unwrap_err();
     assert_eq!(error.to_string(), "the project was removed");
     assert!(!error.can_be_retried());
+}
+
+#[tokio::test]
+async fn a_result_fits_into_a_record_whatever_was_found() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let worker = world.worker().await;
+    let backup = world.backup(&project).await;
+    let result = JobResult {
+        documents: 7,
+        preview: Some(vec!["x".repeat(1000); 1000].into()),
+        warnings: vec!["ä".repeat(10_000); 1000],
+        ..JobResult::default()
+    };
+    world.control.finish_job(&worker, &backup.job.id, JobEnd::Completed(Box::new(result))).await.unwrap();
+    let read = world.control.backup(&world.owner().await, &project.id, &backup.job.id).await.unwrap();
+    let result = read.job.result.unwrap();
+    assert_eq!((result.documents, result.preview, result.warnings.len()), (7, None, 100));
+    assert!(result.warnings[0].contains("too large") && result.warnings[99].chars().count() == 500);
 }

@@ -25,7 +25,8 @@ async fn a_foreign_id_is_answered_as_an_unknown_one() {
     let unknown = Ids::unknown();
     let answers = verbs_on_ids(&world.control, &rival, &foreign);
     assert!(answers.len() > 20);
-    for ((verb, _, foreign), (_, _, unknown)) in answers.into_iter().zip(verbs_on_ids(&world.control, &rival, &unknown)) {
+    for ((verb, _, foreign), (_, _, unknown)) in answers.into_iter().zip(verbs_on_ids(&world.control, &rival, &unknown))
+    {
         let (foreign, unknown) = (foreign.await.expect_err(verb), unknown.await.expect_err(verb));
         assert_eq!(foreign.code, Code::NotFound, "{verb}");
         assert_eq!(

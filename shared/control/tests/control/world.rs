@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use firebackup_control::{
     BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
     DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination,
-    NewProject, NewRestore, NewSchedule, Ports, Probes, Project, ProjectAccess, ProjectFindings, Result,
-    RestoreModeName, Retention, RetentionType, Role, Schedule, Worker,
+    NewProject, NewRestore, NewSchedule, Ports, Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName,
+    Result, Retention, RetentionType, Role, Schedule, Worker,
 };
 use firebackup_model::port::{Clock, Random};
 use firebackup_testkit::HandClock;

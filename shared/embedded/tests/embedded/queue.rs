@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use firebackup_embedded::{Database, SqliteJobQueue, SystemClock};
@@ -9,36 +10,42 @@ use firebackup_model::port::JobQueue;
 use firebackup_testkit::HandClock;
 use tokio::task::JoinSet;
 
+const HIDDEN: Duration = Duration::from_secs(600);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_handles_deliver_each_message_once() {
     const MESSAGES: usize = 60;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
-    let mut tasks = JoinSet::new();
-    for _ in 0..2 {
+    let open = async || {
         let database = Database::open(&path).await.unwrap();
-        let queue = SqliteJobQueue::new(database, Arc::new(SystemClock), "jobs", 3);
+        SqliteJobQueue::new(database, Arc::new(SystemClock), "jobs", 3)
+    };
+    let (count, mut tasks) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+    for _ in 0..2 {
+        let queue = open().await;
         for _ in 0..3 {
-            let queue = queue.clone();
+            let (queue, count) = (queue.clone(), Arc::clone(&count));
             tasks.spawn(async move {
                 let mut bodies = Vec::new();
-                loop {
-                    let messages = queue.receive(3, Duration::from_secs(2), Duration::from_secs(600)).await.unwrap();
-                    if messages.is_empty() {
-                        return bodies;
-                    }
+                while count.load(Ordering::SeqCst) < MESSAGES {
+                    let messages = queue.receive(3, Duration::from_millis(200), HIDDEN).await.unwrap();
+                    count.fetch_add(messages.len(), Ordering::SeqCst);
                     bodies.extend(messages.into_iter().map(|message| message.body));
                 }
+                bodies
             });
         }
     }
-    let sender = SqliteJobQueue::new(Database::open(&path).await.unwrap(), Arc::new(SystemClock), "jobs", 3);
+    let sender = open().await;
     for index in 0..MESSAGES {
         sender.send(&index.to_string(), Duration::ZERO).await.unwrap();
     }
-    let bodies: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
-    assert_eq!(bodies.len(), MESSAGES, "none is delivered twice while it is hidden");
-    assert_eq!(bodies.iter().collect::<BTreeSet<_>>().len(), MESSAGES, "and all are delivered");
+    let bodies = tokio::time::timeout(Duration::from_secs(60), tasks.join_all()).await.expect("all are delivered");
+    let bodies: Vec<String> = bodies.into_iter().flatten().collect();
+    assert_eq!(bodies.len(), MESSAGES);
+    assert_eq!(bodies.iter().collect::<BTreeSet<_>>().len(), MESSAGES, "none is delivered twice while it is hidden");
+    assert!(sender.receive(10, Duration::ZERO, HIDDEN).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -194,12 +194,7 @@ async fn preview_backup(
     Ok(Answer::of(preview(&repository, &id).await?))
 }
 
-async fn open(
-    state: &HttpState,
-    caller: &Caller,
-    project: &ProjectId,
-    backup: &JobId,
-) -> Result<Repository, Failure> {
+async fn open(state: &HttpState, caller: &Caller, project: &ProjectId, backup: &JobId) -> Result<Repository, Failure> {
     let place = state.control.open_backup(caller, project, backup).await?;
     Ok(state.repositories.open(&place).await?)
 }

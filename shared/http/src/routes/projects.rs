@@ -30,9 +30,11 @@ impl From<ProjectParameters> for ProjectFilter {
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default()
-        .routes(routes!(projects, connect_project))
-        .routes(routes!(project, update_project, remove_project))
+    OpenApiRouter::default().routes(routes!(projects, connect_project)).routes(routes!(
+        project,
+        update_project,
+        remove_project
+    ))
 }
 
 /// Lists the projects

@@ -57,7 +57,9 @@ async fn a_line_names_the_request_the_route_and_who_called() {
     world.call("GET", &path).header("x-request-id", "find-me").send().await;
     let text = log.text();
     let line = text.lines().find(|line| line.contains("answered")).unwrap_or_else(|| panic!("{text}"));
-    for expect in ["find-me", "/api/v1/projects/{projectId}", "method=GET", "status=200", "organization=org_", "actor=key_"] {
+    for expect in
+        ["find-me", "/api/v1/projects/{projectId}", "method=GET", "status=200", "organization=org_", "actor=key_"]
+    {
         assert!(line.contains(expect), "{expect}: {line}");
     }
 }

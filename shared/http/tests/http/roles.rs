@@ -118,7 +118,8 @@ async fn a_role_may_what_the_table_says_and_nothing_more() {
 async fn whoever_is_nobody_is_told_so_by_every_route() {
     let world = World::new().await;
     let ids = furnish(&world).await;
-    let revoked = world.post("/api/v1/organizations/current/service-account", json!({"name": "R", "role": "owner"})).await;
+    let revoked =
+        world.post("/api/v1/organizations/current/service-account", json!({"name": "R", "role": "owner"})).await;
     let path = format!("/api/v1/organizations/current/service-account/{}", revoked["id"].as_str().unwrap());
     assert_eq!(world.call("DELETE", &path).send().await.status, 200);
     let expires = "2023-11-15T00:00:00Z";
@@ -153,7 +154,10 @@ async fn things_of_another_organization_are_not_there() {
         .map(|(name, id)| (*name, format!("{}_01ARZ3NDEKTSV4RRFFQ69G5FAV", id.split_once('_').unwrap().0)))
         .collect();
     for (method, path, _) in TABLE {
-        if is_of_a_list(path) && !["/backups", "/backups/restore"].contains(path) && (*method, *path) != ("POST", "/schedules") {
+        if is_of_a_list(path)
+            && !["/backups", "/backups/restore"].contains(path)
+            && (*method, *path) != ("POST", "/schedules")
+        {
             continue;
         }
         let found = outcome(&world, (method, path), &ids, Some(&foreign)).await;

@@ -66,7 +66,8 @@ async fn a_schedule_is_made_changed_toggled_triggered_and_removed() {
     let made = world.post("/api/v1/schedules", asked).await;
     assert_eq!(made["nextRuns"].as_array().unwrap().len(), 5);
     let path = format!("/api/v1/schedules/{}", id(&made));
-    let changed = world.call("PUT", &path).json(&json!({"cronExpression": "30 4 * * 1", "retention": null})).send().await;
+    let changed =
+        world.call("PUT", &path).json(&json!({"cronExpression": "30 4 * * 1", "retention": null})).send().await;
     assert_eq!(changed.data()["cronExpression"], "30 4 * * 1", "{}", changed.text);
     assert!(changed.data().get("retention").is_none(), "{}", changed.text);
     for enabled in [false, true] {

@@ -134,7 +134,8 @@ impl World {
 
     /// An API key with this role.
     pub async fn key(&self, role: &str) -> String {
-        let made = self.post("/api/v1/organizations/current/service-account", json!({"name": role, "role": role})).await;
+        let made =
+            self.post("/api/v1/organizations/current/service-account", json!({"name": role, "role": role})).await;
         made["apiKey"].as_str().unwrap().to_owned()
     }
 
@@ -161,7 +162,8 @@ impl World {
         let worker = self.control.worker(&self.organization);
         self.control.start_job(&worker, &job).await.unwrap();
         let manifest = self.repositories.back_up(&job, documents).await;
-        let result = JobResult { documents: manifest.totals.documents, stored: manifest.stored_bytes, ..JobResult::default() };
+        let result =
+            JobResult { documents: manifest.totals.documents, stored: manifest.stored_bytes, ..JobResult::default() };
         self.control.finish_job(&worker, &job, JobEnd::Completed(Box::new(result))).await.unwrap();
         (project, backup)
     }
@@ -211,7 +213,12 @@ impl Call<'_> {
         assert!(!reply.text.contains(PLANTED), "{place}: {}", reply.text);
         if is_documented {
             let operation = operation.unwrap_or_else(|| panic!("{place} is not documented"));
-            assert_eq!(operation.check_answer(reply.status, &reply.body), Vec::<String>::new(), "{place}: {}", reply.text);
+            assert_eq!(
+                operation.check_answer(reply.status, &reply.body),
+                Vec::<String>::new(),
+                "{place}: {}",
+                reply.text
+            );
             if let (true, Some(sent)) = (reply.status < 300, sent) {
                 assert_eq!(operation.check_request(&sent), Vec::<String>::new(), "{place}: {sent}");
             }
@@ -295,7 +302,8 @@ impl Probes for TestProbes {
         if let Credentials::Emulator { host, .. } = &access.credentials
             && host.starts_with("nowhere")
         {
-            return Err(ControlError::google("the emulator does not answer").with_source(format!("the probe's cause: {PLANTED}")));
+            return Err(ControlError::google("the emulator does not answer")
+                .with_source(format!("the probe's cause: {PLANTED}")));
         }
         Ok(ProjectFindings { databases: vec!["(default)".to_owned()], missing: Vec::new() })
     }

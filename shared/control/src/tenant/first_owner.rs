@@ -15,7 +15,7 @@ use crate::limit;
 use crate::organization::{ListedOrganization, Organization, OrganizationRecord};
 use crate::record::{Written, new_item};
 use crate::role::Role;
-use crate::tenant::{OrganizationScope, scope_of_new_organization};
+use crate::tenant::OrganizationScope;
 
 /// The first organization and its owner's key, which is shown this once.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl Control {
         };
         let data_key = self.new_data_key(id, settings.master_key.as_deref()).await?;
         let record = OrganizationRecord { organization, data_key, default_destination: None };
-        let scope = scope_of_new_organization(id);
+        let scope = OrganizationScope(id);
         let key = self.mint_key("Owner".to_owned(), Role::Owner, None, None);
         match self.write(first_writes(&scope, &record, &key)?).await? {
             Written::Yes => Ok(Some(FirstOwner { organization: record.organization, api_key: key.secret })),

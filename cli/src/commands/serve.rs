@@ -1,0 +1,177 @@
+//! `firebackup serve`: the API, the schedules and the jobs of one machine, in one process.
+
+mod demo;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use firebackup_bootstrap::StepSettings;
+use firebackup_bootstrap::local::{LocalApp, LocalSettings};
+use firebackup_bootstrap::server::{Guard, Server};
+use firebackup_codec::secret::SecretKey;
+use firebackup_control::FirstOwner;
+use firebackup_embedded::{SystemRandom, key_file};
+use serde::Serialize;
+
+use crate::commands::demo::stage::Stage;
+use crate::context::Context;
+use crate::error::{CliError, Result};
+use crate::exit::Exit;
+use crate::keys::secret_key;
+use crate::table::pairs;
+
+/// Examples for the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  firebackup serve
+  firebackup serve --data /srv/firebackup --listen 0.0.0.0:8642 --tls-cert fullchain.pem --tls-key key.pem
+  firebackup serve --demo";
+
+/// The file of the master key in the data folder.
+const KEY: &str = "master.key";
+
+/// Where the server keeps what it knows, and where it listens.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The folder for the database and the master key [default: firebackup-data, with --demo firebackup-demo-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8642")]
+    listen: SocketAddr,
+    /// Certificate (PEM) for TLS; needed to listen elsewhere than on the loopback interface
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "behind_proxy")]
+    tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// A proxy in front of it speaks TLS: listen in the clear
+    #[arg(long)]
+    behind_proxy: bool,
+    /// Chunks of one job that are done at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    parallel: u8,
+    /// About how many documents a chunk of a backup has
+    #[arg(long, value_name = "N", default_value_t = 250_000, value_parser = clap::value_parser!(u64).range(1..))]
+    chunk_documents: u64,
+    /// Name of the organization that the first start makes
+    #[arg(long, value_name = "NAME", default_value = "My organization")]
+    organization: String,
+    /// Begin anew with a project on a local Firestore emulator, and take a first backup of it
+    #[arg(long)]
+    demo: bool,
+}
+
+/// What a start tells.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Started {
+    address: String,
+    data: PathBuf,
+    /// Of the first start only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    demo: Option<demo::Shown>,
+}
+
+/// Serves until it is asked to end.
+///
+/// # Errors
+/// When it cannot listen there, or its folder cannot be used.
+pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
+    let stop = context.interrupt.asked();
+    // before anything is made: a server that may not listen makes nothing
+    let server = Server::listen(args.listen, &guard(&args)).await?;
+    let data = args.data.clone().unwrap_or_else(|| folder_of(args.demo).into());
+    let stage = match args.demo {
+        true => {
+            demo::prepare(&data)?;
+            Some(demo::stage(context).await?)
+        }
+        false => None,
+    };
+    let app = open(context, &args, &data).await?;
+    let owner = app.first_owner(&args.organization).await?;
+    let address = format!("{}://{}/api/v1", if args.tls_cert.is_some() { "https" } else { "http" }, server.address);
+    let serving = server.serve(app.http_state(), stop.clone());
+    let working = app.work(stop.clone());
+    let (served, (), told) =
+        tokio::join!(serving, working, tell(context, &app, &address, &data, owner.as_ref(), stage.as_ref()));
+    told?;
+    served.map_err(CliError::file("serve", Path::new(&address)))?;
+    Ok(Exit::Done)
+}
+
+const fn folder_of(demo: bool) -> &'static str {
+    if demo { "firebackup-demo-data" } else { "firebackup-data" }
+}
+
+fn guard(args: &ServeArgs) -> Guard {
+    match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Guard::Tls { certificate: certificate.clone(), key: key.clone() },
+        _ if args.behind_proxy => Guard::BehindProxy,
+        _ => Guard::Loopback,
+    }
+}
+
+async fn open(context: &Context, args: &ServeArgs, data: &Path) -> Result<LocalApp> {
+    fs::create_dir_all(data).map_err(CliError::file("make the folder", data))?;
+    let chunk_documents = if args.demo { demo::CHUNK_DOCUMENTS } else { args.chunk_documents };
+    let settings = LocalSettings {
+        steps: StepSettings { chunk_documents, ..StepSettings::default() },
+        parallel: args.parallel.into(),
+        ambient: context.settings.storage.options.clone(),
+    };
+    Ok(LocalApp::open(data, master_key(context, data)?, settings).await?)
+}
+
+/// The key in the data folder, made at the first start.
+fn master_key(context: &Context, data: &Path) -> Result<SecretKey> {
+    let path = data.join(KEY);
+    if !path.exists() {
+        key_file::generate(&SystemRandom).write_new(&path)?;
+        context.output.note(&format!("{} is the master key of all backups: keep a copy of it elsewhere", path.display()));
+    }
+    Ok(secret_key(&key_file::read(&path)?))
+}
+
+async fn tell(
+    context: &Context,
+    app: &LocalApp,
+    address: &str,
+    data: &Path,
+    owner: Option<&FirstOwner>,
+    stage: Option<&Stage>,
+) -> Result<()> {
+    let output = &context.output;
+    let mut shown = None;
+    if let (Some(stage), Some(owner)) = (stage, owner) {
+        match demo::first_backup(context, app, stage, data, owner).await {
+            Ok(first) => shown = Some(first),
+            // asked to end before it was done
+            Err(CliError::Interrupted) => return Ok(()),
+            Err(error) => {
+                // nobody else would end the server
+                context.interrupt.end();
+                return Err(error);
+            }
+        }
+    }
+    let mut lines = vec![output.good("FireBackup is running."), told_pairs(address, data, owner)];
+    lines.extend(shown.as_ref().map(|shown| demo::text(output, address, shown)));
+    lines.push(output.dim("Ctrl-C ends it; jobs go on where they were when it is started again."));
+    let api_key = owner.map(|owner| owner.api_key.to_string());
+    let started = Started { address: address.to_owned(), data: data.to_owned(), api_key, demo: shown };
+    output.result(&started, &lines.join("\n"))
+}
+
+fn told_pairs(address: &str, data: &Path, owner: Option<&FirstOwner>) -> String {
+    let mut told = vec![("address", address.to_owned()), ("data", data.display().to_string())];
+    if let Some(owner) = owner {
+        told.push(("api key", format!("{} (the owner's; it is shown this once)", owner.api_key.as_str())));
+    }
+    pairs(told)
+}
