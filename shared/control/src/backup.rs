@@ -232,7 +232,7 @@ impl Control {
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),
         };
-        with.extend([project.check(), destination.check()]);
+        with.extend([destination.check()]);
         let job = Job::Backup(Box::new(backup.clone()));
         if self.store_job(scope, &job, with, once).await? == Written::Outrun {
             return Ok(None);

@@ -1,6 +1,7 @@
 //! An item store in memory, for tests of what stands on one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -11,14 +12,19 @@ use firebackup_model::port::{
 use firebackup_model::{ErrorKind, PortError, Timestamp};
 use serde_json::Value;
 
+use crate::memory_ports::splitmix;
+
 /// The most bytes an item may have, as JSON.
 const MAX_ITEM_BYTES: usize = 400 * 1024;
+/// A call takes fewer steps than this before it does something.
+const MOST_STEPS: u64 = 8;
 
 /// Items in memory. Clones share them.
 #[derive(Clone)]
 pub struct MemoryItems {
     clock: Arc<dyn Clock>,
     table: Arc<Mutex<Table>>,
+    calls: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -41,7 +47,7 @@ impl MemoryItems {
     /// No items yet; the clock says what has expired.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, table: Arc::default() }
+        Self { clock, table: Arc::default(), calls: Arc::default() }
     }
 
     /// All items as they are stored, expired ones included, for tests that look for what must not stand there.
@@ -54,6 +60,20 @@ impl MemoryItems {
     /// Has the next `writes` transactions fail as if another one were in the way.
     pub fn refuse(&self, writes: u32) {
         self.table().refusals = writes;
+    }
+
+    /// Has calls take other times from now on: another `seed` is another order of things.
+    pub fn vary(&self, seed: u64) {
+        self.calls.store(seed, Ordering::Relaxed);
+    }
+
+    /// Lets others go on for a while, as a call over a network does: now longer, now shorter, so that of two who go the
+    /// same way at one time either may come first. Without it nothing would ever come in between two calls.
+    async fn let_others(&self) {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        for _ in 0..splitmix(call) % MOST_STEPS {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -175,11 +195,13 @@ fn is_in(range: &SortRange, sort: &str) -> bool {
 #[async_trait]
 impl ItemStore for MemoryItems {
     async fn get(&self, key: &ItemKey) -> Result<Option<Item>, PortError> {
+        self.let_others().await;
         let now = self.clock.now();
         Ok(self.table().find(key, now).map(|row| row.item(key)))
     }
 
     async fn query(&self, query: &ItemQuery) -> Result<ItemPage, PortError> {
+        self.let_others().await;
         let after = read_cursor(query)?;
         let limit = query.limit.min(MAX_PAGE_ITEMS) as usize;
         if limit == 0 {
@@ -206,6 +228,7 @@ impl ItemStore for MemoryItems {
 
     async fn write(&self, writes: Vec<ItemWrite>) -> Result<(), PortError> {
         check_writes(&writes)?;
+        self.let_others().await;
         let (now, mut table) = (self.clock.now(), self.table());
         if table.refusals > 0 {
             table.refusals -= 1;
@@ -226,6 +249,7 @@ impl ItemStore for MemoryItems {
         amounts: &[(&str, i64)],
         expires: Option<Timestamp>,
     ) -> Result<ItemBody, PortError> {
+        self.let_others().await;
         let (now, mut table) = (self.clock.now(), self.table());
         let row = table.find(key, now).cloned();
         if row.as_ref().is_some_and(|row| !row.are_counters) {

@@ -39,7 +39,7 @@ impl Random for CountedRandom {
 }
 
 /// The finalizer of SplitMix64: one to one, so that numbers that differ stay so.
-const fn splitmix(number: u64) -> u64 {
+pub(crate) const fn splitmix(number: u64) -> u64 {
     let z = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

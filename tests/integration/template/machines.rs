@@ -1,5 +1,5 @@
-//! The state machines: every state can be reached and goes somewhere, every task is retried and caught, and nothing that
-//! is handed on grows with the database.
+//! The state machines: every state can be reached and goes somewhere, every task is retried and caught, and nothing
+//! that is handed on grows with the database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -214,11 +214,8 @@ fn allowed(role: &Value) -> (Pairs, Vec<String>) {
             // A statement that is there only under a condition counts as if it were.
             let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
             let known = ["Sid", "Effect", "Action", "Resource", "Condition"];
-            odd.extend(
-                statement.as_object().into_iter().flatten().filter_map(|(name, _)| {
-                    (!known.contains(&name.as_str())).then(|| format!("{name} in a statement"))
-                }),
-            );
+            let fields = statement.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+            odd.extend(fields.filter(|name| !known.contains(name)).map(|name| format!("{name} in a statement")));
             if statement["Effect"] != "Allow" {
                 odd.push(format!("a statement whose effect is {}", statement["Effect"]));
             }

@@ -85,17 +85,19 @@ async fn one_key_at_once_makes_one_job() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_project_is_removed_or_used_and_never_both() {
     let (mut removed, mut used) = (0, 0);
-    for round in 0..60 {
+    for round in 0..300 {
         let world = World::new().await;
+        world.items.vary(u64::from(round) * 1000);
         let (project, _) = world.set_up().await;
         let owner = world.owner().await;
         let (control, caller, id) = (world.control.clone(), owner.clone(), project.id);
-        let remove = tokio::spawn(async move { control.remove_project(&caller, &id).await });
+        let remove = tokio::spawn(async move {
+            head_start(round % 10).await;
+            control.remove_project(&caller, &id).await
+        });
         let (control, caller, new) = (world.control.clone(), owner.clone(), new_backup(&project));
         let create = tokio::spawn(async move {
-            for _ in 0..round % 6 {
-                tokio::task::yield_now().await;
-            }
+            head_start(9 - round % 10).await;
             control.create_backup(&caller, new, None).await
         });
         let (remove, create) = (remove.await.unwrap(), create.await.unwrap());
@@ -108,9 +110,16 @@ async fn a_project_is_removed_or_used_and_never_both() {
             }
         }
         let is_there = world.control.project(&owner, &project.id).await.is_ok();
-        assert_eq!(is_there, create.is_ok());
+        assert!(is_there || create.is_err());
     }
-    assert_eq!(removed + used, 60);
+    assert!(removed > 0 && used > 0, "{removed} removed, {used} used");
+}
+
+/// Lets others do so many steps first.
+async fn head_start(steps: u32) {
+    for _ in 0..steps {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod database;
+mod killed;
 mod lies;
 mod queue;
 mod scheduler;

@@ -312,8 +312,11 @@ async fn tries_are_bounded() {
         };
         let steps = run(fails, WorkflowState::Failed).await;
         assert_eq!(steps.failed(), failed("Retryable", "not now"), "{verb}");
-        let first = steps.calls().into_iter().find(|(step, _)| step.ends_with(verb)).unwrap();
-        assert_eq!(steps.calls().iter().filter(|call| **call == first).count(), 3, "{verb}");
+        let calls = steps.calls();
+        let tries = |call| calls.iter().filter(|other| *other == call).count();
+        // of two chunks side by side the one that fails first ends the other
+        let most = calls.iter().filter(|(step, _)| step.ends_with(verb)).map(tries).max();
+        assert_eq!(most, Some(3), "{verb}");
     }
 }
 

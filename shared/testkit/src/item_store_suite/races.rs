@@ -53,7 +53,8 @@ async fn creations(store: &Arc<dyn ItemStore>) {
         let sort = format!("created-{round}");
         let winner = race(store, |racer| vec![ItemWrite::Create(item("races", &sort, json!({"racer": racer})))]).await;
         let found = read(store.as_ref(), &key("races", &sort)).await.expect("what the winner created");
-        assert_eq!((&found.body["racer"], found.version), (&json!(winner), 1));
+        let expected = (&json!(winner), 1);
+        assert_eq!((&found.body["racer"], found.version), expected, "what is there is what the winner wrote");
     }
 }
 
@@ -68,7 +69,8 @@ async fn replacements(store: &Arc<dyn ItemStore>) {
         })
         .await;
         let found = read(store.as_ref(), &key("races", "replaced")).await.expect("what the winner wrote");
-        assert_eq!((&found.body["racer"], found.version), (&json!(winner), version + 1));
+        let expected = (&json!(winner), version + 1);
+        assert_eq!((&found.body["racer"], found.version), expected, "what is there is what the winner wrote");
         for racer in 0..RACERS {
             let is_there = read(store.as_ref(), &key("races", &trace(racer))).await.is_some();
             assert_eq!(is_there, racer == winner, "the trace of {racer}, when {winner} won");
