@@ -232,7 +232,7 @@ impl Control {
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),
         };
-        with.extend([destination.check()]);
+        with.extend([project.check(), destination.check()]);
         let job = Job::Backup(Box::new(backup.clone()));
         if self.store_job(scope, &job, with, once).await? == Written::Outrun {
             return Ok(None);

@@ -127,6 +127,8 @@ impl JobQueue for MemoryQueue {
 
     async fn receive(&self, most: usize, wait: Duration, hidden: Duration) -> Result<Vec<Message>, PortError> {
         self.trouble.check("receive messages")?;
+        // as a call over a network does: otherwise the first of several consumers would take all
+        tokio::task::yield_now().await;
         let end = Instant::now() + wait;
         loop {
             let messages = self.take(most.min(MAX_MESSAGES), hidden);

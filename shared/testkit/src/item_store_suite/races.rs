@@ -99,7 +99,8 @@ async fn no_update_is_lost(store: &Arc<dyn ItemStore>) {
     }
     tasks.join_all().await;
     let found = read(store.as_ref(), &key("races", "sum")).await.expect("the sum");
-    assert_eq!((&found.body["sum"], found.version), (&json!(WRITERS * EACH), WRITERS * EACH + 1));
+    let expected = (&json!(WRITERS * EACH), WRITERS * EACH + 1);
+    assert_eq!((&found.body["sum"], found.version), expected, "no update is lost");
 }
 
 /// Reads items, changes their sums and writes them, until nobody was faster.
