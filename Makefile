@@ -17,6 +17,8 @@ FIGURES ?=
 DOCUMENTS ?= 5000
 RUNS ?= 1
 NEXTEST_FLAGS ?=
+# Ten functions link the same SDKs: for the tests one program stands for all, beside two of the real ones.
+TEST_BINS := firebackup bootstrap api backup-chunk
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 profile_dir = $(TARGET_DIR)/$(if $(filter dev,$(1)),debug,$(1))
@@ -31,16 +33,16 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(CURDIR)/Makefile
 
 .PHONY: up
-up: ## Build firebackup and show it at work on a local Firestore emulator
+up: ## Build firebackup, serve it with a demo project on a local Firestore emulator, and take a first backup
 	@[ -x $(call profile_dir,$(PROFILE))/firebackup ] || \
 		echo "Building firebackup for the first time: this takes a few minutes, the next time seconds."
 	@$(CARGO) build --locked --profile $(PROFILE) --workspace --bin firebackup
-	@$(call profile_dir,$(PROFILE))/firebackup demo
+	@$(call profile_dir,$(PROFILE))/firebackup serve --demo
 
 # The documentation tests come first, so that the runner's own summary of the suite closes the output.
 .PHONY: test
 test: target/auth/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
-	$(CARGO) build --locked --workspace --lib --bins --tests
+	$(CARGO) build --locked --workspace --lib --tests $(foreach bin,$(TEST_BINS),--bin $(bin))
 	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
 	$(CARGO) test --locked --workspace --doc
 	@if scripts/install-tool cargo-nextest; then \
@@ -62,7 +64,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: bench
-bench: ## Measure the engine (FIGURES="engine lookup memory emulator")
+bench: ## Measure the engine (FIGURES="engine lookup memory serve emulator")
 	$(CARGO) bench --locked --workspace --bench figures -- $(FIGURES)
 
 .PHONY: bench-peers

@@ -10,30 +10,25 @@ use tempfile::TempDir;
 /// 32 bytes of `*`, in base64: the key of `stage::secrets`.
 pub const MASTER_KEY: &str = "KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKio=";
 
-/// The program, built if it is not up to date.
-fn program() -> &'static PathBuf {
+/// `firebackup`, built if it is not up to date.
+pub fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let output = Command::new(cargo)
-            .args([
-                "build",
-                "--locked",
-                "--workspace",
-                "--bin",
-                "firebackup",
-                "--message-format",
-                "json-render-diagnostics",
-            ])
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "firebackup could not be built");
-        let executable =
-            |line: &str| serde_json::from_str::<Value>(line).ok()?.get("executable")?.as_str().map(PathBuf::from);
-        String::from_utf8(output.stdout).unwrap().lines().filter_map(executable).next_back().unwrap()
-    })
+    PROGRAM.get_or_init(|| built("firebackup"))
+}
+
+/// A program of the workspace, built if it is not up to date.
+pub fn built(name: &str) -> PathBuf {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(["build", "--locked", "--workspace", "--bin", name, "--message-format", "json-render-diagnostics"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{name} could not be built");
+    let executable =
+        |line: &str| serde_json::from_str::<Value>(line).ok()?.get("executable")?.as_str().map(PathBuf::from);
+    String::from_utf8(output.stdout).unwrap().lines().filter_map(executable).next_back().unwrap()
 }
 
 /// A repository in a folder, a database on an emulator, and the program that works on both.

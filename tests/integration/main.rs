@@ -10,6 +10,8 @@ mod fidelity;
 mod house;
 mod kill;
 mod limits;
+mod serve;
+mod stack;
 mod stage;
 mod stores;
 mod template;

@@ -56,6 +56,9 @@ pub(crate) struct ServeArgs {
     /// About how many documents a chunk of a backup has
     #[arg(long, value_name = "N", default_value_t = 250_000, value_parser = clap::value_parser!(u64).range(1..))]
     chunk_documents: u64,
+    /// About how many documents a part of a restore has
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..))]
+    part_documents: u64,
     /// Name of the organization that the first start makes
     #[arg(long, value_name = "NAME", default_value = "My organization")]
     organization: String,
@@ -121,7 +124,7 @@ async fn open(context: &Context, args: &ServeArgs, data: &Path) -> Result<LocalA
     fs::create_dir_all(data).map_err(CliError::file("make the folder", data))?;
     let chunk_documents = if args.demo { demo::CHUNK_DOCUMENTS } else { args.chunk_documents };
     let settings = LocalSettings {
-        steps: StepSettings { chunk_documents, ..StepSettings::default() },
+        steps: StepSettings { chunk_documents, part_documents: args.part_documents, ..StepSettings::default() },
         parallel: args.parallel.into(),
         ambient: context.settings.storage.options.clone(),
     };

@@ -7,13 +7,3 @@
 pub async fn serve() -> Result<(), lambda_runtime::Error> {
     firebackup_bootstrap::aws::run_http().await
 }
-
-#[cfg(test)]
-mod tests {
-    use lambda_http::request::LambdaRequest;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("api", &[], |text| serde_json::from_str::<LambdaRequest>(text).map(drop));
-    }
-}

@@ -12,13 +12,3 @@ use lambda_runtime::LambdaEvent;
 pub async fn handle(app: AwsApp, event: LambdaEvent<ChunkInput>) -> Result<ChunkDone, StepError> {
     app.steps_until(event.context.deadline()).backup_chunk(event.payload).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("backup-chunk", &["negative"], |text| serde_json::from_str::<ChunkInput>(text).map(drop));
-    }
-}

@@ -12,13 +12,3 @@ use lambda_runtime::LambdaEvent;
 pub async fn handle(app: AwsApp, event: LambdaEvent<FinalizeInput>) -> Result<Finalized, StepError> {
     app.steps.backup_finalize(event.payload).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("backup-finalize", &[], |text| serde_json::from_str::<FinalizeInput>(text).map(drop));
-    }
-}

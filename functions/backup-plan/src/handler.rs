@@ -12,13 +12,3 @@ use lambda_runtime::LambdaEvent;
 pub async fn handle(app: AwsApp, event: LambdaEvent<JobInput>) -> Result<Planned, StepError> {
     app.steps.backup_plan(event.payload).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("backup-plan", &["no-job"], |text| serde_json::from_str::<JobInput>(text).map(drop));
-    }
-}

@@ -14,13 +14,3 @@ pub async fn handle(app: AwsApp, event: LambdaEvent<SqsEvent>) -> Result<SqsBatc
     let start = async |message: &_| start_message(&app.control, message).await;
     Ok(each_message(event.payload, start).await)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("job-start", &[], |text| serde_json::from_str::<SqsEvent>(text).map(drop));
-    }
-}

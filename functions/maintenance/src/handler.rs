@@ -13,13 +13,3 @@ use serde_json::Value;
 pub async fn handle(app: AwsApp, event: LambdaEvent<MaintenanceTask>) -> Result<Value, StepError> {
     app.maintenance().run(&event.payload).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("maintenance", &["unknown"], |text| serde_json::from_str::<MaintenanceTask>(text).map(drop));
-    }
-}

@@ -13,13 +13,3 @@ use lambda_runtime::LambdaEvent;
 pub async fn handle(app: AwsApp, event: LambdaEvent<Due>) -> Result<Option<JobId>, StepError> {
     schedule_due(&app.control, &event.payload, app.now()).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_sample_event_is_read() {
-        firebackup_testkit::events::each("schedule-trigger", &["empty"], |text| serde_json::from_str::<Due>(text).map(drop));
-    }
-}

@@ -89,73 +89,73 @@ fn retries() -> RetryConfig {
         .with_max_backoff(LAST_BACKOFF)
 }
 
-/// One client a service, made once and cheap to clone.
+/// What all clients are made from: one configuration, one HTTP client. A client is made by the adapter that needs it, so
+/// that a program is linked with those that it uses and no others.
 #[derive(Debug, Clone)]
-pub struct AwsClients {
-    #[cfg(feature = "control")]
-    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
-    #[cfg(feature = "control")]
-    pub(crate) eventbridge: aws_sdk_eventbridge::Client,
-    #[cfg(feature = "kms")]
-    pub(crate) kms: aws_sdk_kms::Client,
-    #[cfg(feature = "control")]
-    pub(crate) s3: aws_sdk_s3::Client,
-    #[cfg(feature = "control")]
-    pub(crate) scheduler: aws_sdk_scheduler::Client,
-    #[cfg(feature = "control")]
-    pub(crate) sfn: aws_sdk_sfn::Client,
-    #[cfg(feature = "control")]
-    pub(crate) sqs: aws_sdk_sqs::Client,
-}
+pub struct AwsClients(SdkConfig);
 
 impl AwsClients {
     /// Clients for what `settings` say. Nobody is spoken to: missing credentials are told by the first request.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no region, neither here nor in the SDK's own
-    /// chain.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is no region, neither here nor in the SDK's own chain.
     pub async fn load(settings: &AwsSettings) -> Result<Self, PortError> {
-        Ok(Self::new(&with_region(config_loader(settings).load().await)?))
+        Ok(Self(with_region(config_loader(settings).load().await)?))
     }
 
     /// Clients of a configuration that was loaded.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
-        let _ = config;
-        Self {
-            #[cfg(feature = "control")]
-            dynamodb: aws_sdk_dynamodb::Client::new(config),
-            #[cfg(feature = "control")]
-            eventbridge: aws_sdk_eventbridge::Client::new(config),
-            #[cfg(feature = "kms")]
-            kms: aws_sdk_kms::Client::new(config),
-            #[cfg(feature = "control")]
-            s3: s3(config),
-            #[cfg(feature = "control")]
-            scheduler: aws_sdk_scheduler::Client::new(config),
-            #[cfg(feature = "control")]
-            sfn: aws_sdk_sfn::Client::new(config),
-            #[cfg(feature = "control")]
-            sqs: aws_sdk_sqs::Client::new(config),
-        }
+        Self(config.clone())
+    }
+
+    #[cfg(feature = "kms")]
+    pub(crate) fn kms(&self) -> aws_sdk_kms::Client {
+        aws_sdk_kms::Client::new(&self.0)
+    }
+
+    /// Behind an endpoint of its own a bucket is a part of the path: names below that host resolve nowhere.
+    #[cfg(feature = "control")]
+    pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
+        let path_style = self.0.endpoint_url().is_some();
+        aws_sdk_s3::Client::from_conf(
+            aws_sdk_s3::config::Builder::from(&self.0).force_path_style(path_style).build(),
+        )
+    }
+
+    #[cfg(feature = "control")]
+    pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.0)
+    }
+
+    #[cfg(feature = "control")]
+    pub(crate) fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.0)
+    }
+
+    #[cfg(feature = "control")]
+    pub(crate) fn scheduler(&self) -> aws_sdk_scheduler::Client {
+        aws_sdk_scheduler::Client::new(&self.0)
+    }
+
+    #[cfg(feature = "control")]
+    pub(crate) fn sfn(&self) -> aws_sdk_sfn::Client {
+        aws_sdk_sfn::Client::new(&self.0)
+    }
+
+    #[cfg(feature = "control")]
+    pub(crate) fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.0)
     }
 }
 
 /// Without a region no request can be signed, and what the SDK says then looks like a failure of the network.
-fn with_region(config: SdkConfig) -> Result<SdkConfig, PortError> {
+pub(crate) fn with_region(config: SdkConfig) -> Result<SdkConfig, PortError> {
     const MESSAGE: &str = "there is no region: set AWS_REGION, or a region in the profile";
     match config.region() {
         Some(_) => Ok(config),
         None => Err(PortError::new(ErrorKind::InvalidArgument, "reach AWS", MESSAGE)),
     }
-}
-
-/// Behind an endpoint of its own a bucket is a part of the path: names below that host resolve nowhere.
-#[cfg(feature = "control")]
-fn s3(config: &SdkConfig) -> aws_sdk_s3::Client {
-    let path_style = config.endpoint_url().is_some();
-    let config = aws_sdk_s3::config::Builder::from(config).force_path_style(path_style).build();
-    aws_sdk_s3::Client::from_conf(config)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl EventBridgeBus {
     /// The bus of this name or ARN.
     #[must_use]
     pub fn new(clients: &AwsClients, bus: impl Into<String>) -> Self {
-        Self { client: clients.eventbridge.clone(), bus: bus.into() }
+        Self { client: clients.eventbridge(), bus: bus.into() }
     }
 
     fn entry(&self, event: &DomainEvent) -> Result<Entry, PortError> {

@@ -62,7 +62,7 @@ impl DynamoItemStore {
     /// The store in the table named `table`.
     #[must_use]
     pub fn new(clients: &AwsClients, table: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
-        Self { client: clients.dynamodb.clone(), table: table.into(), clock }
+        Self { client: clients.dynamodb(), table: table.into(), clock }
     }
 
     fn now(&self) -> AttributeValue {

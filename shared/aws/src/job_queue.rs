@@ -44,7 +44,7 @@ impl SqsJobQueue {
     /// The queue at `url` and its dead-letter queue.
     #[must_use]
     pub fn new(clients: &AwsClients, url: impl Into<String>, dead_letter_url: impl Into<String>) -> Self {
-        Self { client: clients.sqs.clone(), url: url.into(), dead_letter_url: dead_letter_url.into() }
+        Self { client: clients.sqs(), url: url.into(), dead_letter_url: dead_letter_url.into() }
     }
 
     async fn receive_from(

@@ -31,7 +31,7 @@ impl KmsKeyService {
     /// The service whose own master key is `own`.
     #[must_use]
     pub fn new(clients: &AwsClients, own: impl Into<String>) -> Self {
-        Self { client: clients.kms.clone(), own: own.into() }
+        Self { client: clients.kms(), own: own.into() }
     }
 
     /// Wraps a wrapped key anew, within KMS.

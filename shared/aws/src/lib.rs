@@ -10,7 +10,8 @@
 //! | `KeyService` | [`KmsKeyService`]: keys of KMS, each use bound to an encryption context |
 //!
 //! Beside them stands what S3 can do and `object_store` cannot: [`WorkBucket`] keeps the list of chunks that a state
-//! machine reads, [`Bucket`] prolongs the locks of objects and tells how well a bucket is guarded.
+//! machine reads, [`Bucket`] prolongs the locks of objects, removes versions and tells how well a bucket is guarded;
+//! [`BucketFolder`] is `ObjectVersions` on it, for the repository at a prefix.
 //!
 //! - Everything is made from [`AwsClients`], which are made from [`AwsSettings`]. Making them speaks to nobody, so that
 //!   a function is ready at once; credentials are looked for with the first request.
@@ -26,6 +27,10 @@
 
 #[cfg(feature = "control")]
 mod bucket;
+#[cfg(feature = "control")]
+mod bucket_access;
+#[cfg(feature = "control")]
+mod bucket_folder;
 #[cfg(feature = "control")]
 mod bucket_report;
 mod config;
@@ -51,7 +56,11 @@ mod work_bucket;
 mod workflows;
 
 #[cfg(feature = "control")]
-pub use bucket::{Bucket, LockMode, Retention};
+pub use bucket::{Bucket, ObjectVersion, Retention};
+#[cfg(feature = "control")]
+pub use bucket_access::BucketAccess;
+#[cfg(feature = "control")]
+pub use bucket_folder::BucketFolder;
 #[cfg(feature = "control")]
 pub use bucket_report::BucketReport;
 pub use config::{AwsClients, AwsSettings, config_loader};

@@ -60,7 +60,7 @@ impl EventBridgeScheduler {
     /// The schedules of one group.
     #[must_use]
     pub fn new(clients: &AwsClients, settings: SchedulerSettings) -> Self {
-        Self { client: clients.scheduler.clone(), settings }
+        Self { client: clients.scheduler(), settings }
     }
 
     fn parts(&self, rule: &ScheduleRule) -> Result<Parts, PortError> {

@@ -33,7 +33,7 @@ impl WorkBucket {
     /// The bucket of this name.
     #[must_use]
     pub fn new(clients: &AwsClients, bucket: impl Into<String>) -> Self {
-        Self { client: clients.s3.clone(), bucket: bucket.into() }
+        Self { client: clients.s3(), bucket: bucket.into() }
     }
 
     /// Stores the list of the chunks 0 to `chunks` (excluded) of a job, a line each. Storing it again replaces it by

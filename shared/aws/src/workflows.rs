@@ -61,7 +61,7 @@ impl StepFunctions {
             let wrong = || invalid(OPEN, format!("the ARN for {} is not that of a state machine", workflow.name()));
             Ok((workflow, machine.ok_or_else(wrong)?))
         });
-        Ok(Self { client: clients.sfn.clone(), machines: machines.collect::<Result<_, PortError>>()? })
+        Ok(Self { client: clients.sfn(), machines: machines.collect::<Result<_, PortError>>()? })
     }
 
     fn machine(&self, operation: &str, workflow: Workflow) -> Result<&Machine, PortError> {

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use firebackup_aws::{
-    AwsClients, AwsSettings, DynamoItemStore, EventBridgeBus, EventBridgeScheduler, KmsKeyService, SchedulerSettings,
-    SqsJobQueue, StepFunctions, WorkBucket,
-};
+use firebackup_aws::{AwsClients, AwsSettings, DynamoItemStore, EventBridgeBus};
 use firebackup_control::{Control, ControlSettings, Ports};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
 use firebackup_http::HttpState;
 use firebackup_model::{PortError, Timestamp};
-use firebackup_model::port::{Clock, KeyService, Random, StepError, Workflow};
+use firebackup_model::port::StepError;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,8 +17,9 @@ use serde::de::DeserializeOwned;
 use crate::aws_environment::AwsEnvironment;
 use crate::maintenance::Maintenance;
 use crate::places::{MasterKeys, Places};
-use crate::probes::WorldProbes;
 use crate::projects::Projects;
+use crate::roles::{Api, Parts, Role};
+use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, StepSettings};
 use crate::{metrics, tracing_setup};
 
@@ -36,54 +34,49 @@ pub struct AwsApp {
     /// The steps of jobs.
     pub steps: AppSteps,
     places: Places,
+    bucket: Option<StackBucket>,
 }
 
 impl AwsApp {
-    /// Builds it from what the environment says. Nobody is spoken to.
+    /// Builds what a function of this role needs from what the environment says. Nobody is spoken to.
     ///
     /// # Errors
     /// When a variable that every function needs is missing or of no use.
-    pub async fn build(environment: &AwsEnvironment) -> Result<Self, PortError> {
+    pub async fn build<R: Role>(environment: &AwsEnvironment) -> Result<Self, PortError> {
         let clients = AwsClients::load(&AwsSettings::default()).await?;
-        let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        let text = |name: &str| environment.get(name).unwrap_or_default().to_owned();
-        let own_key = text("FIREBACKUP_KMS_KEY_ARN");
-        let keys: Arc<dyn KeyService> = Arc::new(KmsKeyService::new(&clients, own_key.clone()));
+        let parts = Parts { environment, clients, clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+        let own_key = parts.text("FIREBACKUP_KMS_KEY_ARN");
+        let keys = R::keys(&parts);
         let masters = MasterKeys::Service { service: Arc::clone(&keys), own: own_key.clone() };
-        let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
+        let world = World { clock: Arc::clone(&parts.clock), random: Arc::clone(&parts.random) };
+        let lock_days = environment.number("FIREBACKUP_OBJECT_LOCK_DAYS", 0)?;
+        // more than fits is still a lock: none would be worse
+        let lock_days = u32::try_from(lock_days).unwrap_or(u32::MAX);
         let places = Places::new(masters, world, environment.ambient());
-        let has_emulator = environment.get("FIRESTORE_EMULATOR_HOST").is_some();
+        let places = places.locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
         let control = Control::new(Ports {
-            items: Arc::new(DynamoItemStore::new(&clients, environment.need("FIREBACKUP_TABLE")?, Arc::clone(&clock))),
-            queue: Arc::new(SqsJobQueue::new(
-                &clients,
-                text("FIREBACKUP_JOBS_QUEUE_URL"),
-                text("FIREBACKUP_JOBS_DEAD_LETTER_URL"),
+            items: Arc::new(DynamoItemStore::new(
+                &parts.clients,
+                environment.need("FIREBACKUP_TABLE")?,
+                Arc::clone(&parts.clock),
             )),
-            workflows: Arc::new(StepFunctions::new(&clients, machines(environment))?),
-            scheduler: Arc::new(EventBridgeScheduler::new(
-                &clients,
-                SchedulerSettings {
-                    group: text("FIREBACKUP_SCHEDULE_GROUP"),
-                    target_arn: text("FIREBACKUP_SCHEDULE_TARGET_ARN"),
-                    role_arn: text("FIREBACKUP_SCHEDULE_ROLE_ARN"),
-                    dead_letter_arn: text("FIREBACKUP_SCHEDULE_DEAD_LETTER_ARN"),
-                },
-            )),
-            events: Arc::new(EventBridgeBus::new(&clients, text("FIREBACKUP_EVENT_BUS"))),
+            queue: R::queue(&parts),
+            workflows: R::workflows(&parts)?,
+            scheduler: R::scheduler(&parts),
+            events: Arc::new(EventBridgeBus::new(&parts.clients, parts.text("FIREBACKUP_EVENT_BUS"))),
             keys,
-            clock,
-            random,
-            probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
+            probes: R::probes(&places),
             settings: ControlSettings {
-                allow_emulators: has_emulator,
+                allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),
                 ..ControlSettings::default()
             },
+            clock: Arc::clone(&parts.clock),
+            random: Arc::clone(&parts.random),
         });
-        let work_bucket = environment.get("FIREBACKUP_WORK_BUCKET").map(|bucket| Arc::new(WorkBucket::new(&clients, bucket)));
-        let steps = AppSteps::new(control.clone(), places.clone(), Projects, step_settings(environment)?, work_bucket);
-        Ok(Self { control, steps, places })
+        let steps =
+            AppSteps::new(control.clone(), places.clone(), Projects, step_settings(environment)?, R::chunks(&parts));
+        Ok(Self { control, steps, places, bucket: StackBucket::of(environment)? })
     }
 
     /// What the router stands on.
@@ -119,15 +112,6 @@ impl AwsApp {
     }
 }
 
-fn machines(environment: &AwsEnvironment) -> Vec<(Workflow, String)> {
-    let variables = [
-        (Workflow::Backup, "FIREBACKUP_BACKUP_STATE_MACHINE_ARN"),
-        (Workflow::Restore, "FIREBACKUP_RESTORE_STATE_MACHINE_ARN"),
-    ];
-    let machine = |(workflow, name): (Workflow, &str)| Some((workflow, environment.get(name)?.to_owned()));
-    variables.into_iter().filter_map(machine).collect()
-}
-
 fn step_settings(environment: &AwsEnvironment) -> Result<StepSettings, PortError> {
     let default = StepSettings::default();
     Ok(StepSettings {
@@ -141,13 +125,13 @@ fn step_settings(environment: &AwsEnvironment) -> Result<StepSettings, PortError
 ///
 /// # Errors
 /// As [`AwsApp::build`].
-pub async fn start() -> Result<AwsApp, PortError> {
+pub async fn start<R: Role>() -> Result<AwsApp, PortError> {
     let environment = AwsEnvironment::from_system();
     tracing_setup::start_json(environment.get("FIREBACKUP_LOG"));
     if let Some(stack) = environment.get("FIREBACKUP_STACK") {
         metrics::start(stack);
     }
-    AwsApp::build(&environment).await
+    AwsApp::build::<R>(&environment).await
 }
 
 /// Runs a function whose events are JSON: each is decoded, handled and answered; a failure is told with its kind, a panic
@@ -155,13 +139,14 @@ pub async fn start() -> Result<AwsApp, PortError> {
 ///
 /// # Errors
 /// When the app cannot be built, or the runtime of Lambda fails.
-pub async fn run<E, A, H>(handle: H) -> Result<(), lambda_runtime::Error>
+pub async fn run<R, E, A, H>(handle: H) -> Result<(), lambda_runtime::Error>
 where
+    R: Role,
     E: DeserializeOwned + Send + 'static,
     A: Serialize + Send + 'static,
     H: AsyncFn(AwsApp, LambdaEvent<E>) -> Result<A, StepError>,
 {
-    let app = start().await?;
+    let app = start::<R>().await?;
     let (app, handle) = (&app, &handle);
     lambda_runtime::run(lambda_runtime::service_fn(async move |event: LambdaEvent<E>| {
         handle(app.clone(), event).await.map_err(|error| diagnostic(&error))
@@ -174,7 +159,7 @@ where
 /// # Errors
 /// As [`run`].
 pub async fn run_http() -> Result<(), lambda_runtime::Error> {
-    let app = start().await?;
+    let app = start::<Api>().await?;
     lambda_http::run(firebackup_http::router(app.http_state())).await
 }
 

@@ -4,6 +4,7 @@
 //! the steps that a state machine or a worker of this machine asks for, [`aws`] and [`local`] build all of it on AWS and on
 //! one machine. What is decided is decided in `control` and `engine`.
 
+mod absent;
 pub mod aws;
 mod aws_environment;
 mod failure;
@@ -14,8 +15,10 @@ mod metrics;
 mod places;
 mod probes;
 mod projects;
+pub mod roles;
 pub mod server;
 mod sqs;
+mod stack_bucket;
 mod steps;
 pub mod tracing_setup;
 mod triggers;
@@ -27,5 +30,6 @@ pub use places::Places;
 pub use probes::WorldProbes;
 pub use projects::Projects;
 pub use sqs::each_message;
+pub use stack_bucket::StackBucket;
 pub use steps::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings};
 pub use triggers::{Due, schedule_due, start_message};

@@ -42,6 +42,11 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How often retention is applied.
 const RETENTION: Duration = Duration::from_secs(3600);
 
+/// How often locks of objects are made longer.
+const LOCKS: Duration = Duration::from_secs(24 * 3600);
+/// How often keys are looked after.
+const KEYS: Duration = Duration::from_secs(24 * 3600);
+
 /// How an installation on one machine is set up.
 pub struct LocalSettings {
     /// How large steps are.
@@ -133,6 +138,8 @@ impl LocalApp {
             self.scheduler.run(fire, &SystemAlarm, stopped()),
             until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
             until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),
+            until(stopped(), self.maintain(MaintenanceTask::Locks, LOCKS)),
+            until(stopped(), self.maintain(MaintenanceTask::Keys, KEYS)),
         );
     }
 

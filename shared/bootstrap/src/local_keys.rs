@@ -81,3 +81,16 @@ impl KeyService for LocalKeys {
         self.wrap(master, &key, context).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firebackup_embedded::SystemRandom;
+
+    #[tokio::test]
+    async fn conforms() {
+        let keys = LocalKeys::new(SecretKey::from_bytes([7; 32]), Arc::new(SystemRandom));
+        let other = LocalKeys::new(SecretKey::from_bytes([8; 32]), Arc::new(SystemRandom));
+        firebackup_testkit::key_service_suite::conforms(&keys, &other.name).await;
+    }
+}

@@ -1,14 +1,15 @@
-//! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more.
+//! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more, locks,
+//! keys.
 
-use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, Worker};
-use firebackup_engine::{PrunePolicy, prune};
+use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, OpenedPlace, Worker};
+use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, Steps, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::failure::{of_control, of_engine};
-use crate::steps::AppSteps;
+use crate::failure::{of_control, of_engine, of_port};
+use crate::steps::{AppSteps, STOPPED};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub enum MaintenanceTask {
     Sweep,
     /// Apply the retention of schedules, delete what was marked, prune.
     Retention,
+    /// Lock anew what kept backups need.
+    Locks,
+    /// Wrap the keys of repositories and of secrets for the master keys and recovery keys of now.
+    Keys,
     /// Make the first organization and its owner's key, unless there is one.
     OwnerKey {
         /// The organization's name.
@@ -54,6 +59,29 @@ struct Retained {
     dropped: u64,
     deleted: u64,
     objects_deleted: u64,
+    /// Backups that were to be deleted, and objects that nothing needs, under locks that have not ended.
+    locked: u64,
+    objects_locked: u64,
+    failed: u64,
+}
+
+/// What became of locks.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Locked {
+    repositories: u64,
+    backups: u64,
+    extended: u64,
+    failed: u64,
+}
+
+/// What became of keys.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Wrapped {
+    organizations: u64,
+    repositories: u64,
+    added: u64,
     failed: u64,
 }
 
@@ -76,6 +104,8 @@ impl Maintenance {
         match task {
             MaintenanceTask::Sweep => self.sweep().await,
             MaintenanceTask::Retention => self.retention().await,
+            MaintenanceTask::Locks => self.locks().await,
+            MaintenanceTask::Keys => self.keys().await,
             MaintenanceTask::OwnerKey { name } => {
                 let owner = self.control().first_owner(name).await.map_err(of_control)?;
                 Ok(owner.map_or(Value::Null, |owner| owner_json(&owner)))
@@ -114,7 +144,7 @@ impl Maintenance {
                 Job::Backup(_) => Workflow::Backup,
                 Job::Restore(_) => Workflow::Restore,
             };
-            let error = if job.status() == JobStatus::Cancelling { "Cancelled" } else { "Stopped" };
+            let error = if job.status() == JobStatus::Cancelling { "Cancelled" } else { STOPPED };
             let failed = json!({"Error": error, "Cause": "the workflow was stopped before it had ended the job"});
             let input = json!({"job": job.id(), "organization": worker.organization(), "failed": failed});
             self.steps.run(&format!("{}-finalize", workflow.name()), input).await?;
@@ -135,9 +165,12 @@ impl Maintenance {
             }
             for backup in self.control().deleted_backups(&worker).await.map_err(of_control)? {
                 match self.delete(&worker, &backup).await {
-                    Ok(objects) => {
-                        retained.deleted += 1;
-                        retained.objects_deleted += objects;
+                    Ok(report) => {
+                        let is_locked = report.locked.contains(&backup);
+                        retained.locked += u64::from(is_locked);
+                        retained.deleted += u64::from(!is_locked);
+                        retained.objects_deleted += report.deleted;
+                        retained.objects_locked += report.locked_objects;
                     }
                     Err(error) => {
                         retained.failed += 1;
@@ -150,16 +183,91 @@ impl Maintenance {
     }
 
     /// Drops a snapshot and sweeps its repository. What was only its own is marked now, and deleted when a later task
-    /// finds it ripe.
-    async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<u64, StepError> {
+    /// finds it ripe. One that is locked is left for a later task, and not locked anew.
+    async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<PruneReport, StepError> {
         let work = self.control().work_to_end(worker, backup).await.map_err(of_control)?;
         let repository = self.steps.places.open(&work.place).await.map_err(of_engine)?;
         let is_gone = repository.is_dropped(backup).await.map_err(of_engine)?;
         let drop = if is_gone { Vec::new() } else { vec![backup.clone()] };
         let policy = PrunePolicy { drop, ..PrunePolicy::default() };
-        let report = prune(&repository, &policy).await.map_err(of_engine)?;
-        self.control().backup_gone(worker, backup).await.map_err(of_control)?;
-        Ok(report.deleted)
+        let report = match self.steps.places.versions(&work.place).await.map_err(of_port)? {
+            Some((versions, _)) => prune_versions(&repository, &policy, &versions).await,
+            None => prune(&repository, &policy).await,
+        };
+        let report = report.map_err(of_engine)?;
+        if !report.locked.contains(backup) {
+            self.control().backup_gone(worker, backup).await.map_err(of_control)?;
+        }
+        Ok(report)
+    }
+
+    /// Locks anew what kept backups need, in every repository whose objects are locked when they are put.
+    async fn locks(&self) -> Result<Value, StepError> {
+        let mut locked = Locked::default();
+        for worker in self.workers().await? {
+            let going = self.control().deleted_backups(&worker).await.map_err(of_control)?;
+            for place in self.control().repositories(&worker).await.map_err(of_control)? {
+                match self.lock(&place, &going).await {
+                    Ok(None) => {}
+                    Ok(Some(report)) => {
+                        locked.repositories += 1;
+                        locked.backups += report.snapshots;
+                        locked.extended += report.extended;
+                        locked.failed += report.failed.len() as u64;
+                    }
+                    Err(error) => {
+                        locked.failed += 1;
+                        tracing::warn!(project = %place.project, error = %error, "a repository could not be kept locked");
+                    }
+                }
+            }
+        }
+        written(&locked)
+    }
+
+    /// Nothing where objects are not locked, or no job came so far as to make the repository.
+    async fn lock(&self, place: &OpenedPlace, going: &[JobId]) -> Result<Option<LockReport>, StepError> {
+        let versions = self.steps.places.versions(place).await.map_err(of_port)?;
+        let Some((versions, Some(rule))) = versions else { return Ok(None) };
+        let repository = match self.steps.places.open(place).await {
+            Err(EngineError::NotFound(_)) => return Ok(None),
+            opened => opened.map_err(of_engine)?,
+        };
+        extend_locks(&repository, &versions, rule, going).await.map(Some).map_err(of_engine)
+    }
+
+    /// Wraps what an organization's new keys do not open yet. Wraps under former keys stay: whoever wants one gone removes
+    /// it with `firebackup key remove`, and must know what else opens the repository.
+    async fn keys(&self) -> Result<Value, StepError> {
+        let mut wrapped = Wrapped::default();
+        for worker in self.workers().await? {
+            wrapped.organizations += 1;
+            if let Err(error) = self.keys_of(&worker, &mut wrapped).await {
+                wrapped.failed += 1;
+                tracing::warn!(organization = %worker.organization(), error = %error, "keys could not be wrapped anew");
+            }
+        }
+        written(&wrapped)
+    }
+
+    async fn keys_of(&self, worker: &Worker, wrapped: &mut Wrapped) -> Result<(), StepError> {
+        // repositories first: under which keys they may be is known by that of the secrets
+        for place in self.control().encrypted_repositories(worker).await.map_err(of_control)? {
+            match self.steps.places.add_missing_holders(&place).await {
+                Ok(added) => {
+                    wrapped.repositories += 1;
+                    wrapped.added += added;
+                }
+                // no job came so far as to make it
+                Err(EngineError::NotFound(_)) => {}
+                Err(error) => {
+                    wrapped.failed += 1;
+                    let error = of_engine(error);
+                    tracing::warn!(project = %place.project, error = %error, "a repository's key could not be wrapped anew");
+                }
+            }
+        }
+        self.control().rewrap_secrets(worker).await.map_err(of_control)
     }
 
     /// A proof for each organization there is.
@@ -184,3 +292,6 @@ fn owner_json(owner: &FirstOwner) -> Value {
 fn written(report: &impl Serialize) -> Result<Value, StepError> {
     serde_json::to_value(report).map_err(crate::failure::unreadable)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use firebackup_aws::{Bucket, BucketAccess, BucketFolder};
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{ControlError, DestinationAccess, OpenedPlace, OrganizationId, ProjectId};
 use firebackup_engine::{EngineError, Repository, Secrets, ServiceKey, World};
 use firebackup_http::Repositories;
 use firebackup_model::port::{EncryptionContext, KeyService};
-use firebackup_model::{ErrorKind, PortError};
+use firebackup_model::{ErrorKind, LockMode, LockRule, PortError};
 use firebackup_storage::{Destination, DestinationSettings};
 
 /// What opens repositories, besides what a destination says.
@@ -32,7 +33,16 @@ pub struct Places {
     world: World,
     /// Credentials and endpoints of where we run, for destinations that bring none.
     ambient: Vec<(String, String)>,
+    /// The installation's own bucket, and for how many days objects in it are locked where a destination says nothing.
+    own_bucket: Option<(String, u32)>,
 }
+
+/// A key for AWS, and its parts.
+const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const KEY: [&str; 3] = [KEY_ID, "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+/// How hard objects are locked: `GOVERNANCE`, where nothing is said, or `COMPLIANCE`.
+const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
 
 /// Names the use in an encryption context.
 const USE: &str = "repository";
@@ -42,7 +52,14 @@ impl Places {
     /// nothing of it.
     #[must_use]
     pub const fn new(masters: MasterKeys, world: World, ambient: Vec<(String, String)>) -> Self {
-        Self { masters, world, ambient }
+        Self { masters, world, ambient, own_bucket: None }
+    }
+
+    /// The same, locking what is put into the installation's own bucket for so many days, where a destination does not say
+    /// for how many.
+    #[must_use]
+    pub fn locking(self, own_bucket: Option<&str>, days: u32) -> Self {
+        Self { own_bucket: own_bucket.map(|bucket| (bucket.to_owned(), days)), ..self }
     }
 
     /// Time and randomness.
@@ -56,11 +73,66 @@ impl Places {
     /// # Errors
     /// When it cannot be understood.
     pub fn destination(&self, url: &str, place: &DestinationAccess) -> Result<Destination, PortError> {
-        let mut options = self.ambient.clone();
-        options.extend(place.options.iter().map(|(name, value)| (name.clone(), value.to_string())));
-        let settings = DestinationSettings { endpoint: place.endpoint.clone(), options };
+        let settings = DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place) };
         // folders are made below the one that was named; of a bucket nothing needs to be made
         Destination::create(url, &settings)
+    }
+
+    /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours.
+    fn options(&self, place: &DestinationAccess) -> Vec<(String, String)> {
+        let has_key = place.options.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY_ID));
+        let is_ours = |name: &str| has_key && KEY.iter().any(|part| name.eq_ignore_ascii_case(part));
+        let ambient = self.ambient.iter().filter(|(name, _)| !is_ours(name)).cloned();
+        ambient.chain(place.options.iter().map(|(name, value)| (name.clone(), value.to_string()))).collect()
+    }
+
+    /// Opens the destination of a project's repository, so that what is put is locked where that is wanted.
+    fn repository(&self, place: &OpenedPlace) -> Result<Destination, PortError> {
+        let destination = self.destination(&repository_url(place), &place.access)?;
+        match self.lock_rule(&place.access, place.destination.retention_lock_days, &destination)? {
+            Some(rule) => destination.locked(rule, Arc::clone(&self.world.clock)),
+            None => Ok(destination),
+        }
+    }
+
+    /// How what is put is locked: for `days`, where the destination says so.
+    fn lock_rule(
+        &self,
+        access: &DestinationAccess,
+        days: Option<u32>,
+        destination: &Destination,
+    ) -> Result<Option<LockRule>, PortError> {
+        let bucket = destination.s3_folder().map(|(bucket, _)| bucket);
+        let own = self.own_bucket.as_ref().filter(|(own, _)| bucket == Some(own.as_str())).map(|(_, days)| *days);
+        let Some(days) = days.or(own).filter(|days| *days > 0) else { return Ok(None) };
+        let mode = option(&self.options(access), &[LOCK_MODE]).map_or(Ok(LockMode::default()), |text| text.parse())?;
+        Ok(Some(LockRule { mode, days }))
+    }
+
+    /// The versions of the objects of a project's repository, and the rule by which they are locked; nothing where the
+    /// destination is no bucket of S3. A service that only speaks its protocol is asked for versions only where objects
+    /// are locked: it may know none.
+    ///
+    /// # Errors
+    /// When the destination cannot be understood.
+    pub async fn versions(&self, place: &OpenedPlace) -> Result<Option<(BucketFolder, Option<LockRule>)>, PortError> {
+        let destination = self.destination(&repository_url(place), &place.access)?;
+        let rule = self.lock_rule(&place.access, place.destination.retention_lock_days, &destination)?;
+        let Some((bucket, prefix)) = destination.s3_folder() else { return Ok(None) };
+        if rule.is_none() && place.access.endpoint.is_some() {
+            return Ok(None);
+        }
+        let options = self.options(&place.access);
+        let text = |names: &[&str]| option(&options, names);
+        let access = BucketAccess {
+            region: text(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            endpoint: place.access.endpoint.clone().or_else(|| text(&ENDPOINTS)),
+            key: text(&[KEY_ID]).zip(text(&["AWS_SECRET_ACCESS_KEY"])),
+            session_token: text(&["AWS_SESSION_TOKEN"]),
+        };
+        let bucket = Bucket::reach(&access, bucket).await?;
+        let mode = rule.map_or_else(LockMode::default, |rule| rule.mode);
+        Ok(Some((BucketFolder::new(bucket, prefix, mode), rule)))
     }
 
     /// Opens the repository of a project, to read in it or to finish what was begun.
@@ -68,7 +140,7 @@ impl Places {
     /// # Errors
     /// When there is none, or the keys do not open it.
     pub async fn open(&self, place: &OpenedPlace) -> Result<Repository, EngineError> {
-        let store = self.destination(&repository_url(place), &place.access)?.store();
+        let store = self.repository(place)?.store();
         Repository::open(store, self.secrets(place)?, self.world.clone()).await
     }
 
@@ -81,12 +153,21 @@ impl Places {
             Err(EngineError::NotFound(_)) => {}
             opened => return opened,
         }
-        let store = self.destination(&repository_url(place), &place.access)?.store();
+        let store = self.repository(place)?.store();
         match Repository::init(store, self.secrets(place)?, self.world.clone()).await {
             // another job of the same project made it at the same time
             Err(EngineError::Refused(_)) => self.open(place).await,
             made => made,
         }
+    }
+
+    /// Lets everybody open the repository that should by now: the organization's master key and recovery key may have
+    /// been set after it was made. Returns how many were added; nobody is taken away.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn add_missing_holders(&self, place: &OpenedPlace) -> Result<u64, EngineError> {
+        self.open(place).await?.add_missing_holders(&self.secrets(place)?).await
     }
 
     fn secrets(&self, place: &OpenedPlace) -> Result<Secrets, EngineError> {
@@ -99,7 +180,8 @@ impl Places {
             MasterKeys::Local(key) => secrets.masters.push(key.clone()),
             MasterKeys::Service { service, own } => {
                 // the organization's own key first: it is the one to wrap with
-                let masters = organization.kms_key.iter().chain([own]).cloned().collect();
+                let former = &organization.former_kms_keys;
+                let masters = organization.kms_key.iter().chain([own]).chain(former).cloned().collect();
                 let context = context(organization.id, place.project);
                 secrets.service = Some(ServiceKey { service: Arc::clone(service), masters, context });
             }
@@ -112,6 +194,12 @@ impl Places {
         }
         Ok(secrets)
     }
+}
+
+/// The last value of the first of the options that is there and says something.
+fn option(options: &[(String, String)], names: &[&str]) -> Option<String> {
+    let last = |name: &&str| options.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name));
+    names.iter().filter_map(last).map(|(_, value)| value.clone()).find(|value| !value.is_empty())
 }
 
 /// What every unwrap of a repository's key must say.
@@ -145,4 +233,51 @@ fn unreadable(error: EngineError) -> ControlError {
         _ => "the keys do not open the repository of the backup",
     };
     ControlError::destination(message).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use firebackup_embedded::{SystemClock, SystemRandom};
+
+    use super::*;
+
+    fn places() -> Places {
+        let ambient = [("AWS_REGION", "r"), ("AWS_ACCESS_KEY_ID", "ours"), ("AWS_SESSION_TOKEN", "ours")];
+        let ambient = ambient.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
+        Places::new(MasterKeys::Local(SecretKey::from_bytes([1; 32])), world, ambient)
+    }
+
+    fn access(url: &str, options: &[(&str, &str)]) -> DestinationAccess {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned().into())).collect();
+        DestinationAccess { url: url.to_owned(), endpoint: None, options }
+    }
+
+    #[test]
+    fn a_key_of_a_destinations_own_is_not_mixed_with_ours() {
+        let own = places().options(&access("s3://b", &[(KEY_ID, "its"), ("AWS_SECRET_ACCESS_KEY", "its")]));
+        assert_eq!(option(&own, &[KEY_ID]).as_deref(), Some("its"));
+        assert_eq!(option(&own, &["AWS_SESSION_TOKEN"]), None);
+        assert_eq!(option(&own, &["AWS_REGION"]).as_deref(), Some("r"));
+        let none = places().options(&access("s3://b", &[("AWS_REGION", "other")]));
+        assert_eq!(option(&none, &["AWS_SESSION_TOKEN"]).as_deref(), Some("ours"));
+        assert_eq!(option(&none, &["AWS_REGION"]).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn a_destination_says_how_it_is_locked_and_the_own_bucket_where_it_does_not() {
+        let places = places().locking(Some("own"), 30);
+        let rule = |url: &str, days, options: &[(&str, &str)]| {
+            let access = access(url, options);
+            let destination = places.destination(url, &access).unwrap();
+            places.lock_rule(&access, days, &destination)
+        };
+        let governance = |days| Some(LockRule { mode: LockMode::Governance, days });
+        assert_eq!(rule("s3://own/backups", None, &[]).unwrap(), governance(30));
+        assert_eq!(rule("s3://own/backups", Some(7), &[]).unwrap(), governance(7));
+        assert_eq!(rule("s3://other", None, &[]).unwrap(), None);
+        let hard = rule("s3://other", Some(1), &[(LOCK_MODE, "compliance")]).unwrap();
+        assert_eq!(hard, Some(LockRule { mode: LockMode::Compliance, days: 1 }));
+        assert!(rule("s3://other", Some(1), &[(LOCK_MODE, "HARDER")]).is_err());
+    }
 }

@@ -36,6 +36,11 @@ impl Default for StepSettings {
     }
 }
 
+/// What a job fails with, as a program tells it.
+const FAILED: &str = "JOB_FAILED";
+/// The error of a workflow that ended without its job's end.
+pub(crate) const STOPPED: &str = "Stopped";
+
 /// How often a running step asks whether its job was cancelled.
 const CANCEL_CHECK: Duration = Duration::from_secs(2);
 
@@ -153,6 +158,26 @@ impl AppSteps {
         Ok(Planned { job: input.job, organization: input.organization, chunks, items })
     }
 
+    /// Gives what a step came to, and notes why it failed, for whoever ends the job: the map of a state machine tells only
+    /// that chunks failed. That it cannot be noted changes nothing.
+    async fn noting<T>(
+        &self,
+        (organization, job): (OrganizationId, JobId),
+        step: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        let error = match step.await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if error.kind != StepErrorKind::Cancelled {
+            let worker = self.control.worker(&organization);
+            if let Err(unnoted) = self.control.note_failure(&worker, &job, FAILED, &error.message).await {
+                tracing::warn!(job = %job, error = %unnoted, "why a step failed could not be noted");
+            }
+        }
+        Err(error)
+    }
+
     /// Ends a job on record, and removes the list of its chunks.
     async fn end(&self, worker: &Worker, job: JobId, end: JobEnd) -> Result<Finalized, StepError> {
         if let Some(bucket) = &self.work_bucket
@@ -198,8 +223,17 @@ impl Failed {
             return JobEnd::Cancelled;
         }
         let message = self.message();
-        let message = if message.is_empty() { "a step failed and did not say why".to_owned() } else { message };
-        JobEnd::Failed { code: "JOB_FAILED".to_owned(), message }
+        let is_silent = message.is_empty();
+        let message = if is_silent { "a step failed and did not say why".to_owned() } else { message };
+        if is_silent || self.is_generic() {
+            return JobEnd::Unexplained { message };
+        }
+        JobEnd::Failed { code: FAILED.to_owned(), message }
+    }
+
+    /// Whether the error is the state machine's own: it counts failed chunks and does not say what they failed with.
+    fn is_generic(&self) -> bool {
+        self.error.starts_with("States.") || self.error == STOPPED
     }
 
     /// Lambda reports an error as JSON; others as text.
@@ -240,11 +274,15 @@ mod tests {
     #[test]
     fn what_a_state_machine_caught_becomes_the_end_of_the_job() {
         let end = |json: &str| serde_json::from_str::<Failed>(json).unwrap().end();
-        let lambda = r#"{"Error":"Fatal","Cause":"{\"errorType\":\"Fatal\",\"errorMessage\":\"there is no repository\"}"}"#;
+        let lambda =
+            r#"{"Error":"Fatal","Cause":"{\"errorType\":\"Fatal\",\"errorMessage\":\"there is no repository\"}"}"#;
         let failed = |message: &str| JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: message.to_owned() };
         assert_eq!(end(lambda), failed("there is no repository"));
-        assert_eq!(end(r#"{"Error":"States.Timeout","Cause":"timed out"}"#), failed("timed out"));
-        assert_eq!(end(r#"{"Error":"States.Timeout"}"#), failed("a step failed and did not say why"));
+        let unexplained = |message: &str| JobEnd::Unexplained { message: message.to_owned() };
+        assert_eq!(end(r#"{"Error":"Sandbox.Timedout","Cause":"timed out"}"#), failed("timed out"));
+        assert_eq!(end(r#"{"Error":"States.Timeout","Cause":"timed out"}"#), unexplained("timed out"));
+        assert_eq!(end(r#"{"Error":"Stopped","Cause":"it was stopped"}"#), unexplained("it was stopped"));
+        assert_eq!(end(r#"{"Error":"Fatal"}"#), unexplained("a step failed and did not say why"));
         assert_eq!(end(r#"{"Error":"Cancelled","Cause":"{}"}"#), JobEnd::Cancelled);
     }
 }

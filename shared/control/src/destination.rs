@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use firebackup_model::Timestamp;
+use firebackup_model::{LockMode, Timestamp};
 use firebackup_model::port::ItemWrite;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -112,8 +113,14 @@ const MAX_URL: usize = 1024;
 const MAX_OPTION: usize = 16 * 1024;
 /// The most days objects may be locked for: a hundred years.
 const MAX_LOCK_DAYS: u32 = 36_500;
+/// How hard objects are locked, in the options.
+const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
 /// A key file of Google's, in the options.
 const GOOGLE_KEY: &str = "GOOGLE_SERVICE_ACCOUNT_KEY";
+
+/// What a repository names its folders of things that come and go. Whoever runs jobs may delete whatever lies below a
+/// folder of such a name, so none may stand in the way to a repository.
+const RESERVED: [&str; 4] = ["receipts", "intents", "probes", "prunes"];
 
 /// The options that are taken. Others of the client library name files, commands and addresses of our side, or allow
 /// what is refused here.
@@ -125,6 +132,8 @@ const KNOWN_OPTIONS: &[&str] = &[
     "AWS_DEFAULT_REGION",
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "AWS_CHECKSUM_ALGORITHM",
+    "AWS_CONDITIONAL_COMPLETE",
+    LOCK_MODE,
     "AWS_SERVER_SIDE_ENCRYPTION",
     "AWS_SSE_KMS_KEY_ID",
     "AWS_SSE_BUCKET_KEY_ENABLED",
@@ -179,7 +188,7 @@ impl Control {
         let name = limit::name("name", &new.name)?;
         check_url(&new.url, self.ports().settings.allow_folders)?;
         new.endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
-        check_lock(new.retention_lock_days)?;
+        check_lock(new.retention_lock_days, &new.url)?;
         let options = checked_options(&new.options)?;
         let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
         limit::one_more(present, "destinations")?;
@@ -239,7 +248,6 @@ impl Control {
     ) -> Result<Destination> {
         caller.may(Right::Manage)?;
         let name = change.name.map(|name| limit::name("name", &name)).transpose()?;
-        check_lock(change.retention_lock_days.flatten())?;
         let options = change.options.as_ref().map(checked_options).transpose()?;
         for _ in 0..MAX_ATTEMPTS {
             let mut record = self.destination_record(caller.scope(), id).await?;
@@ -252,6 +260,7 @@ impl Control {
                 destination.name.clone_from(name);
             }
             if let Some(days) = change.retention_lock_days {
+                check_lock(days, &destination.url)?;
                 destination.retention_lock_days = days;
             }
             destination.updated_at = self.now();
@@ -470,12 +479,21 @@ fn check_url(text: &str, allow_folders: bool) -> Result<()> {
     if url.query().is_some() || url.fragment().is_some() {
         return wrong("`?` and `#` have no place in it");
     }
+    if let Some(name) = reserved_segment(&url) {
+        return wrong(&format!("`{name}` has no place in it: what lies below is deleted as a job's leavings"));
+    }
     match url.scheme() {
         "s3" | "gs" | "az" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
         "file" if allow_folders => Ok(()),
         "file" => wrong("folders are not allowed here"),
         _ => wrong(expected),
     }
+}
+
+/// The first segment of the path that is a reserved name, however it is spelled.
+fn reserved_segment(url: &Url) -> Option<&'static str> {
+    let path = percent_decode_str(url.path()).decode_utf8_lossy();
+    RESERVED.into_iter().find(|name| path.split('/').any(|segment| segment == *name))
 }
 
 /// In clear text only where nothing leaves the machine.
@@ -501,8 +519,13 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-fn check_lock(days: Option<u32>) -> Result<()> {
-    days.map_or(Ok(()), |days| limit::between("retentionLockDays", days, 1, MAX_LOCK_DAYS))
+fn check_lock(days: Option<u32>, url: &str) -> Result<()> {
+    const FIELD: &str = "retentionLockDays";
+    let Some(days) = days else { return Ok(()) };
+    if !url.starts_with("s3://") {
+        return Err(ControlError::field(FIELD, "objects can be locked in buckets of S3 only"));
+    }
+    limit::between(FIELD, days, 1, MAX_LOCK_DAYS)
 }
 
 /// Options that are known, by their names in upper case.
@@ -518,6 +541,9 @@ fn checked_options(options: &BTreeMap<String, SecretText>) -> Result<Vec<(String
         if value.expose().is_empty() || value.expose().len() > MAX_OPTION {
             return Err(ControlError::field(&field, format!("expected 1 to {MAX_OPTION} bytes")));
         }
+        if name == LOCK_MODE && value.expose().parse::<LockMode>().is_err() {
+            return Err(ControlError::field(&field, "expected GOVERNANCE or COMPLIANCE"));
+        }
         if name == GOOGLE_KEY {
             ServiceAccount::read(value.expose()).map_err(|reason| ControlError::field(&field, reason))?;
         }
@@ -531,6 +557,17 @@ fn checked_options(options: &BTreeMap<String, SecretText>) -> Result<Vec<(String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_are_locked_at_s3_only_and_as_hard_as_s3_knows() {
+        assert!(check_lock(Some(30), "s3://bucket/prefix").is_ok() && check_lock(None, "gs://bucket").is_ok());
+        for (days, url) in [(30, "gs://bucket"), (30, "file:///folder"), (0, "s3://bucket"), (40_000, "s3://bucket")] {
+            assert!(check_lock(Some(days), url).is_err(), "{days} {url}");
+        }
+        let mode = |text: &str| checked_options(&[(LOCK_MODE.to_owned(), SecretText::from(text.to_owned()))].into());
+        assert!(mode("compliance").is_ok());
+        assert!(mode("HARDER").is_err());
+    }
 
     #[test]
     fn clear_text_stays_on_the_machine() {
@@ -576,6 +613,29 @@ mod tests {
         ] {
             let error = check_url(bad, false).unwrap_err();
             assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_backup_is_kept_where_jobs_delete() {
+        for name in RESERVED {
+            for bad in [
+                format!("s3://bucket/{name}"),
+                format!("s3://bucket/{name}/"),
+                format!("s3://bucket/a/{name}/b"),
+                format!("gs://bucket//{name}"),
+                format!("az://container/a%2F{name}"),
+                format!("s3://bucket/a/../%{:02x}{}", name.as_bytes()[0], &name[1..]),
+                format!("file:///var/{name}"),
+            ] {
+                let error = check_url(&bad, true).unwrap_err();
+                assert!(error.to_string().contains(name), "{bad}: {error}");
+            }
+            for good in
+                [format!("s3://{name}/a"), format!("s3://bucket/{name}-2026"), format!("s3://bucket/old-{name}")]
+            {
+                assert!(check_url(&good, false).is_ok(), "{good}");
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //! | `ORG#<org>` | `SCHEDULE#<sched>` | a schedule |
 //! | `ORG#<org>` | `SCHEDRUN#<sched>#<time>` | the job that was made of a due time; for 7 days |
 //! | `ORG#<org>` | `JOB#<job>` | a job; backups in the index under `ORG#<org>#PROJECT#<proj>`, `JOB#<job>` |
-//! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended |
+//! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended, and why a step of it failed |
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
 //! | `ORG#<org>` | `DELETING#<job>` | a backup that is to be deleted |
 //! | `ORG#<org>` | `IDEMPOTENCY#<hash>` | what a request has made; for 24 hours |

@@ -388,6 +388,11 @@ pub enum JobEnd {
         /// Why; for the user.
         message: String,
     },
+    /// It has not, and whoever ends it knows only that a step failed: the failure that was noted last is the reason.
+    Unexplained {
+        /// What is said where none was noted.
+        message: String,
+    },
     /// It was asked to end.
     Cancelled,
 }

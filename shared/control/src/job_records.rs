@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::error::{Code, ControlError, Kind, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::idempotency::Once;
-use crate::job::{BackupJob, Job, JobEnd, JobFacts, JobMessage, JobStatus, Progress, RestoreJob, is_backup};
+use crate::job::{BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobStatus, Progress, RestoreJob, is_backup};
 use crate::record::{Stored, Written, new_item};
 use crate::tenant::OrganizationScope;
 
@@ -32,6 +32,9 @@ pub(crate) struct ActiveJob {
     /// The backup that a restore reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reads: Option<JobId>,
+    /// Why a step of it failed, the last that did. The job may yet come to a good end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<JobError>,
 }
 
 /// The jobs of an organization that have a place to run.
@@ -46,7 +49,7 @@ impl ActiveJob {
             Job::Backup(_) => None,
             Job::Restore(restore) => Some(restore.backup_id.clone()),
         };
-        Self { job: job.id().clone(), project: job.project(), destination: job.destination(), reads }
+        Self { job: job.id().clone(), project: job.project(), destination: job.destination(), reads, failure: None }
     }
 }
 

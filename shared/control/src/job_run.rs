@@ -1,12 +1,13 @@
 //! What steps say of a job: that it begins, how far it is, how it ended.
 
+use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemWrite, Started, Workflow};
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
-use crate::job::{Job, JobEnd, JobError, JobMessage, JobResult, JobStatus, StartOutcome};
-use crate::job_records::{RunningJobs, in_days, replace_job};
+use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, StartOutcome};
+use crate::job_records::{ActiveJob, RunningJobs, in_days, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{OrganizationScope, Worker};
 
@@ -14,6 +15,8 @@ use crate::tenant::{OrganizationScope, Worker};
 const COUNTERS_DAYS: i64 = 90;
 /// The most characters an error of a job may have.
 const MAX_ERROR: usize = 2000;
+/// What a job fails with where nobody knows better.
+const FAILED: &str = "JOB_FAILED";
 /// The most bytes of a dry run's preview; a record has at most 400 KB.
 const MAX_PREVIEW: usize = 128 * 1024;
 /// The most warnings of a result, and the most characters of one.
@@ -108,6 +111,24 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
+    /// Notes why a step of a job failed; the last one noted wins. It is shown only if the job fails and nobody knows the
+    /// reason ([`JobEnd::Unexplained`]), and is forgotten with the job's end. A job that has ended takes none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_failure(&self, worker: &Worker, id: &JobId, code: &str, message: &str) -> Result<()> {
+        let failure = Some(job_error(code.to_owned(), message));
+        for _ in 0..MAX_ATTEMPTS {
+            let active = self.load::<ActiveJob>(&worker.scope().active_key(id)).await?;
+            let Some(mut active) = active.filter(|active| active.value.failure != failure) else { return Ok(()) };
+            active.value.failure.clone_from(&failure);
+            if self.write(vec![active.replace(None)?]).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
     /// Adds to the job's counters: `documents`, `bytes`, `stored`, `reads`, `writes`, `chunks`, `chunksDone`.
     ///
     /// # Errors
@@ -122,7 +143,8 @@ impl Control {
     }
 
     /// Ends a job, frees its place, and tells whoever wants to know. Gives the status that the job has for ever now: one
-    /// that has ended before stays as it is, and it is told again.
+    /// that has ended before stays as it is, and it is told again. One that was asked to end is cancelled, however it
+    /// failed.
     ///
     /// # Errors
     /// When a service fails: it is to be done again.
@@ -153,24 +175,11 @@ impl Control {
         end: JobEnd,
     ) -> Result<Written> {
         let id = job.value.id().clone();
-        let facts = job.value.facts_mut();
-        facts.ended_at = Some(self.now());
-        facts.progress = None;
-        match end {
-            JobEnd::Completed(result) => {
-                facts.status = JobStatus::Completed;
-                facts.result = Some(bounded(*result));
-            }
-            JobEnd::Failed { code, message } => {
-                facts.status = JobStatus::Failed;
-                facts.error = Some(JobError { code, message: message.chars().take(MAX_ERROR).collect() });
-            }
-            JobEnd::Cancelled => facts.status = JobStatus::Cancelled,
-        }
+        let active = self.load::<ActiveJob>(&scope.active_key(&id)).await?;
+        let noted = active.as_ref().and_then(|active| active.value.failure.clone());
+        end_facts(job.value.facts_mut(), end, noted, self.now());
         let mut writes = vec![replace_job(scope, &job)?];
-        if let Some(active) = self.items().get(&scope.active_key(&id)).await? {
-            writes.push(ItemWrite::Delete(active.key, active.version));
-        }
+        writes.extend(active.map(|active| active.delete()));
         if let Some(mut running) = self.running(scope).await?.filter(|running| running.value.jobs.contains(&id)) {
             running.value.jobs.remove(&id);
             writes.push(running.replace(None)?);
@@ -201,6 +210,36 @@ impl Control {
         }
         Ok(jobs)
     }
+}
+
+/// Puts its end into what a job says of itself.
+fn end_facts(facts: &mut JobFacts, end: JobEnd, noted: Option<JobError>, now: Timestamp) {
+    let was_asked_to_end = facts.status == JobStatus::Cancelling;
+    facts.ended_at = Some(now);
+    facts.progress = None;
+    let error = match end {
+        JobEnd::Completed(result) => {
+            facts.status = JobStatus::Completed;
+            facts.result = Some(bounded(*result));
+            return;
+        }
+        JobEnd::Failed { code, message } if !was_asked_to_end => job_error(code, &message),
+        JobEnd::Unexplained { message } if !was_asked_to_end => {
+            noted.unwrap_or_else(|| job_error(FAILED.to_owned(), &message))
+        }
+        // a step that is in the way of an end that was asked for is no failure
+        JobEnd::Failed { .. } | JobEnd::Unexplained { .. } | JobEnd::Cancelled => {
+            facts.status = JobStatus::Cancelled;
+            return;
+        }
+    };
+    facts.status = JobStatus::Failed;
+    facts.error = Some(error);
+}
+
+/// An error that fits into a record.
+fn job_error(code: String, message: &str) -> JobError {
+    JobError { code, message: message.chars().take(MAX_ERROR).collect() }
 }
 
 /// A result that fits into a record, whatever a dry run found.

@@ -31,6 +31,10 @@ pub struct Organization {
     /// Its own master key, a KMS ARN; the installation's where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key: Option<String>,
+    /// Master keys that it had before, its own and the installation's. Repositories are wrapped under them until the
+    /// maintenance has wrapped them anew, and stay so beside: a key that is given up must be kept until then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_kms_keys: Vec<String>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -55,6 +59,8 @@ pub struct OrganizationChange {
     pub kms_key: Option<Option<String>>,
 }
 
+/// The most master keys that are remembered. None is forgotten for another: a repository may still be under it.
+const MAX_FORMER_KEYS: usize = 100;
 /// The most jobs an organization may run at one time, whatever it asks for.
 const MAX_RUNNING: u32 = 100;
 
@@ -141,13 +147,42 @@ impl Control {
     ) -> Result<()> {
         let master = key.as_deref().or(self.ports().settings.master_key.as_deref());
         let rewrapped = self.rewrap_data_key(scope.organization(), &record.data_key, master).await;
-        record.data_key = rewrapped.map_err(|error| match &key {
+        let rewrapped = rewrapped.map_err(|error| match &key {
             Some(_) => refused_key(error),
             None => error,
         })?;
+        let former = std::mem::replace(&mut record.data_key, rewrapped);
+        remember_key(&mut record.organization, former.master(), record.data_key.master())?;
         record.organization.kms_key = key;
         Ok(())
     }
+}
+
+impl OrganizationRecord {
+    /// The organization with every master key that its repositories may be under: the one of its data key, too, which is
+    /// the installation's of before where that was changed and nobody has wrapped anew since.
+    pub(crate) fn with_all_keys(self) -> Organization {
+        let mut organization = self.organization;
+        let master = self.data_key.master().to_owned();
+        if !organization.former_kms_keys.contains(&master) {
+            organization.former_kms_keys.push(master);
+        }
+        organization
+    }
+}
+
+fn remember_key(organization: &mut Organization, former: &str, now: &str) -> Result<()> {
+    let keys = &mut organization.former_kms_keys;
+    keys.retain(|key| key != now);
+    if former == now || keys.iter().any(|key| key == former) {
+        return Ok(());
+    }
+    if keys.len() >= MAX_FORMER_KEYS {
+        let message = format!("it was changed more than {MAX_FORMER_KEYS} times");
+        return Err(ControlError::field("kmsKey", message));
+    }
+    keys.push(former.to_owned());
+    Ok(())
 }
 
 /// An entry in the list of all organizations.

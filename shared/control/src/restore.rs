@@ -150,7 +150,10 @@ impl Control {
     async fn restorable(&self, scope: &OrganizationScope, id: &JobId) -> Result<Source> {
         let stored = self.load::<Job>(&scope.job_key(id)).await?;
         let stored = stored.ok_or_else(|| ControlError::not_found("backup"))?;
-        if stored.value.status() != JobStatus::Completed {
+        // of a restore that did not come to its end, what it had replaced until then can be put back too
+        let is_half_done_restore = matches!(stored.value, Job::Restore(_))
+            && matches!(stored.value.status(), JobStatus::Failed | JobStatus::Cancelled);
+        if stored.value.status() != JobStatus::Completed && !is_half_done_restore {
             return Err(wrong_state(&stored.value));
         }
         let (project, has_auth) = match &stored.value {
@@ -212,5 +215,7 @@ fn check(new: &NewRestore) -> Result<()> {
 }
 
 fn keeps_undo(restore: &RestoreJob) -> bool {
-    !restore.dry_run && restore.job.result.as_ref().is_some_and(|result| result.undo)
+    let is_completed = restore.job.status == JobStatus::Completed;
+    let kept = restore.job.result.as_ref().map_or(!is_completed && restore.undo, |result| result.undo);
+    !restore.dry_run && kept
 }

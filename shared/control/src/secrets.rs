@@ -93,6 +93,11 @@ impl StoredDataKey {
         Self { master: wrapped.master, wrapped: STANDARD.encode(wrapped.bytes) }
     }
 
+    /// The master key that it is under.
+    pub(crate) fn master(&self) -> &str {
+        &self.master
+    }
+
     fn wrapped(&self) -> Result<WrappedKey> {
         let bytes = STANDARD.decode(&self.wrapped).map_err(ControlError::internal)?;
         Ok(WrappedKey { master: self.master.clone(), bytes })

@@ -1,16 +1,18 @@
 //! What a step needs to do its part of a job.
 
+use std::collections::BTreeSet;
+
 use firebackup_model::id::JobId;
 
 use crate::access::{DestinationAccess, ProjectAccess};
 use crate::control::Control;
 use crate::destination::{Destination, DestinationRecord};
 use crate::error::{Code, ControlError, Result};
-use crate::id::ProjectId;
+use crate::id::{DestinationId, ProjectId};
 use crate::job::{Job, JobStatus};
 use crate::organization::{Organization, OrganizationRecord};
 use crate::project::Project;
-use crate::record::Stored;
+use crate::record::{Stored, decode};
 use crate::role::Right;
 use crate::tenant::{Caller, OrganizationScope, Worker};
 
@@ -87,6 +89,49 @@ impl Control {
         self.opened_place(caller.scope(), organization, &Job::Backup(Box::new(backup))).await
     }
 
+    /// Every encrypted repository that a job of the organization may have made, in order and each once, for whoever looks
+    /// after their keys. Those in destinations that were removed are out of reach and left out.
+    ///
+    /// # Errors
+    /// When the store or the key service fails.
+    pub async fn encrypted_repositories(&self, worker: &Worker) -> Result<Vec<OpenedPlace>> {
+        let mut places = self.repositories(worker).await?;
+        places.retain(|place| place.encrypted);
+        Ok(places)
+    }
+
+    /// The same, with those that are not encrypted.
+    ///
+    /// # Errors
+    /// As [`Self::encrypted_repositories`].
+    pub async fn repositories(&self, worker: &Worker) -> Result<Vec<OpenedPlace>> {
+        let scope = worker.scope();
+        let mut named = BTreeSet::new();
+        for mut query in [scope.backups(), scope.restores()] {
+            loop {
+                let page = self.items().query(&query).await?;
+                for item in page.items {
+                    let job = decode::<Job>(item)?.value;
+                    named.insert((job.destination(), job.repository()));
+                }
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+        }
+        let mut places = Vec::with_capacity(named.len());
+        for (destination, repository) in named {
+            let organization = self.organization_record(scope).await?;
+            match self.place_at(scope, organization, destination, repository).await {
+                Ok(place) => places.push(place),
+                Err(error) if error.code == Code::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(places)
+    }
+
     async fn opened_project(
         &self,
         scope: &OrganizationScope,
@@ -104,12 +149,20 @@ impl Control {
         organization: Stored<OrganizationRecord>,
         job: &Job,
     ) -> Result<OpenedPlace> {
-        let id = job.destination();
-        let (project, encrypted) = job.repository();
+        self.place_at(scope, organization, job.destination(), job.repository()).await
+    }
+
+    async fn place_at(
+        &self,
+        scope: &OrganizationScope,
+        organization: Stored<OrganizationRecord>,
+        id: DestinationId,
+        (project, encrypted): (ProjectId, bool),
+    ) -> Result<OpenedPlace> {
         let record = self.destination_record(scope, &id).await.map_err(|error| gone(error, "destination"))?.value;
         let access = self.destination_access(&organization, &record).await?;
         let destination = DestinationRecord::shown(record, &organization.value);
-        Ok(OpenedPlace { destination, access, project, encrypted, organization: organization.value.organization })
+        Ok(OpenedPlace { destination, access, project, encrypted, organization: organization.value.with_all_keys() })
     }
 }
 

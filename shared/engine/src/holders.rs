@@ -1,7 +1,7 @@
 //! Who can open a repository.
 
 use firebackup_codec::secret::SecretKey;
-use firebackup_codec::wrap::{PassphraseParams, RecoveryPublicKey, Wrap, WrapIds, kms_context};
+use firebackup_codec::wrap::{PassphraseParams, RecoveryPublicKey, Wrap, WrapIds, WrapKind, kms_context};
 use firebackup_model::id::{KeyId, WrapId};
 use firebackup_model::port::KeyBytes;
 
@@ -10,7 +10,7 @@ use crate::keyring::{Secrets, ServiceKey};
 use crate::layout;
 use crate::repository::Repository;
 use crate::world::World;
-use crate::wraps::{put_wrap, read_wraps};
+use crate::wraps::{put_wrap, read_wraps, unwrap_by};
 
 impl Repository {
     /// The wraps of the repository key, oldest first: who can open the repository.
@@ -48,6 +48,27 @@ impl Repository {
         } else {
             Err(EngineError::NotFound("the new wrap cannot be read back".to_owned()))
         }
+    }
+
+    /// Lets everybody that `secrets` name open the repository, except those who can already: wraps that are there are
+    /// opened to know. Returns how many were added. Doing it again adds nothing; doing it twice at once may add a wrap
+    /// twice, which harms nobody. Nothing is removed.
+    ///
+    /// Nobody here can open a wrap to a recovery key: one that names the key is taken for one.
+    ///
+    /// # Errors
+    /// When this process could not open the repository key, a key service is out of reach, or the store fails.
+    pub async fn add_missing_holders(&self, secrets: &Secrets) -> Result<u64> {
+        let (id, key) = self.root()?;
+        let mut added = 0;
+        for holder in Holder::all_of(secrets) {
+            let wraps = read_wraps(&*self.0.store, self.id(), id).await?.good;
+            if !holder.opens_one_of(&wraps, key).await? {
+                self.add_holder(&holder).await?;
+                added += 1;
+            }
+        }
+        Ok(added)
     }
 
     /// Takes a holder's wrap away; never the last one. Data that the holder copied stays readable to him.
@@ -105,6 +126,34 @@ impl Holder {
                 Wrap::from_kms(ids, wrapped.master, context, wrapped.bytes)
             }
         })
+    }
+
+    /// Whether one of the wraps gives `key` to the holder.
+    async fn opens_one_of(&self, wraps: &[Wrap], key: &SecretKey) -> Result<bool> {
+        for wrap in wraps {
+            let opened = match self {
+                Self::Master(master) => wrap.open_local(master).ok(),
+                Self::Passphrase(passphrase) if wrap.kind() == WrapKind::Passphrase => {
+                    wrap.open_passphrase(passphrase).ok()
+                }
+                Self::Recovery(public) if wrap.kind() == WrapKind::Recovery => {
+                    let is_theirs = wrap.holder() == Some(public.to_string());
+                    is_theirs.then(|| key.clone())
+                }
+                Self::Service(service) if wrap.kind() == WrapKind::Kms => match unwrap_by(&service.first(), wrap).await
+                {
+                    Ok(opened) => opened,
+                    // a stranger's wrap may name this holder, too
+                    Err(error) if !error.may_pass() => None,
+                    Err(error) => return Err(error),
+                },
+                _ => None,
+            };
+            if opened.is_some_and(|opened| opened.expose() == key.expose()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn all_of(secrets: &Secrets) -> Vec<Self> {

@@ -58,6 +58,13 @@ pub struct ServiceKey {
     pub context: EncryptionContext,
 }
 
+impl ServiceKey {
+    /// The same, with the one master key alone that is wrapped with.
+    pub(crate) fn first(&self) -> Self {
+        Self { masters: self.masters.iter().take(1).cloned().collect(), ..self.clone() }
+    }
+}
+
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secrets").field("masters", &self.masters.len()).finish_non_exhaustive()

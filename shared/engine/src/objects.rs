@@ -17,13 +17,14 @@ pub enum Put {
 
 /// Puts an object unless there is one. What is there may be our own, put by a request whose answer was lost and which
 /// the client sent again: what we put is random enough to be told by its bytes.
-pub(crate) async fn put_new(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<Put> {
+pub(crate) async fn put_new(store: &dyn ObjectStore, path: &Path, bytes: impl Into<PutPayload>) -> Result<Put> {
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    match store.put_opts(path, PutPayload::from(bytes.clone()), options).await {
+    let payload = bytes.into();
+    match store.put_opts(path, payload.clone(), options).await {
         Ok(_) => Ok(Put::Stored),
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-            match read_small(store, path, bytes.len() as u64).await {
-                Ok(Some(there)) if there == bytes => Ok(Put::Stored),
+            match read_small(store, path, payload.content_length() as u64).await {
+                Ok(Some(there)) if there == Bytes::from(payload) => Ok(Put::Stored),
                 Ok(_) | Err(EngineError::Refused(_)) => Ok(Put::Existed),
                 Err(error) => Err(error),
             }
@@ -68,7 +69,7 @@ mod tests {
     #[tokio::test]
     async fn what_we_put_ourselves_is_stored_and_what_another_put_existed() {
         let (store, path) = (InMemory::new(), Path::from("a"));
-        let put = async |bytes: &'static str| put_new(&store, &path, bytes.into()).await.unwrap();
+        let put = async |bytes: &'static str| put_new(&store, &path, bytes).await.unwrap();
         assert_eq!(put("ours").await, Put::Stored);
         // as a client sends it again whose answer was lost
         assert_eq!(put("ours").await, Put::Stored);

@@ -59,6 +59,10 @@ pub(crate) enum Cut {
 
 /// The most chunks of one plan: what one map of a state machine can run.
 pub(crate) const MAX_CHUNKS: usize = 10_000;
+/// The most bytes of JSON that the paths between chunks may take. A path has up to 6 KiB, and six times that where it must
+/// be escaped; each stands twice in the plan and about as often in the manifest, and both must fit into a sealed object.
+/// Every step reads the plan besides.
+const MAX_CUT_BYTES: usize = 8 * 1024 * 1024;
 /// Into how many chunks ranges are cut that the server cannot count in time: there must be very many documents.
 const UNCOUNTED_CHUNKS: usize = 1_000;
 
@@ -226,7 +230,7 @@ async fn chunks(source: &dyn DocumentSource, request: &PlanRequest, at: Timestam
     if request.cut == Cut::Streams(1) {
         return Ok(ranges);
     }
-    let mut chunks = Vec::new();
+    let mut cuts = Vec::with_capacity(ranges.len());
     let share = (MAX_CHUNKS / ranges.len().max(1)).max(1);
     for range in &ranges {
         let wanted = match request.cut {
@@ -237,9 +241,32 @@ async fn chunks(source: &dyn DocumentSource, request: &PlanRequest, at: Timestam
         let wanted = wanted.min(share);
         // one chunk needs no cut
         let points = if wanted < 2 { Vec::new() } else { source.split_points(range, wanted, at).await? };
-        chunks.extend(range.cut(&thinned(points, wanted - 1)));
+        cuts.push(thinned(points, wanted - 1));
     }
-    Ok(chunks)
+    fit(&mut cuts);
+    Ok(ranges.iter().zip(&cuts).flat_map(|(range, points)| range.cut(points)).collect())
+}
+
+/// Leaves out every other cut until the paths are few or short enough: chunks are larger then, and take more steps.
+fn fit(cuts: &mut [Vec<DocumentPath>]) {
+    let bytes = |cuts: &[Vec<DocumentPath>]| cuts.iter().flatten().map(json_bytes).sum::<usize>();
+    while bytes(cuts) > MAX_CUT_BYTES {
+        for points in cuts.iter_mut() {
+            let most = points.len() / 2;
+            *points = thinned(std::mem::take(points), most);
+        }
+    }
+}
+
+/// How many bytes a path takes as JSON, its quotes included.
+fn json_bytes(path: &DocumentPath) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' => 2,
+        // `\n` and the like take two; six are never too few
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + path.as_str().bytes().map(escaped).sum::<usize>()
 }
 
 /// Into how many chunks a range is cut.
@@ -349,4 +376,32 @@ pub(crate) fn check_age(repository: &Repository, job: &JobId, created: Timestamp
     let reason =
         "it began more than 12 hours ago, and a prune may have removed what it wrote; start a new backup with --fresh";
     Err(EngineError::Incomplete { job: job.clone(), reason: reason.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_takes_at_most_the_bytes_that_are_counted() {
+        for text in ["a/b", "a/\"\\", "a/\u{0}\n\u{1f}", "a/ü€𝄞", "a/\u{7f}\u{2028}"] {
+            let path = DocumentPath::new(text).unwrap();
+            let json = serde_json::to_string(&path).unwrap();
+            assert!((json.len()..=json.len() + 4).contains(&json_bytes(&path)), "{json}");
+        }
+    }
+
+    #[test]
+    fn cuts_are_thinned_evenly_until_they_fit() {
+        let cut = |number: usize| DocumentPath::new(format!("a/{number:05}{}", "x".repeat(4000))).unwrap();
+        let mut cuts = vec![(0..6000).map(cut).collect::<Vec<_>>(), vec![cut(6000)]];
+        fit(&mut cuts);
+        assert_eq!((cuts[0].len(), cuts[1].len()), (1500, 0));
+        let numbers: Vec<usize> = cuts[0].iter().map(|path| path.as_str()[2..7].parse().unwrap()).collect();
+        assert!(numbers.windows(2).all(|pair| (3..=6).contains(&(pair[1] - pair[0]))));
+        let few = vec![vec![cut(1), cut(2)]];
+        let mut fitting = few.clone();
+        fit(&mut fitting);
+        assert_eq!(fitting, few);
+    }
 }

@@ -9,6 +9,7 @@ use firebackup_codec::object::ObjectType;
 use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
+use firebackup_model::port::{ObjectVersions, Removal};
 use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
@@ -64,6 +65,10 @@ pub struct PruneReport {
     pub deleted: u64,
     /// Bytes of the objects deleted.
     pub deleted_bytes: u64,
+    /// Snapshots that were to be dropped and are kept, because they are locked.
+    pub locked: Vec<SnapshotId>,
+    /// Objects that were to be deleted and are still there, because they are locked.
+    pub locked_objects: u64,
 }
 
 /// Applies a policy to a repository.
@@ -71,42 +76,147 @@ pub struct PruneReport {
 /// # Errors
 /// When anything that may refer to something cannot be read: then nothing is deleted.
 pub async fn prune(repository: &Repository, policy: &PrunePolicy) -> Result<PruneReport> {
-    if !repository.can_read() {
-        return Err(EngineError::Refused(
-            "a prune must read all manifests: give a key that opens the repository".to_owned(),
-        ));
-    }
-    let view = View::read(repository, policy).await?;
-    let marks = Marks::read(repository).await?;
-    let mut report = PruneReport {
-        dropped: view.dropped.clone(),
-        kept: view.kept.len() as u64,
-        abandoned: view.abandoned.clone(),
-        ..PruneReport::default()
-    };
-    if !policy.dry_run {
-        for id in &view.dropped {
-            // what a kill left of its job must not be gone on with
-            repository.clear_job(id).await?;
-            repository.delete_all(vec![layout::manifest(id)]).await?;
+    Pruning { repository, policy, versions: None }.run().await
+}
+
+/// The same in a bucket that keeps versions: what goes, goes in all its versions, and what is locked stays, a locked
+/// snapshot with all that it needs.
+///
+/// # Errors
+/// As [`prune`].
+pub async fn prune_versions(
+    repository: &Repository,
+    policy: &PrunePolicy,
+    versions: &dyn ObjectVersions,
+) -> Result<PruneReport> {
+    Pruning { repository, policy, versions: Some(versions) }.run().await
+}
+
+struct Pruning<'a> {
+    repository: &'a Repository,
+    policy: &'a PrunePolicy,
+    /// Where the bucket keeps versions.
+    versions: Option<&'a dyn ObjectVersions>,
+}
+
+impl Pruning<'_> {
+    async fn run(&self) -> Result<PruneReport> {
+        let Self { repository, policy, .. } = *self;
+        if !repository.can_read() {
+            return Err(EngineError::Refused(
+                "a prune must read all manifests: give a key that opens the repository".to_owned(),
+            ));
         }
-    }
-    let garbage = view.garbage(repository).await?;
-    if policy.exclusive {
-        delete(repository, policy, &garbage, |_| true, &mut report).await?;
+        let view = View::read(self).await?;
+        let marks = Marks::read(repository).await?;
+        let mut report = PruneReport {
+            dropped: view.dropped.clone(),
+            kept: view.kept.len() as u64,
+            abandoned: view.abandoned.clone(),
+            locked: view.locked.clone(),
+            ..PruneReport::default()
+        };
         if !policy.dry_run {
-            repository.delete_all(marks.all().collect()).await?;
+            for id in &view.dropped {
+                // what a kill left of its job must not be gone on with
+                repository.clear_job(id).await?;
+                self.remove(&layout::manifest(id)).await?;
+            }
         }
-    } else {
-        mark_and_sweep(repository, policy, &garbage, marks, &mut report).await?;
+        let garbage = view.garbage(repository).await?;
+        if policy.exclusive {
+            self.delete(&garbage, |_| true, &mut report).await?;
+            if !policy.dry_run {
+                self.remove_marks(marks.all()).await?;
+            }
+        } else {
+            self.mark_and_sweep(&garbage, marks, &mut report).await?;
+        }
+        Ok(report)
     }
-    Ok(report)
+
+    /// Removes an object; says whether it is gone.
+    async fn remove(&self, path: &Path) -> Result<bool> {
+        let Some(versions) = self.versions else {
+            self.repository.delete_all(vec![path.clone()]).await?;
+            return Ok(true);
+        };
+        match versions.remove(path.as_ref(), self.repository.world().now()).await? {
+            Removal::Removed => Ok(true),
+            Removal::Locked(until) => {
+                tracing::info!(object = %path, until = %until, "it is locked and stays");
+                Ok(false)
+            }
+        }
+    }
+
+    async fn remove_marks(&self, marks: impl IntoIterator<Item = Path>) -> Result<()> {
+        for mark in marks {
+            self.remove(&mark).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_locked(&self, path: &Path) -> Result<bool> {
+        let Some(versions) = self.versions else { return Ok(false) };
+        Ok(versions.locked_until(path.as_ref(), self.repository.world().now()).await?.is_some())
+    }
+
+    /// Parts snapshots into those that can be dropped and those that are locked.
+    async fn unlocked(&self, snapshots: Vec<SnapshotId>) -> Result<(Vec<SnapshotId>, Vec<SnapshotId>)> {
+        let (mut free, mut locked) = (Vec::new(), Vec::new());
+        for id in snapshots {
+            let is_locked = self.is_locked(&layout::manifest(&id)).await?;
+            if is_locked { locked.push(id) } else { free.push(id) }
+        }
+        Ok((free, locked))
+    }
+
+    async fn mark_and_sweep(&self, garbage: &[(Path, u64)], marks: Marks, report: &mut PruneReport) -> Result<()> {
+        let repository = self.repository;
+        let now = repository.world().now();
+        let Marks { ripe, marked, spent, .. } = marks;
+        self.delete(garbage, |path| ripe.contains(path.as_ref()), report).await?;
+        let is_fresh = |path: &Path| !ripe.contains(path.as_ref()) && !marked.contains(path.as_ref());
+        let fresh: Vec<_> = garbage.iter().filter(|(path, _)| is_fresh(path)).collect();
+        report.marked = fresh.len() as u64;
+        report.marked_bytes = fresh.iter().map(|(_, size)| size).sum();
+        if self.policy.dry_run {
+            return Ok(());
+        }
+        if !fresh.is_empty() {
+            let mark = PruneMark { created: now, objects: fresh.iter().map(|(path, _)| path.to_string()).collect() };
+            let path = layout::prune_mark(&repository.world().job_id(JobKind::Prune));
+            repository.put_sealed(ObjectType::PruneMark, &path, &repository.root_sealing(), &mark).await?;
+        }
+        self.remove_marks(spent).await
+    }
+
+    async fn delete(
+        &self,
+        garbage: &[(Path, u64)],
+        selects: impl Fn(&Path) -> bool,
+        report: &mut PruneReport,
+    ) -> Result<()> {
+        for (path, size) in garbage.iter().filter(|(path, _)| selects(path)) {
+            let is_gone = if self.policy.dry_run { !self.is_locked(path).await? } else { self.remove(path).await? };
+            if is_gone {
+                report.deleted += 1;
+                report.deleted_bytes += size;
+            } else {
+                report.locked_objects += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Everything that is referred to.
 struct View {
     kept: Vec<SnapshotId>,
     dropped: Vec<SnapshotId>,
+    /// Of those kept, the ones that were to be dropped and are locked.
+    locked: Vec<SnapshotId>,
     /// Jobs whose intents and receipts stay.
     alive: HashSet<JobId>,
     abandoned: Vec<JobId>,
@@ -115,7 +225,8 @@ struct View {
 }
 
 impl View {
-    async fn read(repository: &Repository, policy: &PrunePolicy) -> Result<Self> {
+    async fn read(pruning: &Pruning<'_>) -> Result<Self> {
+        let Pruning { repository, policy, .. } = *pruning;
         // intents before manifests: a job that commits in between is then seen at least once
         let intents = intents(repository, policy).await?;
         if let Some(stranger) = repository.strangers().await?.first() {
@@ -124,14 +235,17 @@ impl View {
                  the name that it had, or remove it"
             )));
         }
-        let manifests = manifests(repository, &policy.drop).await?;
+        let (drop, mut locked) = pruning.unlocked(policy.drop.clone()).await?;
+        let manifests = manifests(repository, &drop).await?;
         let now = repository.world().now();
         let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
-        if let Some(needed) = policy.drop.iter().find(|id| pinned.contains(id)) {
+        if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
-        let mut dropped = dropped(&manifests, policy, now, &pinned);
-        dropped.extend(policy.drop.iter().cloned());
+        let old = dropped(&manifests, policy, now, &pinned).into_iter().filter(|id| !locked.contains(id)).collect();
+        let (old, old_and_locked) = pruning.unlocked(old).await?;
+        locked.extend(old_and_locked);
+        let dropped: BTreeSet<_> = old.into_iter().chain(drop).collect();
         let mut view = Self {
             kept: manifests.keys().filter(|id| !dropped.contains(*id)).cloned().collect(),
             alive: HashSet::new(),
@@ -139,6 +253,7 @@ impl View {
             runs: HashSet::new(),
             keys: repository.config().key.into_iter().collect(),
             dropped: dropped.into_iter().collect(),
+            locked,
         };
         for (id, manifest) in &manifests {
             if !view.dropped.contains(id) {
@@ -354,47 +469,4 @@ async fn runs_of_receipt(repository: &Repository, path: &Path) -> Result<Vec<Run
             found.and_then(|(receipt, _)| receipt.run).map(|run| run.id).into_iter().collect()
         }
     })
-}
-
-async fn mark_and_sweep(
-    repository: &Repository,
-    policy: &PrunePolicy,
-    garbage: &[(Path, u64)],
-    marks: Marks,
-    report: &mut PruneReport,
-) -> Result<()> {
-    let now = repository.world().now();
-    let Marks { ripe, marked, spent, .. } = marks;
-    delete(repository, policy, garbage, |path| ripe.contains(path.as_ref()), report).await?;
-    let fresh: Vec<_> =
-        garbage.iter().filter(|(path, _)| !ripe.contains(path.as_ref()) && !marked.contains(path.as_ref())).collect();
-    report.marked = fresh.len() as u64;
-    report.marked_bytes = fresh.iter().map(|(_, size)| size).sum();
-    if policy.dry_run {
-        return Ok(());
-    }
-    if !fresh.is_empty() {
-        let mark = PruneMark { created: now, objects: fresh.iter().map(|(path, _)| path.to_string()).collect() };
-        let path = layout::prune_mark(&repository.world().job_id(JobKind::Prune));
-        repository.put_sealed(ObjectType::PruneMark, &path, &repository.root_sealing(), &mark).await?;
-    }
-    repository.delete_all(spent).await?;
-    Ok(())
-}
-
-async fn delete(
-    repository: &Repository,
-    policy: &PrunePolicy,
-    garbage: &[(Path, u64)],
-    selects: impl Fn(&Path) -> bool,
-    report: &mut PruneReport,
-) -> Result<()> {
-    for (path, size) in garbage.iter().filter(|(path, _)| selects(path)) {
-        if !policy.dry_run {
-            repository.delete_all(vec![path.clone()]).await?;
-        }
-        report.deleted += 1;
-        report.deleted_bytes += size;
-    }
-    Ok(())
 }

@@ -62,7 +62,7 @@ impl Repository {
         }
         let config = RepositoryConfig { format: FORMAT_VERSION, repository, key, created: world.now() };
         let json = serde_json::to_vec_pretty(&config).map_err(json_error(&layout::config()))?;
-        match put_new(&*store, &layout::config(), json.into()).await? {
+        match put_new(&*store, &layout::config(), json).await? {
             Put::Stored => Self::open(store, secrets, world).await,
             Put::Existed => {
                 Err(EngineError::Refused("another process made a repository here at the same time".to_owned()))
@@ -211,7 +211,7 @@ impl Repository {
         let json = serde_json::to_vec(value).map_err(json_error(path))?;
         let signer = self.0.keys.writer.as_ref();
         let bytes = object::seal(kind, self.id(), path.as_ref(), sealing, signer, self.0.world.bytes(), &json)?;
-        put_new(&*self.0.store, path, bytes.into()).await
+        put_new(&*self.0.store, path, bytes).await
     }
 
     /// Reads a sealed object; nothing when it is not there.

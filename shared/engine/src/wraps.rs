@@ -90,7 +90,7 @@ pub(crate) async fn unlock(
 
 /// Asks a service to open a wrap; nothing when the wrap is under a master key that is not believed, or bound to something
 /// else than we say.
-async fn unwrap_by(service: &ServiceKey, wrap: &Wrap) -> Result<Option<SecretKey>> {
+pub(crate) async fn unwrap_by(service: &ServiceKey, wrap: &Wrap) -> Result<Option<SecretKey>> {
     let (arn, context, wrapped) = wrap.kms().map_err(|error| wrap_error(wrap, error))?;
     let is_believed = service.masters.is_empty() || service.masters.iter().any(|master| master == arn);
     let is_bound = service.context.iter().all(|(name, value)| context.get(name) == Some(value));
@@ -110,7 +110,7 @@ pub(crate) fn wrap_error(wrap: &Wrap, source: KeyError) -> EngineError {
 pub(crate) async fn put_wrap(store: &dyn ObjectStore, wrap: &Wrap) -> Result<()> {
     let path = layout::wrap(wrap.ids().key, wrap.ids().wrap);
     let json = serde_json::to_vec_pretty(wrap).map_err(json_error(&path))?;
-    match put_new(store, &path, json.into()).await? {
+    match put_new(store, &path, json).await? {
         Put::Stored => Ok(()),
         Put::Existed => Err(EngineError::Refused(format!("`{path}` exists already"))),
     }

@@ -8,13 +8,16 @@ use gcloud_sdk::error::ErrorKind as SdkErrorKind;
 use gcloud_sdk::{GCP_DEFAULT_SCOPES, GoogleAuthHeaders};
 use zeroize::Zeroizing;
 
+use crate::federation::Federation;
+
 /// What every emulator takes for an administrator's token. It is no secret.
 pub(crate) const EMULATOR_AUTHORIZATION: &str = "Bearer owner";
 
 const OPERATION: &str = "load Google credentials";
 
 /// How a Google API is reached. Environment variables play no part, except that Google's own search for application
-/// default credentials reads `GOOGLE_APPLICATION_CREDENTIALS`.
+/// default credentials reads `GOOGLE_APPLICATION_CREDENTIALS`, and that a federation signs with the AWS credentials of the
+/// environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
     /// A local emulator, without credentials.
@@ -26,6 +29,8 @@ pub enum Access {
     ServiceAccountFile(PathBuf),
     /// The same, already read.
     ServiceAccountKey(ServiceAccountKey),
+    /// Google, as whom it takes the AWS identity of this process for: no key is kept anywhere.
+    Federated(Federation),
     /// Google, with the credentials of the machine or of the user who signed in with `gcloud`.
     ApplicationDefault,
 }
@@ -54,6 +59,7 @@ impl fmt::Display for Access {
             Self::Emulator { host } => write!(f, "the emulator at {host}"),
             Self::ServiceAccountFile(path) => write!(f, "the service account key {}", path.display()),
             Self::ServiceAccountKey(_) => f.write_str("a service account key"),
+            Self::Federated(federation) => write!(f, "{federation}"),
             Self::ApplicationDefault => f.write_str("application default credentials"),
         }
     }
@@ -71,6 +77,7 @@ pub(crate) async fn auth_headers(access: &Access) -> Result<Option<GoogleAuthHea
         Access::ServiceAccountKey(key) => {
             service_account(key.0.as_bytes(), |reason| unusable("the service account key", reason)).await.map(Some)
         }
+        Access::Federated(federation) => federation.auth_headers().await.map(Some),
         Access::ApplicationDefault => GoogleAuthHeaders::from_adc().await.map(Some).map_err(|source| {
             let message = "there are none; set GOOGLE_APPLICATION_CREDENTIALS to a service account key, or run \
                            `gcloud auth application-default login`";

@@ -173,10 +173,13 @@ async fn google_service(database: &DatabaseName, url: &str, auth: GoogleAuthHead
 mod tests {
     use super::*;
     use crate::Firestore;
+    use crate::federation::tests::{ACCOUNT, federation, has_identity, token_server};
     use firebackup_embedded::emulator::Emulator;
     use firebackup_model::port::DocumentSource;
     use firebackup_model::timestamp::Timestamp;
+    use firebackup_testkit::grpc_server::GrpcServer;
     use gcloud_sdk::google_cloud_auth::credentials::anonymous;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn a_named_database_is_in_the_headers() {
@@ -209,6 +212,32 @@ mod tests {
         let unusable = GoogleAuthHeaders::from_service_account_key(key, vec!["scope".into()]).await.unwrap();
         let error = authenticated(&emulator, unusable).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unauthenticated, "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn calls_carry_the_token_of_a_federation() {
+        if !has_identity("channel::tests::calls_carry_the_token_of_a_federation") {
+            return;
+        }
+        let tokens = token_server().await;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let recorded = Arc::clone(&seen);
+        let server = GrpcServer::start(move |request: http::Request<Body>| {
+            let authorization = request.headers()["authorization"].to_str().unwrap().to_owned();
+            recorded.lock().unwrap().push((request.uri().path().to_owned(), authorization));
+            async { Status::permission_denied("seen").into_http() }
+        });
+        let server = server.await.unwrap();
+        let database = DatabaseName::new("p", "named");
+        let auth = auth_headers(&Access::Federated(federation(&tokens, Some(ACCOUNT)))).await.unwrap().unwrap();
+        let service = google_service(&database, &format!("http://{}", server.host()), auth).await.unwrap();
+        let rpc = Rpc { service, metadata: routing(&database).unwrap() };
+        let error = Firestore { database, rpc, split_threshold: 0 }.snapshot_time().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error:?}");
+        let seen = seen.lock().unwrap();
+        let (path, authorization) = &seen[0];
+        assert!(path.starts_with("/google.firestore.v1.Firestore/"), "{path}");
+        assert_eq!(authorization, "Bearer account-token-1");
     }
 
     #[tokio::test]

@@ -26,8 +26,8 @@ const LIST_TENANTS: &str = "list Auth tenants";
 const READ_HASH_CONFIG: &str = "read the password hash parameters";
 const CREATE_USERS: &str = "create Auth users";
 
-const NO_TOKEN: &str = "no access token could be had; check the service account key, or run `gcloud auth application-default \
-                        login`";
+const NO_TOKEN: &str = "no access token could be had; check the service account key or the federation, or run `gcloud auth \
+                        application-default login`";
 
 const READER: &str = "roles/firebaseauth.viewer (what a backup needs; password hashes need roles/firebaseauth.admin)";
 const WRITER: &str = "roles/firebaseauth.admin (what a restore needs)";
@@ -189,7 +189,10 @@ impl Endpoint {
     fn new(project: &str, access: &Access) -> Result<Self, PortError> {
         let origin = match access {
             Access::Emulator { host } => format!("http://{host}"),
-            Access::ServiceAccountFile(_) | Access::ServiceAccountKey(_) | Access::ApplicationDefault => PRODUCTION.to_owned(),
+            Access::ServiceAccountFile(_)
+            | Access::ServiceAccountKey(_)
+            | Access::Federated(_)
+            | Access::ApplicationDefault => PRODUCTION.to_owned(),
         };
         let invalid = || PortError::new(ErrorKind::InvalidArgument, CONNECT, "the emulator's address is no host:port");
         let mut base = Url::parse(&origin).map_err(|source| invalid().with_source(source))?;

@@ -14,6 +14,7 @@ mod channel;
 pub mod corpus;
 mod document_bytes;
 mod documents;
+mod federation;
 pub mod firestore;
 pub mod identity;
 mod identity_json;
@@ -25,6 +26,7 @@ mod split;
 mod status;
 
 pub use access::{Access, ServiceAccountKey};
+pub use federation::Federation;
 pub use firestore::{Firestore, FirestoreOptions};
 pub use identity::{IdentityOptions, IdentityToolkit};
 pub use retry::{RetryPolicy, Retrying};

@@ -11,6 +11,7 @@ pub mod document;
 pub mod error;
 pub mod id;
 pub mod job;
+pub mod lock;
 pub mod manifest;
 pub mod path;
 pub mod port;
@@ -21,6 +22,7 @@ pub mod wire;
 
 pub use database::DatabaseName;
 pub use error::{ErrorKind, PortError};
+pub use lock::{LockMode, LockRule};
 pub use path::DocumentPath;
 pub use range::{PathRange, RangeStart};
 pub use selection::Selection;

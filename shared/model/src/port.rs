@@ -5,6 +5,7 @@ mod items;
 mod keys;
 mod queue;
 mod scheduler;
+mod versions;
 mod workflows;
 
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ pub use items::{
 pub use keys::{EncryptionContext, KeyBytes, KeyService, WrappedKey};
 pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
 pub use scheduler::{ScheduleRule, Scheduler};
+pub use versions::{ObjectVersions, Removal};
 pub use workflows::{Started, StepError, StepErrorKind, Steps, Workflow, WorkflowState, Workflows};
 
 /// Documents in path order, as they come.

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firebackup_model::{ErrorKind, PortError};
+use firebackup_model::port::Clock;
+use firebackup_model::{ErrorKind, LockRule, PortError};
 use object_store::ObjectStore;
 
 use crate::location::Location;
+use crate::locked_store::LockedStore;
 use crate::probe::{self, ProbeReport};
 use crate::settings::DestinationSettings;
 use crate::staging::Staging;
@@ -50,6 +52,10 @@ pub struct Destination {
     prober: Arc<dyn ObjectStore>,
     /// Where the objects are files.
     folder: Option<PathBuf>,
+    /// Where the objects are in a bucket of S3: its name, and the prefix.
+    s3_folder: Option<(String, String)>,
+    /// Why objects cannot be locked when they are put.
+    unlockable: Option<&'static str>,
 }
 
 impl Destination {
@@ -79,11 +85,15 @@ impl Destination {
             }
         };
         let (kind, url) = (location.kind(), location.url());
-        let folder = match location {
-            Location::Folder(path) => Some(path),
-            Location::Bucket { .. } => None,
+        let (folder, s3_folder) = match location {
+            Location::Folder(path) => (Some(path), None),
+            Location::Bucket { kind: DestinationKind::S3, bucket, prefix } => {
+                (None, Some((bucket, prefix.to_string())))
+            }
+            Location::Bucket { .. } => (None, None),
         };
-        Ok(Self { kind, url, store, prober, folder })
+        let unlockable = unlockable(kind, settings);
+        Ok(Self { kind, url, store, prober, folder, s3_folder, unlockable })
     }
 
     /// As [`Self::open`], but makes the folder (mode 0700) when there is none. Buckets are not made.
@@ -101,6 +111,19 @@ impl Destination {
     #[must_use]
     pub fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    /// The same, with every object locked by `rule` as it is put, but for what a job leaves behind to be removed again:
+    /// receipts, intents, probes, marks of prunes.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](firebackup_model::ErrorKind::InvalidArgument) where objects cannot be locked. Whether the bucket
+    /// has Object Lock is told by the first put.
+    pub fn locked(self, rule: LockRule, clock: Arc<dyn Clock>) -> Result<Self, PortError> {
+        if let Some(why) = self.unlockable {
+            return Err(PortError::new(ErrorKind::InvalidArgument, "lock objects at the destination", why));
+        }
+        Ok(Self { store: Arc::new(LockedStore::new(self.store, rule, clock)), ..self })
     }
 
     /// Removes what writers that were killed left in the folders `names`, once nobody has written to it for `age`; with
@@ -122,6 +145,12 @@ impl Destination {
         swept.map_err(|error| folder::io_error(OPERATION, error))
     }
 
+    /// The bucket of S3 and the prefix in it, without slashes around it; nothing for other kinds.
+    #[must_use]
+    pub fn s3_folder(&self) -> Option<(&str, &str)> {
+        self.s3_folder.as_ref().map(|(bucket, prefix)| (bucket.as_str(), prefix.as_str()))
+    }
+
     /// What keeps the objects.
     #[must_use]
     pub const fn kind(&self) -> DestinationKind {
@@ -136,6 +165,15 @@ impl Destination {
     pub async fn probe(&self) -> Result<ProbeReport, PortError> {
         probe::run(self.prober.as_ref(), &self.url).await
     }
+}
+
+fn unlockable(kind: DestinationKind, settings: &DestinationSettings) -> Option<&'static str> {
+    if kind != DestinationKind::S3 {
+        return Some("objects can be locked in buckets of S3 only");
+    }
+    let has_no_checksum =
+        settings.option("aws_checksum_algorithm").is_some_and(|value| value.eq_ignore_ascii_case("none"));
+    has_no_checksum.then_some("S3 locks no object without a checksum: leave AWS_CHECKSUM_ALGORITHM=none out")
 }
 
 impl fmt::Display for Destination {

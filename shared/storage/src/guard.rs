@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,12 +19,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 
 /// Makes `Create` exact, suffix ranges work and `Debug` safe: the clients' own `Debug` shows bearer tokens.
 pub(crate) struct GuardedStore<S> {
-    inner: S,
+    inner: Arc<S>,
 }
 
 impl<S: ObjectStore> GuardedStore<S> {
-    pub(crate) const fn new(inner: S) -> Self {
-        Self { inner }
+    pub(crate) fn new(inner: S) -> Self {
+        Self { inner: Arc::new(inner) }
     }
 
     /// Puts the object if there is none. A store may answer 409 while another write of the name is in flight, which
@@ -87,7 +88,8 @@ impl<S: ObjectStore> ObjectStore for GuardedStore<S> {
         location: &Path,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        Ok(Box::new(GuardedUpload(self.inner.put_multipart_opts(location, options).await?)))
+        let upload = self.inner.put_multipart_opts(location, options).await?;
+        Ok(Box::new(GuardedUpload { upload, store: Arc::clone(&self.inner), location: location.clone() }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -131,27 +133,49 @@ impl<S: ObjectStore> ObjectStore for GuardedStore<S> {
     }
 }
 
-/// An upload whose `Debug` does not show the client that it runs on.
-struct GuardedUpload(Box<dyn MultipartUpload>);
+/// An upload that says `AlreadyExists` only of an object that is there, and whose `Debug` does not show the client that it
+/// runs on.
+struct GuardedUpload<S> {
+    upload: Box<dyn MultipartUpload>,
+    store: Arc<S>,
+    location: Path,
+}
 
-impl fmt::Debug for GuardedUpload {
+/// What the failure of a completion means. A condition that did not hold means that there is an object; a conflict with
+/// another write may mean nothing.
+async fn refused(store: &impl ObjectStore, location: &Path, error: Error) -> Error {
+    match error {
+        Error::Precondition { .. } => Error::AlreadyExists { path: location.to_string(), source: Box::new(error) },
+        Error::AlreadyExists { .. } if !is_certain(&error) => match store.head(location).await {
+            // the upload is over: what was sent has to be sent again, as a new one
+            Err(Error::NotFound { .. }) => Error::Generic { store: "upload", source: Box::new(error) },
+            _ => error,
+        },
+        error => error,
+    }
+}
+
+impl<S> fmt::Debug for GuardedUpload<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("GuardedUpload")
     }
 }
 
 #[async_trait]
-impl MultipartUpload for GuardedUpload {
+impl<S: ObjectStore> MultipartUpload for GuardedUpload<S> {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.0.put_part(data)
+        self.upload.put_part(data)
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.0.complete().await
+        match self.upload.complete().await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(refused(&*self.store, &self.location, error).await),
+        }
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.0.abort().await
+        self.upload.abort().await
     }
 }
 
@@ -198,6 +222,22 @@ mod tests {
         faults.fail_from(Operation::Put, 1, Fault::Conflict);
         assert!(matches!(create(&store).await, Err(Error::Generic { .. })));
         assert_eq!(faults.tally(Operation::Put).operations, u64::from(CREATE_ATTEMPTS));
+    }
+
+    #[tokio::test]
+    async fn a_completion_that_conflicts_with_nothing_is_not_called_already_exists() {
+        for is_there in [false, true] {
+            let (faults, store) = faulty();
+            let mut upload = store.put_multipart(&Path::from("a")).await.unwrap();
+            upload.put_part("new".into()).await.unwrap();
+            if is_there {
+                store.put(&Path::from("a"), "old".into()).await.unwrap();
+            }
+            faults.fail(Operation::Complete, 1, Fault::Conflict);
+            let refused = upload.complete().await;
+            assert_eq!(matches!(refused, Err(Error::AlreadyExists { .. })), is_there, "{refused:?}");
+            assert!(is_there || matches!(refused, Err(Error::Generic { .. })), "{refused:?}");
+        }
     }
 
     #[tokio::test]

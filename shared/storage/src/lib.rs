@@ -6,9 +6,12 @@
 //!
 //! - a put in mode `Create` is exact: one of many racing writers wins, all others get `AlreadyExists`, and nobody gets
 //!   `AlreadyExists` for an object that is not there (S3 answers 409 while another write is in flight);
+//! - an upload in parts does not replace an object at S3 either, where the service knows `If-None-Match` there; other
+//!   vendors' uploads do (runs, the only objects in parts, have names of 128 random bits);
 //! - a put or a completed multipart upload that returned is durable, in a folder too (file and directory are synced);
 //! - no credential shows in `Debug`, `Display` or an error;
-//! - suffix ranges work everywhere.
+//! - suffix ranges work everywhere;
+//! - at S3 objects can be locked in the request that puts them ([`Destination::locked`]).
 //!
 //! Retries of single requests are the clients' own and bounded. A long download that breaks after its retry time has
 //! passed ends with an error: read in ranges. A range that reaches past the end of an object is answered short by
@@ -22,8 +25,10 @@ mod error;
 mod folder;
 mod guard;
 mod location;
+mod locked_store;
 mod probe;
 mod remote;
+mod s3_requests;
 mod settings;
 mod staging;
 

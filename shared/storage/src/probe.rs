@@ -14,6 +14,9 @@ use crate::error::port_error;
 
 const CONTENT: &[u8] = b"a probe of firebackup; it can be deleted";
 const RACERS: usize = 4;
+/// What a service that knows uploads in parts may not know.
+const NO_CONDITION: &str = "where it refuses to complete an upload only if there is no such object, set \
+    AWS_CONDITIONAL_COMPLETE=none";
 
 /// What can be done at a destination.
 #[derive(Debug, Default)]
@@ -25,6 +28,9 @@ pub struct ProbeReport {
     pub conditional_put: bool,
     /// Objects can be put in parts.
     pub multipart: bool,
+    /// A completed upload in parts does not replace an object. Not needed, for what is put in parts has names of 128 random
+    /// bits; it is what the policy of a bucket can demand.
+    pub conditional_multipart: bool,
     /// Objects can be read, and are what was put.
     pub read: bool,
     /// A range of an object can be read.
@@ -171,11 +177,21 @@ impl Probe<'_> {
         const VERB: &str = "put an object in parts";
         let object = self.object("parts");
         let uploaded = self.upload(&object).await;
-        if self.note(VERB, uploaded).is_none() {
-            return;
+        if let Err(error) = uploaded {
+            let mut failure = self.failure(VERB, error);
+            if failure.kind == ErrorKind::Unimplemented {
+                let message = format!("{}; {NO_CONDITION}", failure.message());
+                failure = PortError::new(failure.kind, format!("{VERB} at {}", self.name), message);
+            }
+            return self.report.problems.push(failure);
         }
         match self.store.head(&object).await {
-            Ok(meta) if meta.size == CONTENT.len() as u64 => self.report.multipart = true,
+            Ok(meta) if meta.size == CONTENT.len() as u64 => {
+                self.report.multipart = true;
+                // the same bytes again, so that a store that does write them can still be read from
+                let again = self.upload(&object).await;
+                self.report.conditional_multipart = matches!(again, Err(Error::AlreadyExists { .. }));
+            }
             Ok(_) => self.note_lie(VERB, "the object does not have the size of its parts"),
             Err(error) => self.report.problems.push(self.failure(VERB, error)),
         }

@@ -14,7 +14,11 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use crate::destination::DestinationKind;
 use crate::guard::GuardedStore;
+use crate::s3_requests::S3Requests;
 use crate::settings::DestinationSettings;
+
+/// The client's own, where none is said.
+const DEFAULT_REGION: &str = "us-east-1";
 
 /// How long a request is tried for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +90,12 @@ fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resul
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http);
     }
-    builder.build().map_err(unusable)
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    let is_conditional = !settings.option("aws_conditional_complete").is_some_and(is_none);
+    let requests = S3Requests::new(region, is_conditional);
+    let store = builder.with_http_connector(requests.clone()).build().map_err(unusable)?;
+    requests.sign_with(store.credentials());
+    Ok(store)
 }
 
 fn gcs(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {

@@ -13,7 +13,8 @@ pub struct DestinationSettings {
     pub endpoint: Option<String>,
     /// Names and values such as `AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT_KEY`, `AZURE_STORAGE_ACCOUNT_NAME`, in any
     /// case; later ones win. Those of other vendors and those the client does not know are left alone, so that a whole
-    /// environment can be handed in. `AWS_CHECKSUM_ALGORITHM=none` is for services that refuse SHA-256 checksums.
+    /// environment can be handed in. `AWS_CHECKSUM_ALGORITHM=none` is for services that refuse SHA-256 checksums,
+    /// `AWS_CONDITIONAL_COMPLETE=none` for those that refuse to complete an upload only if there is no such object.
     pub options: Vec<(String, String)>,
 }
 

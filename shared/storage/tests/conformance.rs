@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use firebackup_model::ErrorKind;
+use firebackup_model::{ErrorKind, LockMode, LockRule};
 use firebackup_storage::{Destination, DestinationKind, DestinationSettings};
+use firebackup_testkit::HandClock;
 use firebackup_testkit::faulty_store::FaultyStore;
 use firebackup_testkit::gcs_server::GcsServer;
+use firebackup_testkit::ministack::Ministack;
 use firebackup_testkit::s3_server::S3Server;
 use firebackup_testkit::store_suite;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn folder_url(folder: &TempDir, name: &str) -> String {
     format!("file://{}/{name}", folder.path().display())
@@ -96,6 +99,101 @@ async fn s3_conforms() {
     assert!(report.is_complete(), "{report:?}");
     store_suite::conforms(s3(&server, "").store()).await;
     assert_eq!(server.unchecked_writes(), 0, "every object and part carries its checksum");
+}
+
+fn s3_with(server: &S3Server, option: (&str, &str)) -> Destination {
+    let mut options = server.options();
+    options.push((option.0.to_owned(), option.1.to_owned()));
+    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options };
+    Destination::open("s3://firebackup-test/p", &settings).unwrap()
+}
+
+async fn upload(store: &Arc<dyn ObjectStore>, name: &str, bytes: &'static str) -> Result<(), Error> {
+    let mut upload = store.put_multipart(&Path::from(name)).await?;
+    upload.put_part(bytes.into()).await?;
+    upload.complete().await.map(|_| ())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_parts_replaces_nothing_unless_that_is_switched_off() {
+    let server = S3Server::start().await;
+    let destination = s3(&server, "/p");
+    let store = destination.store();
+    upload(&store, "runs/a", "first").await.unwrap();
+    let refused = upload(&store, "runs/a", "second").await;
+    assert!(matches!(refused, Err(Error::AlreadyExists { .. })), "{refused:?}");
+    assert_eq!(store.get(&Path::from("runs/a")).await.unwrap().bytes().await.unwrap(), "first");
+    assert!(destination.probe().await.unwrap().conditional_multipart);
+
+    let switched_off = s3_with(&server, ("AWS_CONDITIONAL_COMPLETE", "none"));
+    upload(&switched_off.store(), "runs/a", "second").await.unwrap();
+    assert_eq!(store.get(&Path::from("runs/a")).await.unwrap().bytes().await.unwrap(), "second");
+    let report = switched_off.probe().await.unwrap();
+    assert!(!report.conditional_multipart && report.is_complete(), "{report:?}");
+}
+
+const RULE: LockRule = LockRule { mode: LockMode::Governance, days: 3 };
+
+fn locked(destination: Destination) -> Arc<dyn ObjectStore> {
+    destination.locked(RULE, Arc::new(HandClock::new("2030-01-01T12:00:00Z".parse().unwrap()))).unwrap().store()
+}
+
+/// `s3s` checks the signature over every header, and knows those of locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_lock_are_signed() {
+    let server = S3Server::start().await;
+    store_suite::conforms(locked(s3(&server, ""))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_can_be_locked_a_lock_is_refused() {
+    let (s3_server, gcs_server, folder) = (S3Server::start().await, GcsServer::start().await, TempDir::new().unwrap());
+    let folder = Destination::create(&folder_url(&folder, "r"), &DestinationSettings::default()).unwrap();
+    for destination in [folder, gcs(&gcs_server, ""), s3_with(&s3_server, ("AWS_CHECKSUM_ALGORITHM", "none"))] {
+        let error = destination.locked(RULE, Arc::new(HandClock::default())).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{error}");
+    }
+}
+
+/// A request as it stands on the wire; its answer.
+async fn raw(ministack: &Ministack, request: &str, headers: &str) -> String {
+    let address = ministack.endpoint().trim_start_matches("http://");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let text =
+        format!("{request} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_locked_in_the_request_that_puts_them() {
+    let ministack = Ministack::start().await;
+    let made = raw(&ministack, "PUT /locked", "x-amz-bucket-object-lock-enabled: true\r\n").await;
+    assert!(made.starts_with("HTTP/1.1 200"), "{made}");
+    let settings = DestinationSettings { endpoint: None, options: ministack.environment() };
+    let destination = Destination::open("s3://locked/p", &settings).unwrap();
+    let store = locked(destination);
+    store.put_opts(&Path::from("keys/a"), "key".into(), PutMode::Create.into()).await.unwrap();
+    store.put_opts(&Path::from("firebackup.json"), "{}".into(), PutMode::Create.into()).await.unwrap();
+    upload(&store, "runs/a", "run").await.unwrap();
+    let refused = upload(&store, "runs/a", "other").await;
+    assert!(matches!(refused, Err(Error::AlreadyExists { .. })), "{refused:?}");
+    for path in ["keys/a", "firebackup.json", "runs/a"] {
+        let lock = raw(&ministack, &format!("GET /locked/p/{path}?retention"), "").await;
+        assert!(lock.contains("GOVERNANCE") && lock.contains("2030-01-05T00:00:00"), "{path}: {lock}");
+    }
+    for path in ["receipts/a", "intents/a", "probes/a", "prunes/a"] {
+        store.put(&Path::from(path), "x".into()).await.unwrap();
+        let lock = raw(&ministack, &format!("GET /locked/p/{path}?retention"), "").await;
+        assert!(lock.contains("NoSuchObjectLockConfiguration"), "{path}: {lock}");
+    }
+
+    raw(&ministack, "PUT /simple", "").await;
+    let simple = locked(Destination::open("s3://simple", &settings).unwrap());
+    let refused = simple.put(&Path::from("runs/a"), "run".into()).await;
+    assert!(refused.is_err(), "a bucket without Object Lock takes nothing that is to be locked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! What the tests of FireBackup stand on: servers in Firestore's place, generators and workloads. A development
 //! dependency only.
 
+pub mod aws_proxy;
 pub mod bytes_codec;
 pub mod event_bus_suite;
 pub mod events;
@@ -8,8 +9,10 @@ pub mod eventually;
 pub mod faulty_store;
 pub mod gcs_server;
 pub mod generators;
+pub mod google_tokens;
 pub mod grpc_server;
 pub mod hand_clock;
+pub mod http_client;
 pub mod item_store_suite;
 pub mod job_queue_suite;
 pub mod key_service_suite;
@@ -17,6 +20,7 @@ pub mod memory_items;
 pub mod memory_ports;
 pub mod method;
 pub mod ministack;
+mod peer_process;
 pub mod proxy;
 pub mod replay;
 pub mod s3_server;
@@ -26,8 +30,10 @@ pub mod store_suite;
 pub mod workflows_suite;
 pub mod workload;
 
+pub use aws_proxy::{AwsCall, AwsFault, AwsFaults, AwsProxy};
 pub use eventually::eventually;
 pub use hand_clock::HandClock;
+pub use http_client::HttpClient;
 pub use method::Method;
 pub use proxy::{Proxy, ProxyOptions};
 pub use replay::Replay;

@@ -1,11 +1,13 @@
 //! The figures of `docs/benchmarks.md`: each a ratio taken in one run, with what it is compared with interleaved.
 //!
-//! `make bench FIGURES="..."`, or `cargo bench --workspace --bench figures -- [engine] [emulator] [memory] [lookup]`; without names, all of them.
+//! `make bench FIGURES="..."`, or `cargo bench --workspace --bench figures -- [engine] [emulator] [memory] [lookup]
+//! [serve]`; without names, all of them.
 
 mod emulator;
 mod engine_alone;
 mod lookup;
 mod memory;
+mod serve;
 mod stage;
 
 use std::error::Error;
@@ -23,6 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("memory") {
         runtime.block_on(memory::run())?;
+    }
+    if wanted("serve") {
+        serve::run()?;
     }
     if wanted("emulator") {
         runtime.block_on(emulator::run())?;

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
+use std::process::Command;
+
+use serde_json::Value;
 
 use super::{Place, beside, ends, failure_kind, json_ends, stdout};
 use crate::binary::Program;
@@ -22,6 +26,19 @@ fn all_succeed(program: &Program, lines: &[&[&str]]) {
         let value = json_ends(program, line, 0);
         assert!(value.is_object() && value.get("error").is_none(), "{line:?}: {value:#}");
     }
+}
+
+/// A server prints its document when it listens, and nothing more until it is asked to end.
+fn serve_prints_one(program: &Program) {
+    let data = beside(program, "data");
+    let mut child = program.command(&["serve", "--data", &data, "--listen", "127.0.0.1:0", "--json"]).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let told = serde_json::Deserializer::from_reader(&mut stdout).into_iter::<Value>().next().unwrap().unwrap();
+    assert!(told["address"].is_string() && told.get("error").is_none(), "{told:#}");
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!((rest.trim(), child.wait().unwrap().code()), ("", Some(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +78,8 @@ async fn with_json_each_command_prints_exactly_one_document() {
     let last = holders["holders"].as_array().unwrap().last().unwrap()["wrap"].as_str().unwrap().to_owned();
     all_succeed(program, &[&["key", "remove", &last, "--yes"], &["list"]]);
     all_succeed(program, &[&["key", "rotate", "--new-master-key-file", &new, "--yes"]]);
-    let seen: BTreeSet<String> = lines.iter().map(|line| line[0].to_owned()).collect();
+    serve_prints_one(program);
+    let seen: BTreeSet<String> = lines.iter().map(|line| line[0]).chain(["serve"]).map(str::to_owned).collect();
     assert_eq!(seen, commands(program), "each command stands in the list above");
     assert_same(&read_all(&place.source).await, &before);
 }
@@ -164,6 +182,36 @@ fn help_and_completions_are_there_for_every_command() {
         let script = stdout(&ends(&program, &["completions", shell], 0));
         for command in &commands {
             assert!(script.contains(command.as_str()), "{shell} does not complete {command}");
+        }
+    }
+}
+
+/// The long options that a help text lists, without those that every program has.
+fn options(help: &str) -> BTreeSet<String> {
+    let names =
+        help.lines().filter_map(|line| line.trim_start().split_whitespace().find(|word| word.starts_with("--")));
+    let names = names.map(|name| name.split([',', '=', '[']).next().unwrap_or(name).to_owned());
+    names.filter(|name| !["--help", "--version"].contains(&name.as_str())).collect()
+}
+
+#[test]
+fn the_documentation_has_every_command_the_options_of_all_of_them_and_those_of_a_server() {
+    let program = Program::new("127.0.0.1:1");
+    let documentation = include_str!("../../../docs/cli.md");
+    for command in commands(&program) {
+        let is_there =
+            [format!("| `{command}` |"), format!("| `{command} ")].iter().any(|row| documentation.contains(row));
+        assert!(is_there, "{command} has no row in the table");
+    }
+    for line in [&["--help"][..], &["serve", "--help"]] {
+        let options = options(&stdout(&ends(&program, line, 0)));
+        assert!(options.contains("--json") && options.contains("--kms"), "{options:?}");
+        for option in options {
+            let is_there = documentation.match_indices(&option).any(|(at, _)| {
+                let next = documentation[at + option.len()..].chars().next();
+                next.is_none_or(|next| !next.is_ascii_alphanumeric() && next != '-')
+            });
+            assert!(is_there, "{option} of {line:?} is not told");
         }
     }
 }

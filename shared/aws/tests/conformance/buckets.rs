@@ -2,13 +2,15 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{BucketVersioningStatus, PublicAccessBlockConfiguration, VersioningConfiguration};
-use firebackup_aws::{Bucket, LockMode, Retention, WorkBucket};
-use firebackup_model::{ErrorKind, Timestamp};
+use firebackup_aws::{Bucket, BucketFolder, Retention, WorkBucket};
+use firebackup_model::port::{ObjectVersions, Removal};
+use firebackup_model::{ErrorKind, LockMode, Timestamp};
 
 use crate::stage::Stage;
 
 pub async fn all(stage: &Stage) {
     locks_are_extended_and_never_shortened(stage).await;
+    objects_are_removed_in_all_their_versions(stage).await;
     the_guards_of_a_bucket_are_told(stage).await;
     the_list_of_chunks_comes_and_goes(stage).await;
 }
@@ -48,6 +50,52 @@ async fn locks_are_extended_and_never_shortened(stage: &Stage) {
 
     let missing = bucket.retention("runs/none.run", None).await.unwrap_err();
     assert_eq!(missing.kind, ErrorKind::NotFound, "{missing}");
+}
+
+async fn objects_are_removed_in_all_their_versions(stage: &Stage) {
+    let client = s3(stage);
+    client.create_bucket().bucket("versions").object_lock_enabled_for_bucket(true).send().await.unwrap();
+    let put = async |key: &str| client.put_object().bucket("versions").key(key).send().await.unwrap();
+    let bucket = Bucket::new(&stage.clients, "versions");
+    let folder = BucketFolder::new(bucket.clone(), "a/prefix", LockMode::Governance);
+    let ids = async |key: &str| bucket.versions(key).await.unwrap().len();
+    let clock = Timestamp::new(now(), 0);
+    for _ in 0..2 {
+        put("a/prefix/runs/a").await;
+    }
+    client.delete_object().bucket("versions").key("a/prefix/runs/a").send().await.unwrap();
+    put("a/prefix/runs/a").await;
+    put("a/prefix/runs/ab").await;
+    assert_eq!((ids("a/prefix/runs/a").await, ids("a/prefix/runs/ab").await), (4, 1));
+
+    let until = Timestamp::new(now() + 86_400, 0);
+    assert_eq!(folder.locked_until("runs/a", clock).await.unwrap(), None);
+    assert!(folder.extend_lock("runs/a", until).await.unwrap());
+    assert!(!folder.extend_lock("runs/a", until.plus_seconds(-5)).await.unwrap(), "it is locked for longer already");
+    assert_eq!(folder.locked_until("runs/a", clock).await.unwrap(), Some(until));
+    assert_eq!(folder.remove("runs/a", clock).await.unwrap(), Removal::Locked(until));
+    assert_eq!(ids("a/prefix/runs/a").await, 4, "nothing of it was removed");
+    let locked = bucket.versions("a/prefix/runs/a").await.unwrap().remove(0);
+    let refused = bucket.remove_version("a/prefix/runs/a", &locked.id).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::PermissionDenied, "{refused}");
+    // hidden by its name being deleted it is locked still
+    client.delete_object().bucket("versions").key("a/prefix/runs/a").send().await.unwrap();
+    assert_eq!(folder.remove("runs/a", clock).await.unwrap(), Removal::Locked(until));
+
+    for path in ["runs/ab", "runs/none"] {
+        assert_eq!(folder.remove(path, clock).await.unwrap(), Removal::Removed);
+    }
+    assert_eq!((ids("a/prefix/runs/a").await, ids("a/prefix/runs/ab").await), (5, 0));
+    let missing = folder.extend_lock("runs/none", until).await.unwrap_err();
+    assert_eq!(missing.kind, ErrorKind::NotFound, "{missing}");
+
+    client.create_bucket().bucket("simple").send().await.unwrap();
+    client.put_object().bucket("simple").key("runs/a").send().await.unwrap();
+    let simple = BucketFolder::new(Bucket::new(&stage.clients, "simple"), "", LockMode::Governance);
+    assert_eq!(simple.locked_until("runs/a", clock).await.unwrap(), None);
+    assert!(simple.extend_lock("runs/a", until).await.is_err(), "a bucket without Object Lock locks nothing");
+    assert_eq!(simple.remove("runs/a", clock).await.unwrap(), Removal::Removed);
+    assert!(client.head_object().bucket("simple").key("runs/a").send().await.is_err(), "it is gone");
 }
 
 async fn the_guards_of_a_bucket_are_told(stage: &Stage) {

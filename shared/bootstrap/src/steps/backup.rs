@@ -15,6 +15,10 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn backup_plan(&self, input: JobInput) -> Result<Planned, StepError> {
+        self.noting((input.organization, input.job.clone()), self.plan_backup(input)).await
+    }
+
+    async fn plan_backup(&self, input: JobInput) -> Result<Planned, StepError> {
         let worker = self.control.worker(&input.organization);
         let (work, backup) = self.backup_work(&worker, &input).await?;
         let repository = self.places.open_or_make(&work.place).await.map_err(of_engine)?;
@@ -28,6 +32,10 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn backup_chunk(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
+        self.noting((input.organization, input.job.clone()), self.chunk_of_backup(input)).await
+    }
+
+    async fn chunk_of_backup(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
         let ChunkInput { job, organization, chunk, sequence } = input;
         let worker = self.control.worker(&organization);
         let named = JobInput { job: job.clone(), organization };
@@ -56,7 +64,10 @@ impl AppSteps {
     pub async fn backup_finalize(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
         let worker = self.control.worker(&input.organization);
         let end = match &input.failed {
-            None => self.finalize_backup(&worker, &input).await?,
+            None => {
+                let named = (input.organization, input.job.clone());
+                self.noting(named, self.finalize_backup(&worker, &input)).await?
+            }
             Some(failed) => match self.give_backup_up(&worker, &input).await {
                 // it was committed before it failed
                 Ok(Some(manifest)) => completed(&manifest),
@@ -116,7 +127,12 @@ impl AppSteps {
     }
 
     /// Progress is for looking at: that it cannot be noted stops nothing.
-    pub(super) async fn note(&self, worker: &Worker, job: &firebackup_model::id::JobId, amounts: &[(&'static str, u64)]) {
+    pub(super) async fn note(
+        &self,
+        worker: &Worker,
+        job: &firebackup_model::id::JobId,
+        amounts: &[(&'static str, u64)],
+    ) {
         let amounts: Vec<(&'static str, i64)> =
             amounts.iter().map(|(name, amount)| (*name, i64::try_from(*amount).unwrap_or(i64::MAX))).collect();
         if let Err(error) = self.control.note_progress(worker, job, &amounts).await {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use firebackup_control::{Job, JobEnd, JobResult, RestoreJob, Work, Worker};
 use firebackup_engine::{
-    DryRun, EngineError, Meter, Restore, RestoreOptions, RestoreOutcome, RestoreReport, RestoreSteps,
-    RestoredUsers, Stop, UserReport, UserRestoreOptions,
+    DryRun, EngineError, Meter, Restore, RestoreOptions, RestoreOutcome, RestoreReport, RestoreSteps, RestoredUsers,
+    Stop, UserReport, UserRestoreOptions,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::job::RestoreMode;
@@ -26,6 +26,10 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn restore_plan(&self, input: JobInput) -> Result<Planned, StepError> {
+        self.noting((input.organization, input.job.clone()), self.plan_restore(input)).await
+    }
+
+    async fn plan_restore(&self, input: JobInput) -> Result<Planned, StepError> {
         let worker = self.control.worker(&input.organization);
         let steps = self.restore_steps(&worker, &input.job, Stop::default()).await?;
         let parts = steps.plan(&input.job).await.map_err(of_engine)?;
@@ -37,6 +41,10 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn restore_chunk(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
+        self.noting((input.organization, input.job.clone()), self.part_of_restore(input)).await
+    }
+
+    async fn part_of_restore(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
         let ChunkInput { job, organization, chunk, sequence } = input;
         let worker = self.control.worker(&organization);
         let (stop, _watching) = self.watch(&worker, &job);
@@ -60,21 +68,7 @@ impl AppSteps {
         let worker = self.control.worker(&input.organization);
         let job = &input.job;
         let Some(failed) = &input.failed else {
-            let steps = self.restore_steps(&worker, job, Stop::default()).await?;
-            let outcome = match steps.finalize(job).await {
-                Ok(outcome) => outcome,
-                // it was ended and cleared before, and its end put on record before that
-                Err(EngineError::Incomplete { .. }) if self.has_ended(&worker, job).await? => {
-                    return self.end(&worker, job.clone(), JobEnd::Cancelled).await;
-                }
-                Err(error) => return Err(of_engine(error)),
-            };
-            let finalized = self.end(&worker, job.clone(), completed(outcome)).await?;
-            // what is left behind is a prune's to remove
-            if let Err(error) = steps.clear(job).await {
-                tracing::warn!(job = %job, error = %error, "the traces of a restore could not be removed");
-            }
-            return Ok(finalized);
+            return self.noting((input.organization, job.clone()), self.finalize_restore(&worker, job)).await;
         };
         match self.give_restore_up(&worker, job).await {
             Ok(()) => {}
@@ -84,6 +78,24 @@ impl AppSteps {
             }
         }
         self.end(&worker, job.clone(), failed.end()).await
+    }
+
+    async fn finalize_restore(&self, worker: &Worker, job: &JobId) -> Result<Finalized, StepError> {
+        let steps = self.restore_steps(worker, job, Stop::default()).await?;
+        let outcome = match steps.finalize(job).await {
+            Ok(outcome) => outcome,
+            // it was ended and cleared before, and its end put on record before that
+            Err(EngineError::Incomplete { .. }) if self.has_ended(worker, job).await? => {
+                return self.end(worker, job.clone(), JobEnd::Cancelled).await;
+            }
+            Err(error) => return Err(of_engine(error)),
+        };
+        let finalized = self.end(worker, job.clone(), completed(outcome)).await?;
+        // what is left behind is a prune's to remove
+        if let Err(error) = steps.clear(job).await {
+            tracing::warn!(job = %job, error = %error, "the traces of a restore could not be removed");
+        }
+        Ok(finalized)
     }
 
     async fn has_ended(&self, worker: &Worker, job: &JobId) -> Result<bool, StepError> {

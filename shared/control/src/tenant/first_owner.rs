@@ -59,6 +59,7 @@ impl Control {
             max_running_jobs: settings.max_running_jobs,
             recovery_public_key: None,
             kms_key: None,
+            former_kms_keys: Vec::new(),
             created_at: now,
         };
         let data_key = self.new_data_key(id, settings.master_key.as_deref()).await?;

@@ -5,7 +5,7 @@ use firebackup_control::{Code, OrganizationChange};
 use firebackup_model::ErrorKind;
 use firebackup_testkit::memory_ports::{CountedRandom, OTHER_MASTER};
 
-use crate::world::{World, code};
+use crate::world::{World, code, new_backup, new_destination};
 
 #[tokio::test]
 async fn what_is_named_is_changed_and_the_rest_stays() {
@@ -73,6 +73,75 @@ async fn secrets_open_under_another_master_key() {
     assert_ne!(stored(&world), before);
     assert_eq!(masters(), [OTHER_MASTER]);
     assert!(world.control.work(&worker, &backup.job.id).await.is_ok());
+}
+
+#[tokio::test]
+async fn former_master_keys_are_remembered_until_they_are_taken_back() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let backup = world.backup(&project).await;
+    let set = async |key: Option<&str>| {
+        let change = OrganizationChange { kms_key: Some(key.map(str::to_owned)), ..OrganizationChange::default() };
+        world.control.update_organization(&owner, change).await.unwrap().former_kms_keys
+    };
+    let believed =
+        async || world.control.work(&worker, &backup.job.id).await.unwrap().place.organization.former_kms_keys;
+    let own = believed().await;
+    assert_eq!(own.len(), 1, "the installation's: it may be changed behind our back");
+    assert_eq!(set(Some(OTHER_MASTER)).await, own);
+    assert_eq!(believed().await, [own[0].as_str(), OTHER_MASTER]);
+    world.control.rewrap_secrets(&worker).await.unwrap();
+    assert_eq!(set(Some(OTHER_MASTER)).await, own, "nothing was changed");
+    assert_eq!(set(None).await, [OTHER_MASTER]);
+    assert_eq!(believed().await, [OTHER_MASTER, own[0].as_str()]);
+}
+
+#[tokio::test]
+async fn two_changes_of_the_master_key_at_once_lose_nothing() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let backup = world.backup(&project).await;
+    for _ in 0..10 {
+        let change = |key: Option<&str>| {
+            let change = OrganizationChange { kms_key: Some(key.map(str::to_owned)), ..OrganizationChange::default() };
+            world.control.update_organization(&owner, change)
+        };
+        let done = futures::join!(
+            change(Some(OTHER_MASTER)),
+            change(None),
+            world.control.rewrap_secrets(&worker),
+            world.control.rewrap_secrets(&worker)
+        );
+        assert!(done.0.is_ok() && done.1.is_ok() && done.2.is_ok() && done.3.is_ok());
+        world.clock.advance(3600);
+        let work = world.control.work(&worker, &backup.job.id).await.unwrap();
+        assert_eq!(work.place.organization.former_kms_keys.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn the_repositories_of_all_jobs_are_found_once() {
+    let world = World::new().await;
+    let (project, destination) = world.set_up().await;
+    let other = world.project().await;
+    let worker = world.worker().await;
+    for project in [&project, &project, &other] {
+        world.backup(project).await;
+    }
+    let mut plain = new_backup(&project);
+    plain.encrypt = false;
+    let second = world.control.add_destination(&world.owner().await, new_destination("Other")).await.unwrap();
+    world.control.create_backup(&world.owner().await, plain.clone(), None).await.unwrap();
+    plain.storage_destination_id = Some(second.id);
+    world.control.create_backup(&world.owner().await, plain, None).await.unwrap();
+    let found = world.control.encrypted_repositories(&worker).await.unwrap();
+    let mut found: Vec<_> = found.iter().map(|place| (place.destination.id, place.project, place.encrypted)).collect();
+    found.sort();
+    let mut expected = vec![(destination.id, project.id, true), (destination.id, other.id, true)];
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ enum ItemLie {
     PagesEndEarly,
     AnyCursor,
     LastBorderIsPrefix,
-    LostAddition,
+    StaleSum,
 }
 
 struct LyingItems {
@@ -111,19 +111,18 @@ impl ItemStore for LyingItems {
         amounts: &[(&str, i64)],
         expires: Option<Timestamp>,
     ) -> Result<ItemBody, PortError> {
-        if self.lie != ItemLie::LostAddition {
+        if self.lie != ItemLie::StaleSum {
             return self.inner.add(key, amounts, expires).await;
         }
-        let before = self.inner.get(key).await?.map(|item| item.body).unwrap_or_default();
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        let now = self.inner.get(key).await?.map(|item| item.body).unwrap_or_default();
-        // what others added in between is taken away again
-        let behind = |name: &str| {
-            before.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0)
-                - now.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0)
-        };
-        let amounts: Vec<(&str, i64)> = amounts.iter().map(|(name, amount)| (*name, amount + behind(name))).collect();
-        self.inner.add(key, &amounts, expires).await
+        // what it tells was true before others added
+        let mut told = self.inner.get(key).await?.map(|item| item.body).unwrap_or_default();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.inner.add(key, amounts, expires).await?;
+        for (name, amount) in amounts {
+            let before = told.get(*name).and_then(serde_json::Value::as_i64).unwrap_or(0);
+            told.insert((*name).to_owned(), (before + amount).into());
+        }
+        Ok(told)
     }
 }
 
@@ -137,7 +136,7 @@ async fn item_stores_that_lie_do_not_conform() {
         (ItemLie::PagesEndEarly, "each item once"),
         (ItemLie::AnyCursor, "a cursor of"),
         (ItemLie::LastBorderIsPrefix, "finds"),
-        (ItemLie::LostAddition, "each addition returns its own sum"),
+        (ItemLie::StaleSum, "each addition returns its own sum"),
     ] {
         let (_folder, database) = new_database().await;
         let clock = Arc::new(HandClock::default());

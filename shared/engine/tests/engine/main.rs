@@ -1,15 +1,20 @@
 //! The engine against a database and a store in memory, with every fault at every place.
 
+mod check;
 mod crash;
 mod damage;
 mod faults;
 mod fixture;
 mod keys;
+mod locks;
 mod nothing;
+mod policed;
 mod progress;
 mod prune;
 mod race;
 mod restore;
 mod round_trip;
+mod scale;
+mod service_keys;
 mod steps;
 mod undo_chain;

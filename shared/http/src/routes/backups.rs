@@ -149,8 +149,9 @@ async fn cancel_backup(
 
 /// Verifies a backup
 ///
-/// Reads all of it back and compares every hash and count. Backups of more than 64 MiB are read only when asked for,
-/// those of more than 1 GiB not in a request: `firebackup verify` does it. Damage is an answer: `verified` is false.
+/// Reads all of a backup of up to 64 MiB back and compares every hash and count: `depth` is `full`. Of a larger one it looks
+/// at the `structure`: every run is there with its size, and its index says what the manifest says. Up to 1 GiB are read in
+/// full when that is asked for; more than that `firebackup verify` does. Damage is an answer: `verified` is false.
 #[utoipa::path(
     get,
     path = "/backups/{projectId}/{backupId}/verify",

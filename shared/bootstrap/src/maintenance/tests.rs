@@ -1,0 +1,233 @@
+//! Keys that change, and failures that are told, over ports in memory and a folder.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
+use firebackup_control::{
+    BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
+    NewCredentials, NewDestination, NewProject, OrganizationChange, Ports, Probes, Project, ProjectAccess,
+    ProjectFindings,
+};
+use firebackup_engine::{Repository, World};
+use firebackup_model::ErrorKind;
+use firebackup_model::port::{KeyService, Random, StepErrorKind};
+use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_items::MemoryItems;
+use firebackup_testkit::memory_ports::{
+    CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows, OTHER_MASTER,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::places::{MasterKeys, Places};
+use crate::projects::Projects;
+use crate::steps::StepSettings;
+
+/// An installation with a project and a folder to keep its backups in.
+struct Home {
+    control: Control,
+    keys: Arc<MemoryKeys>,
+    maintenance: Maintenance,
+    owner: Caller,
+    worker: Worker,
+    project: Project,
+    _folder: TempDir,
+}
+
+/// Finds everything in order.
+struct Content;
+
+#[async_trait]
+impl Probes for Content {
+    async fn project(&self, _: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
+        Ok(ProjectFindings { databases: vec!["(default)".to_owned()], ..ProjectFindings::default() })
+    }
+
+    async fn destination(&self, _: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
+        Ok(DestinationFindings { kind: "folder".to_owned(), ..DestinationFindings::default() })
+    }
+}
+
+impl Home {
+    async fn new() -> Self {
+        let (clock, random) = (Arc::new(HandClock::default()), Arc::new(CountedRandom::default()));
+        let keys = Arc::new(MemoryKeys::default());
+        let (_, own) = keys.generate(None, &Default::default()).await.unwrap();
+        let masters = MasterKeys::Service { service: keys.clone(), own: own.master };
+        let world = World { clock: clock.clone(), random: random.clone() };
+        let places = Places::new(masters, world, Vec::new());
+        let control = Control::new(Ports {
+            items: Arc::new(MemoryItems::new(clock.clone())),
+            queue: Arc::new(MemoryQueue::default()),
+            workflows: Arc::new(MemoryWorkflows::default()),
+            scheduler: Arc::new(MemoryScheduler::default()),
+            events: Arc::new(MemoryEvents::default()),
+            keys: keys.clone(),
+            clock,
+            random,
+            probes: Arc::new(Content),
+            settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
+        });
+        let first = control.first_owner("Acme").await.unwrap().unwrap();
+        let owner = control.authenticate(&first.api_key, None).await.unwrap();
+        let worker = control.worker(&owner.organization());
+        let folder = tempfile::tempdir().unwrap();
+        control.add_destination(&owner, destination(&folder)).await.unwrap();
+        let project = control.connect_project(&owner, new_project()).await.unwrap();
+        let steps = AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None);
+        Self { control, keys, maintenance: Maintenance::new(steps), owner, worker, project, _folder: folder }
+    }
+
+    async fn started_backup(&self) -> BackupJob {
+        let new = serde_json::from_value(json!({ "projectId": self.project.id })).unwrap();
+        let backup = self.control.create_backup(&self.owner, new, None).await.unwrap();
+        self.control.start_job(&self.worker, &backup.job.id).await.unwrap();
+        backup
+    }
+
+    /// The repository of a backup, made where there is none.
+    async fn repository(&self, backup: &BackupJob) -> Repository {
+        let work = self.control.work_to_end(&self.worker, &backup.job.id).await.unwrap();
+        self.maintenance.steps.places.open_or_make(&work.place).await.unwrap()
+    }
+
+    async fn set_keys(&self, master: Option<&str>, recovery: Option<&str>) {
+        let change = OrganizationChange {
+            kms_key: Some(master.map(str::to_owned)),
+            recovery_public_key: Some(recovery.map(str::to_owned)),
+            ..OrganizationChange::default()
+        };
+        self.control.update_organization(&self.owner, change).await.unwrap();
+    }
+
+    async fn keys_task(&self) -> Value {
+        self.maintenance.run(&MaintenanceTask::Keys).await.unwrap()
+    }
+
+    async fn shown(&self, backup: &BackupJob) -> BackupJob {
+        self.control.backup(&self.owner, &self.project.id, &backup.job.id).await.unwrap()
+    }
+}
+
+fn destination(folder: &TempDir) -> NewDestination {
+    let url = format!("file://{}", folder.path().display());
+    serde_json::from_value(json!({ "name": "Folder", "url": url })).unwrap()
+}
+
+fn new_project() -> NewProject {
+    let key = json!({
+        "type": "service_account", "project_id": "shop-1", "client_email": "backup@shop-1.example",
+        "private_key": "none", "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    NewProject {
+        name: "Shop".to_owned(),
+        google_project: "shop-1".to_owned(),
+        credentials: NewCredentials::ServiceAccount { key: key.to_string().into() },
+        databases: None,
+    }
+}
+
+fn report(repositories: u64, added: u64, failed: u64) -> Value {
+    json!({ "organizations": 1, "repositories": repositories, "added": added, "failed": failed })
+}
+
+async fn holders(repository: &Repository) -> Vec<(WrapKind, String)> {
+    let holders = repository.holders().await.unwrap();
+    holders.iter().map(|holder| (holder.kind(), holder.holder().unwrap_or_default())).collect()
+}
+
+#[tokio::test]
+async fn keys_that_were_set_later_open_the_repositories_that_there_are() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    assert_eq!(home.keys_task().await, report(0, 0, 0), "no job came so far as to make one");
+    let repository = home.repository(&backup).await;
+    assert_eq!(home.keys_task().await, report(1, 0, 0));
+    let made = holders(&repository).await;
+    let pair = RecoveryKeyPair::generate(&CountedRandom::default() as &dyn Random);
+    home.set_keys(Some(OTHER_MASTER), Some(&pair.public.to_string())).await;
+    // jobs go on in between
+    home.repository(&backup).await;
+    assert_eq!(home.keys_task().await, report(1, 2, 0));
+    assert_eq!(home.keys_task().await, report(1, 0, 0));
+    let now = holders(&repository).await;
+    assert_eq!(now.len(), 3);
+    assert!(now.contains(&made[0]), "nobody is taken away");
+    assert!(now.contains(&(WrapKind::Kms, OTHER_MASTER.to_owned())));
+    assert!(now.contains(&(WrapKind::Recovery, pair.public.to_string())));
+    // and back again: the former key is believed still
+    home.set_keys(None, None).await;
+    assert_eq!(home.keys_task().await, report(1, 0, 0));
+    home.repository(&backup).await;
+}
+
+#[tokio::test]
+async fn a_repository_made_under_a_key_that_was_given_up_stays_open() {
+    let home = Home::new().await;
+    home.set_keys(Some(OTHER_MASTER), None).await;
+    let backup = home.started_backup().await;
+    let repository = home.repository(&backup).await;
+    home.set_keys(None, None).await;
+    home.repository(&backup).await;
+    assert_eq!(home.keys_task().await, report(1, 1, 0));
+    assert_eq!(holders(&repository).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_outage_is_made_up_for_and_two_at_once_lose_nothing() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let repository = home.repository(&backup).await;
+    home.set_keys(Some(OTHER_MASTER), None).await;
+    home.keys.fail(Some(ErrorKind::Unavailable));
+    assert_eq!(home.keys_task().await["added"], 0);
+    assert!(home.keys_task().await["failed"].as_u64().unwrap() > 0);
+    home.keys.fail(None);
+    let at_once = tokio::join!(home.keys_task(), home.keys_task(), home.set_keys(None, None), home.keys_task());
+    for done in [at_once.0, at_once.1, at_once.3] {
+        assert_eq!(done["failed"], 0, "{done}");
+    }
+    home.set_keys(Some(OTHER_MASTER), None).await;
+    home.keys_task().await;
+    assert_eq!(home.keys_task().await, report(1, 0, 0));
+    assert!(holders(&repository).await.contains(&(WrapKind::Kms, OTHER_MASTER.to_owned())));
+    home.repository(&backup).await;
+}
+
+#[tokio::test]
+async fn what_a_chunk_failed_with_is_what_the_user_is_told() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let named = json!({"job": backup.job.id, "organization": home.worker.organization()});
+    let with = |more: Value| {
+        let mut input = named.clone();
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        input
+    };
+    let chunk = with(json!({"chunk": 3, "sequence": 0}));
+    let error = home.maintenance.steps.run("backup-chunk", chunk).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Fatal);
+    assert!(error.message.contains("there is no repository here"), "{error}");
+    assert_eq!(home.shown(&backup).await.job.error, None);
+    let generic = json!({"Error": "States.ExceedToleratedFailureThreshold", "Cause": "1 of 40 failed"});
+    let ended = home.maintenance.steps.run("backup-finalize", with(json!({"failed": generic}))).await.unwrap();
+    assert_eq!(ended["status"], "failed");
+    assert_eq!(home.shown(&backup).await.job.error.unwrap().message, error.message);
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_cancelled_is_no_failure() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    home.control.cancel_backup(&home.owner, &home.project.id, &backup.job.id).await.unwrap();
+    let named = json!({"job": backup.job.id, "organization": home.worker.organization(), "chunk": 0, "sequence": 0});
+    let error = home.maintenance.steps.run("backup-chunk", named.clone()).await.unwrap_err();
+    assert_eq!(error.kind, StepErrorKind::Cancelled);
+    let mut input = named;
+    input["failed"] = json!({"Error": "States.ExceedToleratedFailureThreshold", "Cause": "1 of 40 failed"});
+    let ended = home.maintenance.steps.run("backup-finalize", input).await.unwrap();
+    assert_eq!(ended["status"], "cancelled");
+    let shown = home.shown(&backup).await;
+    assert_eq!((shown.job.status, shown.job.error), (JobStatus::Cancelled, None));
+}

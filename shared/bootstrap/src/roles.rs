@@ -1,0 +1,190 @@
+//! What each function is for, and so which ports it has.
+//!
+//! A role is a type, so that what one does not have is not linked into its program: a function that starts jobs carries
+//! neither the clients of Google nor those of buckets.
+
+use std::sync::Arc;
+
+use firebackup_aws::{
+    AwsClients, EventBridgeScheduler, KmsKeyService, SchedulerSettings, SqsJobQueue, StepFunctions, WorkBucket,
+};
+use firebackup_control::Probes;
+use firebackup_model::PortError;
+use firebackup_model::port::{Clock, JobQueue, KeyService, Random, Scheduler, Workflow, Workflows};
+
+use crate::absent::Absent;
+use crate::aws_environment::AwsEnvironment;
+use crate::places::Places;
+use crate::probes::WorldProbes;
+use crate::projects::Projects;
+
+/// What ports are made from.
+pub struct Parts<'e> {
+    pub(crate) environment: &'e AwsEnvironment,
+    pub(crate) clients: AwsClients,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+}
+
+impl Parts<'_> {
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.environment.get(name).unwrap_or_default().to_owned()
+    }
+
+    fn queue(&self) -> Arc<dyn JobQueue> {
+        let (url, dead_letters) = (self.text("FIREBACKUP_JOBS_QUEUE_URL"), self.text("FIREBACKUP_JOBS_DEAD_LETTER_URL"));
+        Arc::new(SqsJobQueue::new(&self.clients, url, dead_letters))
+    }
+
+    fn workflows(&self) -> Result<Arc<dyn Workflows>, PortError> {
+        let variables = [
+            (Workflow::Backup, "FIREBACKUP_BACKUP_STATE_MACHINE_ARN"),
+            (Workflow::Restore, "FIREBACKUP_RESTORE_STATE_MACHINE_ARN"),
+        ];
+        let machine = |(workflow, name): (Workflow, &str)| Some((workflow, self.environment.get(name)?.to_owned()));
+        Ok(Arc::new(StepFunctions::new(&self.clients, variables.into_iter().filter_map(machine))?))
+    }
+
+    fn scheduler(&self) -> Arc<dyn Scheduler> {
+        let settings = SchedulerSettings {
+            group: self.text("FIREBACKUP_SCHEDULE_GROUP"),
+            target_arn: self.text("FIREBACKUP_SCHEDULE_TARGET_ARN"),
+            role_arn: self.text("FIREBACKUP_SCHEDULE_ROLE_ARN"),
+            dead_letter_arn: self.text("FIREBACKUP_SCHEDULE_DEAD_LETTER_ARN"),
+        };
+        Arc::new(EventBridgeScheduler::new(&self.clients, settings))
+    }
+
+    fn keys(&self) -> Arc<dyn KeyService> {
+        Arc::new(KmsKeyService::new(&self.clients, self.text("FIREBACKUP_KMS_KEY_ARN")))
+    }
+
+    fn chunks(&self) -> Option<Arc<WorkBucket>> {
+        let bucket = self.environment.get("FIREBACKUP_WORK_BUCKET")?;
+        Some(Arc::new(WorkBucket::new(&self.clients, bucket)))
+    }
+}
+
+/// Which ports a function has, besides the table and the event bus, which all have.
+pub trait Role {
+    /// The queue of jobs.
+    fn queue(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.queue()
+    }
+
+    /// The state machines.
+    ///
+    /// # Errors
+    /// When the environment names something else.
+    fn workflows(_: &Parts<'_>) -> Result<Arc<dyn Workflows>, PortError> {
+        Ok(Arc::new(Absent))
+    }
+
+    /// The schedules.
+    fn scheduler(_: &Parts<'_>) -> Arc<dyn Scheduler> {
+        Arc::new(Absent)
+    }
+
+    /// The master keys.
+    fn keys(_: &Parts<'_>) -> Arc<dyn KeyService> {
+        Arc::new(Absent)
+    }
+
+    /// What looks at projects and destinations.
+    fn probes(_: &Places) -> Arc<dyn Probes> {
+        Arc::new(Absent)
+    }
+
+    /// Where the list of chunks lies.
+    fn chunks(_: &Parts<'_>) -> Option<Arc<WorkBucket>> {
+        None
+    }
+}
+
+/// Answers requests.
+#[derive(Debug)]
+pub enum Api {}
+
+impl Role for Api {
+    fn scheduler(parts: &Parts<'_>) -> Arc<dyn Scheduler> {
+        parts.scheduler()
+    }
+
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+
+    fn probes(places: &Places) -> Arc<dyn Probes> {
+        Arc::new(WorldProbes::new(places.clone(), Projects))
+    }
+}
+
+/// Makes the backups of due times.
+#[derive(Debug)]
+pub enum Trigger {}
+
+impl Role for Trigger {}
+
+/// Starts jobs.
+#[derive(Debug)]
+pub enum Start {}
+
+impl Role for Start {
+    fn workflows(parts: &Parts<'_>) -> Result<Arc<dyn Workflows>, PortError> {
+        parts.workflows()
+    }
+}
+
+/// Does steps of chunks.
+#[derive(Debug)]
+pub enum Chunk {}
+
+impl Role for Chunk {
+    fn queue(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+}
+
+/// Plans jobs and ends them.
+#[derive(Debug)]
+pub enum Ends {}
+
+impl Role for Ends {
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+
+    fn chunks(parts: &Parts<'_>) -> Option<Arc<WorkBucket>> {
+        parts.chunks()
+    }
+}
+
+/// Looks after everything.
+#[derive(Debug)]
+pub enum Care {}
+
+impl Role for Care {
+    fn workflows(parts: &Parts<'_>) -> Result<Arc<dyn Workflows>, PortError> {
+        parts.workflows()
+    }
+
+    fn scheduler(parts: &Parts<'_>) -> Arc<dyn Scheduler> {
+        parts.scheduler()
+    }
+
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+
+    fn probes(places: &Places) -> Arc<dyn Probes> {
+        Arc::new(WorldProbes::new(places.clone(), Projects))
+    }
+
+    fn chunks(parts: &Parts<'_>) -> Option<Arc<WorkBucket>> {
+        parts.chunks()
+    }
+}

@@ -1,0 +1,135 @@
+//! Keeping locked what kept snapshots need.
+//!
+//! An object is locked when it is put, and a run or a key may be needed by snapshots that come much later. So from time
+//! to time everything that a kept snapshot needs is locked anew, until one and the same moment: nothing of it can be
+//! deleted before the snapshot itself can.
+
+use std::collections::{BTreeSet, HashMap};
+
+use firebackup_model::id::{JobKind, SnapshotId};
+use firebackup_model::manifest::Manifest;
+use firebackup_model::port::ObjectVersions;
+use firebackup_model::{LockRule, PortError, Timestamp};
+use futures::{StreamExt, stream};
+use object_store::path::Path;
+use serde::Serialize;
+
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::repository::Repository;
+
+/// Objects looked at, at one time: an answer takes some 20 ms, and a repository may have a hundred thousand.
+const PARALLEL: usize = 32;
+
+/// What came of keeping a repository locked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct LockReport {
+    /// Until when everything is locked that could be.
+    pub until: Timestamp,
+    /// Snapshots of which everything is.
+    pub snapshots: u64,
+    /// Objects that were locked until then before.
+    pub unchanged: u64,
+    /// Objects whose lock was made longer.
+    pub extended: u64,
+    /// Snapshots of which something is not, because it could not be read or locked.
+    pub failed: Vec<SnapshotId>,
+}
+
+/// Locks everything that the backups of a repository need, `except` those that are about to go. Locks are made longer,
+/// never shorter. A snapshot's manifest is locked after all that it needs, and not when one of these could not be. What a
+/// restore replaced is kept for days, and stays under the lock that it was put with: a longer one would keep it for ever.
+///
+/// # Errors
+/// When the snapshots cannot be listed, or what every snapshot needs cannot be locked. What is the trouble of one snapshot
+/// does not keep the others from being locked.
+pub async fn extend_locks(
+    repository: &Repository,
+    versions: &dyn ObjectVersions,
+    rule: LockRule,
+    except: &[SnapshotId],
+) -> Result<LockReport> {
+    let mut locks = Locks { versions, until: rule.until(repository.world().now()), done: HashMap::new() };
+    let mut report = LockReport { until: locks.until, ..LockReport::default() };
+    locks.extend(&shared(repository).await?, &mut report).await?;
+    let ids = repository.snapshot_ids().await?;
+    for id in ids.into_iter().filter(|id| id.kind() == JobKind::Backup && !except.contains(id)) {
+        match locks.extend_snapshot(repository, &id, &mut report).await {
+            Ok(()) => report.snapshots += 1,
+            // a prune dropped it since it was listed
+            Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
+            Err(error) => {
+                tracing::warn!(snapshot = %id, error = %error.in_full(), "not all that a snapshot needs could be locked");
+                report.failed.push(id);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// What every snapshot needs: the repository's description, and the wraps of its key.
+async fn shared(repository: &Repository) -> Result<Vec<Path>> {
+    let mut paths = vec![layout::config()];
+    if let Some(key) = repository.config().key {
+        paths.extend(repository.list(layout::key(key).as_ref()).await?.into_iter().map(|meta| meta.location));
+    }
+    Ok(paths)
+}
+
+/// What a snapshot needs besides.
+async fn needed(repository: &Repository, manifest: &Manifest) -> Result<Vec<Path>> {
+    let runs: BTreeSet<_> = manifest.all_runs().map(|run| run.id).collect();
+    let mut paths: Vec<_> = runs.into_iter().map(layout::run).collect();
+    let keys: BTreeSet<_> = manifest.key.into_iter().filter(|key| repository.config().key != Some(*key)).collect();
+    for key in keys {
+        paths.extend(repository.list(layout::key(key).as_ref()).await?.into_iter().map(|meta| meta.location));
+    }
+    Ok(paths)
+}
+
+struct Locks<'a> {
+    versions: &'a dyn ObjectVersions,
+    until: Timestamp,
+    /// Objects that were looked at, and whether they are locked: snapshots share runs and keys.
+    done: HashMap<Path, bool>,
+}
+
+impl Locks<'_> {
+    async fn extend_snapshot(
+        &mut self,
+        repository: &Repository,
+        id: &SnapshotId,
+        report: &mut LockReport,
+    ) -> Result<()> {
+        let (manifest, _) = repository.manifest(id).await?;
+        self.extend(&needed(repository, &manifest).await?, report).await?;
+        self.extend(&[layout::manifest(id)], report).await
+    }
+
+    /// Locks all of `paths` that it can; the error is the first.
+    async fn extend(&mut self, paths: &[Path], report: &mut LockReport) -> Result<()> {
+        if let Some(path) = paths.iter().find(|path| self.done.get(*path) == Some(&false)) {
+            return Err(EngineError::Refused(format!("`{path}` could not be locked for another snapshot")));
+        }
+        let (versions, until) = (self.versions, self.until);
+        let fresh: Vec<_> = paths.iter().filter(|path| !self.done.contains_key(*path)).cloned().collect();
+        let locking = stream::iter(fresh).map(|path| async move {
+            let outcome = versions.extend_lock(path.as_ref(), until).await;
+            (path, outcome)
+        });
+        let outcomes: Vec<(Path, Result<bool, PortError>)> = locking.buffer_unordered(PARALLEL).collect().await;
+        let mut failure = Ok(());
+        for (path, outcome) in outcomes {
+            match outcome {
+                Ok(true) => report.extended += 1,
+                Ok(false) => report.unchanged += 1,
+                Err(_) => {}
+            }
+            self.done.insert(path, outcome.is_ok());
+            if let (Err(error), Ok(())) = (outcome, &failure) {
+                failure = Err(EngineError::Port(error));
+            }
+        }
+        failure
+    }
+}

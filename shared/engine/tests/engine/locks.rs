@@ -1,0 +1,152 @@
+//! What is locked stays, and everything that a kept snapshot needs is locked with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use firebackup_engine::{PrunePolicy, RestoreOptions, extend_locks, prune_versions};
+use firebackup_model::port::{ObjectVersions, Removal};
+use firebackup_model::{ErrorKind, LockMode, LockRule, PortError, Timestamp};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::fixture::{Fixture, all_whole, backup, restore};
+
+const RULE: LockRule = LockRule { mode: LockMode::Governance, days: 30 };
+
+/// Locks beside a store in memory.
+struct Locks {
+    store: Arc<dyn ObjectStore>,
+    until: Mutex<BTreeMap<String, Timestamp>>,
+    /// What cannot be locked.
+    refuses: Option<String>,
+}
+
+impl Locks {
+    fn new(fixture: &Fixture) -> Self {
+        Self { store: Arc::clone(&fixture.store), until: Mutex::default(), refuses: None }
+    }
+
+    fn locked(&self) -> Vec<String> {
+        self.until.lock().unwrap().keys().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl ObjectVersions for Locks {
+    async fn locked_until(&self, path: &str, now: Timestamp) -> Result<Option<Timestamp>, PortError> {
+        Ok(self.until.lock().unwrap().get(path).copied().filter(|until| *until > now))
+    }
+
+    async fn remove(&self, path: &str, now: Timestamp) -> Result<Removal, PortError> {
+        if let Some(until) = self.locked_until(path, now).await? {
+            return Ok(Removal::Locked(until));
+        }
+        let _ = self.store.delete(&Path::from(path)).await;
+        Ok(Removal::Removed)
+    }
+
+    async fn extend_lock(&self, path: &str, until: Timestamp) -> Result<bool, PortError> {
+        if self.refuses.as_deref() == Some(path) || self.store.head(&Path::from(path)).await.is_err() {
+            return Err(PortError::new(ErrorKind::NotFound, "lock an object", "there is none"));
+        }
+        let before = self.until.lock().unwrap().insert(path.to_owned(), until);
+        Ok(before != Some(until))
+    }
+}
+
+#[tokio::test]
+async fn all_that_kept_snapshots_need_is_locked_until_one_moment() {
+    let (fixture, repository) = Fixture::new(60).await;
+    let dropped = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let before = fixture.objects().await;
+    let kept = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let locks = Locks::new(&fixture);
+    let report = extend_locks(&repository, &locks, RULE, &[dropped.clone()]).await.unwrap();
+    assert_eq!((report.snapshots, report.failed.len(), report.unchanged), (1, 0, 0));
+    assert_eq!(report.until, RULE.until(fixture.world.now()));
+    assert!(locks.until.lock().unwrap().values().all(|until| *until == report.until));
+    let all = fixture.objects().await;
+    let of_the_dropped = |path: &&String| before.contains(*path) && !is_shared(path, &repository);
+    let expected: Vec<String> = all.iter().filter(|path| !of_the_dropped(path)).cloned().collect();
+    assert_eq!(locks.locked(), expected);
+    assert!(locks.locked().contains(&format!("snapshots/{kept}.manifest")));
+
+    let again = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    assert_eq!((again.snapshots, again.unchanged), (2, report.extended));
+    assert_eq!(locks.locked(), all.into_iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_a_restore_replaced_is_not_locked_anew() {
+    let (fixture, repository) = Fixture::new(20).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.database.set("users/u00000", 77);
+    restore(&repository, &snapshot, fixture.target(), RestoreOptions::default()).run().await.unwrap();
+    assert_eq!(repository.snapshot_ids().await.unwrap().len(), 2);
+    let locks = Locks::new(&fixture);
+    assert_eq!(extend_locks(&repository, &locks, RULE, &[]).await.unwrap().snapshots, 1);
+    assert_eq!(locks.locked().iter().filter(|path| path.starts_with("snapshots/")).count(), 1);
+}
+
+fn is_shared(path: &str, repository: &firebackup_engine::Repository) -> bool {
+    let root = format!("keys/{}/", repository.config().key.unwrap());
+    path == "firebackup.json" || path.starts_with(&root)
+}
+
+#[tokio::test]
+async fn a_manifest_is_not_locked_without_what_it_needs() {
+    let (fixture, repository) = Fixture::new(60).await;
+    let one = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let other = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let run = one.runs[0].id.to_string();
+    let refuses = Some(format!("runs/{}/{run}.run", &run[..2]));
+    let locks = Locks { refuses, ..Locks::new(&fixture) };
+    let report = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    assert_eq!((report.snapshots, report.failed), (1, vec![one.id.clone()]));
+    assert!(!locks.locked().contains(&format!("snapshots/{}.manifest", one.id)));
+    assert!(locks.locked().contains(&format!("snapshots/{}.manifest", other.id)));
+}
+
+#[tokio::test]
+async fn a_locked_snapshot_is_dropped_when_its_lock_has_ended() {
+    let (fixture, repository) = Fixture::new(60).await;
+    let old = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    let locks = Locks::new(&fixture);
+    extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    for policy in [
+        PrunePolicy { keep_last: Some(1), exclusive: true, ..PrunePolicy::default() },
+        PrunePolicy { drop: vec![old.clone()], exclusive: true, ..PrunePolicy::default() },
+    ] {
+        let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+        assert_eq!((report.dropped.len(), report.deleted, report.kept), (0, 0, 2));
+        assert_eq!(report.locked, [old.clone()]);
+        assert_eq!(all_whole(&repository).await.len(), 2);
+    }
+    fixture.clock.pass_hours(24 * 38);
+    let policy = PrunePolicy { drop: vec![old.clone()], exclusive: true, ..PrunePolicy::default() };
+    let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+    assert_eq!((report.dropped, report.locked.len()), (vec![old], 0));
+    assert!(report.deleted >= 1);
+    assert_eq!(all_whole(&repository).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_locked_object_that_nothing_needs_stays_and_is_told() {
+    let (fixture, repository) = Fixture::new(60).await;
+    let old = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    let locks = Locks::new(&fixture);
+    let run = old.runs[0].id.to_string();
+    let path = format!("runs/{}/{run}.run", &run[..2]);
+    locks.extend_lock(&path, fixture.world.now().plus_seconds(3600)).await.unwrap();
+    let policy = PrunePolicy { drop: vec![old.id.clone()], exclusive: true, ..PrunePolicy::default() };
+    let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+    assert_eq!((report.dropped.len(), report.locked_objects), (1, 1));
+    assert!(fixture.objects().await.contains(&path));
+    fixture.clock.pass_hours(2);
+    let policy = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
+    assert_eq!(prune_versions(&repository, &policy, &locks).await.unwrap().deleted, 1);
+    assert!(!fixture.objects().await.contains(&path));
+}

@@ -1,0 +1,17 @@
+//! `firebackup serve` from end to end: one machine that has everything, asked through its API, killed, stopped and started again.
+
+mod clocks;
+mod doubles;
+mod endings;
+mod installation;
+mod jobs;
+mod kills;
+mod mistakes;
+mod secrets;
+mod starts;
+
+use std::time::Duration;
+
+/// How long a job may take on a machine that does other things too. A message that a killed server had in its hands is
+/// hidden for two minutes.
+const PATIENCE: Duration = Duration::from_secs(200);

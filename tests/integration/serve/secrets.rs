@@ -1,0 +1,96 @@
+//! Secrets that are handed to a server stand in no file of it, no log and no answer.
+
+use std::fs;
+
+use firebackup_testkit::s3_server::S3Server;
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::installation::{Api, Place, files, id};
+
+/// A key of a service account as Google writes it, which nobody has ever registered; and the parts that must not be seen.
+fn service_account() -> (Value, Vec<String>) {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap().serialize_pem();
+    let lines = key.lines().filter(|line| !line.starts_with("---")).map(str::trim).filter(|line| line.len() > 40);
+    let planted = lines.map(str::to_owned).chain(["planted-key-id".to_owned()]).collect();
+    let file = json!({
+        "type": "service_account", "project_id": "planted-project", "private_key_id": "planted-key-id",
+        "private_key": key, "client_email": "backup@planted-project.iam.gserviceaccount.com", "client_id": "1",
+        "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    (file, planted)
+}
+
+/// Asks, and keeps what was answered.
+async fn ask(api: &Api, answers: &mut Vec<String>, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+    let (status, answer) = api.ask(method, path, body, None).await;
+    answers.push(answer.to_string());
+    (status, answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_options_that_were_handed_over_are_seen_nowhere() {
+    let place = Place::with(40).await;
+    let api = place.api();
+    let mut answers = Vec::new();
+    let (account, mut planted) = service_account();
+    let server = S3Server::start().await;
+    planted.extend([server.secret_key().to_owned(), "planted-session-token".to_owned()]);
+
+    let credentials = json!({"type": "service_account", "key": account.to_string()});
+    let wanted = json!({"name": "planted", "googleProject": "planted-project", "credentials": credentials});
+    let (status, answer) = ask(&api, &mut answers, Method::POST, "/projects", Some(&wanted)).await;
+    assert!(status >= 400, "nobody knows this key: {answer:#}");
+    let broken = json!({"type": "service_account", "key": format!("{{\"private_key\": \"{}\"", planted[0])});
+    let wanted = json!({"name": "planted", "googleProject": "planted-project", "credentials": broken});
+    let (status, _) = ask(&api, &mut answers, Method::POST, "/projects", Some(&wanted)).await;
+    assert_eq!(status, 422, "{:?}", answers.last());
+
+    let options: serde_json::Map<String, Value> =
+        server.options().into_iter().map(|(name, value)| (name, value.into())).collect();
+    let url = format!("s3://{}/planted", server.bucket());
+    let wanted =
+        json!({"name": "s3", "url": url, "endpoint": server.endpoint(), "options": options, "isDefault": true});
+    let (status, made) = ask(&api, &mut answers, Method::POST, "/storage/destinations", Some(&wanted)).await;
+    assert_eq!(status, 201, "{made:#}");
+    let mut wrong = wanted.clone();
+    wrong["name"] = "wrong".into();
+    wrong["options"]["AWS_SESSION_TOKEN"] = "planted-session-token".into();
+    wrong["options"]["AWS_ACCESS_KEY_ID"] = "nobody".into();
+    let (status, answer) = ask(&api, &mut answers, Method::POST, "/storage/destinations", Some(&wrong)).await;
+    assert!(status >= 400 || !answer["data"]["findings"]["missing"].as_array().unwrap().is_empty(), "{answer:#}");
+
+    let backup = id(&api.post("/backups", json!({"projectId": place.project})).await);
+    let done = api.ends(&place.backup_path(&backup), "completed").await;
+    assert_eq!(done["storageDestinationId"], made["data"]["id"], "{done:#}");
+    api.verified(&place.project, &backup, 40).await;
+    server.deny("PutObject");
+    let failing = id(&api.post("/backups", json!({"projectId": place.project})).await);
+    answers.push(api.ends(&place.backup_path(&failing), "failed").await.to_string());
+    let lists =
+        ["/projects", "/storage/destinations", "/organizations/current", "/organizations/current/service-account"];
+    for path in lists {
+        ask(&api, &mut answers, Method::GET, path, None).await;
+    }
+    planted.push(place.key.clone());
+    assert_unseen(&place, &answers, &planted);
+}
+
+fn assert_unseen(place: &Place, answers: &[String], planted: &[String]) {
+    let log = place.installation.log();
+    assert!(log.contains("DEBUG"), "the log is the most talkative one");
+    let master = fs::read_to_string(place.installation.data().join("master.key")).unwrap();
+    for secret in planted.iter().map(String::as_str).chain(master.lines()) {
+        for answer in answers {
+            assert!(!answer.contains(secret), "{secret}: {answer}");
+        }
+        assert!(!log.contains(secret), "the log holds {secret}");
+        for file in files(place.installation.folder.path()) {
+            let is_the_key_file = file.ends_with("master.key");
+            let bytes = fs::read(&file).unwrap();
+            let is_seen = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+            assert!(is_the_key_file || !is_seen, "{} holds {secret}", file.display());
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a start makes and tells, and how it listens.
+
+use std::fs;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Method};
+use serde_json::Value;
+
+use super::installation::{Api, Installation};
+
+fn is_api_key(text: &str) -> bool {
+    text.starts_with("fb_") && text.len() > 30
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_prints_the_owners_key_and_no_later_one_does() {
+    let installation = Installation::new();
+    let server = installation.start(&["--organization", "Acme"]).await;
+    let key = server.owner_key();
+    assert!(is_api_key(&key), "{key}");
+    assert_eq!(server.told["data"].as_str(), Some(&*installation.data().display().to_string()));
+    assert!(server.told.get("demo").is_none(), "{:#}", server.told);
+    let organization = server.api(&key).get("/organizations/current").await;
+    assert_eq!(organization["name"], "Acme");
+    assert!(server.running.terminate().0.success());
+
+    let server = installation.start(&["--organization", "Another"]).await;
+    let members: Vec<_> = server.told.as_object().unwrap().keys().collect();
+    assert_eq!(members, ["address", "data"], "{:#}", server.told);
+    assert_eq!(server.api(&key).get("/organizations/current").await["name"], "Acme");
+    let (status, answer) = server.api("fb_nonsense").ask(Method::GET, "/projects", None, None).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &"INVALID_TOKEN".into()), "{answer:#}");
+    drop(server);
+
+    // as people see it: the key is nowhere but in what the first start printed
+    for file in super::installation::files(installation.folder.path()) {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()), "{}", file.display());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_makes_nobody_else_may_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let installation = Installation::new();
+    let _server = installation.start(&[]).await;
+    for name in ["master.key", "firebackup.db"] {
+        let mode = fs::metadata(installation.data().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
+    }
+    assert!(installation.log().contains("master.key is the master key of all backups: keep a copy"));
+}
+
+#[test]
+fn where_others_can_listen_too_nothing_is_served_in_the_clear_and_nothing_made() {
+    let installation = Installation::new();
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let (code, told) = installation.refused(&["--listen", address]);
+        assert_eq!((code, told["error"]["kind"].as_str()), (2, Some("usage")), "{told:#}");
+        let message = told["error"]["message"].as_str().unwrap();
+        assert!(message.contains("--tls-cert") && message.contains("--behind-proxy"), "{message}");
+    }
+    assert!(!installation.data().exists(), "a server that may not listen makes nothing");
+    for arguments in [
+        &["--tls-cert", "cert.pem"][..],
+        &["--tls-key", "key.pem"],
+        &["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--behind-proxy"],
+        &["--listen", "somewhere"],
+        &["--parallel", "0"],
+        &["--chunk-documents", "0"],
+        &["--part-documents", "0"],
+    ] {
+        assert_eq!(installation.refused(arguments).0, 2, "{arguments:?}");
+    }
+    assert!(!installation.data().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_it_listens_where_it_is_told() {
+    let installation = Installation::new();
+    let server = installation.start(&["--listen", "0.0.0.0:0", "--behind-proxy"]).await;
+    assert!(server.address().starts_with("http://0.0.0.0:"), "{:#}", server.told);
+    let address = server.address().replace("0.0.0.0", "127.0.0.1");
+    let api = Api { client: Client::new(), address, key: server.owner_key() };
+    assert_eq!(api.get("/projects").await, serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_certificate_it_serves_those_who_trust_it_and_nobody_in_the_clear() {
+    let installation = Installation::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| installation.folder.path().join(name));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let [certificate, key] = [certificate, key].map(|path| path.display().to_string());
+    let server = installation.start(&["--listen", "0.0.0.0:0", "--tls-cert", &certificate, "--tls-key", &key]).await;
+    let address = server.address().replace("0.0.0.0", "127.0.0.1");
+    assert!(address.starts_with("https://"), "{address}");
+    let trusted = Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let client = Client::builder().tls_certs_merge([trusted]).timeout(Duration::from_secs(10)).build().unwrap();
+    let health: Value = client.get(address.replace("/api/v1", "/health")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(health["data"]["status"], "ok", "{health:#}");
+    let api = Api { client, address: address.clone(), key: server.owner_key() };
+    assert_eq!(api.get("/projects").await, serde_json::json!([]));
+    let stranger = Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+    assert!(stranger.get(&address).send().await.is_err(), "who does not trust it sends no key");
+    assert!(stranger.get(address.replace("https:", "http:")).send().await.is_err(), "nothing is answered in the clear");
+    assert!(server.running.terminate().0.success());
+}
+
+/// A connection that is kept open is no request: it holds nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_connection_does_not_hold_up_the_end() {
+    let installation = Installation::new();
+    let server = installation.start(&[]).await;
+    let api = server.api(&server.owner_key());
+    api.get("/projects").await;
+    let host = server.address().trim_start_matches("http://").trim_end_matches("/api/v1").to_owned();
+    let _silent = std::net::TcpStream::connect(&host).unwrap();
+    let (status, took) = server.running.terminate();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert!(api.client.get(&api.address).send().await.is_err(), "nobody listens any more");
+}

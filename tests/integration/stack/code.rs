@@ -1,0 +1,50 @@
+//! The zip that stands for all functions: the program that is every function, without its debug symbols.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::root;
+use crate::binary::built;
+
+/// Builds it, unless it is newer than the program.
+pub fn zip() -> PathBuf {
+    let program = built("bootstrap");
+    let folder = program.parent().unwrap().join("stack-tests");
+    fs::create_dir_all(&folder).unwrap();
+    // tests are processes of their own, and one of them is enough to pack it
+    let turn = File::create(folder.join("turn")).unwrap();
+    turn.lock().unwrap();
+    let zip = folder.join("bootstrap.zip");
+    if !is_newer(&zip, &program) {
+        pack(&program, &folder.join("bootstrap"), &zip);
+    }
+    zip
+}
+
+fn is_newer(file: &Path, than: &Path) -> bool {
+    let changed = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified());
+    changed(file).is_ok_and(|time| time > changed(than).unwrap())
+}
+
+fn pack(program: &Path, stripped: &Path, zip: &Path) {
+    // smaller, and as good without
+    let is_stripped = Command::new("strip").arg("-o").arg(stripped).arg(program).status();
+    if !is_stripped.is_ok_and(|status| status.success()) {
+        fs::copy(program, stripped).unwrap();
+    }
+    let script = "import sys, zipfile\n\
+        with zipfile.ZipFile(sys.argv[1] + '.new', 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as made:\n\
+        \x20   made.write(sys.argv[2], 'bootstrap')\n";
+    let packed = Command::new(python()).args(["-c", script]).args([zip, stripped]).status().unwrap();
+    assert!(packed.success(), "the program could not be packed");
+    fs::rename(zip.with_extension("zip.new"), zip).unwrap();
+}
+
+/// The Python that `make target/sam/.installed` makes.
+pub fn python() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let targets = told.into_iter().chain([root().join("target")]);
+    let found = targets.map(|target| target.join("sam/venv/bin/python")).find(|python| python.exists());
+    found.expect("sam is not installed: run `make target/sam/.installed`")
+}
