@@ -31,6 +31,8 @@ Examples:
 
 /// The file of the master key in the data folder.
 const KEY: &str = "master.key";
+/// The file of the database there.
+const DATABASE: &str = "firebackup.db";
 
 /// Where the server keeps what it knows, and where it listens.
 #[derive(Debug, Args)]
@@ -131,12 +133,20 @@ async fn open(context: &Context, args: &ServeArgs, data: &Path) -> Result<LocalA
     Ok(LocalApp::open(data, master_key(context, data)?, settings).await?)
 }
 
-/// The key in the data folder, made at the first start.
+/// The key in the data folder, made at the first start. Never a second one: nothing that was sealed with the first would
+/// open with it.
 fn master_key(context: &Context, data: &Path) -> Result<SecretKey> {
     let path = data.join(KEY);
     if !path.exists() {
+        if data.join(DATABASE).exists() {
+            let text =
+                format!("{} is missing, and no other key opens what this server keeps: put it back", path.display());
+            return Err(CliError::Refused(text));
+        }
         key_file::generate(&SystemRandom).write_new(&path)?;
-        context.output.note(&format!("{} is the master key of all backups: keep a copy of it elsewhere", path.display()));
+        context
+            .output
+            .note(&format!("{} is the master key of all backups: keep a copy of it elsewhere", path.display()));
     }
     Ok(secret_key(&key_file::read(&path)?))
 }

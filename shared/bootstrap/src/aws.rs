@@ -68,6 +68,8 @@ impl AwsApp {
             probes: R::probes(&places),
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
+                // a function always has the identity of its role
+                allow_federation: true,
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),
                 ..ControlSettings::default()
             },

@@ -89,6 +89,7 @@ impl LocalApp {
         let scheduler = SqliteScheduler::new(database.clone(), Arc::clone(&clock));
         let events = Arc::new(LocalEventBus::new(BACKLOG));
         let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
+        let allow_federation = has_aws_identity(&settings.ambient);
         let places = Places::new(MasterKeys::Local(master.clone()), world, settings.ambient);
         let control = Control::new(Ports {
             items: Arc::new(SqliteItemStore::new(database, Arc::clone(&clock))),
@@ -100,7 +101,12 @@ impl LocalApp {
             clock: Arc::clone(&clock),
             random,
             probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
-            settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
+            settings: ControlSettings {
+                allow_folders: true,
+                allow_emulators: true,
+                allow_federation,
+                ..ControlSettings::default()
+            },
         });
         let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings.steps, None);
         Ok(Self { control, steps, events, places, clock, jobs, due, workflows, scheduler })
@@ -159,6 +165,12 @@ impl LocalApp {
     }
 }
 
+/// Whether the environment has AWS credentials, which a federation signs with.
+fn has_aws_identity(ambient: &[(String, String)]) -> bool {
+    let has = |wanted: &str| ambient.iter().any(|(name, value)| name == wanted && !value.is_empty());
+    has("AWS_ACCESS_KEY_ID") && has("AWS_SECRET_ACCESS_KEY") && (has("AWS_REGION") || has("AWS_DEFAULT_REGION"))
+}
+
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // whoever could ask for a stop is gone: that is one too
     drop(stop.wait_for(|stopped| *stopped).await);
@@ -195,5 +207,23 @@ async fn consume(queue: &dyn JobQueue, handle: impl AsyncFn(&str) -> Result<(), 
                 tracing::warn!(error = %error, "a message could not be put away: it comes again");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aws_identity_is_a_key_its_secret_and_a_region() {
+        let has = |names: &[&str]| {
+            let ambient: Vec<_> = names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+            has_aws_identity(&ambient)
+        };
+        assert!(has(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"]));
+        assert!(!has(&["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]));
+        assert!(!has(&["AWS_REGION", "AWS_ACCESS_KEY_ID"]));
+        let empty = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        assert!(!has_aws_identity(&empty.map(|name| (name.to_owned(), String::new()))));
     }
 }

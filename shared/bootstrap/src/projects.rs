@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firebackup_control::{Credentials, ProjectAccess};
 use firebackup_engine::Target;
 use firebackup_google::{
-    Access, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying, ServiceAccountKey,
+    Access, Federation, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying, ServiceAccountKey,
 };
 use firebackup_model::port::{DocumentSource, UserSink, UserSource};
 use firebackup_model::{DatabaseName, ErrorKind, PortError};
@@ -52,6 +52,7 @@ impl Projects {
 async fn firestore(project: &ProjectAccess, database: &str) -> Result<Firestore, PortError> {
     let access = match &project.credentials {
         Credentials::Emulator { host, .. } => Access::Emulator { host: host.clone() },
+        Credentials::Federation { audience, service_account } => federated(audience, service_account.as_deref()),
         Credentials::ServiceAccount { key_json } => service_account(key_json),
     };
     let database = DatabaseName::new(project.google_project.as_str(), database);
@@ -66,10 +67,15 @@ async fn identity(project: &ProjectAccess) -> Result<Retrying<IdentityToolkit>, 
             let message = "the project is an emulator, and was connected without its Auth emulator";
             return Err(PortError::new(ErrorKind::InvalidArgument, "reach the Auth users", message));
         }
+        Credentials::Federation { audience, service_account } => federated(audience, service_account.as_deref()),
         Credentials::ServiceAccount { key_json } => service_account(key_json),
     };
     let options = IdentityOptions { project: project.google_project.clone(), access };
     Ok(Retrying::new(IdentityToolkit::connect(options).await?))
+}
+
+fn federated(audience: &str, service_account: Option<&str>) -> Access {
+    Access::Federated(Federation::new(audience, service_account.map(str::to_owned)))
 }
 
 fn service_account(key_json: &str) -> Access {

@@ -193,7 +193,7 @@ impl AppSteps {
 
     /// Asks a step to stop once somebody has asked for the job's end. Ends with the guard.
     fn watch(&self, worker: &Worker, job: &JobId) -> (Stop, WatchGuard) {
-        let (stop, control, worker, job) = (Stop::default(), self.control.clone(), worker.clone(), job.clone());
+        let (stop, control, worker, job) = (Stop::default(), self.control.clone(), *worker, job.clone());
         let asks = stop.clone();
         let watching = tokio::spawn(async move {
             loop {

@@ -100,6 +100,9 @@ enum Holder {
     Kms { arn: String, context: BTreeMap<String, String> },
 }
 
+/// What AWS KMS is asked with to open a wrap: the key's ARN, the encryption context, the wrapped bytes.
+pub type KmsRequest<'w> = (&'w str, &'w BTreeMap<String, String>, &'w [u8]);
+
 /// Bytes that stand as base64 in JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Blob(Vec<u8>);
@@ -279,7 +282,7 @@ impl Wrap {
     ///
     /// # Errors
     /// When it is of another kind, or its context is not that of this very wrap.
-    pub fn kms(&self) -> Result<(&str, &BTreeMap<String, String>, &[u8]), KeyError> {
+    pub fn kms(&self) -> Result<KmsRequest<'_>, KeyError> {
         let Holder::Kms { arn, context } = &self.holder else {
             return Err(self.other_kind(WrapKind::Kms));
         };

@@ -23,6 +23,13 @@ pub enum Credentials {
         /// Host and port of Auth, where there is one.
         auth_host: Option<String>,
     },
+    /// The AWS identity of this installation, as whom Google takes it for. No secret.
+    Federation {
+        /// The provider, such as `//iam.googleapis.com/projects/…/providers/…`.
+        audience: String,
+        /// The address of the service account to act as, where there is one.
+        service_account: Option<String>,
+    },
     /// A service account's key.
     ServiceAccount {
         /// The key file.
@@ -36,6 +43,11 @@ impl fmt::Debug for Credentials {
             Self::Emulator { host, auth_host } => {
                 f.debug_struct("Emulator").field("host", host).field("auth_host", auth_host).finish()
             }
+            Self::Federation { audience, service_account } => f
+                .debug_struct("Federation")
+                .field("audience", audience)
+                .field("service_account", service_account)
+                .finish(),
             Self::ServiceAccount { .. } => f.debug_struct("ServiceAccount").finish_non_exhaustive(),
         }
     }

@@ -49,6 +49,8 @@ pub struct ControlSettings {
     pub allow_folders: bool,
     /// Whether projects may be emulators.
     pub allow_emulators: bool,
+    /// Whether projects may be opened by the AWS identity of this installation: where it has one.
+    pub allow_federation: bool,
     /// The master key of the stack, a KMS ARN; nothing for the key service's own.
     pub master_key: Option<String>,
     /// How many jobs an organization may run at one time, where it has no number of its own.
@@ -57,7 +59,13 @@ pub struct ControlSettings {
 
 impl Default for ControlSettings {
     fn default() -> Self {
-        Self { allow_folders: false, allow_emulators: false, master_key: None, max_running_jobs: 5 }
+        Self {
+            allow_folders: false,
+            allow_emulators: false,
+            allow_federation: false,
+            master_key: None,
+            max_running_jobs: 5,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod backup;
 mod control;
 mod destination;
 mod error;
+mod federation;
 mod id;
 mod idempotency;
 mod item_keys;
@@ -47,6 +48,7 @@ pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
 pub use destination::{Destination, DestinationChange, NewDestination};
 pub use error::{Code, ControlError, Kind, Result};
+pub use federation::provider_name;
 pub use id::{ApiKeyId, DestinationId, IdError, OrganizationId, ProjectId, ScheduleId};
 pub use job::{
     BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, Rename, RestoreJob,

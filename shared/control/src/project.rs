@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::access::{Credentials, ProjectAccess};
 use crate::control::Control;
 use crate::error::{Code, ControlError, Result};
+use crate::federation;
 use crate::id::ProjectId;
 use crate::limit;
 use crate::organization::OrganizationRecord;
@@ -42,6 +43,18 @@ pub enum NewCredentials {
         /// The text of the key file, as Google gave it.
         #[schema(write_only, value_type = String)]
         key: SecretText,
+    },
+    /// Workload Identity Federation: Google takes the AWS identity of the installation for one of its own, and no key is
+    /// kept. Where the installation has an AWS identity.
+    Federation {
+        /// The provider: `//iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`,
+        /// where the last is `org-` and the ULID of the organization in small letters.
+        #[schema(max_length = 200)]
+        audience: String,
+        /// The address of the service account to act as; without one the AWS identity itself must have been granted roles.
+        #[serde(default, rename = "serviceAccount")]
+        #[schema(max_length = 320, example = "firebackup@my-app.iam.gserviceaccount.com")]
+        service_account: Option<String>,
     },
     /// An emulator; where the installation allows it.
     Emulator {
@@ -105,7 +118,7 @@ pub struct Project {
     pub name: String,
     /// The Google Cloud project id.
     pub google_project: String,
-    /// `service_account` or `emulator`.
+    /// `service_account`, `federation` or `emulator`.
     pub credentials_type: String,
     /// The service account's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,6 +158,7 @@ pub(crate) struct ProjectRecord {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum StoredCredentials {
     ServiceAccount { key: SealedSecret },
+    Federation { audience: String, service_account: Option<String> },
     Emulator { host: String, auth_host: Option<String> },
 }
 
@@ -190,7 +204,7 @@ impl Control {
         caller.may(Right::Manage)?;
         let name = limit::name("name", &new.name)?;
         check_google_project(&new.google_project)?;
-        let credentials = self.check_credentials(new.credentials)?;
+        let credentials = self.check_credentials(caller.scope(), new.credentials)?;
         let present = self.all::<ProjectRecord>(caller.scope().projects()).await?.len();
         limit::one_more(present, "projects")?;
         let access = ProjectAccess { google_project: new.google_project, credentials: credentials.opened.clone() };
@@ -251,7 +265,7 @@ impl Control {
     pub async fn update_project(&self, caller: &Caller, id: &ProjectId, change: ProjectChange) -> Result<Project> {
         caller.may(Right::Manage)?;
         let name = change.name.map(|name| limit::name("name", &name)).transpose()?;
-        let credentials = change.credentials.map(|new| self.check_credentials(new)).transpose()?;
+        let credentials = change.credentials.map(|new| self.check_credentials(caller.scope(), new)).transpose()?;
         let must_look = credentials.is_some() || change.databases.is_some() || change.connected == Some(true);
         for _ in 0..MAX_ATTEMPTS {
             let mut record = self.project_record(caller.scope(), id).await?;
@@ -329,6 +343,9 @@ impl Control {
             StoredCredentials::Emulator { host, auth_host } => {
                 Credentials::Emulator { host: host.clone(), auth_host: auth_host.clone() }
             }
+            StoredCredentials::Federation { audience, service_account } => {
+                Credentials::Federation { audience: audience.clone(), service_account: service_account.clone() }
+            }
             StoredCredentials::ServiceAccount { key } => {
                 let organization = &organization.value;
                 let secrets = self.secret_box(organization.organization.id, &organization.data_key).await?;
@@ -339,7 +356,7 @@ impl Control {
         Ok(ProjectAccess { google_project: record.project.google_project.clone(), credentials })
     }
 
-    fn check_credentials(&self, new: NewCredentials) -> Result<CheckedCredentials> {
+    fn check_credentials(&self, scope: &OrganizationScope, new: NewCredentials) -> Result<CheckedCredentials> {
         match new {
             NewCredentials::Emulator { host, auth_host } => {
                 if !self.ports().settings.allow_emulators {
@@ -349,6 +366,11 @@ impl Control {
                 auth_host.as_deref().map_or(Ok(()), |host| limit::ascii("credentials.authHost", host, 255))?;
                 let opened = Credentials::Emulator { host, auth_host };
                 Ok(CheckedCredentials { opened, kind: "emulator", service_account: None })
+            }
+            NewCredentials::Federation { audience, service_account } => {
+                self.check_federation(scope, &audience, service_account.as_deref())?;
+                let opened = Credentials::Federation { audience, service_account: service_account.clone() };
+                Ok(CheckedCredentials { opened, kind: "federation", service_account })
             }
             NewCredentials::ServiceAccount { key } => {
                 if key.expose().len() > MAX_KEY_FILE {
@@ -362,6 +384,17 @@ impl Control {
         }
     }
 
+    fn check_federation(&self, scope: &OrganizationScope, audience: &str, service_account: Option<&str>) -> Result<()> {
+        if !self.ports().settings.allow_federation {
+            return Err(ControlError::field("credentials", "federation needs an installation with an AWS identity"));
+        }
+        federation::check_audience(audience, scope.organization())
+            .map_err(|reason| ControlError::field("credentials.audience", reason))?;
+        service_account
+            .map_or(Ok(()), federation::check_service_account)
+            .map_err(|reason| ControlError::field("credentials.serviceAccount", reason))
+    }
+
     async fn stored_credentials(
         &self,
         scope: &OrganizationScope,
@@ -372,6 +405,10 @@ impl Control {
             Credentials::Emulator { host, auth_host } => {
                 Ok(StoredCredentials::Emulator { host: host.clone(), auth_host: auth_host.clone() })
             }
+            Credentials::Federation { audience, service_account } => Ok(StoredCredentials::Federation {
+                audience: audience.clone(),
+                service_account: service_account.clone(),
+            }),
             Credentials::ServiceAccount { key_json } => {
                 let organization = self.organization_record(scope).await?.value;
                 let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;

@@ -337,7 +337,7 @@ pub(crate) mod tests {
         );
         let principals = "principalSet://iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/firebackup/attribute";
         assert!(told.contains(principals), "{told}");
-        let reason = failed_step(std::error::Error::source(&error).unwrap());
+        let reason = failed_step(Error::source(&error).unwrap());
         assert_eq!(reason, Step::Impersonate, "what Google said is kept");
 
         server.refuse_exchanges(Some(403));

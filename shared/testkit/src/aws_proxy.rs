@@ -263,7 +263,8 @@ mod tests {
     use super::*;
     use crate::http_client::HttpClient;
 
-    const SIGNED: (&str, &str) = ("authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request");
+    const SIGNED: (&str, &str) =
+        ("authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request");
 
     async fn upstream() -> (String, JoinHandle<()>) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

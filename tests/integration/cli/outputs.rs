@@ -188,8 +188,8 @@ fn help_and_completions_are_there_for_every_command() {
 
 /// The long options that a help text lists, without those that every program has.
 fn options(help: &str) -> BTreeSet<String> {
-    let names =
-        help.lines().filter_map(|line| line.trim_start().split_whitespace().find(|word| word.starts_with("--")));
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let names = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
     let names = names.map(|name| name.split([',', '=', '[']).next().unwrap_or(name).to_owned());
     names.filter(|name| !["--help", "--version"].contains(&name.as_str())).collect()
 }

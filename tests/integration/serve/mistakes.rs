@@ -55,9 +55,27 @@ fn a_key_file_that_others_may_read_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_file_that_is_gone_is_missed_and_no_other_key_takes_its_place() {
+    let installation = Installation::new();
+    let server = installation.start(&[]).await;
+    let owner = server.owner_key();
+    drop(server);
+    let [key, elsewhere] =
+        [installation.data(), installation.folder.path().to_owned()].map(|folder| folder.join("master.key"));
+    fs::rename(&key, &elsewhere).unwrap();
+    assert_told(&installation.refused(&[]), "refused", &["master.key", "put it back"]);
+    assert!(!key.exists(), "no other key was made");
+    fs::rename(&elsewhere, &key).unwrap();
+    let server = installation.start(&[]).await;
+    server.api(&owner).get("/projects").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_a_newer_version_is_left_alone() {
     let installation = Installation::new();
     fs::create_dir(installation.data()).unwrap();
+    let key = installation.data().join("master.key").display().to_string();
+    assert!(installation.command(&["key", "generate", "--output", &key]).status().unwrap().success());
     let path = installation.data().join("firebackup.db");
     drop(Database::open(path.clone()).await.unwrap());
     // the last handle closes the file in a thread of its own, and folds its log into it

@@ -26,7 +26,12 @@ impl Aws {
         answer.unwrap_or_else(|error| panic!("{service} {operation} {body}: {error}"))
     }
 
-    async fn try_to_ask(&self, (service, prefix): (&str, &str), operation: &str, body: &Value) -> Result<Value, String> {
+    async fn try_to_ask(
+        &self,
+        (service, prefix): (&str, &str),
+        operation: &str,
+        body: &Value,
+    ) -> Result<Value, String> {
         let target = format!("{prefix}.{operation}");
         let signature = signature(service);
         let headers = [
@@ -103,7 +108,8 @@ impl Aws {
     /// Calls a function and gives its answer; panics where that is a failure.
     pub async fn invoke(&self, function: &str, input: Value) -> Value {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.endpoint);
-        let answer = self.client.send("POST", &url, &[("authorization", &signature("lambda"))], input.to_string()).await;
+        let answer =
+            self.client.send("POST", &url, &[("authorization", &signature("lambda"))], input.to_string()).await;
         let body = answer.json();
         assert!(answer.status == 200 && body.get("errorType").is_none(), "{function}: {}", answer.text());
         body

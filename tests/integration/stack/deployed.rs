@@ -117,10 +117,11 @@ impl Deployed {
         ids.map(str::to_owned).collect()
     }
 
-    /// What jobs that have ended left in a repository besides what is listed: receipts and intents.
-    pub async fn traces(&self, project: &str) -> Vec<String> {
+    /// What a job that has ended left in a repository besides what is listed: receipts and an intent.
+    pub async fn traces(&self, project: &str, job: &str) -> Vec<String> {
         let mut objects = self.aws.objects(self.output("BucketName"), &format!("{project}/")).await;
-        objects.retain(|key| key.contains("/receipts/") || key.contains("/intents/"));
+        let of_job = [format!("/receipts/{job}/"), format!("/intents/{job}")];
+        objects.retain(|key| of_job.iter().any(|part| key.contains(part)));
         objects
     }
 
@@ -133,7 +134,7 @@ impl Deployed {
         assert_eq!(listed.iter().filter(|listed| *listed == id).count(), 1, "{listed:?}");
         let verified = self.api.get(&format!("/backups/{}/{id}/verify", project.id)).await;
         assert_eq!(verified["verified"], true, "{verified:#}");
-        assert_eq!(self.traces(&project.id).await, [""; 0]);
+        assert_eq!(self.traces(&project.id, id).await, [""; 0]);
     }
 
     /// Waits until the execution of a backup has ended so.

@@ -27,7 +27,7 @@ const UNTIL_DUE: Duration = Duration::from_secs(100);
 
 /// Everything that is hard to keep, and much that is not.
 fn everything(database: &DatabaseName) -> impl Iterator<Item = (DocumentPath, Bytes)> {
-    sample(database, 400, 1).into_iter().chain(corpus(database))
+    sample(database, 400, 1).chain(corpus(database))
 }
 
 /// What the target must hold in the end: the same documents, referring to the database that they are in; what refers to

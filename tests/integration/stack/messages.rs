@@ -50,9 +50,10 @@ async fn dead_letters(stack: &Deployed, project: &Connected) {
     let (queue, dead) = (stack.output("JobsQueueUrl"), stack.output("JobsDeadLettersUrl"));
     // a message that failed comes again in a second, and not in six minutes
     stack.aws.hide_messages_for(queue, 1).await;
-    stack.aws_proxy.faults().strike(|call| {
-        (call.service == "states" && call.operation == "StartExecution").then_some(AwsFault::Refuse)
-    });
+    stack
+        .aws_proxy
+        .faults()
+        .strike(|call| (call.service == "states" && call.operation == "StartExecution").then_some(AwsFault::Refuse));
     let poison = r#"{"not": "a job"}"#;
     stack.aws.send(queue, poison).await;
     let path = stack.api.backup(&project.id).await;

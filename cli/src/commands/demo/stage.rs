@@ -51,7 +51,10 @@ impl Stage {
     pub(in crate::commands) async fn open(access: &Access, documents: u64) -> Result<Self> {
         let (emulator, host, project) = match access {
             Access::Emulator { host } => (None, host.clone(), unused_project()),
-            Access::ServiceAccountFile(_) | Access::ServiceAccountKey(_) | Access::ApplicationDefault => {
+            Access::ServiceAccountFile(_)
+            | Access::ServiceAccountKey(_)
+            | Access::ApplicationDefault
+            | Access::Federated(_) => {
                 let heap_mib = HEAP_MIB + documents / 1000 * HEAP_MIB_PER_THOUSAND;
                 let heap_mib = u32::try_from(heap_mib).unwrap_or(u32::MAX);
                 let emulator =

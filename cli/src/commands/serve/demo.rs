@@ -51,7 +51,8 @@ pub(super) fn prepare(data: &Path) -> Result<()> {
     let about = fs::read_to_string(data.join(ABOUT)).unwrap_or_default();
     let is_empty = fs::read_dir(data).map_err(CliError::file("read the folder", data))?.next().is_none();
     if !is_empty && about.lines().next() != Some(MARK) {
-        let text = format!("{} holds something that no demo put there: name another folder with --data", data.display());
+        let text =
+            format!("{} holds something that no demo put there: name another folder with --data", data.display());
         return Err(CliError::Refused(text));
     }
     for name in OURS {

@@ -1,8 +1,8 @@
 //! Projects.
 
 use firebackup_control::{
-    Code, ControlSettings, Kind, MissingPermission, NewCredentials, NewProject, Page, ProjectChange, ProjectFilter,
-    ProjectStatus,
+    Caller, Code, ControlSettings, Kind, MissingPermission, NewCredentials, NewProject, Page, ProjectChange,
+    ProjectFilter, ProjectStatus, provider_name,
 };
 
 use crate::world::{World, code, completed, new_backup, new_project};
@@ -72,6 +72,53 @@ async fn emulators_are_for_where_they_are_allowed() {
     let first = strict.control.first_owner("Acme").await.unwrap().unwrap();
     let caller = strict.control.authenticate(&first.api_key, None).await.unwrap();
     assert_eq!(code(strict.control.connect_project(&caller, new).await), Code::ValidationFailed);
+}
+
+const ACCOUNT: &str = "firebackup@shop-1.iam.gserviceaccount.com";
+
+fn federated(owner: &Caller, account: Option<&str>) -> NewProject {
+    let pool = "//iam.googleapis.com/projects/123/locations/global/workloadIdentityPools/firebackup";
+    let audience = format!("{pool}/providers/{}", provider_name(owner.organization()));
+    let credentials = NewCredentials::Federation { audience, service_account: account.map(str::to_owned) };
+    NewProject { credentials, ..new_project("a") }
+}
+
+async fn federating() -> (World, Caller) {
+    let world = World::with(ControlSettings { allow_federation: true, ..ControlSettings::default() });
+    let first = world.control.first_owner("Acme").await.unwrap().unwrap();
+    let owner = world.control.authenticate(&first.api_key, None).await.unwrap();
+    (world, owner)
+}
+
+#[tokio::test]
+async fn a_federated_project_keeps_no_key() {
+    let (world, owner) = federating().await;
+    let project = world.control.connect_project(&owner, federated(&owner, Some(ACCOUNT))).await.unwrap();
+    assert_eq!((project.credentials_type.as_str(), project.service_account.as_deref()), ("federation", Some(ACCOUNT)));
+    let change = ProjectChange { connected: Some(true), ..ProjectChange::default() };
+    assert!(world.control.update_project(&owner, &project.id, change).await.is_ok(), "it is opened from its record");
+    let shown = format!("{:?}", world.probes.shown_access.lock().unwrap());
+    assert!(shown.contains("Federation") && shown.contains(&provider_name(owner.organization())), "{shown}");
+    let itself = world.control.connect_project(&owner, federated(&owner, None)).await.unwrap();
+    assert_eq!(itself.service_account, None);
+}
+
+#[tokio::test]
+async fn federation_is_for_an_aws_identity_and_the_own_organization() {
+    let (world, owner) = federating().await;
+    let rival = World::new().await;
+    let stranger = rival.second_organization().await;
+    assert_ne!(owner.organization(), stranger.organization());
+    let stolen = world.control.connect_project(&owner, federated(&stranger, Some(ACCOUNT))).await.unwrap_err();
+    assert_eq!(stolen.code, Code::ValidationFailed);
+    assert_eq!(stolen.details.unwrap()["field"], "credentials.audience");
+    let no_account = federated(&owner, Some("someone@example.com"));
+    assert_eq!(code(world.control.connect_project(&owner, no_account).await), Code::ValidationFailed);
+    let own = rival.owner().await;
+    let without = rival.control.connect_project(&own, federated(&own, Some(ACCOUNT))).await;
+    assert_eq!(code(without), Code::ValidationFailed);
+    let all = world.control.projects(&owner, &ProjectFilter::default(), &Page::default()).await.unwrap();
+    assert!(all.items.is_empty());
 }
 
 #[tokio::test]

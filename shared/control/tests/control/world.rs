@@ -43,12 +43,14 @@ pub struct FakeProbes {
     pub destination: Mutex<DestinationFindings>,
     pub fails: Mutex<bool>,
     pub shown_key: Mutex<Option<String>>,
+    pub shown_access: Mutex<Option<ProjectAccess>>,
     pub shown_options: Mutex<BTreeMap<String, String>>,
 }
 
 #[async_trait]
 impl Probes for FakeProbes {
     async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings> {
+        *self.shown_access.lock().unwrap() = Some(access.clone());
         if let Credentials::ServiceAccount { key_json } = &access.credentials {
             *self.shown_key.lock().unwrap() = Some(key_json.to_string());
         }
