@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::commands::{backup, bench, completions, demo, diff, export, get, init, key, prune, restore, serve, show, verify};
+use crate::commands::{
+    backup, bench, completions, demo, diff, export, get, init, key, prune, restore, serve, show, verify,
+};
 use crate::settings::{database_id, project_id};
 
 /// The exit codes, for the long help.
@@ -104,7 +106,8 @@ fn kms_key(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split(':').collect();
     match parts[..] {
         ["arn", partition, "kms", region, account, key]
-            if ![partition, region, account].contains(&"") && key.strip_prefix("key/").is_some_and(|id| !id.is_empty()) =>
+            if ![partition, region, account].contains(&"")
+                && key.strip_prefix("key/").is_some_and(|id| !id.is_empty()) =>
         {
             Ok(text.to_owned())
         }

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use firebackup_codec::canonical::CanonicalError;
 use firebackup_bootstrap::server::ServerError;
+use firebackup_codec::canonical::CanonicalError;
 use firebackup_codec::typed_json::WriteJsonError;
 use firebackup_control::{ControlError, Kind};
 use firebackup_embedded::{EmulatorError, KeyFileError, KeyTextError};

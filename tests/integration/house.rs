@@ -183,13 +183,13 @@ fn the_checker_finds_what_is_forbidden() {
 fn every_functions_main_is_short() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../functions");
     let mut mains = 0;
-    for entry in std::fs::read_dir(&folder).expect("functions/").flatten() {
+    for entry in fs::read_dir(&folder).expect("functions/").flatten() {
         // the one that stands for all of them in tests is none of them
         if entry.file_name() == "bootstrap" {
             continue;
         }
         let path = entry.path().join("src/main.rs");
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(text.lines().count() <= 30, "{} has {} lines", path.display(), text.lines().count());
         mains += 1;
     }

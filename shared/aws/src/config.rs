@@ -118,9 +118,7 @@ impl AwsClients {
     #[cfg(feature = "control")]
     pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
         let path_style = self.0.endpoint_url().is_some();
-        aws_sdk_s3::Client::from_conf(
-            aws_sdk_s3::config::Builder::from(&self.0).force_path_style(path_style).build(),
-        )
+        aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&self.0).force_path_style(path_style).build())
     }
 
     #[cfg(feature = "control")]

@@ -92,12 +92,7 @@ impl KeyService for Absent {
         Err(absent("unwrap a key"))
     }
 
-    async fn rewrap(
-        &self,
-        _: &WrappedKey,
-        _: Option<&str>,
-        _: &EncryptionContext,
-    ) -> Result<WrappedKey, PortError> {
+    async fn rewrap(&self, _: &WrappedKey, _: Option<&str>, _: &EncryptionContext) -> Result<WrappedKey, PortError> {
         Err(absent("wrap a key anew"))
     }
 }

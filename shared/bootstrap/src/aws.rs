@@ -1,5 +1,6 @@
 //! The stack: every port on AWS, and functions of Lambda around the verbs.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +9,8 @@ use firebackup_control::{Control, ControlSettings, Ports};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
 use firebackup_http::HttpState;
-use firebackup_model::{PortError, Timestamp};
 use firebackup_model::port::StepError;
+use firebackup_model::{PortError, Timestamp};
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -101,7 +102,7 @@ impl AwsApp {
     /// What is looked after from time to time.
     #[must_use]
     pub fn maintenance(&self) -> Maintenance {
-        Maintenance::new(self.steps.clone())
+        Maintenance::new(self.steps.clone()).with_bucket(self.bucket.clone())
     }
 
     /// The steps, handing over before the deadline of this invocation.
@@ -151,7 +152,9 @@ where
     let app = start::<R>().await?;
     let (app, handle) = (&app, &handle);
     lambda_runtime::run(lambda_runtime::service_fn(async move |event: LambdaEvent<E>| {
-        handle(app.clone(), event).await.map_err(|error| diagnostic(&error))
+        // boxed: the layout of all steps in one future is more than the compiler computes
+        let handled: Pin<Box<dyn Future<Output = _>>> = Box::pin(handle(app.clone(), event));
+        handled.await.map_err(|error| diagnostic(&error))
     }))
     .await
 }

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let environment = AwsEnvironment::of(&[("FIREBACKUP_TABLE", "t"), ("EMPTY", ""), ("N", "x"), ("AWS_REGION", "r")]);
+        let environment =
+            AwsEnvironment::of(&[("FIREBACKUP_TABLE", "t"), ("EMPTY", ""), ("N", "x"), ("AWS_REGION", "r")]);
         assert_eq!(environment.need("FIREBACKUP_TABLE").unwrap(), "t");
         assert!(environment.need("EMPTY").unwrap_err().to_string().contains("EMPTY is not set"));
         assert!(environment.number("N", 1).is_err());

@@ -40,7 +40,7 @@ const BACKLOG: usize = 1024;
 /// How often jobs are looked after.
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often retention is applied.
-const RETENTION: Duration = Duration::from_secs(3600);
+const RETENTION: Duration = Duration::from_secs(6 * 3600);
 
 /// How often locks of objects are made longer.
 const LOCKS: Duration = Duration::from_secs(24 * 3600);

@@ -65,8 +65,7 @@ impl KeyService for LocalKeys {
     async fn unwrap(&self, wrapped: &WrappedKey, context: &EncryptionContext) -> Result<KeyBytes, PortError> {
         let refused = || PortError::new(ErrorKind::PermissionDenied, "unwrap a key", "it is bound to something else");
         self.check(Some(&wrapped.master))?;
-        let opened =
-            secret_box::open(&self.master, PURPOSE, context, &wrapped.bytes).map_err(|_| refused())?;
+        let opened = secret_box::open(&self.master, PURPOSE, context, &wrapped.bytes).map_err(|_| refused())?;
         let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| refused())?;
         Ok(KeyBytes::new(bytes))
     }

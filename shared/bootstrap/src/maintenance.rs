@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::failure::{of_control, of_engine, of_port};
+use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, STOPPED};
 
 /// What to do.
@@ -39,6 +40,8 @@ fn first_name() -> String {
 #[derive(Clone)]
 pub struct Maintenance {
     steps: AppSteps,
+    /// The first destination of the first organization.
+    bucket: Option<StackBucket>,
 }
 
 /// What a sweep did.
@@ -89,7 +92,14 @@ impl Maintenance {
     /// Maintenance over these steps.
     #[must_use]
     pub const fn new(steps: AppSteps) -> Self {
-        Self { steps }
+        Self { steps, bucket: None }
+    }
+
+    /// The same, where a deployment has made a bucket for backups.
+    #[must_use]
+    pub fn with_bucket(mut self, bucket: Option<StackBucket>) -> Self {
+        self.bucket = bucket;
+        self
     }
 
     fn control(&self) -> &Control {
@@ -107,10 +117,30 @@ impl Maintenance {
             MaintenanceTask::Locks => self.locks().await,
             MaintenanceTask::Keys => self.keys().await,
             MaintenanceTask::OwnerKey { name } => {
-                let owner = self.control().first_owner(name).await.map_err(of_control)?;
-                Ok(owner.map_or(Value::Null, |owner| owner_json(&owner)))
+                let Some(owner) = self.control().first_owner(name).await.map_err(of_control)? else {
+                    return Ok(Value::Null);
+                };
+                // the key is shown this once, whatever becomes of the rest
+                if let Err(error) = self.add_bucket(&owner).await {
+                    tracing::warn!(error = %error, "the stack's bucket could not be made a destination: add it by hand");
+                }
+                Ok(owner_json(&owner))
             }
         }
+    }
+
+    /// Makes the bucket of the deployment the default destination.
+    async fn add_bucket(&self, owner: &FirstOwner) -> Result<(), StepError> {
+        let Some(bucket) = &self.bucket else { return Ok(()) };
+        let caller = self.control().authenticate(&owner.api_key, None).await.map_err(of_control)?;
+        let new = json!({
+            "name": "The bucket of this installation",
+            "url": bucket.url,
+            "isDefault": true,
+            "retentionLockDays": bucket.lock_days,
+        });
+        let new = serde_json::from_value(new).map_err(crate::failure::unreadable)?;
+        self.control().add_destination(&caller, new).await.map(drop).map_err(of_control)
     }
 
     async fn sweep(&self) -> Result<Value, StepError> {
@@ -178,23 +208,54 @@ impl Maintenance {
                     }
                 }
             }
+            self.sweep_repositories(&worker, &mut retained).await?;
         }
         written(&retained)
+    }
+
+    /// What was marked becomes ripe whether or not anything is deleted that day, and failed jobs leave something too.
+    async fn sweep_repositories(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
+        for place in self.control().repositories(worker).await.map_err(of_control)? {
+            match self.prune(&place, Vec::new()).await {
+                Ok(None) => {}
+                Ok(Some(report)) => {
+                    retained.objects_deleted += report.deleted;
+                    retained.objects_locked += report.locked_objects;
+                }
+                Err(error) => {
+                    retained.failed += 1;
+                    tracing::warn!(project = %place.project, error = %error, "a repository could not be swept");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing where no job came so far as to make the repository.
+    async fn prune(&self, place: &OpenedPlace, drop: Vec<JobId>) -> Result<Option<PruneReport>, StepError> {
+        let repository = match self.steps.places.open(place).await {
+            Err(EngineError::NotFound(_)) => return Ok(None),
+            opened => opened.map_err(of_engine)?,
+        };
+        let mut there = Vec::with_capacity(drop.len());
+        for snapshot in drop {
+            if !repository.is_dropped(&snapshot).await.map_err(of_engine)? {
+                there.push(snapshot);
+            }
+        }
+        let policy = PrunePolicy { drop: there, ..PrunePolicy::default() };
+        let report = match self.steps.places.versions(place).await.map_err(of_port)? {
+            Some((versions, _)) => prune_versions(&repository, &policy, &versions).await,
+            None => prune(&repository, &policy).await,
+        };
+        report.map(Some).map_err(of_engine)
     }
 
     /// Drops a snapshot and sweeps its repository. What was only its own is marked now, and deleted when a later task
     /// finds it ripe. One that is locked is left for a later task, and not locked anew.
     async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<PruneReport, StepError> {
         let work = self.control().work_to_end(worker, backup).await.map_err(of_control)?;
-        let repository = self.steps.places.open(&work.place).await.map_err(of_engine)?;
-        let is_gone = repository.is_dropped(backup).await.map_err(of_engine)?;
-        let drop = if is_gone { Vec::new() } else { vec![backup.clone()] };
-        let policy = PrunePolicy { drop, ..PrunePolicy::default() };
-        let report = match self.steps.places.versions(&work.place).await.map_err(of_port)? {
-            Some((versions, _)) => prune_versions(&repository, &policy, &versions).await,
-            None => prune(&repository, &policy).await,
-        };
-        let report = report.map_err(of_engine)?;
+        let report = self.prune(&work.place, vec![backup.clone()]).await?.unwrap_or_default();
         if !report.locked.contains(backup) {
             self.control().backup_gone(worker, backup).await.map_err(of_control)?;
         }

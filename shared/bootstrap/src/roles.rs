@@ -32,7 +32,8 @@ impl Parts<'_> {
     }
 
     fn queue(&self) -> Arc<dyn JobQueue> {
-        let (url, dead_letters) = (self.text("FIREBACKUP_JOBS_QUEUE_URL"), self.text("FIREBACKUP_JOBS_DEAD_LETTER_URL"));
+        let (url, dead_letters) =
+            (self.text("FIREBACKUP_JOBS_QUEUE_URL"), self.text("FIREBACKUP_JOBS_DEAD_LETTER_URL"));
         Arc::new(SqsJobQueue::new(&self.clients, url, dead_letters))
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use firebackup_model::{LockMode, Timestamp};
 use firebackup_model::port::ItemWrite;
+use firebackup_model::{LockMode, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};

@@ -77,7 +77,8 @@ impl BackupSteps {
 
     async fn users(&self, plan: &Plan, exporter: &Exporter) -> Result<StepDone> {
         let Backup { repository, users, options, stop, .. } = &self.backup;
-        let users = users.as_ref().ok_or_else(|| EngineError::Refused("there is no source of Auth users".to_owned()))?;
+        let users =
+            users.as_ref().ok_or_else(|| EngineError::Refused("there is no source of Auth users".to_owned()))?;
         export_users(repository, plan, &exporter.settings, &**users, options.allow_redacted, stop).await?;
         let stored = exporter.settings.meter.stored.get();
         Ok(StepDone { sequence: 1, done: true, is_first: true, documents: 0, bytes: 0, stored, reads: 0 })

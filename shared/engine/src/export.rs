@@ -179,13 +179,7 @@ impl Exporter {
         Ok((end, receipt))
     }
 
-    async fn put_receipt(
-        &self,
-        chunk: u32,
-        cursor: &Cursor,
-        step: Step<'_>,
-        end: &StepEnd,
-    ) -> Result<Option<Receipt>> {
+    async fn put_receipt(&self, chunk: u32, cursor: &Cursor, step: Step<'_>, end: &StepEnd) -> Result<Option<Receipt>> {
         let through = match (end, step.last()?) {
             (StepEnd::ChunkDone, _) => None,
             (_, Some(last)) => Some(last),

@@ -95,7 +95,13 @@ impl UndoLog {
         Ok(log)
     }
 
-    fn open_at(repository: &Repository, plan: &Arc<RestorePlan>, sealing: &Sealing, next: u32, is_closed: bool) -> Self {
+    fn open_at(
+        repository: &Repository,
+        plan: &Arc<RestorePlan>,
+        sealing: &Sealing,
+        next: u32,
+        is_closed: bool,
+    ) -> Self {
         let chain = Mutex::new(Chain { next, attempt: None, is_closed });
         // what is written for undo is not what the user watches
         let quiet = Arc::new(Meter::default());

@@ -21,8 +21,8 @@ use crate::timestamp::Timestamp;
 
 pub use events::{DomainEvent, EventBus};
 pub use items::{
-    Item, ItemBody, ItemKey, ItemPage, ItemQuery, ItemStore, ItemWrite, MAX_PAGE_ITEMS, MAX_TRANSACTION_WRITES, NewItem,
-    SortRange,
+    Item, ItemBody, ItemKey, ItemPage, ItemQuery, ItemStore, ItemWrite, MAX_PAGE_ITEMS, MAX_TRANSACTION_WRITES,
+    NewItem, SortRange,
 };
 pub use keys::{EncryptionContext, KeyBytes, KeyService, WrappedKey};
 pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};

@@ -248,7 +248,7 @@ impl Api {
 
     /// Waits until a job has ended, and expects an end.
     pub async fn ends(&self, path: &str, status: &str) -> Value {
-        let job = self.wait(path, "an end", |job| has_ended(job)).await;
+        let job = self.wait(path, "an end", has_ended).await;
         assert_eq!(job["status"], status, "{job:#}");
         job
     }

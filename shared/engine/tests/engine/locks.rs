@@ -62,7 +62,7 @@ async fn all_that_kept_snapshots_need_is_locked_until_one_moment() {
     let before = fixture.objects().await;
     let kept = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
     let locks = Locks::new(&fixture);
-    let report = extend_locks(&repository, &locks, RULE, &[dropped.clone()]).await.unwrap();
+    let report = extend_locks(&repository, &locks, RULE, std::slice::from_ref(&dropped)).await.unwrap();
     assert_eq!((report.snapshots, report.failed.len(), report.unchanged), (1, 0, 0));
     assert_eq!(report.until, RULE.until(fixture.world.now()));
     assert!(locks.until.lock().unwrap().values().all(|until| *until == report.until));
@@ -121,7 +121,7 @@ async fn a_locked_snapshot_is_dropped_when_its_lock_has_ended() {
     ] {
         let report = prune_versions(&repository, &policy, &locks).await.unwrap();
         assert_eq!((report.dropped.len(), report.deleted, report.kept), (0, 0, 2));
-        assert_eq!(report.locked, [old.clone()]);
+        assert_eq!(report.locked, std::slice::from_ref(&old));
         assert_eq!(all_whole(&repository).await.len(), 2);
     }
     fixture.clock.pass_hours(24 * 38);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
-    BackupSteps, EngineError, PrunePolicy, Repository, RestoreOptions, RestoreOutcome, RestoreSteps, Result, Target, prune,
+    BackupSteps, EngineError, PrunePolicy, Repository, RestoreOptions, RestoreOutcome, RestoreSteps, Result, Target,
+    prune,
 };
 use firebackup_model::DatabaseName;
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::Manifest;
-use firebackup_engine::memory::MemoryDatabase;
 use object_store::ObjectStore;
 
 use crate::faults::{DyingStore, Fuse};
@@ -66,7 +67,13 @@ async fn is_that_of_one_go(documents: usize, steps: Steps, fewest: u32) {
     let in_one_go = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
     assert_eq!(in_one_go.collections, manifest.collections);
     all_whole(&repository).await;
-    assert!(fixture.objects().await.iter().all(|object| !object.starts_with("receipts/") && !object.starts_with("intents/")));
+    assert!(
+        fixture
+            .objects()
+            .await
+            .iter()
+            .all(|object| !object.starts_with("receipts/") && !object.starts_with("intents/"))
+    );
     assert_eq!(steps(&repository, &fixture).finalize(&job).await.unwrap(), manifest, "done again it is the same");
 }
 
