@@ -268,7 +268,9 @@ fn crates_declare_only_what_their_place_allows() {
 
 #[test]
 fn no_sdk_hides_deep_in_the_tree_of_a_crate_that_may_not_have_it() {
-    assert_none(RULES.iter().flat_map(|rule| tree_violations(rule.name, &tree(rule.name, "normal,build"))).collect());
+    // a rule of many crates is held by what they are made of, each of which has one of its own
+    let single = RULES.iter().filter(|rule| !rule.name.ends_with('*'));
+    assert_none(single.flat_map(|rule| tree_violations(rule.name, &tree(rule.name, "normal,build"))).collect());
 }
 
 #[test]

@@ -13,10 +13,10 @@ use firebackup_model::{ErrorKind, PortError};
 const PURPOSE: &str = "data key";
 const PREFIX: &str = "local:";
 
-/// Wraps keys under a master key of this machine.
+/// Wraps keys under master keys of this machine.
 pub struct LocalKeys {
-    master: SecretKey,
-    name: String,
+    /// By name; the first is the one to wrap with.
+    masters: Vec<(String, SecretKey)>,
     random: Arc<dyn Random>,
 }
 
@@ -24,17 +24,29 @@ impl LocalKeys {
     /// A service around a master key.
     #[must_use]
     pub fn new(master: SecretKey, random: Arc<dyn Random>) -> Self {
-        let name = format!("{PREFIX}{}", fingerprint(&master));
-        Self { master, name, random }
+        Self { masters: vec![(name_of(&master), master)], random }
     }
 
-    fn check(&self, master: Option<&str>) -> Result<(), PortError> {
-        if master.is_none_or(|master| master == self.name) {
-            return Ok(());
-        }
-        let message = "it is not the master key of this machine";
-        Err(PortError::new(ErrorKind::PermissionDenied, "use a master key", message))
+    /// The same with another master key, such as the one before: what it has wrapped is still opened.
+    #[must_use]
+    pub fn and(mut self, master: SecretKey) -> Self {
+        self.masters.push((name_of(&master), master));
+        self
     }
+
+    /// The master key of this name; the first where none is named.
+    fn master(&self, name: Option<&str>) -> Result<&(String, SecretKey), PortError> {
+        let master = match name {
+            None => self.masters.first(),
+            Some(name) => self.masters.iter().find(|(known, _)| known == name),
+        };
+        let message = "it is no master key of this machine";
+        master.ok_or_else(|| PortError::new(ErrorKind::PermissionDenied, "use a master key", message))
+    }
+}
+
+fn name_of(master: &SecretKey) -> String {
+    format!("{PREFIX}{}", fingerprint(master))
 }
 
 #[async_trait]
@@ -57,15 +69,15 @@ impl KeyService for LocalKeys {
         key: &KeyBytes,
         context: &EncryptionContext,
     ) -> Result<WrappedKey, PortError> {
-        self.check(master)?;
-        let bytes = secret_box::seal(&self.master, PURPOSE, context, &*self.random, key.expose());
-        Ok(WrappedKey { master: self.name.clone(), bytes })
+        let (name, master) = self.master(master)?;
+        let bytes = secret_box::seal(master, PURPOSE, context, &*self.random, key.expose());
+        Ok(WrappedKey { master: name.clone(), bytes })
     }
 
     async fn unwrap(&self, wrapped: &WrappedKey, context: &EncryptionContext) -> Result<KeyBytes, PortError> {
         let refused = || PortError::new(ErrorKind::PermissionDenied, "unwrap a key", "it is bound to something else");
-        self.check(Some(&wrapped.master))?;
-        let opened = secret_box::open(&self.master, PURPOSE, context, &wrapped.bytes).map_err(|_| refused())?;
+        let (_, master) = self.master(Some(&wrapped.master))?;
+        let opened = secret_box::open(master, PURPOSE, context, &wrapped.bytes).map_err(|_| refused())?;
         let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| refused())?;
         Ok(KeyBytes::new(bytes))
     }
@@ -88,8 +100,9 @@ mod tests {
 
     #[tokio::test]
     async fn conforms() {
-        let keys = LocalKeys::new(SecretKey::from_bytes([7; 32]), Arc::new(SystemRandom));
-        let other = LocalKeys::new(SecretKey::from_bytes([8; 32]), Arc::new(SystemRandom));
-        firebackup_testkit::key_service_suite::conforms(&keys, &other.name).await;
+        let (first, second) = (SecretKey::from_bytes([7; 32]), SecretKey::from_bytes([8; 32]));
+        let name = name_of(&second);
+        let keys = LocalKeys::new(first, Arc::new(SystemRandom)).and(second);
+        firebackup_testkit::key_service_suite::conforms(&keys, &name).await;
     }
 }

@@ -74,10 +74,13 @@ mod tests {
     #[test]
     fn a_line_names_what_it_counts_and_for_whom() {
         let line = line("prod", "JobsFailed", 1, Some("backup"), 1_700_000_000_000);
-        assert_eq!(
-            line.to_string(),
-            r#"{"_aws":{"CloudWatchMetrics":[{"Dimensions":[["Stack"],["Stack","Kind"]],"Metrics":[{"Name":"JobsFailed","Unit":"Count"}],"Namespace":"FireBackup"}],"Timestamp":1700000000000},"Stack":"prod","JobsFailed":1,"Kind":"backup"}"#
-                .replace(r#""Stack":"prod","JobsFailed":1,"Kind":"backup"}"#, r#""JobsFailed":1,"Kind":"backup","Stack":"prod"}"#)
-        );
+        let metrics = json!([{
+            "Namespace": "FireBackup",
+            "Dimensions": [["Stack"], ["Stack", "Kind"]],
+            "Metrics": [{ "Name": "JobsFailed", "Unit": "Count" }],
+        }]);
+        let told = json!({ "Timestamp": 1_700_000_000_000_u64, "CloudWatchMetrics": metrics });
+        assert_eq!(line, json!({ "_aws": told, "Stack": "prod", "Kind": "backup", "JobsFailed": 1 }));
+        assert!(!line.to_string().contains('\n'), "a metric is one line of the log");
     }
 }

@@ -268,7 +268,8 @@ mod tests {
     fn a_destination_says_how_it_is_locked_and_the_own_bucket_where_it_does_not() {
         let places = places().locking(Some("own"), 30);
         let rule = |url: &str, days, options: &[(&str, &str)]| {
-            let access = access(url, options);
+            let credentials = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+            let access = access(url, &[&credentials, options].concat());
             let destination = places.destination(url, &access).unwrap();
             places.lock_rule(&access, days, &destination)
         };

@@ -190,7 +190,8 @@ fn help_and_completions_are_there_for_every_command() {
 fn options(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let names = lines.filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")));
-    let names = names.map(|name| name.split([',', '=', '[']).next().unwrap_or(name).to_owned());
+    // `--verbose...` can be repeated
+    let names = names.map(|name| name.split([',', '=', '[', '.']).next().unwrap_or(name).to_owned());
     names.filter(|name| !["--help", "--version"].contains(&name.as_str())).collect()
 }
 

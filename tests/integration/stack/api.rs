@@ -12,6 +12,10 @@ pub struct Api {
     key: String,
 }
 
+/// How often a read is asked again that a throttled service kept from being answered, and the pause between.
+const READ_AGAIN: usize = 10;
+const READ_PAUSE: Duration = Duration::from_millis(500);
+
 impl Api {
     pub fn new(url: &str, key: &str) -> Self {
         Self { client: HttpClient::new(), url: url.to_owned(), key: key.to_owned() }
@@ -31,7 +35,16 @@ impl Api {
         if !body.is_null() {
             headers.push(("content-type", "application/json"));
         }
-        let answer = self.client.send(method, &format!("{}/api/v1{path}", self.url), &headers, text).await;
+        let url = format!("{}/api/v1{path}", self.url);
+        let mut answer = self.client.send(method, &url, &headers, text.clone()).await;
+        // what the answer says to do: a read is asked again when a service was throttled for longer than we wait for it
+        for _ in 0..READ_AGAIN {
+            if method != "GET" || answer.status != 503 {
+                break;
+            }
+            tokio::time::sleep(READ_PAUSE).await;
+            answer = self.client.send(method, &url, &headers, text.clone()).await;
+        }
         let mut value = answer.json();
         assert!(
             (200..300).contains(&answer.status) && value["success"] == true,

@@ -39,7 +39,7 @@ async fn what_may_not_be_is_refused_and_nothing_is_kept() {
     let new = || new_destination("a");
     for new in [
         NewDestination { name: String::new(), ..new() },
-        NewDestination { url: "file:///tmp/x".to_owned(), ..new() },
+        NewDestination { url: "file:///srv/x".to_owned(), ..new() },
         NewDestination { url: "ftp://bucket".to_owned(), ..new() },
         NewDestination { endpoint: Some("http://s3.example.com".to_owned()), ..new() },
         NewDestination { retention_lock_days: Some(0), ..new() },
