@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{Backup, PrunePolicy, Repository, RestoreOptions, Target, prune, verify};
+use firebackup_engine::{
+    Backup, BackupBuilder, EngineError, PrunePolicy, Repository, RestoreOptions, Target, prune, verify,
+};
 use firebackup_model::document::{FIELDS_FIELD, NAME_FIELD};
 use firebackup_model::id::{JobKind, SnapshotId};
 use firebackup_model::job::RestoreMode;
+use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{DocumentSink, Precondition, Write};
 use firebackup_model::wire::put_bytes_field;
 use firebackup_model::{DatabaseName, DocumentPath};
@@ -17,8 +20,10 @@ use firebackup_testkit::faulty_store::{Fault, FaultyStore, Operation};
 use firebackup_testkit::gcs_server::GcsServer;
 use firebackup_testkit::s3_server::S3Server;
 use futures::TryStreamExt;
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::stage::{contents, init, restore, secrets, world};
 
@@ -34,25 +39,35 @@ fn target(database: &MemoryDatabase) -> Target {
     Target { source: Arc::new(database.clone()), sink: Arc::new(database.clone()) }
 }
 
-async fn round_trip(store: Arc<dyn ObjectStore>) {
+fn uncompressed(repository: &Repository, database: &MemoryDatabase) -> BackupBuilder {
+    Backup::builder(repository.clone(), Arc::new(database.clone()))
+        .compression("none".parse().unwrap())
+        .block_bytes(16 * 1024)
+}
+
+/// Backs up, verifies, and restores over what `over` holds; returns the repository and the backup.
+async fn there_and_back(
+    store: Arc<dyn ObjectStore>,
+    database: &MemoryDatabase,
+    over: &MemoryDatabase,
+) -> (Repository, Manifest) {
     let repository = init(store.clone()).await;
-    let database = filled(3000);
-    let before = database.documents();
-    let backup = || {
-        Backup::builder(repository.clone(), Arc::new(database.clone()))
-            .compression("none".parse().unwrap())
-            .block_bytes(16 * 1024)
-    };
-    let manifest = backup().build().run().await.unwrap().manifest;
+    let manifest = uncompressed(&repository, database).build().run().await.unwrap().manifest;
     let reopened = Repository::open(store, secrets(), world()).await.unwrap();
     verify(&reopened, &manifest.id, &Arc::default()).await.unwrap();
-    let copy = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
-    let report = restore(&reopened, &manifest.id, target(&copy), RestoreOptions::default()).run().await.unwrap();
-    assert_eq!((report.tally.written, copy.documents().len()), (3000, before.len()));
+    let report = restore(&reopened, &manifest.id, target(over), RestoreOptions::default()).run().await.unwrap();
+    let documents = database.documents().len();
+    assert_eq!((report.tally.written, over.documents().len()), (documents as u64, documents));
+    (reopened, manifest)
+}
+
+async fn round_trip(store: Arc<dyn ObjectStore>) {
+    let database = filled(3000);
+    let (repository, manifest) = there_and_back(store, &database, &filled(0)).await;
     let policy = PrunePolicy { keep_last: Some(1), exclusive: true, ..Default::default() };
-    backup().build().run().await.unwrap();
-    assert_eq!(prune(&reopened, &policy).await.unwrap().dropped, [manifest.id]);
-    assert_eq!(reopened.snapshot_ids().await.unwrap().len(), 2, "the newest backup and the undo");
+    uncompressed(&repository, &database).build().run().await.unwrap();
+    assert_eq!(prune(&repository, &policy).await.unwrap().dropped, [manifest.id]);
+    assert_eq!(repository.snapshot_ids().await.unwrap().len(), 2, "the newest backup and the undo");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,6 +78,69 @@ async fn a_repository_lives_in_s3_and_in_google_cloud_storage() {
     let gcs = GcsServer::start().await;
     let settings = DestinationSettings { endpoint: Some(gcs.endpoint().to_owned()), options: gcs.options() };
     round_trip(Destination::open(&format!("gs://{}/backups", gcs.bucket()), &settings).unwrap().store()).await;
+}
+
+/// A folder of a bucket, with options of its own.
+fn s3_folder(server: &S3Server, folder: &str, options: &[(&str, &str)]) -> Destination {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let options = server.options().into_iter().chain(options).collect();
+    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options };
+    Destination::open(&format!("s3://{}{folder}", server.bucket()), &settings).unwrap()
+}
+
+/// Whether one of its runs is larger than a part.
+fn is_in_parts(manifest: &Manifest) -> bool {
+    manifest.runs.iter().any(|run| run.size > 8 * 1024 * 1024)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_and_a_restore_do_nothing_that_the_policy_of_the_bucket_refuses() {
+    let server = S3Server::start_policed().await;
+    let report = s3_folder(&server, "", &[]).probe().await.unwrap();
+    assert!(report.is_complete() && report.conditional_multipart, "{report:?}");
+    let small = ("", filled(3000), filled(0));
+    let large = ("/large/backups", large(60, 0).await, large(60, 1).await);
+    for ((folder, database, over), goes_in_parts) in [(small, false), (large, true)] {
+        let store = s3_folder(&server, folder, &[]).store();
+        let (repository, _) = there_and_back(store, &database, &over).await;
+        let snapshots = all_whole(&repository).await;
+        assert_eq!(snapshots.len(), 2, "the backup and the undo");
+        for id in snapshots {
+            let (manifest, _) = repository.manifest(&id).await.unwrap();
+            assert_eq!(is_in_parts(&manifest), goes_in_parts, "{:?}", manifest.kind);
+        }
+    }
+}
+
+/// The control: the police of the test before this one is awake.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_of_the_bucket_refuses_what_is_put_without_a_condition_and_deletions() {
+    let server = S3Server::start_policed().await;
+    let store = s3_folder(&server, "/a", &[]).store();
+    let is_refused = |result: Result<(), Error>| matches!(result, Err(Error::PermissionDenied { .. }));
+    assert!(is_refused(store.put(&"runs/a".into(), "x".into()).await.map(drop)));
+    store.put_opts(&"runs/a".into(), "x".into(), PutMode::Create.into()).await.unwrap();
+    assert!(store.delete(&"runs/a".into()).await.unwrap_err().to_string().contains("AccessDenied"));
+    for _ in 0..2 {
+        store.put(&"receipts/a".into(), "x".into()).await.unwrap();
+    }
+    store.delete(&"receipts/a".into()).await.unwrap();
+    let left: Vec<_> = store.list(None).map_ok(|meta| meta.location.to_string()).try_collect().await.unwrap();
+    assert_eq!(left, ["runs/a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_of_the_bucket_refuses_a_run_that_goes_up_in_parts_without_a_condition() {
+    let server = S3Server::start_policed().await;
+    let store = s3_folder(&server, "/b", &[("AWS_CONDITIONAL_COMPLETE", "none")]).store();
+    let repository = init(store).await;
+    let error = uncompressed(&repository, &large(60, 0).await).build().run().await.unwrap_err();
+    let EngineError::Store { path, source: Error::PermissionDenied { .. }, .. } = &error else { panic!("{error:?}") };
+    assert!(path.starts_with("runs/"), "{path}");
+    assert!(repository.snapshot_ids().await.unwrap().is_empty());
+    // what is put whole carries the condition all the same
+    uncompressed(&repository, &filled(10)).build().run().await.unwrap();
+    assert_eq!(all_whole(&repository).await.len(), 1);
 }
 
 /// A backup on a store with a fault must fail and commit nothing, or be whole; without the fault it completes. Says
@@ -260,14 +338,17 @@ async fn a_prune_on_a_store_that_fails_takes_nothing_that_is_needed() {
     assert_reached(&reached, least);
 }
 
-/// 18 MB in one run: two whole parts and a rest.
-async fn large(documents: usize) -> MemoryDatabase {
+/// Documents of 200 kB that cannot be compressed: 90 are 18 MB in one run, two whole parts and a rest.
+async fn large(documents: usize, seed: u64) -> MemoryDatabase {
     let database = MemoryDatabase::new(DatabaseName::new("p", "(default)"));
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut content = vec![0; 200_000];
     let writes = (0..documents).map(|n| {
         let path = DocumentPath::new(format!("large/{n:03}")).unwrap();
         let (mut value, mut entry, mut document) = (Vec::new(), Vec::new(), Vec::new());
         // a value that is bytes
-        put_bytes_field(&mut value, 18, &[n as u8].repeat(200_000));
+        random.fill_bytes(&mut content);
+        put_bytes_field(&mut value, 18, &content);
         put_bytes_field(&mut entry, 1, b"data");
         put_bytes_field(&mut entry, 2, &value);
         let name = DocumentSink::database(&database).document_name(path.as_str());
@@ -303,7 +384,7 @@ async fn parts_survive(database: &MemoryDatabase, fault: Fault, operation: Opera
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_goes_up_in_parts_is_whole_or_not_there() {
-    let database = large(90).await;
+    let database = large(90, 0).await;
     let faults =
         [Fault::Unavailable, Fault::LostAcknowledgement, Fault::DiskFull, Fault::Slow(Duration::from_millis(30))];
     for fault in faults {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use firebackup_engine::{FOLDERS, GRACE_SECONDS, PrunePolicy, PruneReport, prune};
+use firebackup_bootstrap::buckets::kept_versions;
+use firebackup_engine::{FOLDERS, GRACE_SECONDS, PrunePolicy, PruneReport, prune, prune_versions};
 use firebackup_model::id::SnapshotId;
 use firebackup_storage::Staging;
 use serde::Serialize;
@@ -74,7 +75,10 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         exclusive: args.exclusive,
         dry_run: args.dry_run,
     };
-    let report = prune(&repository, &policy).await?;
+    let report = match kept_versions(&destination, &context.settings.storage).await? {
+        Some(versions) => prune_versions(&repository, &policy, &versions).await?,
+        None => prune(&repository, &policy).await?,
+    };
     let age = Duration::from_secs(if policy.exclusive { 0 } else { GRACE_SECONDS.unsigned_abs() });
     let staging = destination.remove_staging(FOLDERS, age, policy.dry_run).await?;
     let pruned = Pruned { report: &report, staging_files: staging.files, staging_bytes: staging.bytes };
@@ -101,6 +105,15 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
             of(report.marked, "object"),
             bytes(report.marked_bytes),
             GRACE_SECONDS / 3600
+        ));
+    }
+    for id in &report.locked {
+        lines.push(format!("{id}  is locked and stays"));
+    }
+    if report.locked_objects > 0 {
+        lines.push(format!(
+            "{} locked: a prune deletes them when their locks have ended",
+            of(report.locked_objects, "object")
         ));
     }
     if staging.files > 0 {

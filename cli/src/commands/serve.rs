@@ -64,6 +64,9 @@ pub(crate) struct ServeArgs {
     /// Name of the organization that the first start makes
     #[arg(long, value_name = "NAME", default_value = "My organization")]
     organization: String,
+    /// Make another owner's API key and show it: the first one is lost
+    #[arg(long)]
+    new_owner_key: bool,
     /// Begin anew with a project on a local Firestore emulator, and take a first backup of it
     #[arg(long)]
     demo: bool,
@@ -75,7 +78,7 @@ pub(crate) struct ServeArgs {
 struct Started {
     address: String,
     data: PathBuf,
-    /// Of the first start only.
+    /// Of the first start only, and where another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +102,10 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
         false => None,
     };
     let app = open(context, &args, &data).await?;
-    let owner = app.first_owner(&args.organization).await?;
+    let owner = match app.first_owner(&args.organization).await? {
+        None if args.new_owner_key => app.another_owner_key().await?,
+        first => first,
+    };
     let address = format!("{}://{}/api/v1", if args.tls_cert.is_some() { "https" } else { "http" }, server.address);
     let serving = server.serve(app.http_state(), stop.clone());
     let working = app.work(stop.clone());

@@ -79,7 +79,7 @@ impl AwsApp {
         });
         let steps =
             AppSteps::new(control.clone(), places.clone(), Projects, step_settings(environment)?, R::chunks(&parts));
-        Ok(Self { control, steps, places, bucket: StackBucket::of(environment)? })
+        Ok(Self { control, steps, places, bucket: StackBucket::of(environment) })
     }
 
     /// What the router stands on.

@@ -7,6 +7,7 @@
 mod absent;
 pub mod aws;
 mod aws_environment;
+pub mod buckets;
 mod failure;
 pub mod local;
 mod local_keys;

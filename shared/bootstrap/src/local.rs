@@ -131,6 +131,14 @@ impl LocalApp {
         self.control.first_owner(name).await.map_err(of_control)
     }
 
+    /// Makes another owner's key for the first organization; nothing if there is none yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn another_owner_key(&self) -> Result<Option<FirstOwner>, StepError> {
+        self.control.another_owner_key().await.map_err(of_control)
+    }
+
     /// Starts jobs, does their steps, fires schedules and looks after all of it, until `stop` says so. What is under way
     /// then is dropped: it goes on where it was when this is run again.
     pub async fn work(&self, stop: watch::Receiver<bool>) {

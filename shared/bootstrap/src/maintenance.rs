@@ -30,6 +30,8 @@ pub enum MaintenanceTask {
         #[serde(default = "first_name")]
         name: String,
     },
+    /// Make another owner's key for the first organization: the first one is lost.
+    AnotherOwnerKey,
 }
 
 fn first_name() -> String {
@@ -52,6 +54,7 @@ struct Swept {
     sent_again: u64,
     started_again: u64,
     finalized: u64,
+    schedules_missed: u64,
     failed: u64,
 }
 
@@ -126,6 +129,10 @@ impl Maintenance {
                 }
                 Ok(owner_json(&owner))
             }
+            MaintenanceTask::AnotherOwnerKey => {
+                let owner = self.control().another_owner_key().await.map_err(of_control)?;
+                Ok(owner.as_ref().map_or(Value::Null, owner_json))
+            }
         }
     }
 
@@ -133,14 +140,18 @@ impl Maintenance {
     async fn add_bucket(&self, owner: &FirstOwner) -> Result<(), StepError> {
         let Some(bucket) = &self.bucket else { return Ok(()) };
         let caller = self.control().authenticate(&owner.api_key, None).await.map_err(of_control)?;
+        // its lock is the deployment's: a record of its own would outlive a change of that
         let new = json!({
             "name": "The bucket of this installation",
             "url": bucket.url,
             "isDefault": true,
-            "retentionLockDays": bucket.lock_days,
         });
         let new = serde_json::from_value(new).map_err(crate::failure::unreadable)?;
-        self.control().add_destination(&caller, new).await.map(drop).map_err(of_control)
+        let added = self.control().add_destination(&caller, new).await.map_err(of_control)?;
+        if !added.findings.missing.is_empty() {
+            tracing::warn!(missing = ?added.findings.missing, "the stack's bucket does not allow all that backups need");
+        }
+        Ok(())
     }
 
     async fn sweep(&self) -> Result<Value, StepError> {
@@ -148,6 +159,13 @@ impl Maintenance {
         for worker in self.workers().await? {
             if let Err(error) = self.control().repair_schedules(&worker).await {
                 tracing::warn!(organization = %worker.organization(), error = %error, "schedules could not be repaired");
+            }
+            match self.control().make_up_for_missed(&worker).await {
+                Ok(missed) => swept.schedules_missed += missed,
+                Err(error) => {
+                    swept.failed += 1;
+                    tracing::warn!(organization = %worker.organization(), error = %error, "no looking for missed schedules");
+                }
             }
             for job in self.control().running_jobs(&worker).await.map_err(of_control)? {
                 swept.jobs += 1;
@@ -162,6 +180,9 @@ impl Maintenance {
                     }
                 }
             }
+        }
+        if swept.schedules_missed > 0 {
+            crate::metrics::schedules_missed(swept.schedules_missed);
         }
         written(&swept)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use firebackup_aws::{Bucket, BucketAccess, BucketFolder};
+use firebackup_aws::BucketFolder;
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{ControlError, DestinationAccess, OpenedPlace, OrganizationId, ProjectId};
 use firebackup_engine::{EngineError, Repository, Secrets, ServiceKey, World};
@@ -11,6 +11,8 @@ use firebackup_http::Repositories;
 use firebackup_model::port::{EncryptionContext, KeyService};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError};
 use firebackup_storage::{Destination, DestinationSettings};
+
+use crate::buckets::{KEY_ID, bucket_of, option};
 
 /// What opens repositories, besides what a destination says.
 #[derive(Clone)]
@@ -37,10 +39,8 @@ pub struct Places {
     own_bucket: Option<(String, u32)>,
 }
 
-/// A key for AWS, and its parts.
-const KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+/// The parts of a key for AWS.
 const KEY: [&str; 3] = [KEY_ID, "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
 /// How hard objects are locked: `GOVERNANCE`, where nothing is said, or `COMPLIANCE`.
 const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
 
@@ -73,9 +73,13 @@ impl Places {
     /// # Errors
     /// When it cannot be understood.
     pub fn destination(&self, url: &str, place: &DestinationAccess) -> Result<Destination, PortError> {
-        let settings = DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place) };
         // folders are made below the one that was named; of a bucket nothing needs to be made
-        Destination::create(url, &settings)
+        Destination::create(url, &self.settings(place))
+    }
+
+    /// How a destination is reached.
+    pub(crate) fn settings(&self, place: &DestinationAccess) -> DestinationSettings {
+        DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place) }
     }
 
     /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours.
@@ -118,21 +122,12 @@ impl Places {
     pub async fn versions(&self, place: &OpenedPlace) -> Result<Option<(BucketFolder, Option<LockRule>)>, PortError> {
         let destination = self.destination(&repository_url(place), &place.access)?;
         let rule = self.lock_rule(&place.access, place.destination.retention_lock_days, &destination)?;
-        let Some((bucket, prefix)) = destination.s3_folder() else { return Ok(None) };
         if rule.is_none() && place.access.endpoint.is_some() {
             return Ok(None);
         }
-        let options = self.options(&place.access);
-        let text = |names: &[&str]| option(&options, names);
-        let access = BucketAccess {
-            region: text(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
-            endpoint: place.access.endpoint.clone().or_else(|| text(&ENDPOINTS)),
-            key: text(&[KEY_ID]).zip(text(&["AWS_SECRET_ACCESS_KEY"])),
-            session_token: text(&["AWS_SESSION_TOKEN"]),
-        };
-        let bucket = Bucket::reach(&access, bucket).await?;
+        let found = bucket_of(&destination, &self.settings(&place.access)).await?;
         let mode = rule.map_or_else(LockMode::default, |rule| rule.mode);
-        Ok(Some((BucketFolder::new(bucket, prefix, mode), rule)))
+        Ok(found.map(|(bucket, prefix)| (BucketFolder::new(bucket, &prefix, mode), rule)))
     }
 
     /// Opens the repository of a project, to read in it or to finish what was begun.
@@ -194,12 +189,6 @@ impl Places {
         }
         Ok(secrets)
     }
-}
-
-/// The last value of the first of the options that is there and says something.
-fn option(options: &[(String, String)], names: &[&str]) -> Option<String> {
-    let last = |name: &&str| options.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name));
-    names.iter().filter_map(last).map(|(_, value)| value.clone()).find(|value| !value.is_empty())
 }
 
 /// What every unwrap of a repository's key must say.

@@ -1,11 +1,14 @@
 //! A look at projects and destinations before records are made of them.
 
 use async_trait::async_trait;
+use firebackup_aws::BucketReport;
 use firebackup_control::{
     ControlError, DestinationAccess, DestinationFindings, MissingPermission, Probes, ProjectAccess, ProjectFindings,
 };
 use firebackup_model::{ErrorKind, PortError};
+use firebackup_storage::Destination;
 
+use crate::buckets::bucket_of;
 use crate::places::Places;
 use crate::projects::Projects;
 
@@ -70,7 +73,27 @@ impl Probes for WorldProbes {
             scheme => scheme,
         };
         let problems = report.problems.iter().map(ToString::to_string).collect();
-        Ok(DestinationFindings { kind: kind.to_owned(), missing, problems })
+        let advice = self.advice(&destination, place).await;
+        Ok(DestinationFindings { kind: kind.to_owned(), missing, problems, advice })
+    }
+}
+
+impl WorldProbes {
+    /// What a bucket of S3 lacks for sure. What may not be looked at is no fault of the bucket.
+    async fn advice(&self, destination: &Destination, place: &DestinationAccess) -> Vec<String> {
+        let report = async {
+            match bucket_of(destination, &self.places.settings(place)).await? {
+                Some((bucket, _)) => bucket.report().await.map(Some),
+                None => Ok(None),
+            }
+        };
+        match report.await {
+            Ok(report) => report.iter().flat_map(BucketReport::missing).map(ToOwned::to_owned).collect(),
+            Err(error) => {
+                tracing::warn!(error = %error, "how the bucket is guarded could not be found out");
+                Vec::new()
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `ORG#<org>` | `STORAGE#<storage>` | a destination, its options sealed |
 //! | `ORG#<org>` | `SCHEDULE#<sched>` | a schedule |
 //! | `ORG#<org>` | `SCHEDRUN#<sched>#<time>` | the job that was made of a due time; for 7 days |
+//! | `ORG#<org>` | `SCHEDMISSED#<sched>#<time>` | that a due time was missed and its backup cannot be made; for 7 days |
 //! | `ORG#<org>` | `JOB#<job>` | a job; backups in the index under `ORG#<org>#PROJECT#<proj>`, `JOB#<job>` |
 //! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended, and why a step of it failed |
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
@@ -30,6 +31,7 @@ const PROJECT: &str = "PROJECT#";
 const DESTINATION: &str = "STORAGE#";
 const SCHEDULE: &str = "SCHEDULE#";
 const SCHEDULE_RUN: &str = "SCHEDRUN#";
+const SCHEDULE_MISSED: &str = "SCHEDMISSED#";
 const JOB: &str = "JOB#";
 const ACTIVE: &str = "ACTIVE#";
 const DELETING: &str = "DELETING#";
@@ -112,6 +114,10 @@ impl OrganizationScope {
 
     pub(crate) fn schedule_run_key(&self, id: &ScheduleId, scheduled: Timestamp) -> ItemKey {
         self.key(format!("{SCHEDULE_RUN}{id}#{scheduled}"))
+    }
+
+    pub(crate) fn schedule_given_up_key(&self, id: &ScheduleId, scheduled: Timestamp) -> ItemKey {
+        self.key(format!("{SCHEDULE_MISSED}{id}#{scheduled}"))
     }
 
     pub(crate) fn job_key(&self, id: &JobId) -> ItemKey {
@@ -200,6 +206,7 @@ mod tests {
             scope.destination_key(&destination),
             scope.schedule_key(&schedule),
             scope.schedule_run_key(&schedule, time),
+            scope.schedule_given_up_key(&schedule, time),
             scope.job_key(&job),
             scope.backup_of_project(&project, &job),
             scope.active_key(&job),
@@ -219,6 +226,7 @@ mod tests {
             "ORG#org_U STORAGE#storage_U",
             "ORG#org_U SCHEDULE#sched_U",
             "ORG#org_U SCHEDRUN#sched_U#2026-01-31T14:03:00Z",
+            "ORG#org_U SCHEDMISSED#sched_U#2026-01-31T14:03:00Z",
             "ORG#org_U JOB#bkp_U",
             "ORG#org_U#PROJECT#proj_U JOB#bkp_U",
             "ORG#org_U ACTIVE#bkp_U",

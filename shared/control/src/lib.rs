@@ -37,6 +37,7 @@ mod retention;
 mod role;
 mod schedule;
 mod schedule_due;
+mod schedule_missed;
 mod secrets;
 mod service_account;
 mod tenant;

@@ -46,4 +46,7 @@ pub struct DestinationFindings {
     pub missing: Vec<String>,
     /// What was said about them.
     pub problems: Vec<String>,
+    /// What the bucket should do to be guarded better and does not, such as `keep versions`; of S3 only.
+    #[serde(default)]
+    pub advice: Vec<String>,
 }

@@ -135,7 +135,7 @@ const SHOWN_RUNS: usize = 5;
 const MAX_CRON: usize = 200;
 
 impl Schedule {
-    fn cron(&self) -> Result<Cron> {
+    pub(crate) fn cron(&self) -> Result<Cron> {
         cron(&self.cron_expression, &self.timezone)
     }
 

@@ -54,4 +54,4 @@ impl Once {
 }
 
 /// For how long it is known that a due time was dealt with; messages do not come that late.
-const KNOWN_DAYS: i64 = 7;
+pub(crate) const KNOWN_DAYS: i64 = 7;

@@ -117,10 +117,10 @@ impl Pruning<'_> {
             ..PruneReport::default()
         };
         if !policy.dry_run {
-            for id in &view.dropped {
-                // what a kill left of its job must not be gone on with
-                repository.clear_job(id).await?;
-                self.remove(&layout::manifest(id)).await?;
+            self.drop_snapshots(&mut report).await?;
+            if report.locked.len() > view.locked.len() {
+                // what they need counts as garbage in this view
+                return Ok(report);
             }
         }
         let garbage = view.garbage(repository).await?;
@@ -133,6 +133,21 @@ impl Pruning<'_> {
             self.mark_and_sweep(&garbage, marks, &mut report).await?;
         }
         Ok(report)
+    }
+
+    /// Removes the manifests of what is dropped. One that was locked anew since it was looked at stays.
+    async fn drop_snapshots(&self, report: &mut PruneReport) -> Result<()> {
+        for id in std::mem::take(&mut report.dropped) {
+            // what a kill left of its job must not be gone on with
+            self.repository.clear_job(&id).await?;
+            if self.remove(&layout::manifest(&id)).await? {
+                report.dropped.push(id);
+            } else {
+                report.locked.push(id);
+                report.kept += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Removes an object; says whether it is gone.

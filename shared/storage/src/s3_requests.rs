@@ -152,26 +152,37 @@ mod tests {
 
     use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
     use object_store::path::Path;
-    use object_store::{Error, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions};
+    use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions};
 
     use super::*;
 
     const BEGUN: &str = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>u</UploadId></InitiateMultipartUploadResult>";
     const COMPLETED: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
 
-    /// A service that keeps what it is asked, and answers as it is told to: with 200 once that is used up.
+    /// A service that keeps what it is asked, and answers completions as it is told to: with 200 once that is used up.
     #[derive(Debug, Clone, Default)]
     struct Tape {
         asked: Arc<Mutex<Vec<HttpRequest>>>,
         answers: Arc<Mutex<VecDeque<u16>>>,
+        /// Whether it answers 503 to whatever it is asked for the first time.
+        is_busy: bool,
+    }
+
+    impl Tape {
+        fn status(&self, request: &HttpRequest) -> Option<u16> {
+            let is_same = |asked: &HttpRequest| (asked.method(), asked.uri()) == (request.method(), request.uri());
+            if self.is_busy && !self.asked.lock().unwrap().iter().any(is_same) {
+                return Some(503);
+            }
+            if completes_an_upload(request) { self.answers.lock().unwrap().pop_front() } else { None }
+        }
     }
 
     #[async_trait]
     impl HttpService for Tape {
         async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-            let is_completion = completes_an_upload(&request);
-            let status = if is_completion { self.answers.lock().unwrap().pop_front() } else { None };
-            let body = if is_completion { COMPLETED } else { BEGUN };
+            let status = self.status(&request);
+            let body = if completes_an_upload(&request) { COMPLETED } else { BEGUN };
             self.asked.lock().unwrap().push(request);
             let answer = http::Response::builder().status(status.unwrap_or(200)).header("etag", "e");
             Ok(answer.body(body.to_owned().into()).unwrap())
@@ -214,6 +225,32 @@ mod tests {
         rest.split_once(',').unwrap().0.split(';').collect()
     }
 
+    /// The signature covers all that Amazon wants signed, the lock among it.
+    fn assert_locked(request: &HttpRequest) {
+        assert_eq!(text(request, "x-amz-object-lock-mode"), Some("COMPLIANCE"));
+        assert_eq!(text(request, "x-amz-object-lock-retain-until-date"), Some("2030-01-03T00:00:00Z"));
+        let signed = signed(request);
+        for name in request.headers().keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-amz-")) {
+            assert!(signed.contains(&name), "{name} is not signed");
+        }
+    }
+
+    fn lock() -> ObjectLock {
+        ObjectLock { mode: LockMode::Compliance, until: "2030-01-03T00:00:00Z".parse().unwrap() }
+    }
+
+    fn locked_upload() -> PutMultipartOptions {
+        let mut options = PutMultipartOptions::default();
+        options.extensions.insert(lock());
+        options
+    }
+
+    fn locked_put() -> PutOptions {
+        let mut options = PutOptions::from(PutMode::Create);
+        options.extensions.insert(lock());
+        options
+    }
+
     #[tokio::test]
     async fn only_the_completion_of_an_upload_carries_the_condition() {
         let tape = Tape::default();
@@ -250,27 +287,38 @@ mod tests {
     async fn a_lock_is_signed_where_the_object_begins_and_nowhere_else() {
         let tape = Tape::default();
         let store = store(&tape, true);
-        let lock = ObjectLock { mode: LockMode::Compliance, until: "2030-01-03T00:00:00Z".parse().unwrap() };
-        let mut options = PutMultipartOptions::default();
-        options.extensions.insert(lock);
-        upload(&store, options).await.unwrap();
-        let mut options = PutOptions::default();
-        options.extensions.insert(lock);
-        store.put_opts(&Path::from("keys/a"), "key".into(), options).await.unwrap();
+        upload(&store, locked_upload()).await.unwrap();
+        store.put_opts(&Path::from("keys/a"), "key".into(), locked_put()).await.unwrap();
         store.put(&Path::from("receipts/a"), "receipt".into()).await.unwrap();
 
         let asked = tape.asked.lock().unwrap();
         let modes: Vec<_> = asked.iter().map(|request| text(request, "x-amz-object-lock-mode")).collect();
         assert_eq!(modes, [Some("COMPLIANCE"), None, None, Some("COMPLIANCE"), None]);
         for locked in [&asked[0], &asked[3]] {
-            assert_eq!(text(locked, "x-amz-object-lock-retain-until-date"), Some("2030-01-03T00:00:00Z"));
-            let signed = signed(locked);
-            for name in locked.headers().keys().map(|name| name.as_str()).filter(|name| name.starts_with("x-amz-")) {
-                assert!(signed.contains(&name), "{name} is not signed");
-            }
+            assert_locked(locked);
         }
         assert_eq!(text(&asked[3], "x-amz-sdk-checksum-algorithm"), Some("SHA256"));
         assert_eq!(text(&asked[3], "x-amz-content-sha256").map(str::len), Some(64), "the body stays signed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_and_a_condition_survive_a_retry() {
+        let tape = Tape { is_busy: true, ..Tape::default() };
+        let store = store(&tape, true);
+        upload(&store, locked_upload()).await.unwrap();
+        store.put_opts(&Path::from("keys/a"), "key".into(), locked_put()).await.unwrap();
+
+        let asked = tape.asked.lock().unwrap();
+        let methods: Vec<_> = asked.iter().map(|request| request.method().as_str()).collect();
+        assert_eq!(methods, ["POST", "POST", "PUT", "PUT", "POST", "POST", "PUT", "PUT"], "each is tried twice");
+        let conditions: Vec<_> = asked.iter().map(|request| text(request, "if-none-match")).collect();
+        assert_eq!(conditions, [None, None, None, None, Some("*"), Some("*"), Some("*"), Some("*")]);
+        for locked in [&asked[0], &asked[1], &asked[6], &asked[7]] {
+            assert_locked(locked);
+        }
+        for other in &asked[2..6] {
+            assert_eq!(text(other, "x-amz-object-lock-mode"), None);
+        }
     }
 
     #[tokio::test]

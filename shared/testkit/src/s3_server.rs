@@ -17,10 +17,10 @@ use s3s::auth::SimpleAuth;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
     CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
-    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetObjectInput, GetObjectOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, Range, UploadPartInput,
-    UploadPartOutput,
+    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, Error, GetObjectInput, GetObjectOutput,
+    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, Range,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::service::S3ServiceBuilder;
 use s3s::{HttpError, S3, S3Request, S3Response, S3Result, s3_error};
@@ -32,6 +32,16 @@ use tokio::task::JoinHandle;
 const BUCKET: &str = "firebackup-test";
 const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
 const SECRET_KEY: &str = "a-secret-for-tests-only";
+/// What the policy of the stack's bucket lets writers replace and delete, at the top of the bucket and further down.
+const JOB_STATE: [&str; 3] = ["/receipts/", "/intents/", "/probes/"];
+
+/// What a server does otherwise than a bucket that lets its one user do everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Plain,
+    WithoutConditions,
+    Policed,
+}
 
 /// A running server with one bucket; it stops when dropped.
 pub struct S3Server {
@@ -50,7 +60,7 @@ impl S3Server {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
-        Self::start_with(true).await
+        Self::start_with(Manner::Plain).await
     }
 
     /// Starts one that does not look at the conditions of a put, as older S3-compatible services do not.
@@ -58,20 +68,29 @@ impl S3Server {
     /// # Panics
     /// When it cannot be started.
     pub async fn start_without_conditions() -> Self {
-        Self::start_with(false).await
+        Self::start_with(Manner::WithoutConditions).await
     }
 
-    async fn start_with(conditions: bool) -> Self {
+    /// Starts one whose bucket has the policy of the stack's (`BucketPolicy` in `infra/template.yaml`), as every role but
+    /// the one of `maintenance` meets it: but for receipts, intents and probes an object is written only if there is none,
+    /// in parts or whole, and none is deleted.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn start_policed() -> Self {
+        Self::start_with(Manner::Policed).await
+    }
+
+    async fn start_with(manner: Manner) -> Self {
         let folder = TempDir::new().expect("make a folder for the s3 server");
         std::fs::create_dir(folder.path().join(BUCKET)).expect("make a bucket");
         let files = FileSystem::new(folder.path()).expect("open the folder of the s3 server");
         let denied = Denied::default();
         let unchecked = Arc::<AtomicU64>::default();
-        let bucket =
-            Bucket { files, conditions, unchecked: Arc::clone(&unchecked), turn: tokio::sync::Mutex::default() };
+        let bucket = Bucket { files, manner, unchecked: Arc::clone(&unchecked), turn: tokio::sync::Mutex::default() };
         let mut service = S3ServiceBuilder::new(bucket);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        service.set_access(Access { denied: Arc::clone(&denied) });
+        service.set_access(Access { manner, denied: Arc::clone(&denied) });
         let router = Router::new().fallback_service(HandleError::new(service.build(), internal_error));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind a port for the s3 server");
         let endpoint = format!("http://{}", listener.local_addr().expect("the s3 server's address"));
@@ -134,7 +153,30 @@ async fn internal_error(error: HttpError) -> (StatusCode, String) {
 }
 
 struct Access {
+    manner: Manner,
     denied: Denied,
+}
+
+/// Whether the bucket's policy lets writers replace and delete the object. Its `*` stands for slashes, too.
+fn is_job_state(key: &str) -> bool {
+    let key = format!("/{key}");
+    JOB_STATE.iter().any(|folder| key.contains(folder))
+}
+
+/// Whether the bucket's policy refuses a writer what is asked. (Deletions of several objects at once are refused object by
+/// object.)
+fn is_refused(context: &S3AccessContext<'_>) -> bool {
+    if context.s3_path().get_object_key().is_none_or(is_job_state) {
+        return false;
+    }
+    match context.s3_op().name() {
+        // what creates an object: neither the beginning of an upload nor its parts
+        "PutObject" | "CopyObject" | "CompleteMultipartUpload" => {
+            context.headers().get("if-none-match").is_none_or(|condition| condition != "*")
+        }
+        "DeleteObject" => true,
+        _ => false,
+    }
 }
 
 #[async_trait]
@@ -144,15 +186,22 @@ impl S3Access for Access {
         match context.credentials() {
             // `s3s-fs` would make the bucket
             Some(_) if context.s3_path().get_bucket_name() != Some(BUCKET) => Err(s3_error!(NoSuchBucket)),
+            Some(_) if self.manner == Manner::Policed && is_refused(context) => Err(s3_error!(AccessDenied)),
             Some(_) if !denied => Ok(()),
             _ => Err(s3_error!(AccessDenied, "Access Denied")),
         }
     }
 }
 
+/// As S3 tells it of one object of several.
+fn access_denied(key: String) -> Error {
+    let (code, message) = (Some("AccessDenied".to_owned()), Some("Access Denied".to_owned()));
+    Error { code, message, key: Some(key), ..Error::default() }
+}
+
 struct Bucket {
     files: FileSystem,
-    conditions: bool,
+    manner: Manner,
     unchecked: Arc<AtomicU64>,
     /// Held while an object is written.
     turn: tokio::sync::Mutex<()>,
@@ -170,7 +219,7 @@ impl Bucket {
 impl S3 for Bucket {
     async fn put_object(&self, mut request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         self.check(request.input.checksum_sha256.as_ref());
-        if !self.conditions {
+        if self.manner == Manner::WithoutConditions {
             request.input.if_none_match = None;
             request.input.if_match = None;
         }
@@ -225,9 +274,15 @@ impl S3 for Bucket {
 
     async fn delete_objects(
         &self,
-        request: S3Request<DeleteObjectsInput>,
+        mut request: S3Request<DeleteObjectsInput>,
     ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-        self.files.delete_objects(request).await
+        let may = |key: &str| self.manner != Manner::Policed || is_job_state(key);
+        let asked = std::mem::take(&mut request.input.delete.objects);
+        let (deleted, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(|object| may(&object.key));
+        request.input.delete.objects = deleted;
+        let mut response = self.files.delete_objects(request).await?;
+        response.output.errors = Some(refused.into_iter().map(|object| access_denied(object.key)).collect());
+        Ok(response)
     }
 
     async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> S3Result<S3Response<CopyObjectOutput>> {

@@ -32,6 +32,16 @@ async fn the_first_start_prints_the_owners_key_and_no_later_one_does() {
     assert_eq!((status, &answer["error"]["code"]), (401, &"INVALID_TOKEN".into()), "{answer:#}");
     drop(server);
 
+    // another one takes the place of one that was lost
+    let server = installation.start(&["--new-owner-key"]).await;
+    let other = server.owner_key();
+    assert!(is_api_key(&other) && other != key);
+    let keys = server.api(&other).get("/organizations/current/service-account").await;
+    let roles: Vec<_> = keys.as_array().unwrap().iter().map(|key| key["role"].as_str()).collect();
+    assert_eq!(roles, [Some("owner"); 2], "{keys:#}");
+    assert_eq!(server.api(&key).get("/organizations/current").await["name"], "Acme");
+    drop(server);
+
     // as people see it: the key is nowhere but in what the first start printed
     for file in super::installation::files(installation.folder.path()) {
         let bytes = fs::read(&file).unwrap();

@@ -117,7 +117,6 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 PASS_ROLE,
                 START,
                 DELETE_PLAN,
-                Grant(&["s3:ListBucketMultipartUploads"], &[BUCKET]),
                 Grant(
                     &[
                         "s3:DeleteObject",
@@ -141,6 +140,10 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/receipts/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/keys/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/keys/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/runs/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/runs/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/probes/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/probes/*",
                     ],
                 ),
                 Grant(

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use firebackup_model::port::ItemWrite;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::api_key::MintedKey;
@@ -33,7 +33,7 @@ impl fmt::Debug for FirstOwner {
 }
 
 /// That there is an owner.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Installation {
     organization: OrganizationId,
 }
@@ -70,6 +70,24 @@ impl Control {
             Written::Yes => Ok(Some(FirstOwner { organization: record.organization, api_key: key.secret })),
             // an answer that was lost may stand behind this; the organization is then there, and its key is not known
             Written::Outrun if self.items().get(&item_keys::first_owner()).await?.is_some() => Ok(None),
+            Written::Outrun => Err(ControlError::concurrent_change()),
+        }
+    }
+
+    /// Makes another owner's key of the first organization: nobody can be shown the first one again, and whoever made it may
+    /// have died before it was shown. Nothing where there is no organization yet. The keys there are stay good.
+    ///
+    /// Only for `bootstrap`: whoever can call it becomes the owner.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn another_owner_key(&self) -> Result<Option<FirstOwner>> {
+        let Some(installation) = self.load::<Installation>(&item_keys::first_owner()).await? else { return Ok(None) };
+        let scope = OrganizationScope(installation.value.organization);
+        let organization = self.organization_record(&scope).await?.value.organization;
+        let key = self.mint_key("Owner".to_owned(), Role::Owner, None, None);
+        match self.write(key.writes(&scope)?.into()).await? {
+            Written::Yes => Ok(Some(FirstOwner { organization, api_key: key.secret })),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }
     }

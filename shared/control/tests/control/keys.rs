@@ -121,3 +121,19 @@ async fn names_of_keys_are_bounded() {
         assert_eq!(code(world.control.create_api_key(&world.owner().await, new).await), Code::ValidationFailed);
     }
 }
+
+#[tokio::test]
+async fn a_lost_owner_key_is_replaced_and_then_revoked() {
+    let world = World::empty();
+    let control = &world.control;
+    assert!(control.another_owner_key().await.unwrap().is_none(), "there is no organization yet");
+    let first = control.first_owner("Acme").await.unwrap().unwrap();
+    let other = control.another_owner_key().await.unwrap().unwrap();
+    assert_eq!(other.organization, first.organization);
+    let lost = control.authenticate(&first.api_key, None).await.unwrap();
+    let caller = control.authenticate(&other.api_key, None).await.unwrap();
+    assert_eq!((caller.role(), caller.organization()), (Role::Owner, first.organization.id));
+    control.revoke_api_key(&caller, &lost.actor()).await.unwrap();
+    assert_eq!(code(control.authenticate(&first.api_key, None).await), Code::InvalidToken);
+    assert_eq!(code(control.revoke_api_key(&caller, &caller.actor()).await), Code::LastOwner);
+}

@@ -184,3 +184,65 @@ async fn retention_drops_completed_backups_of_the_schedule_only() {
     let gone = control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap();
     assert!(gone.kept.is_empty() && gone.dropped.is_empty());
 }
+
+#[tokio::test]
+async fn a_due_time_that_nobody_came_with_is_made_up_for_once() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (worker, control) = (world.worker().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let (due, minute) = (schedule.next_runs[0], 60);
+    for (passed, missed) in [(-minute, 0), (0, 0), (10 * minute - 1, 0), (10 * minute, 1), (15 * minute, 0)] {
+        world.clock.set(due.plus_seconds(passed));
+        assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), missed, "{passed} s after it was due");
+    }
+    let jobs = control.running_jobs(&worker).await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    // the scheduler comes after all
+    let late = control.schedule_due(&worker, &schedule.id, due).await.unwrap();
+    assert_eq!(late.as_ref(), Some(jobs[0].id()));
+    assert_eq!(control.running_jobs(&worker).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_due_time_that_was_served_or_is_long_past_or_was_not_one_yet_is_not_missed() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let late = |due: Timestamp| due.plus_seconds(15 * 60);
+    control.schedule_due(&worker, &schedule.id, schedule.next_runs[0]).await.unwrap();
+    world.clock.set(late(schedule.next_runs[0]));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0, "it was served");
+    world.clock.set(schedule.next_runs[1].plus_seconds(60 * 60));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0, "it is long past");
+    control.toggle_schedule(&owner, &schedule.id).await.unwrap();
+    world.clock.set(late(schedule.next_runs[2]));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0, "it was disabled");
+    control.toggle_schedule(&owner, &schedule.id).await.unwrap();
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0, "it was enabled after it would have been due");
+    world.clock.set(late(schedule.next_runs[3]));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_missed_backup_that_cannot_be_made_is_tried_once_and_keeps_no_other() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let mut new = new_schedule(&project);
+    new.backup_config.database = Some("orders".to_owned());
+    control.create_schedule(&owner, new).await.unwrap();
+    let change = firebackup_control::ProjectChange {
+        databases: Some(vec!["(default)".to_owned()]),
+        ..firebackup_control::ProjectChange::default()
+    };
+    control.update_project(&owner, &project.id, change).await.unwrap();
+    let schedule = world.schedule(&project).await;
+    world.clock.set(schedule.next_runs[0].plus_seconds(15 * 60));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 2);
+    assert_eq!(control.running_jobs(&worker).await.unwrap().len(), 1);
+    world.clock.advance(60);
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0);
+    assert_eq!(world.events.published().iter().filter(|event| event.kind == "schedule.failed").count(), 1);
+}

@@ -150,3 +150,38 @@ async fn a_locked_object_that_nothing_needs_stays_and_is_told() {
     assert_eq!(prune_versions(&repository, &policy, &locks).await.unwrap().deleted, 1);
     assert!(!fixture.objects().await.contains(&path));
 }
+
+/// Locks that are put on between a look and a removal.
+struct LockedInBetween(Locks);
+
+#[async_trait]
+impl ObjectVersions for LockedInBetween {
+    async fn locked_until(&self, _: &str, _: Timestamp) -> Result<Option<Timestamp>, PortError> {
+        Ok(None)
+    }
+
+    async fn remove(&self, path: &str, now: Timestamp) -> Result<Removal, PortError> {
+        self.0.remove(path, now).await
+    }
+
+    async fn extend_lock(&self, path: &str, until: Timestamp) -> Result<bool, PortError> {
+        self.0.extend_lock(path, until).await
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_locked_while_it_is_dropped_is_told_as_locked_and_stays_whole() {
+    let (fixture, repository) = Fixture::new(60).await;
+    let old = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let other = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let locks = LockedInBetween(Locks::new(&fixture));
+    let manifest = format!("snapshots/{old}.manifest");
+    locks.extend_lock(&manifest, fixture.world.now().plus_seconds(3600)).await.unwrap();
+    let policy = PrunePolicy { drop: vec![old.clone(), other.clone()], exclusive: true, ..PrunePolicy::default() };
+    let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+    assert_eq!((report.dropped, report.locked, report.kept, report.deleted), (vec![other], vec![old], 1, 0));
+    assert_eq!(all_whole(&repository).await.len(), 1, "nothing of it was taken away");
+    let policy = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
+    assert!(prune_versions(&repository, &policy, &locks).await.unwrap().deleted > 0, "the next one goes on");
+    assert_eq!(all_whole(&repository).await.len(), 1);
+}
