@@ -222,7 +222,7 @@ impl CliError {
         let message = self.to_string();
         let causes: Vec<String> = match self {
             Self::Unfit { problems, .. } => problems.iter().map(ToString::to_string).collect(),
-            _ => causes(self, &message),
+            _ => firebackup_storage::causes(self, &message),
         };
         ErrorReport {
             message: clean(message),
@@ -253,24 +253,6 @@ fn is_missing_repository(error: &PortError) -> bool {
 /// The failure of an object store that lies behind an error.
 fn store_failure(error: &dyn Error) -> Option<&object_store::Error> {
     std::iter::successors(error.source(), |cause| (*cause).source()).find_map(|cause| cause.downcast_ref())
-}
-
-/// The causes of an error without those that the text before them has said already. What the client of a store says is
-/// put into words, and what lies below that left out: addresses, retries and whole answers.
-fn causes(error: &dyn Error, message: &str) -> Vec<String> {
-    let mut said = message.to_owned();
-    let mut causes = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let failure = cause.downcast_ref::<object_store::Error>();
-        let text = failure.map_or_else(|| cause.to_string(), |failure| firebackup_storage::describe(failure).1);
-        if !said.contains(text.trim()) {
-            said = text.clone();
-            causes.push(text);
-        }
-        source = if failure.is_some() { None } else { cause.source() };
-    }
-    causes
 }
 
 /// The kind of a verb's failure; what explains another one is of that one's kind.

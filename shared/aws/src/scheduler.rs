@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_scheduler::operation::get_schedule::GetScheduleOutput;
 use aws_sdk_scheduler::types::{
     DeadLetterConfig, FlexibleTimeWindow, FlexibleTimeWindowMode, RetryPolicy, ScheduleState, Target,
 };
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 use crate::config::AwsClients;
 use crate::error::port_error;
 
+/// The time zone of a schedule that names none.
+const UTC: &str = "UTC";
 const PUT: &str = "store a schedule";
 const REMOVE: &str = "remove a schedule";
 const READ: &str = "read a schedule";
@@ -98,11 +101,11 @@ impl EventBridgeScheduler {
         request.send().await.map(drop).map_err(|error| port_error(PUT, error))
     }
 
-    /// Whether there is a schedule of this name; a group that is missing is not taken for an answer.
-    async fn get(&self, name: &str) -> Result<Option<ScheduleState>, PortError> {
+    /// The schedule of this name; a group that is missing is not taken for an answer.
+    async fn get(&self, name: &str) -> Result<Option<GetScheduleOutput>, PortError> {
         let request = self.client.get_schedule().group_name(&self.settings.group).name(name);
         match request.send().await.map_err(|error| port_error(READ, error)) {
-            Ok(answer) => Ok(answer.state),
+            Ok(answer) => Ok(Some(answer)),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -159,8 +162,13 @@ impl Scheduler for EventBridgeScheduler {
         }
     }
 
-    async fn is_enabled(&self, name: &str) -> Result<Option<bool>, PortError> {
-        Ok(self.get(name).await?.map(|state| state == ScheduleState::Enabled))
+    async fn fires_as(&self, rule: &ScheduleRule) -> Result<bool, PortError> {
+        let Some(known) = self.get(&rule.name).await? else { return Ok(false) };
+        let wanted = self.parts(rule)?;
+        let zone = known.schedule_expression_timezone.as_deref().unwrap_or(UTC);
+        Ok(known.state == Some(wanted.state)
+            && known.schedule_expression.as_deref() == Some(&wanted.expression)
+            && zone == rule.cron.timezone())
     }
 }
 

@@ -73,7 +73,7 @@ impl Scheduler for Absent {
         Err(absent("remove a schedule"))
     }
 
-    async fn is_enabled(&self, _: &str) -> Result<Option<bool>, PortError> {
+    async fn fires_as(&self, _: &ScheduleRule) -> Result<bool, PortError> {
         Err(absent("look for a schedule"))
     }
 }

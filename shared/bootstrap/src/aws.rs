@@ -1,5 +1,6 @@
 //! The stack: every port on AWS, and functions of Lambda around the verbs.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +12,7 @@ use firebackup_engine::World;
 use firebackup_http::HttpState;
 use firebackup_model::port::StepError;
 use firebackup_model::{PortError, Timestamp};
+use futures::FutureExt;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +28,9 @@ use crate::{metrics, tracing_setup};
 
 /// What is left of a function's time when a step hands over: to finish the upload, put the receipt and answer.
 const MARGIN: Duration = Duration::from_secs(60);
+
+/// The type of an error that is a mistake of ours. State machines try again, as they do with all but two kinds.
+const PANIC: &str = "Panic";
 
 /// Everything that a function may need, built once a process. Cheap to clone.
 #[derive(Clone)]
@@ -102,17 +107,21 @@ impl AwsApp {
     /// What is looked after from time to time.
     #[must_use]
     pub fn maintenance(&self) -> Maintenance {
-        Maintenance::new(self.steps.clone()).with_bucket(self.bucket.clone())
+        Maintenance::new(self.steps.clone()).with_bucket(self.bucket.clone()).making_up_for_missed()
     }
 
     /// The steps, handing over before the deadline of this invocation.
     #[must_use]
     pub fn steps_until(&self, deadline: SystemTime) -> AppSteps {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
-        // of a short time a half is kept for the end
-        let step_time = left.saturating_sub(MARGIN.min(left / 2));
-        self.steps.within(step_time.min(self.steps.settings.step_time))
+        self.steps.within(step_time(left, self.steps.settings.step_time))
     }
+}
+
+/// How long a step works that has `left` until its deadline, and may work for `most`. Of a short time a half is kept for the
+/// end.
+fn step_time(left: Duration, most: Duration) -> Duration {
+    left.saturating_sub(MARGIN.min(left / 2)).min(most)
 }
 
 fn step_settings(environment: &AwsEnvironment) -> Result<StepSettings, PortError> {
@@ -121,6 +130,7 @@ fn step_settings(environment: &AwsEnvironment) -> Result<StepSettings, PortError
         chunk_documents: environment.number("FIREBACKUP_CHUNK_DOCUMENTS", default.chunk_documents)?,
         part_documents: environment.number("FIREBACKUP_PART_DOCUMENTS", default.part_documents)?,
         step_time: environment.seconds("FIREBACKUP_STEP_SECONDS", default.step_time)?,
+        parallel: environment.number("FIREBACKUP_MAP_CONCURRENCY", default.parallel)?,
     })
 }
 
@@ -154,7 +164,7 @@ where
     lambda_runtime::run(lambda_runtime::service_fn(async move |event: LambdaEvent<E>| {
         // boxed: the layout of all steps in one future is more than the compiler computes
         let handled: Pin<Box<dyn Future<Output = _>>> = Box::pin(handle(app.clone(), event));
-        handled.await.map_err(|error| diagnostic(&error))
+        answer(handled).await
     }))
     .await
 }
@@ -168,7 +178,48 @@ pub async fn run_http() -> Result<(), lambda_runtime::Error> {
     lambda_http::run(firebackup_http::router(app.http_state())).await
 }
 
+/// What a function answers. A panic ends this invocation and nothing else; what it says stays in the log, for it may hold
+/// anything, and a state machine keeps and shows what a step says.
+async fn answer<A>(handled: impl Future<Output = Result<A, StepError>>) -> Result<A, Diagnostic> {
+    match AssertUnwindSafe(handled).catch_unwind().await {
+        Ok(answer) => answer.map_err(|error| diagnostic(&error)),
+        Err(_) => Err(Diagnostic {
+            error_type: PANIC.to_owned(),
+            error_message: "the step failed unexpectedly; the log says more".to_owned(),
+        }),
+    }
+}
+
 /// A failure as the runtime reports it: the state machine matches its type.
 fn diagnostic(error: &StepError) -> Diagnostic {
     Diagnostic { error_type: error.kind.name().to_owned(), error_message: error.message.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use firebackup_model::port::StepErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_step_ends_before_the_deadline_of_its_function() {
+        let seconds = |left, most| step_time(Duration::from_secs(left), Duration::from_secs(most)).as_secs();
+        assert_eq!(seconds(900, 600), 600, "what was set");
+        assert_eq!(seconds(500, 600), 440, "a minute before the deadline");
+        assert_eq!(seconds(120, 600), 60);
+        assert_eq!(seconds(40, 600), 20, "half of it");
+        assert_eq!(seconds(0, 600), 0, "it is past: the step puts down how far it is, and goes");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_that_does_not_say_what_it_said() {
+        let secret = "planted-token";
+        let told = answer::<()>(async { panic!("no header in {secret}") }).await.unwrap_err();
+        assert_eq!(told.error_type, PANIC);
+        assert!(!told.error_message.contains(secret), "{}", told.error_message);
+        let failed = StepError { kind: StepErrorKind::Fatal, message: "it is so".to_owned() };
+        let told = answer::<()>(async { Err(failed) }).await.unwrap_err();
+        assert_eq!((told.error_type.as_str(), told.error_message.as_str()), ("Fatal", "it is so"));
+        assert_eq!(answer(async { Ok::<_, StepError>(7) }).await.ok(), Some(7));
+    }
 }

@@ -1,5 +1,7 @@
 //! What a step that failed says, and whether it is worth trying again.
 
+use std::error::Error;
+
 use firebackup_control::{ControlError, Kind};
 use firebackup_engine::EngineError;
 use firebackup_model::PortError;
@@ -12,8 +14,8 @@ pub(crate) fn of_control(error: ControlError) -> StepError {
         _ if error.can_be_retried() => StepErrorKind::Retryable,
         _ => StepErrorKind::Fatal,
     };
-    if let Some(source) = std::error::Error::source(&error) {
-        tracing::warn!(error = %error, source = %in_full(source), "a verb failed");
+    if let Some(source) = Error::source(&error) {
+        tracing::warn!(error = %error, source = %in_words(source), "a verb failed");
     }
     StepError { kind, message: error.to_string() }
 }
@@ -21,19 +23,24 @@ pub(crate) fn of_control(error: ControlError) -> StepError {
 /// A failure of a verb on documents. What names a document stays in the log: state machines keep what a step says, and
 /// names are often e-mail addresses.
 pub(crate) fn of_engine(error: EngineError) -> StepError {
-    tracing::warn!(error = %error.in_full(), "a step failed");
+    let words = in_words(&error);
+    tracing::warn!(error = %words, "a step failed");
     let kind = match &error {
         EngineError::Interrupted { .. } => StepErrorKind::Cancelled,
         error if error.may_pass() => StepErrorKind::Retryable,
         _ => StepErrorKind::Fatal,
     };
-    let message = match &error {
-        EngineError::Document { .. } | EngineError::Compare { .. } | EngineError::Rewrite { .. } => {
-            "a document cannot be read; the log names it".to_owned()
-        }
-        error => error.in_full(),
-    };
+    let message =
+        if names_a_document(&error) { "a document cannot be read; the log names it".to_owned() } else { words };
     StepError { kind, message }
+}
+
+fn names_a_document(error: &EngineError) -> bool {
+    match error {
+        EngineError::Document { .. } | EngineError::Compare { .. } | EngineError::Rewrite { .. } => true,
+        EngineError::Explained { source, .. } | EngineError::Latest { source, .. } => names_a_document(source),
+        _ => false,
+    }
 }
 
 /// A failure behind a port.
@@ -47,12 +54,37 @@ pub(crate) fn unreadable(error: serde_json::Error) -> StepError {
     StepError { kind: StepErrorKind::Fatal, message }
 }
 
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+/// An error and its causes in one line, as far as they may be shown: what a store answered may repeat a credential.
+fn in_words(error: &dyn Error) -> String {
+    let said = error.to_string();
+    let causes = firebackup_storage::causes(error, &said);
+    std::iter::once(said).chain(causes).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLANTED: &str = "planted-session-token";
+
+    fn refused_by_store() -> EngineError {
+        let answer = format!("<CanonicalRequest>PUT /b/o\nx-amz-security-token:{PLANTED}</CanonicalRequest>");
+        let source = object_store::Error::PermissionDenied { path: "o".to_owned(), source: answer.into() };
+        EngineError::Store { operation: "write", path: "runs/o.run".to_owned(), source }
     }
-    text
+
+    #[test]
+    fn what_a_store_answers_stays_out_of_what_a_step_says() {
+        let explained = EngineError::Explained { text: "do that".to_owned(), source: Box::new(refused_by_store()) };
+        for error in [refused_by_store(), explained] {
+            let said = of_engine(error);
+            assert_eq!(said.kind, StepErrorKind::Fatal);
+            assert!(!said.message.contains(PLANTED), "{}", said.message);
+            assert!(
+                said.message.contains("`runs/o.run`") && said.message.contains("do not allow it"),
+                "{}",
+                said.message
+            );
+        }
+    }
 }

@@ -108,7 +108,8 @@ impl LocalApp {
                 ..ControlSettings::default()
             },
         });
-        let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings.steps, None);
+        let settings = StepSettings { parallel: settings.parallel.max(1) as u64, ..settings.steps };
+        let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None);
         Ok(Self { control, steps, events, places, clock, jobs, due, workflows, scheduler })
     }
 
@@ -142,6 +143,7 @@ impl LocalApp {
     /// Starts jobs, does their steps, fires schedules and looks after all of it, until `stop` says so. What is under way
     /// then is dropped: it goes on where it was when this is run again.
     pub async fn work(&self, stop: watch::Receiver<bool>) {
+        self.redrive().await;
         let stopped = || stopped(stop.clone());
         let fire = Arc::new(FireIntoQueue::new(Arc::clone(&self.due)));
         let steps = Arc::new(self.steps.clone());
@@ -155,6 +157,17 @@ impl LocalApp {
             until(stopped(), self.maintain(MaintenanceTask::Locks, LOCKS)),
             until(stopped(), self.maintain(MaintenanceTask::Keys, KEYS)),
         );
+    }
+
+    /// Whoever starts a server again has mended what kept it from its work: messages that failed too often get another chance.
+    async fn redrive(&self) {
+        for queue in [&self.jobs, &self.due] {
+            match queue.redrive().await {
+                Ok(0) => {}
+                Ok(moved) => tracing::info!(moved, "messages that had failed too often are tried again"),
+                Err(error) => tracing::warn!(error = %error, "messages that failed too often stay where they are"),
+            }
+        }
     }
 
     async fn make_due(&self, body: &str) -> Result<(), StepError> {

@@ -4,7 +4,7 @@
 use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, OpenedPlace, Worker};
 use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;
-use firebackup_model::port::{StepError, Steps, Workflow};
+use firebackup_model::port::{StepError, StepErrorKind, Steps, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -30,6 +30,8 @@ pub enum MaintenanceTask {
         #[serde(default = "first_name")]
         name: String,
     },
+    /// Move the dead letters of the jobs' queue back.
+    Redrive,
     /// Make another owner's key for the first organization: the first one is lost.
     AnotherOwnerKey,
 }
@@ -44,6 +46,8 @@ pub struct Maintenance {
     steps: AppSteps,
     /// The first destination of the first organization.
     bucket: Option<StackBucket>,
+    /// Whether the scheduler may miss a time without knowing it.
+    makes_up: bool,
 }
 
 /// What a sweep did.
@@ -95,7 +99,15 @@ impl Maintenance {
     /// Maintenance over these steps.
     #[must_use]
     pub const fn new(steps: AppSteps) -> Self {
-        Self { steps, bucket: None }
+        Self { steps, bucket: None, makes_up: false }
+    }
+
+    /// The same, where a scheduler is not ours: its due times that did not come are made up for. One of our own does so
+    /// itself.
+    #[must_use]
+    pub const fn making_up_for_missed(mut self) -> Self {
+        self.makes_up = true;
+        self
     }
 
     /// The same, where a deployment has made a bucket for backups.
@@ -129,6 +141,10 @@ impl Maintenance {
                 }
                 Ok(owner_json(&owner))
             }
+            MaintenanceTask::Redrive => {
+                let moved = self.control().redrive_jobs().await.map_err(of_control)?;
+                Ok(json!({ "moved": moved }))
+            }
             MaintenanceTask::AnotherOwnerKey => {
                 let owner = self.control().another_owner_key().await.map_err(of_control)?;
                 Ok(owner.as_ref().map_or(Value::Null, owner_json))
@@ -157,34 +173,44 @@ impl Maintenance {
     async fn sweep(&self) -> Result<Value, StepError> {
         let mut swept = Swept::default();
         for worker in self.workers().await? {
-            if let Err(error) = self.control().repair_schedules(&worker).await {
-                tracing::warn!(organization = %worker.organization(), error = %error, "schedules could not be repaired");
-            }
-            match self.control().make_up_for_missed(&worker).await {
-                Ok(missed) => swept.schedules_missed += missed,
-                Err(error) => {
-                    swept.failed += 1;
-                    tracing::warn!(organization = %worker.organization(), error = %error, "no looking for missed schedules");
-                }
-            }
-            for job in self.control().running_jobs(&worker).await.map_err(of_control)? {
-                swept.jobs += 1;
-                match self.look_after(&worker, &job).await {
-                    Ok(Care::None) => {}
-                    Ok(Care::SentAgain) => swept.sent_again += 1,
-                    Ok(Care::StartedAgain) => swept.started_again += 1,
-                    Ok(Care::Finalize) => swept.finalized += 1,
-                    Err(error) => {
-                        swept.failed += 1;
-                        tracing::warn!(job = %job.id(), error = %error, "a job could not be looked after");
-                    }
-                }
+            if let Err(error) = self.sweep_jobs(&worker, &mut swept).await {
+                swept.failed += 1;
+                in_trouble(&worker, &error);
             }
         }
         if swept.schedules_missed > 0 {
             crate::metrics::schedules_missed(swept.schedules_missed);
         }
         written(&swept)
+    }
+
+    async fn sweep_jobs(&self, worker: &Worker, swept: &mut Swept) -> Result<(), StepError> {
+        if let Err(error) = self.control().repair_schedules(worker).await {
+            tracing::warn!(organization = %worker.organization(), error = %error, "schedules could not be repaired");
+        }
+        if self.makes_up {
+            match self.control().make_up_for_missed(worker).await {
+                Ok(missed) => swept.schedules_missed += missed,
+                Err(error) => {
+                    swept.failed += 1;
+                    tracing::warn!(organization = %worker.organization(), error = %error, "no looking for missed schedules");
+                }
+            }
+        }
+        for job in self.control().running_jobs(worker).await.map_err(of_control)? {
+            swept.jobs += 1;
+            match self.look_after(worker, &job).await {
+                Ok(Care::None) => {}
+                Ok(Care::SentAgain) => swept.sent_again += 1,
+                Ok(Care::StartedAgain) => swept.started_again += 1,
+                Ok(Care::Finalize) => swept.finalized += 1,
+                Err(error) => {
+                    swept.failed += 1;
+                    tracing::warn!(job = %job.id(), error = %error, "a job could not be looked after");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A job whose workflow ended without it (somebody stopped it, or its last step could not be done) gets its last step.
@@ -206,37 +232,53 @@ impl Maintenance {
     async fn retention(&self) -> Result<Value, StepError> {
         let mut retained = Retained::default();
         for worker in self.workers().await? {
-            for schedule in self.control().schedules_of(&worker).await.map_err(of_control)? {
-                let now = self.steps.places.world().now();
-                let outcome = self.control().kept_by_schedule(&worker, &schedule.id, now).await.map_err(of_control)?;
-                for backup in outcome.dropped {
-                    self.control().drop_backup(&worker, &backup).await.map_err(of_control)?;
-                    retained.dropped += 1;
-                }
+            let done = async {
+                self.drop_by_schedule(&worker, &mut retained).await?;
+                self.delete_marked(&worker, &mut retained).await?;
+                self.sweep_repositories(&worker, &mut retained).await
+            };
+            if let Err(error) = done.await {
+                retained.failed += 1;
+                in_trouble(&worker, &error);
             }
-            for backup in self.control().deleted_backups(&worker).await.map_err(of_control)? {
-                match self.delete(&worker, &backup).await {
-                    Ok(report) => {
-                        let is_locked = report.locked.contains(&backup);
-                        retained.locked += u64::from(is_locked);
-                        retained.deleted += u64::from(!is_locked);
-                        retained.objects_deleted += report.deleted;
-                        retained.objects_locked += report.locked_objects;
-                    }
-                    Err(error) => {
-                        retained.failed += 1;
-                        tracing::warn!(job = %backup, error = %error, "a backup could not be deleted yet");
-                    }
-                }
-            }
-            self.sweep_repositories(&worker, &mut retained).await?;
         }
         written(&retained)
     }
 
+    async fn drop_by_schedule(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
+        for schedule in self.control().schedules_of(worker).await.map_err(of_control)? {
+            let now = self.steps.places.world().now();
+            let outcome = self.control().kept_by_schedule(worker, &schedule.id, now).await.map_err(of_control)?;
+            for backup in outcome.dropped {
+                self.control().drop_backup(worker, &backup).await.map_err(of_control)?;
+                retained.dropped += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_marked(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
+        for backup in self.control().deleted_backups(worker).await.map_err(of_control)? {
+            match self.delete(worker, &backup).await {
+                Ok(report) => {
+                    let is_locked = report.locked.contains(&backup);
+                    retained.locked += u64::from(is_locked);
+                    retained.deleted += u64::from(!is_locked);
+                    retained.objects_deleted += report.deleted;
+                    retained.objects_locked += report.locked_objects;
+                }
+                Err(error) => {
+                    retained.failed += 1;
+                    tracing::warn!(job = %backup, error = %error, "a backup could not be deleted yet");
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What was marked becomes ripe whether or not anything is deleted that day, and failed jobs leave something too.
     async fn sweep_repositories(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
-        for place in self.control().repositories(worker).await.map_err(of_control)? {
+        for place in self.repositories(worker, &mut retained.failed).await? {
             match self.prune(&place, Vec::new()).await {
                 Ok(None) => {}
                 Ok(Some(report)) => {
@@ -250,6 +292,21 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+
+    /// The repositories of an organization that can be opened; the others are counted.
+    async fn repositories(&self, worker: &Worker, failed: &mut u64) -> Result<Vec<OpenedPlace>, StepError> {
+        let mut places = Vec::new();
+        for place in self.control().repositories(worker).await.map_err(of_control)? {
+            match place.map_err(of_control) {
+                Ok(place) => places.push(place),
+                Err(error) => {
+                    *failed += 1;
+                    in_trouble(worker, &error);
+                }
+            }
+        }
+        Ok(places)
     }
 
     /// Nothing where no job came so far as to make the repository.
@@ -283,28 +340,42 @@ impl Maintenance {
         Ok(report)
     }
 
-    /// Locks anew what kept backups need, in every repository whose objects are locked when they are put.
+    /// Locks anew what kept backups need, in every repository whose objects are locked when they are put. Fails in the end
+    /// where that was not possible everywhere: what is not locked in time can be deleted, and somebody must be told.
     async fn locks(&self) -> Result<Value, StepError> {
         let mut locked = Locked::default();
         for worker in self.workers().await? {
-            let going = self.control().deleted_backups(&worker).await.map_err(of_control)?;
-            for place in self.control().repositories(&worker).await.map_err(of_control)? {
-                match self.lock(&place, &going).await {
-                    Ok(None) => {}
-                    Ok(Some(report)) => {
-                        locked.repositories += 1;
-                        locked.backups += report.snapshots;
-                        locked.extended += report.extended;
-                        locked.failed += report.failed.len() as u64;
-                    }
-                    Err(error) => {
-                        locked.failed += 1;
-                        tracing::warn!(project = %place.project, error = %error, "a repository could not be kept locked");
-                    }
+            if let Err(error) = self.lock_repositories(&worker, &mut locked).await {
+                locked.failed += 1;
+                in_trouble(&worker, &error);
+            }
+        }
+        if locked.failed > 0 {
+            let message =
+                format!("{} could not be kept locked, the log says why; {} were", locked.failed, locked.backups);
+            return Err(StepError { kind: StepErrorKind::Retryable, message });
+        }
+        written(&locked)
+    }
+
+    async fn lock_repositories(&self, worker: &Worker, locked: &mut Locked) -> Result<(), StepError> {
+        let going = self.control().deleted_backups(worker).await.map_err(of_control)?;
+        for place in self.repositories(worker, &mut locked.failed).await? {
+            match self.lock(&place, &going).await {
+                Ok(None) => {}
+                Ok(Some(report)) => {
+                    locked.repositories += 1;
+                    locked.backups += report.snapshots;
+                    locked.extended += report.extended;
+                    locked.failed += report.failed.len() as u64;
+                }
+                Err(error) => {
+                    locked.failed += 1;
+                    tracing::warn!(project = %place.project, error = %error, "a repository could not be kept locked");
                 }
             }
         }
-        written(&locked)
+        Ok(())
     }
 
     /// Nothing where objects are not locked, or no job came so far as to make the repository.
@@ -334,7 +405,8 @@ impl Maintenance {
 
     async fn keys_of(&self, worker: &Worker, wrapped: &mut Wrapped) -> Result<(), StepError> {
         // repositories first: under which keys they may be is known by that of the secrets
-        for place in self.control().encrypted_repositories(worker).await.map_err(of_control)? {
+        let places = self.repositories(worker, &mut wrapped.failed).await?;
+        for place in places.into_iter().filter(|place| place.encrypted) {
             match self.steps.places.add_missing_holders(&place).await {
                 Ok(added) => {
                     wrapped.repositories += 1;
@@ -365,6 +437,11 @@ impl Maintenance {
             }
         }
     }
+}
+
+/// What keeps one organization's turn from being done; the others have theirs.
+fn in_trouble(worker: &Worker, error: &StepError) {
+    tracing::warn!(organization = %worker.organization(), error = %error, "not all that was to be done could be done");
 }
 
 fn owner_json(owner: &FirstOwner) -> Value {

@@ -28,11 +28,13 @@ pub struct StepSettings {
     pub part_documents: u64,
     /// After how much time a step hands over to the next.
     pub step_time: Duration,
+    /// How many chunks of a job are done at one time: the parts of a restore share the pace that Firestore asks for.
+    pub parallel: u64,
 }
 
 impl Default for StepSettings {
     fn default() -> Self {
-        Self { chunk_documents: 250_000, part_documents: 50_000, step_time: Duration::from_secs(600) }
+        Self { chunk_documents: 250_000, part_documents: 50_000, step_time: Duration::from_secs(600), parallel: 4 }
     }
 }
 

@@ -41,11 +41,7 @@ impl Due {
 pub async fn schedule_due(control: &Control, due: &Due, now: Timestamp) -> Result<Option<JobId>, StepError> {
     let scheduled = due.time(now)?;
     let worker = control.worker(&due.payload.organization);
-    let made = control.schedule_due(&worker, &due.payload.schedule, scheduled).await;
-    if made.is_err() {
-        crate::metrics::schedules_missed(1);
-    }
-    made.map_err(of_control)
+    control.schedule_due(&worker, &due.payload.schedule, scheduled).await.map_err(of_control)
 }
 
 /// Starts the job that a message of the queue names.

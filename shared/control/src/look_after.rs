@@ -68,6 +68,15 @@ impl Control {
         }
     }
 
+    /// Gives the messages that were dealt with in vain too often, and lie among the dead letters of the jobs' queue, another
+    /// chance; says how many. A job that was started meanwhile is not started twice.
+    ///
+    /// # Errors
+    /// When the queue fails.
+    pub async fn redrive_jobs(&self) -> Result<u64> {
+        Ok(self.ports().queue.redrive().await?)
+    }
+
     /// Backups that are to be deleted and that no unfinished restore reads: their manifests can be dropped. A restore that
     /// is asked for later finds them marked, and is refused.
     ///

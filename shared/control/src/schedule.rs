@@ -156,6 +156,17 @@ fn cron(expression: &str, timezone: &str) -> Result<Cron> {
     Cron::new(expression, timezone).map_err(|error| ControlError::field("cronExpression", &error).with_source(error))
 }
 
+/// What the scheduler is told.
+fn rule_of(scope: &OrganizationScope, schedule: &Schedule) -> Result<ScheduleRule> {
+    let message = ScheduleMessage { schedule: schedule.id, organization: scope.organization(), scheduled: None };
+    Ok(ScheduleRule {
+        name: schedule.id.to_string(),
+        cron: schedule.cron()?,
+        payload: serde_json::to_value(&message).map_err(ControlError::internal)?,
+        enabled: schedule.enabled,
+    })
+}
+
 impl Control {
     /// Makes a schedule.
     ///
@@ -297,8 +308,7 @@ impl Control {
     pub async fn repair_schedules(&self, worker: &Worker) -> Result<u32> {
         let mut repaired = 0;
         for schedule in self.schedules_of(worker).await? {
-            let known = self.ports().scheduler.is_enabled(&schedule.id.to_string()).await?;
-            if known != Some(schedule.enabled) {
+            if !self.ports().scheduler.fires_as(&rule_of(worker.scope(), &schedule)?).await? {
                 self.align(worker.scope(), &schedule.id).await?;
                 repaired += 1;
             }
@@ -366,14 +376,7 @@ impl Control {
     }
 
     async fn put_rule(&self, scope: &OrganizationScope, schedule: &Schedule) -> Result<()> {
-        let organization = scope.organization();
-        let message = ScheduleMessage { schedule: schedule.id, organization, scheduled: None };
-        let rule = ScheduleRule {
-            name: schedule.id.to_string(),
-            cron: schedule.cron()?,
-            payload: serde_json::to_value(&message).map_err(ControlError::internal)?,
-            enabled: schedule.enabled,
-        };
+        let rule = rule_of(scope, schedule)?;
         self.ports().scheduler.put(&rule).await.map_err(|error| match error.kind {
             ErrorKind::InvalidArgument => {
                 let message = format!("the scheduler cannot do this: {}", error.message());

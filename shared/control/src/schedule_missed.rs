@@ -24,7 +24,8 @@ struct GivenUp {}
 
 impl Control {
     /// Makes the backup of a due time with which the scheduler did not come: of each schedule the last one in the past hour,
-    /// from ten minutes after it was due. Says how many there were. One that can never be made is tried once.
+    /// from ten minutes after it was due, unless it has come with a later one since. Says how many there were. One that can
+    /// never be made is tried once.
     ///
     /// # Errors
     /// When the store fails. What keeps one backup from being made does not keep the others, and was told by
@@ -32,10 +33,7 @@ impl Control {
     pub async fn make_up_for_missed(&self, worker: &Worker) -> Result<u64> {
         let mut missed = 0;
         for schedule in self.schedules_of(worker).await? {
-            let Some(due) = schedule.last_due(self.now()) else { continue };
-            if self.was_dealt_with(worker, &schedule.id, due).await? {
-                continue;
-            }
+            let Some(due) = self.missed_time(worker, &schedule).await? else { continue };
             missed += 1;
             if let Err(error) = self.schedule_due(worker, &schedule.id, due).await {
                 tracing::warn!(schedule = %schedule.id, due = %due, error = %error, "a missed backup could not be made");
@@ -45,6 +43,18 @@ impl Control {
             }
         }
         Ok(missed)
+    }
+
+    async fn missed_time(&self, worker: &Worker, schedule: &Schedule) -> Result<Option<Timestamp>> {
+        let now = self.now();
+        let times = schedule.late_times(now);
+        // the newest first: it is the likeliest that was served
+        for due in times.iter().rev() {
+            if self.was_dealt_with(worker, &schedule.id, *due).await? {
+                return Ok(None);
+            }
+        }
+        Ok(times.first().copied().filter(|due| *due <= now.plus_seconds(-PATIENCE_SECONDS)))
     }
 
     async fn was_dealt_with(&self, worker: &Worker, id: &ScheduleId, due: Timestamp) -> Result<bool> {
@@ -66,13 +76,14 @@ impl Control {
 }
 
 impl Schedule {
-    /// The last time at which it was due as it is now, of those that a scheduler should have come with.
-    fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let until = now.plus_seconds(-PATIENCE_SECONDS);
+    /// The last time at which it was due, as it is now, of those that a scheduler should have come with by now; and those
+    /// after it.
+    fn late_times(&self, now: Timestamp) -> Vec<Timestamp> {
         let since = self.updated_at.max(now.plus_seconds(-LOOK_BACK_SECONDS));
-        let cron = self.cron().ok().filter(|_| self.enabled)?;
-        std::iter::successors(cron.next_after(since), |due| cron.next_after(*due))
-            .take_while(|due| *due <= until)
-            .last()
+        let Some(cron) = self.cron().ok().filter(|_| self.enabled) else { return Vec::new() };
+        let due = std::iter::successors(cron.next_after(since), |due| cron.next_after(*due));
+        let due: Vec<_> = due.take_while(|due| *due <= now).collect();
+        let late = due.partition_point(|due| *due <= now.plus_seconds(-PATIENCE_SECONDS));
+        due[late.saturating_sub(1)..].to_vec()
     }
 }

@@ -89,23 +89,30 @@ impl Control {
         self.opened_place(caller.scope(), organization, &Job::Backup(Box::new(backup))).await
     }
 
-    /// Every encrypted repository that a job of the organization may have made, in order and each once, for whoever looks
-    /// after their keys. Those in destinations that were removed are out of reach and left out.
+    /// Every repository that a job of the organization may have made, in order and each once, for whoever looks after them.
+    /// Those in destinations that were removed are out of reach and left out. One that cannot be opened right now (its master
+    /// key is disabled, its options do not open) is an error of its own, and keeps nobody from the others.
     ///
     /// # Errors
-    /// When the store or the key service fails.
-    pub async fn encrypted_repositories(&self, worker: &Worker) -> Result<Vec<OpenedPlace>> {
-        let mut places = self.repositories(worker).await?;
-        places.retain(|place| place.encrypted);
+    /// When the store fails.
+    pub async fn repositories(&self, worker: &Worker) -> Result<Vec<Result<OpenedPlace>>> {
+        let scope = worker.scope();
+        let mut places = Vec::new();
+        for (destination, repository) in self.named_repositories(scope).await? {
+            let organization = self.organization_record(scope).await?;
+            match self.place_at(scope, organization, destination, repository).await {
+                Err(error) if error.code == Code::Conflict => {}
+                place => places.push(place),
+            }
+        }
         Ok(places)
     }
 
-    /// The same, with those that are not encrypted.
-    ///
-    /// # Errors
-    /// As [`Self::encrypted_repositories`].
-    pub async fn repositories(&self, worker: &Worker) -> Result<Vec<OpenedPlace>> {
-        let scope = worker.scope();
+    /// The destinations and repositories that jobs name.
+    async fn named_repositories(
+        &self,
+        scope: &OrganizationScope,
+    ) -> Result<BTreeSet<(DestinationId, (ProjectId, bool))>> {
         let mut named = BTreeSet::new();
         for mut query in [scope.backups(), scope.restores()] {
             loop {
@@ -120,16 +127,7 @@ impl Control {
                 }
             }
         }
-        let mut places = Vec::with_capacity(named.len());
-        for (destination, repository) in named {
-            let organization = self.organization_record(scope).await?;
-            match self.place_at(scope, organization, destination, repository).await {
-                Ok(place) => places.push(place),
-                Err(error) if error.code == Code::Conflict => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(places)
+        Ok(named)
     }
 
     async fn opened_project(

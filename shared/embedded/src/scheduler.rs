@@ -208,12 +208,8 @@ impl Scheduler for SqliteScheduler {
         self.database.write(REMOVE, work).await
     }
 
-    async fn is_enabled(&self, name: &str) -> Result<Option<bool>, PortError> {
-        const SQL: &str = "SELECT enabled FROM schedules WHERE name = ?1";
-        let name = name.to_owned();
-        let work =
-            move |transaction: &Transaction<'_>| Ok(transaction.query_row(SQL, [name], |row| row.get(0)).optional()?);
-        self.database.read(READ, work).await
+    async fn fires_as(&self, rule: &ScheduleRule) -> Result<bool, PortError> {
+        Ok(self.get(&rule.name).await?.is_some_and(|known| known.cron == rule.cron && known.enabled == rule.enabled))
     }
 }
 

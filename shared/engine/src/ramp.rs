@@ -14,6 +14,20 @@ const LAST_RATE: f64 = 10_000.0;
 /// How long a refusal for exhausted resources keeps the rate down before it may grow again.
 const RECOVERY: Duration = Duration::from_secs(10);
 
+/// What part of the pace a writer takes, and since when the job writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// Of how many writers this is one. Each takes as much as the others; that some have nothing to do is not seen.
+    pub(crate) writers: u32,
+    /// For how long the job has been writing before.
+    pub(crate) before: Duration,
+}
+
+impl Share {
+    /// The only writer, which begins now.
+    pub(crate) const WHOLE: Self = Self { writers: 1, before: Duration::ZERO };
+}
+
 /// Lets writes through at the rate that is allowed right now.
 #[derive(Debug)]
 pub(crate) struct Ramp {
@@ -24,6 +38,7 @@ pub(crate) struct Ramp {
 #[derive(Debug)]
 struct State {
     started: Instant,
+    share: Share,
     /// Nothing: as fast as the server takes it, until it refuses.
     ramped: bool,
     /// When the next write may go.
@@ -34,9 +49,9 @@ struct State {
 }
 
 impl Ramp {
-    pub(crate) fn new(ramped: bool, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(ramped: bool, share: Share, meter: Arc<Meter>) -> Self {
         let now = Instant::now();
-        let state = State { started: now, ramped, next: now, throttled: None, recent_rate: FIRST_RATE };
+        let state = State { started: now, share, ramped, next: now, throttled: None, recent_rate: FIRST_RATE };
         Self { state: Mutex::new(state), meter }
     }
 
@@ -68,8 +83,10 @@ impl Ramp {
 impl State {
     /// Writes a second; nothing when there is no bound.
     fn rate(&self, now: Instant) -> Option<f64> {
-        let steps = (now.duration_since(self.started).as_secs() / GROWTH_EVERY.as_secs()).min(100);
-        let ramp = self.ramped.then(|| (FIRST_RATE * GROWTH.powi(steps as i32)).min(LAST_RATE));
+        let writing = now.duration_since(self.started) + self.share.before;
+        let steps = (writing.as_secs() / GROWTH_EVERY.as_secs()).min(100);
+        let whole = (FIRST_RATE * GROWTH.powi(steps as i32)).min(LAST_RATE);
+        let ramp = self.ramped.then(|| whole / f64::from(self.share.writers.max(1)));
         let throttled = self.throttled.map(|(rate, at)| {
             let recoveries = now.duration_since(at).as_secs_f64() / RECOVERY.as_secs_f64();
             rate * GROWTH.powf(recoveries)
@@ -98,7 +115,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn begins_with_500_a_second_and_grows_by_half_each_five_minutes() {
-        let ramp = Ramp::new(true, Arc::default());
+        let ramp = Ramp::new(true, Share::WHOLE, Arc::default());
         let start = Instant::now();
         for _ in 0..11 {
             ramp.admit(100).await;
@@ -115,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_halves_the_rate_and_time_gives_it_back() {
         let meter: Arc<Meter> = Arc::default();
-        let ramp = Ramp::new(true, Arc::clone(&meter));
+        let ramp = Ramp::new(true, Share::WHOLE, Arc::clone(&meter));
         ramp.admit(1).await;
         ramp.throttle();
         ramp.throttle();
@@ -128,7 +145,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_ramp_nothing_waits_until_the_server_refuses() {
-        let ramp = Ramp::new(false, Arc::default());
+        let ramp = Ramp::new(false, Share::WHOLE, Arc::default());
         let start = Instant::now();
         for _ in 0..100 {
             ramp.admit(500).await;
@@ -139,5 +156,20 @@ mod tests {
             ramp.admit(250).await;
         }
         assert!(start.elapsed().as_millis() > 1000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writers_share_the_pace_of_the_job_and_go_on_where_it_was() {
+        for (before, share) in [(0, 25.0), (300, 37.5), (24 * 3600, 500.0)] {
+            let share_of = Share { writers: 20, before: Duration::from_secs(before) };
+            let ramp = Ramp::new(true, share_of, Arc::default());
+            let began = Instant::now();
+            // what is admitted waits for what was admitted before it
+            for _ in 0..=10 {
+                ramp.admit(share as usize).await;
+            }
+            let wanted = (share as usize * 10) as f64 / share;
+            assert!((began.elapsed().as_secs_f64() - wanted).abs() < 0.1, "{before}: {:?}", began.elapsed());
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::batch::{Batch, request_bytes};
 use crate::contents::{Contents, Item, Stored, stored, undo_receipts};
 use crate::diff::{Change, Difference, same};
 use crate::error::{EngineError, Result};
-use crate::ramp::Ramp;
+use crate::ramp::{Ramp, Share};
 use crate::repository::Repository;
 use crate::restore_plan::{self, Begun, unless_begun_anew};
 use crate::restore_progress::RestoreProgress;
@@ -54,6 +54,8 @@ pub struct RestoreOptions {
     pub fresh: bool,
     /// Whether writes ramp up as Firestore asks.
     pub ramp: bool,
+    /// How many parts are written at one time, where the restore is done in steps: they share the pace.
+    pub writers: u32,
     /// The most writes a batch, up to 500.
     pub batch_writes: usize,
     /// Batches on their way at one time.
@@ -70,6 +72,7 @@ impl Default for RestoreOptions {
             guard: None,
             fresh: false,
             ramp: true,
+            writers: 1,
             batch_writes: MAX_BATCH_WRITES,
             parallel: 4,
         }
@@ -340,7 +343,7 @@ impl Restore {
             true => self.open_kept(&plan, &sealing).await.map_err(|error| unless_begun_anew(&plan.job, error))?,
             false => Kept { undo: None, progress: None },
         };
-        let writer = self.writer(kept);
+        let writer = self.writer(kept, Share::WHOLE);
         let written = match self.wanted().await {
             Ok(mut wanted) => self.write_all(&plan.job, &writer, &mut wanted, None).await.map(|_| wanted.unmatched()),
             Err(error) => Err(error),
@@ -449,7 +452,7 @@ impl Restore {
     }
 
     /// What writes batches, keeping what is to be kept.
-    pub(crate) fn writer(&self, kept: Kept) -> Arc<BatchWriter> {
+    pub(crate) fn writer(&self, kept: Kept, share: Share) -> Arc<BatchWriter> {
         Arc::new(BatchWriter {
             target: self.target.clone(),
             world: self.repository.world().clone(),
@@ -457,7 +460,7 @@ impl Restore {
             guard: self.options.guard,
             undo: kept.undo,
             progress: kept.progress,
-            ramp: Ramp::new(self.options.ramp, Arc::clone(&self.meter)),
+            ramp: Ramp::new(self.options.ramp, share, Arc::clone(&self.meter)),
             tally: Mutex::default(),
             meter: Arc::clone(&self.meter),
         })

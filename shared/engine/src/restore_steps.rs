@@ -21,7 +21,8 @@ use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::merge::Layer;
 use crate::objects::Put;
-use crate::plan::{MAX_CHUNKS, check_age, gone, put_intent};
+use crate::plan::{MAX_CHUNKS, gone, put_intent};
+use crate::ramp::Share;
 use crate::read::RunSource;
 use crate::repository::Repository;
 use crate::restore::{DryRun, Kept, Restore, RestoreReport, Tally};
@@ -33,6 +34,9 @@ use crate::world::Meter;
 
 /// Receipts read at one time.
 const PARALLEL_READS: usize = 16;
+/// How long a restore may take. Firestore's pace decides: a billion documents are a day of writes. What it reads and what
+/// it replaced is kept for a day longer.
+const MAX_RESTORE_SECONDS: i64 = 6 * 24 * 3600;
 /// Problems that one receipt keeps: there may be thousands of receipts.
 const PROBLEMS: usize = 100;
 
@@ -110,7 +114,7 @@ impl RestoreSteps {
     ///
     /// # Errors
     /// When the restore is refused (renames, selection, guard, permissions), a port fails, or the job was named more than
-    /// half of prune's grace period ago.
+    /// six days ago.
     pub async fn plan(&self, job: &JobId) -> Result<u32> {
         let repository = &self.restore.repository;
         check_age(repository, job, Timestamp::from_millis(job.millis().cast_signed()))?;
@@ -238,7 +242,12 @@ impl RestoreSteps {
             true => Some(UndoLog::join(&self.restore.repository, plan, sealing).await?),
             false => None,
         };
-        let writer = self.restore.writer(Kept { undo, progress: None });
+        let writing = self.restore.repository.world().now().seconds_since(plan.created).max(0.0);
+        let share = Share {
+            writers: self.restore.options.writers.min(plan.parts.len() as u32),
+            before: Duration::from_secs_f64(writing),
+        };
+        let writer = self.restore.writer(Kept { undo, progress: None }, share);
         let through = self.restore.write_all(&plan.job, &writer, &mut wanted, Some(until)).await?;
         let mut tally = writer.take_tally();
         tally.problems.truncate(PROBLEMS);
@@ -377,6 +386,16 @@ impl RestoreSteps {
         let sealing = repository.sealing(plan.key).await?;
         Ok((plan, sealing))
     }
+}
+
+/// A restore that began too long ago may not go on: a prune may remove what it replaced.
+fn check_age(repository: &Repository, job: &JobId, created: Timestamp) -> Result<()> {
+    if repository.world().now().seconds_since(created) < MAX_RESTORE_SECONDS as f64 {
+        return Ok(());
+    }
+    let reason =
+        "it began more than six days ago, and a prune may remove what it needs; start it again as a new restore";
+    Err(EngineError::Incomplete { job: job.clone(), reason: reason.to_owned() })
 }
 
 /// Where the records of a run begin, and how many there are: of a large run by its blocks.

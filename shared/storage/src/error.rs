@@ -29,6 +29,26 @@ pub fn describe(error: &object_store::Error) -> (ErrorKind, String) {
     (kind, message)
 }
 
+/// The causes of an error, outermost first, without those that `said` or the cause before has said already. What the client
+/// of a store says is put into words, and what lies below that left out: addresses, retries and whole answers, in which a
+/// credential may stand.
+#[must_use]
+pub fn causes(error: &dyn Error, said: &str) -> Vec<String> {
+    let mut said = said.to_owned();
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let failure = cause.downcast_ref::<object_store::Error>();
+        let text = failure.map_or_else(|| cause.to_string(), |failure| describe(failure).1);
+        if !said.contains(text.trim()) {
+            said = text.clone();
+            causes.push(text);
+        }
+        source = if failure.is_some() { None } else { cause.source() };
+    }
+    causes
+}
+
 const fn leaves_the_cause_open(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Other | ErrorKind::Unavailable | ErrorKind::DeadlineExceeded)
 }

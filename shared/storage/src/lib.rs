@@ -33,7 +33,7 @@ mod settings;
 mod staging;
 
 pub use destination::{Destination, DestinationKind};
-pub use error::{describe, port_error};
+pub use error::{causes, describe, port_error};
 pub use probe::ProbeReport;
 pub use settings::DestinationSettings;
 pub use staging::Staging;

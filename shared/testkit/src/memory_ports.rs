@@ -269,9 +269,10 @@ impl Scheduler for MemoryScheduler {
         Ok(())
     }
 
-    async fn is_enabled(&self, name: &str) -> Result<Option<bool>, PortError> {
+    async fn fires_as(&self, rule: &ScheduleRule) -> Result<bool, PortError> {
         self.trouble.check("look at a schedule")?;
-        Ok(lock(&self.rules).get(name).map(|rule| rule.enabled))
+        let known = lock(&self.rules).get(&rule.name).cloned();
+        Ok(known.is_some_and(|known| known.cron == rule.cron && known.enabled == rule.enabled))
     }
 }
 

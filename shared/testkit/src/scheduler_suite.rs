@@ -49,8 +49,8 @@ impl SchedulerUnderTest<'_> {
         self.scheduler.remove(name).await.unwrap_or_else(|error| panic!("remove {name}: {error:?}"));
     }
 
-    async fn is_enabled(&self, name: &str) -> Option<bool> {
-        self.scheduler.is_enabled(name).await.unwrap_or_else(|error| panic!("is {name} enabled: {error:?}"))
+    async fn fires_as(&self, rule: &ScheduleRule) -> bool {
+        self.scheduler.fires_as(rule).await.unwrap_or_else(|error| panic!("how {} fires: {error:?}", rule.name))
     }
 
     async fn kept(&self, name: &str) -> Option<(String, Value)> {
@@ -59,7 +59,7 @@ impl SchedulerUnderTest<'_> {
 }
 
 async fn unknown_schedules(test: &SchedulerUnderTest<'_>) {
-    assert_eq!(test.is_enabled("nobody").await, None);
+    assert!(!test.fires_as(&rule("nobody", "0 0 * * *", "UTC", json!({}), true)).await);
     test.remove("nobody").await;
     assert_eq!(test.kept("nobody").await, None);
 }
@@ -76,12 +76,21 @@ async fn schedules_are_kept(test: &SchedulerUnderTest<'_>) {
         ("monthly_1", "5 4 1 * *", "Asia/Kolkata"),
         ("workdays-2", "0 9-17 * * 1-5", "Australia/Lord_Howe"),
     ] {
-        test.put(&rule(name, expression, timezone, payload.clone(), true)).await;
-        assert_eq!(test.is_enabled(name).await, Some(true), "{name}");
+        let rule = rule(name, expression, timezone, payload.clone(), true);
+        test.put(&rule).await;
+        assert!(test.fires_as(&rule).await, "{name}");
         assert_eq!(test.kept(name).await, Some((timezone.to_owned(), payload.clone())), "{name}");
     }
-    test.put(&rule("off", "0 0 * * *", "UTC", json!({}), false)).await;
-    assert_eq!(test.is_enabled("off").await, Some(false));
+    let off = rule("off", "0 0 * * *", "UTC", json!({}), false);
+    test.put(&off).await;
+    assert!(test.fires_as(&off).await);
+    for other in [
+        ScheduleRule { enabled: true, ..off.clone() },
+        rule("off", "1 0 * * *", "UTC", json!({}), false),
+        rule("off", "0 0 * * *", "Europe/Berlin", json!({}), false),
+    ] {
+        assert!(!test.fires_as(&other).await, "{other:?}");
+    }
     assert_eq!(test.kept("off").await, Some(("UTC".to_owned(), json!({}))));
 }
 
@@ -91,11 +100,12 @@ async fn schedules_are_replaced(test: &SchedulerUnderTest<'_>) {
     test.put(&first).await;
     let second = rule("replaced", "0 2 * * *", "Europe/Berlin", json!({"version": 2}), false);
     test.put(&second).await;
-    assert_eq!(test.is_enabled("replaced").await, Some(false));
+    assert!(test.fires_as(&second).await && !test.fires_as(&first).await);
     assert_eq!(test.kept("replaced").await, Some(("Europe/Berlin".to_owned(), json!({"version": 2}))));
-    test.put(&ScheduleRule { enabled: true, ..second }).await;
-    assert_eq!(test.is_enabled("replaced").await, Some(true));
-    assert_eq!(test.is_enabled("nightly").await, Some(true), "others stay as they are");
+    let third = ScheduleRule { enabled: true, ..second };
+    test.put(&third).await;
+    assert!(test.fires_as(&third).await);
+    assert!(test.kept("nightly").await.is_some(), "others stay as they are");
 }
 
 async fn schedules_are_removed(test: &SchedulerUnderTest<'_>) {
@@ -105,16 +115,17 @@ async fn schedules_are_removed(test: &SchedulerUnderTest<'_>) {
     }
     test.remove("gone").await;
     test.remove("gone").await;
-    assert_eq!((test.is_enabled("gone").await, test.kept("gone").await), (None, None));
-    assert_eq!(test.is_enabled("gone-too").await, Some(true), "only the one is removed");
+    assert_eq!((test.fires_as(&rules[0]).await, test.kept("gone").await), (false, None));
+    assert!(test.fires_as(&rules[1]).await, "only the one is removed");
     test.put(&rules[0]).await;
-    assert_eq!(test.is_enabled("gone").await, Some(true), "what was removed can be put again");
+    assert!(test.fires_as(&rules[0]).await, "what was removed can be put again");
 }
 
 async fn names(test: &SchedulerUnderTest<'_>) {
     let longest = "n".repeat(64);
-    test.put(&rule(&longest, "0 0 * * *", "UTC", json!({}), true)).await;
-    assert_eq!(test.is_enabled(&longest).await, Some(true));
+    let longest = rule(&longest, "0 0 * * *", "UTC", json!({}), true);
+    test.put(&longest).await;
+    assert!(test.fires_as(&longest).await);
     let too_long = "n".repeat(65);
     for name in ["", " ", "a b", "a/b", "a:b", "ü", "a\n", "a.b", too_long.as_str()] {
         match test.scheduler.put(&rule(name, "0 0 * * *", "UTC", json!({}), true)).await {

@@ -31,8 +31,16 @@ fn data_violations(template: &Template) -> Vec<String> {
     demand(bucket["VersioningConfiguration"]["Status"] == "Enabled", "Bucket has no versions".to_owned());
     demand(bucket["ObjectLockEnabled"] == true, "Bucket cannot lock objects".to_owned());
     demand(bucket["ObjectLockConfiguration"].is_null(), "Bucket locks by default, and not object by object".to_owned());
-    demand(template.resource("Key")["Properties"]["EnableKeyRotation"] == true, "Key is not rotated".to_owned());
+    let key = &template.resource("Key")["Properties"];
+    demand(key["EnableKeyRotation"] == true, "Key is not rotated".to_owned());
+    demand(key["KeyPolicy"]["Statement"] == json!([account_decides()]), "Key may be used by others".to_owned());
     found
+}
+
+/// Leaves it to the account's own policies who may use a key.
+fn account_decides() -> Value {
+    let root = "arn:${AWS::Partition}:iam::${AWS::AccountId}:root";
+    json!({"Sid": "Account", "Effect": "Allow", "Principal": {"AWS": {"Fn::Sub": root}}, "Action": "kms:*", "Resource": "*"})
 }
 
 /// What of a bucket is open.
@@ -52,8 +60,12 @@ fn bucket_violations(template: &Template) -> Vec<String> {
         if !rules.iter().any(|rule| rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"].is_u64()) {
             found.push(format!("{name} keeps uploads that were never completed"));
         }
-        if !policy_of(template, name).iter().any(|statement| is_only_over_tls(statement)) {
+        let policy = policy_of(template, name);
+        if !policy.iter().any(|statement| is_only_over_tls(statement)) {
             found.push(format!("{name} is served without TLS"));
+        }
+        if policy.iter().any(|statement| statement["Effect"] != "Deny") {
+            found.push(format!("{name} has a policy that does more than deny"));
         }
     }
     found
@@ -73,11 +85,25 @@ fn is_only_over_tls(statement: &Value) -> bool {
         && statement["Condition"] == json!({"Bool": {"aws:SecureTransport": "false"}})
 }
 
+/// Where the bucket's policy stands.
+const STATEMENTS: &str = "/Resources/BucketPolicy/Properties/PolicyDocument/Statement";
 /// The places of a repository that its writers may overwrite and delete.
 const PASSING: &[&str] = &["receipts", "intents", "probes"];
 
 fn passing_places() -> Vec<String> {
     PASSING.iter().flat_map(|place| ["", "*/"].map(|prefix| format!("${{Bucket.Arn}}/{prefix}{place}/*"))).collect()
+}
+
+/// Denies everybody, whatever they are allowed elsewhere, to delete an object before its lock has ended.
+fn is_bypass_denied(statement: &Value) -> bool {
+    let denied = json!({
+        "Sid": "NoLockIsBypassed",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:BypassGovernanceRetention",
+        "Resource": {"Fn::Sub": "${Bucket.Arn}/*"},
+    });
+    *statement == denied
 }
 
 /// What the bucket's policy lets happen to what is written once.
@@ -103,6 +129,9 @@ fn immutability_violations(template: &Template) -> Vec<String> {
     }
     if !denies("OnlyPruneDeletes", json!(["s3:DeleteObject", "s3:DeleteObjectVersion"]), not_prune) {
         found.push("others than the prune can delete".to_owned());
+    }
+    if !statements.iter().any(|statement| is_bypass_denied(statement)) {
+        found.push("a lock can be bypassed".to_owned());
     }
     if named(&template.resource("MaintenanceRole")["Properties"]["RoleName"]) != "${Name}-maintenance" {
         found.push("the policy names a role that there is not".to_owned());
@@ -162,6 +191,8 @@ fn data_outlives_the_stack() {
     assert_finds(data_violations, &replaced, "Key goes with the stack");
     let open = template.with("/Resources/Table/Properties/DeletionProtectionEnabled", json!(false));
     assert_finds(data_violations, &open, "Table can be deleted");
+    let anybody = template.with("/Resources/Key/Properties/KeyPolicy/Statement/0/Principal", json!({"AWS": "*"}));
+    assert_finds(data_violations, &anybody, "Key may be used by others");
 }
 
 #[test]
@@ -172,17 +203,59 @@ fn buckets_are_shut_encrypted_and_served_over_tls() {
     assert_finds(bucket_violations, &open, "WorkBucket lacks BlockPublicPolicy");
     let clear = template.without("/Resources", "WorkBucketPolicy");
     assert_finds(bucket_violations, &clear, "WorkBucket is served without TLS");
+    let open_to_all = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"});
+    let allows = template.with_item(STATEMENTS, open_to_all);
+    assert_finds(bucket_violations, &allows, "Bucket has a policy that does more than deny");
 }
 
 #[test]
 fn what_is_written_once_is_neither_overwritten_nor_deleted() {
     let template = Template::read();
     assert_none(&immutability_violations(&template));
-    let statements = "/Resources/BucketPolicy/Properties/PolicyDocument/Statement";
-    let weaker = template.without(&format!("{statements}/1/Condition"), "Bool");
-    assert_finds(immutability_violations, &weaker, "overwritten");
-    let anybody = template.with(&format!("{statements}/2/NotResource/0"), json!("${Bucket.Arn}/runs/*"));
-    assert_finds(immutability_violations, &anybody, "others than the prune");
+    let (overwritten, deleted) = ("objects can be overwritten", "others than the prune can delete");
+    for (field, value, expect) in [
+        ("1/Effect", json!("Allow"), overwritten),
+        ("1/Condition/Null/s3:if-none-match", json!("false"), overwritten),
+        ("1/Condition/Bool/s3:ObjectCreationOperation", json!("false"), overwritten),
+        (
+            "1/Condition",
+            json!({"Bool": {"s3:ObjectCreationOperation": "true"}, "Null": {"s3:if-match": "true"}}),
+            overwritten,
+        ),
+        ("1/NotResource/5", json!({"Fn::Sub": "${Bucket.Arn}/*"}), overwritten),
+        ("2/Action", json!(["s3:DeleteObject"]), deleted),
+        ("2/Condition/ArnNotEquals/aws:PrincipalArn", json!("*"), deleted),
+        ("2/Condition/ArnNotEquals/aws:PrincipalArn/Fn::Sub", json!("arn:${AWS::Partition}:iam::*:role/*"), deleted),
+        ("2/NotResource/0", json!("${Bucket.Arn}/runs/*"), deleted),
+    ] {
+        assert_finds(immutability_violations, &template.with(&format!("{STATEMENTS}/{field}"), value), expect);
+    }
+    for (condition, name, expect) in [
+        ("1/Condition", "Bool", overwritten),
+        ("1/Condition", "Null", overwritten),
+        ("2/Condition", "ArnNotEquals", deleted),
+    ] {
+        assert_finds(immutability_violations, &template.without(&format!("{STATEMENTS}/{condition}"), name), expect);
+    }
+}
+
+#[test]
+fn no_lock_is_bypassed() {
+    let template = Template::read();
+    let found = |changed: &Template| assert_finds(immutability_violations, changed, "a lock can be bypassed");
+    let statement = format!("{STATEMENTS}/3");
+    for (field, value) in [
+        ("Effect", json!("Allow")),
+        ("Principal", json!({"AWS": {"Ref": "AWS::AccountId"}})),
+        ("Action", json!("s3:PutObjectRetention")),
+        ("Resource", json!({"Fn::Sub": "${Bucket.Arn}/runs/*"})),
+        ("Resource", json!({"Fn::GetAtt": ["Bucket", "Arn"]})),
+    ] {
+        found(&template.with(&format!("{statement}/{field}"), value));
+    }
+    let root = "arn:${AWS::Partition}:iam::${AWS::AccountId}:root";
+    let but_root = json!({"ArnNotEquals": {"aws:PrincipalArn": {"Fn::Sub": root}}});
+    found(&template.with_field(&statement, "Condition", but_root));
 }
 
 #[test]

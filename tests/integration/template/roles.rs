@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{FUNCTIONS, Template, assert_finds, assert_none, list, logical, named};
+use super::{FUNCTIONS, Template, assert_finds, assert_none, every, list, logical, named};
 
 /// Actions, and the resources they may be done on.
 struct Grant(&'static [&'static str], &'static [&'static str]);
@@ -209,24 +209,25 @@ fn pairs<'a>(grants: impl IntoIterator<Item = &'a Grant>) -> Pairs {
     found
 }
 
+/// All statements of all policies of a role.
+fn statements(role: &Value) -> Vec<&Value> {
+    let policies = every(&role["Properties"]["Policies"]).into_iter();
+    let documents = policies.flat_map(|policy| every(&policy["PolicyDocument"]));
+    documents.flat_map(|document| every(&document["Statement"])).collect()
+}
+
 /// The pairs of action and resource that a role is allowed, and what of its statements is no such pair.
 fn allowed(role: &Value) -> (Pairs, Vec<String>) {
     let (mut found, mut odd) = (Pairs::new(), Vec::new());
-    for policy in list(&role["Properties"]["Policies"]) {
-        for statement in list(&policy["PolicyDocument"]["Statement"]) {
-            // A statement that is there only under a condition counts as if it were.
-            let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
-            let known = ["Sid", "Effect", "Action", "Resource", "Condition"];
-            let fields = statement.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
-            odd.extend(fields.filter(|name| !known.contains(name)).map(|name| format!("{name} in a statement")));
-            if statement["Effect"] != "Allow" {
-                odd.push(format!("a statement whose effect is {}", statement["Effect"]));
-            }
-            for action in list(&statement["Action"]) {
-                for resource in list(&statement["Resource"]) {
-                    found.insert((named(action), named(resource)));
-                }
-            }
+    for statement in statements(role) {
+        let known = ["Sid", "Effect", "Action", "Resource", "Condition"];
+        let fields = statement.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        odd.extend(fields.filter(|name| !known.contains(name)).map(|name| format!("{name} in a statement")));
+        if statement["Effect"] != "Allow" {
+            odd.push(format!("a statement whose effect is {}", statement["Effect"]));
+        }
+        for action in list(&statement["Action"]) {
+            found.extend(list(&statement["Resource"]).into_iter().map(|resource| (named(action), named(resource))));
         }
     }
     (found, odd)
@@ -271,11 +272,7 @@ fn compared(template: &Template, role: &str, mut expected: Pairs) -> Vec<String>
 }
 
 fn without_traces(template: &Template, role: &str, expected: &Pairs) -> Vec<String> {
-    let resource = template.resource(role);
-    let (actual, mut found) = allowed(resource);
-    if !resource["Properties"]["ManagedPolicyArns"].is_null() {
-        found.push(format!("{role} has managed policies"));
-    }
+    let (actual, mut found) = allowed(template.resource(role));
     let wider = actual.difference(expected).map(|(action, on)| format!("{role} may {action} on {on}"));
     let narrower = expected.difference(&actual).map(|(action, on)| format!("{role} may not {action} on {on}"));
     found.extend(wider.chain(narrower));
@@ -284,18 +281,51 @@ fn without_traces(template: &Template, role: &str, expected: &Pairs) -> Vec<Stri
 
 /// What may use a master key without binding the key to what it is for.
 fn unbound_key_uses(template: &Template) -> Vec<String> {
-    let mut found = Vec::new();
-    for (role, resource) in template.resources("AWS::IAM::Role") {
-        let statements = &resource["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
-        for statement in list(statements) {
-            let statement = statement.get("Fn::If").map_or(statement, |choice| &choice[1]);
-            let uses_key = list(&statement["Action"]).iter().any(|action| named(action).starts_with("kms:"));
-            if uses_key && statement["Condition"]["Null"]["kms:EncryptionContextKeys"] != "false" {
-                found.push(format!("{role} uses a key without an encryption context"));
-            }
-        }
-    }
-    found
+    let bound = |statement: &Value| statement["Condition"]["Null"]["kms:EncryptionContextKeys"] == "false";
+    let unbound = uses(template, "kms:").filter(|(_, statement)| !bound(statement));
+    unbound.map(|(role, _)| format!("{role} uses a key without an encryption context")).collect()
+}
+
+/// What may hand a role to more than Scheduler.
+fn unbound_passes(template: &Template) -> Vec<String> {
+    let to_scheduler = json!({"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}});
+    let unbound = uses(template, "iam:").filter(|(_, statement)| statement["Condition"] != to_scheduler);
+    unbound.map(|(role, _)| format!("{role} passes a role to more than Scheduler")).collect()
+}
+
+/// Each role's statements that allow something of a service.
+fn uses<'a>(template: &'a Template, service: &'a str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let all = template.resources("AWS::IAM::Role");
+    let all = all.flat_map(|(role, resource)| statements(resource).into_iter().map(move |statement| (role, statement)));
+    all.filter(move |(_, statement)| list(&statement["Action"]).iter().any(|action| named(action).starts_with(service)))
+}
+
+/// Where a role's statement stands.
+fn place(template: &Template, role: &str, sid: &str) -> String {
+    let all = policy(role);
+    let statements = template.0.pointer(&all).and_then(Value::as_array).expect("the role has statements");
+    let at = statements.iter().position(|statement| statement["Sid"] == sid);
+    format!("{all}/{}", at.unwrap_or_else(|| panic!("{role} has no statement {sid}")))
+}
+
+/// Where the statements of a role's first policy stand.
+fn policy(role: &str) -> String {
+    format!("/Resources/{role}/Properties/Policies/0/PolicyDocument/Statement")
+}
+
+/// The template with a statement added to a role in each way that there is: beside the others, in either case of a
+/// condition, and in a second policy.
+fn widened(template: &Template, role: &str, statement: &Value) -> [Template; 4] {
+    let nothing = json!({"Ref": "AWS::NoValue"});
+    let first = json!({"Fn::If": ["HasOrganizationKeys", statement, nothing]});
+    let second = json!({"Fn::If": ["HasOrganizationKeys", nothing, statement]});
+    let other = json!({"PolicyName": "other", "PolicyDocument": {"Version": "2012-10-17", "Statement": statement}});
+    [
+        template.with_item(&policy(role), statement.clone()),
+        template.with_item(&policy(role), first),
+        template.with_item(&policy(role), second),
+        template.with_item(&format!("/Resources/{role}/Properties/Policies"), other),
+    ]
 }
 
 #[test]
@@ -306,7 +336,7 @@ fn every_role_may_do_exactly_what_it_needs() {
 #[test]
 fn a_wider_role_is_found() {
     let template = Template::read();
-    let statement = "/Resources/ApiRole/Properties/Policies/0/PolicyDocument/Statement/2";
+    let statement = place(&template, "ApiRole", "Table");
     let wider_action = template.with(&format!("{statement}/Action"), json!(["dynamodb:*"]));
     assert_finds(violations, &wider_action, "ApiRole may dynamodb:*");
     let wider_resource = template.with(&format!("{statement}/Resource"), json!("*"));
@@ -316,30 +346,63 @@ fn a_wider_role_is_found() {
     assert_finds(violations, &shared, "backup-chunk does not have the role");
     let denied = template.with(&format!("{statement}/Effect"), json!("Deny"));
     assert_finds(violations, &denied, "whose effect is");
+    let all_but = template.with_field(&statement, "NotResource", json!("*"));
+    assert_finds(violations, &all_but, "NotResource in a statement");
+}
+
+#[test]
+fn a_role_that_reaches_into_other_accounts_or_regions_is_found() {
+    let template = Template::read();
+    for (sid, arn) in [
+        ("Table", "arn:${AWS::Partition}:dynamodb:*:*:table/${Name}"),
+        ("Table", "arn:${AWS::Partition}:dynamodb:*:${AWS::AccountId}:table/${Name}"),
+        ("Table", "arn:${AWS::Partition}:dynamodb:${AWS::Region}:*:table/${Name}"),
+        ("Schedules", "arn:*:scheduler:${AWS::Region}:${AWS::AccountId}:schedule/${Name}/*"),
+        ("ReadRepository", "arn:*:s3:::${Name}-${AWS::AccountId}-${AWS::Region}/*"),
+        ("ReadRepository", "arn:${AWS::Partition}:s3:::${Name}-*-${AWS::Region}/*"),
+    ] {
+        let resource = format!("{}/Resource", place(&template, "ApiRole", sid));
+        let wider = template.with(&resource, json!({"Fn::Sub": arn}));
+        assert_finds(violations, &wider, &format!("on {}", named(&json!({"Fn::Sub": arn}))));
+    }
+}
+
+#[test]
+fn a_role_is_read_to_its_last_statement() {
+    let template = Template::read();
+    let statement = json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"});
+    for role in ["ApiRole", "ScheduleRole", "BackupStateMachineRole"] {
+        for wider in widened(&template, role, &statement) {
+            assert_finds(violations, &wider, &format!("{role} may s3:GetObject on *"));
+        }
+    }
+    let other_key = format!("{}/Resource/Fn::If/2", place(&template, "BackupChunkRole", "Key"));
+    let wider = template.with(&other_key, json!("*"));
+    assert_finds(violations, &wider, "BackupChunkRole may kms:Decrypt on Key or *");
 }
 
 #[test]
 fn keys_are_used_only_under_an_encryption_context() {
     let template = Template::read();
     assert_none(&unbound_key_uses(&template));
-    let statements = "/Resources/BackupChunkRole/Properties/Policies/0/PolicyDocument/Statement";
-    let place = template.0.pointer(statements).and_then(Value::as_array).expect("the role has statements");
-    let at = place.iter().position(|statement| statement["Sid"] == "Key").expect("the role uses the key");
-    let unbound = template.without(&format!("{statements}/{at}"), "Condition");
+    let unbound = template.without(&place(&template, "BackupChunkRole", "Key"), "Condition");
     assert_finds(unbound_key_uses, &unbound, "BackupChunkRole");
+    let statement = json!({"Effect": "Allow", "Action": "kms:Decrypt", "Resource": {"Fn::GetAtt": ["Key", "Arn"]}});
+    for unbound in widened(&template, "BackupChunkRole", &statement) {
+        assert_finds(unbound_key_uses, &unbound, "BackupChunkRole");
+    }
 }
 
 #[test]
 fn a_role_is_passed_to_scheduler_only() {
     let template = Template::read();
-    let mut passes = 0;
-    for (role, resource) in template.resources("AWS::IAM::Role") {
-        let statements = &resource["Properties"]["Policies"][0]["PolicyDocument"]["Statement"];
-        for statement in list(statements).into_iter().filter(|one| one["Action"] == json!(["iam:PassRole"])) {
-            let condition = json!({"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}});
-            assert_eq!(statement["Condition"], condition, "{role}");
-            passes += 1;
-        }
+    assert_none(&unbound_passes(&template));
+    let condition = format!("{}/Condition", place(&template, "ApiRole", "PassScheduleRole"));
+    let to_lambda = json!({"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}});
+    assert_finds(unbound_passes, &template.with(&condition, to_lambda), "ApiRole passes");
+    let statement =
+        json!({"Effect": "Allow", "Action": "iam:PassRole", "Resource": {"Fn::GetAtt": ["ScheduleRole", "Arn"]}});
+    for unbound in widened(&template, "MaintenanceRole", &statement) {
+        assert_finds(unbound_passes, &unbound, "MaintenanceRole passes");
     }
-    assert_eq!(passes, 2);
 }

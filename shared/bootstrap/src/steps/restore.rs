@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firebackup_control::{Job, JobEnd, JobResult, RestoreJob, Work, Worker};
+use firebackup_control::{Credentials, Job, JobEnd, JobResult, RestoreJob, Work, Worker};
 use firebackup_engine::{
     DryRun, EngineError, Meter, Restore, RestoreOptions, RestoreOutcome, RestoreReport, RestoreSteps, RestoredUsers,
     Stop, UserReport, UserRestoreOptions,
@@ -127,7 +127,12 @@ impl AppSteps {
                 repository,
                 snapshot: restore.backup_id.clone(),
                 target,
-                options: options(&restore),
+                options: RestoreOptions {
+                    // an emulator needs no ramp
+                    ramp: !matches!(work.project_access.credentials, Credentials::Emulator { .. }),
+                    writers: u32::try_from(self.settings.parallel).unwrap_or(u32::MAX),
+                    ..options(&restore)
+                },
                 meter: Arc::new(Meter::default()),
                 stop,
             },

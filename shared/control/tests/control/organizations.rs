@@ -1,7 +1,9 @@
 //! The organization itself, and its data key.
 
+use std::collections::BTreeSet;
+
 use firebackup_codec::wrap::RecoveryKeyPair;
-use firebackup_control::{Code, OrganizationChange};
+use firebackup_control::{Code, OpenedPlace, OrganizationChange};
 use firebackup_model::ErrorKind;
 use firebackup_testkit::memory_ports::{CountedRandom, OTHER_MASTER};
 
@@ -136,12 +138,20 @@ async fn the_repositories_of_all_jobs_are_found_once() {
     world.control.create_backup(&world.owner().await, plain.clone(), None).await.unwrap();
     plain.storage_destination_id = Some(second.id);
     world.control.create_backup(&world.owner().await, plain, None).await.unwrap();
-    let found = world.control.encrypted_repositories(&worker).await.unwrap();
-    let mut found: Vec<_> = found.iter().map(|place| (place.destination.id, place.project, place.encrypted)).collect();
-    found.sort();
-    let mut expected = vec![(destination.id, project.id, true), (destination.id, other.id, true)];
-    expected.sort();
-    assert_eq!(found, expected);
+    let found = world.control.repositories(&worker).await.unwrap();
+    let of = |place: OpenedPlace| (place.destination.id, place.project, place.encrypted);
+    let found: BTreeSet<_> = found.into_iter().map(|place| of(place.unwrap())).collect();
+    let expected = [
+        (destination.id, project.id, true),
+        (destination.id, other.id, true),
+        (destination.id, project.id, false),
+        (second.id, project.id, false),
+    ];
+    assert_eq!(found, expected.into());
+    world.keys.fail(Some(ErrorKind::Unavailable));
+    world.clock.advance(5 * 60);
+    let found = world.control.repositories(&worker).await.unwrap();
+    assert_eq!(found.iter().filter(|place| place.is_err()).count(), 4, "each is an error of its own");
 }
 
 #[tokio::test]

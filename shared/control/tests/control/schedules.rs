@@ -82,6 +82,14 @@ async fn the_sweep_tells_the_scheduler_what_it_does_not_know() {
     world.scheduler.fail(None);
     assert_eq!(world.control.repair_schedules(&worker).await.unwrap(), 1);
     assert!(!world.scheduler.rules()[&second.id.to_string()].enabled);
+    // a change that died before the scheduler heard of it
+    world.scheduler.fail(Some(ErrorKind::Unavailable));
+    let change = ScheduleChange { cron_expression: Some("0 5 * * *".to_owned()), ..ScheduleChange::default() };
+    assert!(world.control.update_schedule(&world.owner().await, &first.id, change).await.is_err());
+    world.scheduler.fail(None);
+    assert_eq!(world.control.repair_schedules(&worker).await.unwrap(), 1);
+    assert_eq!(world.scheduler.rules()[&first.id.to_string()].cron.expression(), "0 5 * * *");
+    assert_eq!(world.control.repair_schedules(&worker).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -245,4 +253,23 @@ async fn a_missed_backup_that_cannot_be_made_is_tried_once_and_keeps_no_other() 
     world.clock.advance(60);
     assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0);
     assert_eq!(world.events.published().iter().filter(|event| event.kind == "schedule.failed").count(), 1);
+}
+
+#[tokio::test]
+async fn an_outage_of_a_dense_schedule_is_made_up_for_by_one_backup() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let new = NewSchedule { cron_expression: "* * * * *".to_owned(), ..new_schedule(&project) };
+    let schedule = control.create_schedule(&owner, new).await.unwrap();
+    let first = schedule.next_runs[0];
+    // for half an hour it does not come; then it comes every minute again
+    world.clock.set(first.plus_seconds(30 * 60));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 1);
+    for minute in 31..60 {
+        let due = first.plus_seconds(minute * 60);
+        world.clock.set(due);
+        control.schedule_due(&worker, &schedule.id, due).await.unwrap();
+        assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0, "minute {minute}");
+    }
 }

@@ -28,6 +28,7 @@ pub trait Scheduler: Send + Sync {
     /// Removes a schedule. One that is gone already is no error.
     async fn remove(&self, name: &str) -> Result<(), PortError>;
 
-    /// Whether there is a schedule of this name, and whether it is enabled.
-    async fn is_enabled(&self, name: &str) -> Result<Option<bool>, PortError>;
+    /// Whether there is a schedule of this name that fires as `rule` says: at its times, or not at all where it is not
+    /// enabled.
+    async fn fires_as(&self, rule: &ScheduleRule) -> Result<bool, PortError>;
 }
