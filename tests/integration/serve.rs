@@ -1,6 +1,7 @@
 //! `firebackup serve` from end to end: one machine that has everything, asked through its API, killed, stopped and started again.
 
 mod clocks;
+mod demo;
 mod doubles;
 mod endings;
 mod installation;

@@ -9,6 +9,7 @@ mod deaths;
 mod deployed;
 mod endings;
 mod journey;
+mod locks;
 mod messages;
 mod throttling;
 

@@ -73,25 +73,6 @@ impl Aws {
         messages.iter().filter_map(|message| Some(message["Body"].as_str()?.to_owned())).collect()
     }
 
-    /// Moves what waits in one queue to another, as a redrive does; gives how many messages these were.
-    pub async fn move_back(&self, from: &str, to: &str) -> u64 {
-        let mut moved = 0;
-        loop {
-            let request = json!({"QueueUrl": from, "MaxNumberOfMessages": 10, "VisibilityTimeout": 30});
-            let answer = self.ask(SQS, "ReceiveMessage", request).await;
-            let messages = answer["Messages"].as_array().cloned().unwrap_or_default();
-            if messages.is_empty() {
-                return moved;
-            }
-            for message in messages {
-                self.send(to, message["Body"].as_str().unwrap()).await;
-                let receipt = &message["ReceiptHandle"];
-                self.ask(SQS, "DeleteMessage", json!({"QueueUrl": from, "ReceiptHandle": receipt})).await;
-                moved += 1;
-            }
-        }
-    }
-
     /// The executions of a state machine whose name is `name`.
     pub async fn executions(&self, machine: &str, name: &str) -> Vec<Value> {
         let answer = self.ask(STATES, "ListExecutions", json!({"stateMachineArn": machine})).await;
@@ -131,6 +112,15 @@ impl Aws {
         assert!(answer.status == 200 && text.contains("<IsTruncated>false"), "{text}");
         let keys = text.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
         keys.map(|(key, _)| key.to_owned()).collect()
+    }
+
+    /// Until when an object is locked, as S3 says it; nothing where it is not.
+    pub async fn locked_until(&self, bucket: &str, key: &str) -> Option<String> {
+        let url = format!("{}/{bucket}/{key}?retention", self.endpoint);
+        let answer = self.client.send("GET", &url, &[("authorization", &signature("s3"))], "").await;
+        let text = answer.text();
+        let (_, rest) = text.split_once("<RetainUntilDate>")?;
+        rest.split_once("</RetainUntilDate>").map(|(until, _)| until.to_owned())
     }
 }
 

@@ -1,4 +1,5 @@
-//! The zip that stands for all functions: the program that is every function, without its debug symbols.
+//! The zips of the functions: two hold programs of their own, as they are deployed; of the others one program is every
+//! function. All without their debug symbols.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,17 +8,45 @@ use std::process::Command;
 use super::root;
 use crate::binary::built;
 
-/// Builds it, unless it is newer than the program.
-pub fn zip() -> PathBuf {
-    let program = built("bootstrap");
-    let folder = program.parent().unwrap().join("stack-tests");
+/// Those with a program of their own.
+const REAL: [&str; 2] = ["api", "backup-chunk"];
+const OTHERS: [&str; 8] = [
+    "schedule-trigger",
+    "job-start",
+    "backup-plan",
+    "backup-finalize",
+    "restore-plan",
+    "restore-chunk",
+    "restore-finalize",
+    "maintenance",
+];
+
+/// Packs what is older than its program; gives the folder of all zips.
+pub fn zips() -> PathBuf {
+    let folder = built("bootstrap").parent().unwrap().join("stack-tests");
     fs::create_dir_all(&folder).unwrap();
     // tests are processes of their own, and one of them is enough to pack it
     let turn = File::create(folder.join("turn")).unwrap();
     turn.lock().unwrap();
+    for function in REAL {
+        pack_anew(&built(function), &folder.join(function));
+    }
+    let all = pack_anew(&built("bootstrap"), &folder.join("all"));
+    for function in OTHERS {
+        let zip = folder.join(function).join("bootstrap.zip");
+        if !is_newer(&zip, &all) {
+            fs::create_dir_all(zip.parent().unwrap()).unwrap();
+            fs::copy(&all, &zip).unwrap();
+        }
+    }
+    folder
+}
+
+fn pack_anew(program: &Path, folder: &Path) -> PathBuf {
+    fs::create_dir_all(folder).unwrap();
     let zip = folder.join("bootstrap.zip");
-    if !is_newer(&zip, &program) {
-        pack(&program, &folder.join("bootstrap"), &zip);
+    if !is_newer(&zip, program) {
+        pack(program, &folder.join("bootstrap"), &zip);
     }
     zip
 }

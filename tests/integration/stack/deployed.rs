@@ -59,7 +59,7 @@ pub struct Connected {
 impl Deployed {
     /// Deploys with these parameters of the template: `Key=value` each.
     pub async fn with(parameters: &str) -> Self {
-        let zip = tokio::task::spawn_blocking(code::zip).await.unwrap();
+        let zips = tokio::task::spawn_blocking(code::zips).await.unwrap();
         let (emulator, aws_proxy) = tokio::join!(emulator(), AwsProxy::start());
         let google_proxy = Proxy::start(emulator.host(), ProxyOptions::default()).await.unwrap();
         // functions get this address of the local AWS, whatever else they are told
@@ -67,7 +67,7 @@ impl Deployed {
         aws_proxy.connect(ministack.endpoint());
         let mut command = Command::new(code::python());
         command.arg(root().join("scripts/deploy-local")).stdin(Stdio::null());
-        command.env("ENDPOINT", ministack.endpoint()).env("CODE", zip).env("OUTPUT", "json");
+        command.env("ENDPOINT", ministack.endpoint()).env("CODE", zips).env("OUTPUT", "json");
         command.env("PARAMETERS", parameters).env("FIRESTORE_EMULATOR_HOST", emulator.host());
         command.env_remove("STACK").env_remove("AWS_PROFILE").env_remove("AWS_ENDPOINT_URL");
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -137,9 +137,10 @@ impl Deployed {
         assert_eq!(self.traces(&project.id, id).await, [""; 0]);
     }
 
-    /// Waits until the execution of a backup has ended so.
+    /// Waits until the execution of a job has ended so.
     pub async fn execution_ends(&self, job: &str, status: &str) {
-        let machine = self.output("BackupStateMachineArn");
+        let is_backup = job.starts_with("bkp_");
+        let machine = self.output(if is_backup { "BackupStateMachineArn" } else { "RestoreStateMachineArn" });
         let end = eventually("the execution ends", BOUND, async || {
             tokio::time::sleep(Duration::from_millis(200)).await;
             let executions = self.aws.executions(machine, job).await;

@@ -1,14 +1,20 @@
 //! Jobs that are ended from outside, jobs that wait for one another, and jobs that are asked for twice.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use firebackup_google::sample::sample;
+use firebackup_model::DatabaseName;
 use firebackup_testkit::{Method, eventually};
 use serde_json::{Value, json};
 
 use super::api::{id_of, path_of};
 use super::deployed::{BOUND, Connected, Deployed};
+use crate::stage::{Documents, assert_same, read_all, write_all};
 
 const SLOW: Duration = Duration::from_secs(3);
+/// Each edit is another one.
+static SEEDS: AtomicU64 = AtomicU64::new(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_ends_as_it_was_told_to_and_leaves_nothing_half_done() {
@@ -18,6 +24,8 @@ async fn a_job_ends_as_it_was_told_to_and_leaves_nothing_half_done() {
     let (stack, project) = (&stack, &project);
     stack.explaining("cancelled", cancelled(stack, project)).await;
     stack.explaining("stopped", stopped(stack, project)).await;
+    stack.explaining("a restore is stopped", stopped_restore(stack, project)).await;
+    stack.explaining("a restore is cancelled", cancelled_restore(stack, project)).await;
     stack.explaining("one after the other", one_after_the_other(stack, project)).await;
     stack.explaining("asked for twice", asked_for_twice(stack, project)).await;
 }
@@ -74,6 +82,66 @@ async fn stopped(stack: &Deployed, project: &Connected) {
     assert!(job["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{job:#}");
     // a function that is still at work may put a receipt yet, which is then for a prune to remove
     assert_nothing_left(stack, project, &path).await;
+}
+
+/// A backup of before, other documents in its place, and a restore that has written some of them back, slowly.
+async fn restoring(stack: &Deployed, project: &Connected) -> (Documents, String) {
+    let path = stack.api.backup(&project.id).await;
+    stack.api.reaches(&path, &["completed"], BOUND).await;
+    let database = DatabaseName::new("demo-endings", "(default)");
+    write_all(&project.source, sample(&database, 400, SEEDS.fetch_add(1, Ordering::SeqCst))).await;
+    let edited = read_all(&project.source).await;
+    stack.google_proxy.control().delay(Method::BatchWrite, SLOW);
+    let wanted = json!({"backupId": id_of(&path), "mode": "mirror"});
+    let restore = path_of(&stack.api.post("/backups/restore", wanted).await);
+    eventually("a document is written back", BOUND, async || {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        (read_all(&project.source).await != edited).then_some(())
+    })
+    .await;
+    (edited, restore)
+}
+
+/// What a restore that ended in the middle had replaced can be put back.
+async fn assert_taken_back(stack: &Deployed, project: &Connected, restore: &str, edited: &Documents) {
+    stack.google_proxy.control().clear_faults();
+    assert_ne!(read_all(&project.source).await, *edited, "it ended in the middle");
+    let undo = path_of(&stack.api.post("/backups/restore", json!({"backupId": id_of(restore)})).await);
+    stack.api.reaches(&undo, &["completed"], BOUND).await;
+    assert_same(&read_all(&project.source).await, edited);
+}
+
+/// Whoever stops the execution of a restore ends it; the sweep makes an undo of what it had replaced.
+async fn stopped_restore(stack: &Deployed, project: &Connected) {
+    let (edited, restore) = restoring(stack, project).await;
+    let executions = stack.aws.executions(stack.output("RestoreStateMachineArn"), id_of(&restore)).await;
+    stack.aws.stop(executions[0]["executionArn"].as_str().unwrap()).await;
+    stack.execution_ends(id_of(&restore), "ABORTED").await;
+    let swept = stack.aws.invoke(stack.output("MaintenanceFunctionName"), json!({"task": "sweep"})).await;
+    assert_eq!((&swept["finalized"], &swept["failed"]), (&json!(1), &json!(0)), "{swept:#}");
+    stack.api.reaches(&restore, &["failed"], BOUND).await;
+    // a function that was at work then may have a batch under way, and finds after it that the undo is closed
+    nobody_writes(stack).await;
+    assert_taken_back(stack, project, &restore, &edited).await;
+}
+
+/// Waits until no batch was asked for in longer than the proxy holds one up.
+async fn nobody_writes(stack: &Deployed) {
+    let written = || stack.google_proxy.control().counts().requests_of(Method::BatchWrite);
+    eventually("nobody writes", BOUND, async || {
+        let before = written();
+        tokio::time::sleep(SLOW + Duration::from_secs(1)).await;
+        (written() == before).then_some(())
+    })
+    .await;
+}
+
+async fn cancelled_restore(stack: &Deployed, project: &Connected) {
+    let (edited, restore) = restoring(stack, project).await;
+    stack.api.post(&format!("{restore}/cancel"), Value::Null).await;
+    stack.api.reaches(&restore, &["cancelled"], BOUND).await;
+    stack.execution_ends(id_of(&restore), "SUCCEEDED").await;
+    assert_taken_back(stack, project, &restore, &edited).await;
 }
 
 async fn one_after_the_other(stack: &Deployed, project: &Connected) {

@@ -70,7 +70,8 @@ async fn dead_letters(stack: &Deployed, project: &Connected) {
     assert!(refused >= 5, "the state machine was asked {refused} times");
     assert!(stack.aws.executions(stack.output("BackupStateMachineArn"), id_of(&path)).await.is_empty());
 
-    assert_eq!(stack.aws.move_back(dead, queue).await, 2);
+    let redriven = stack.aws.invoke(stack.output("MaintenanceFunctionName"), json!({"task": "redrive"})).await;
+    assert_eq!(redriven, json!({"moved": 2}));
     let backup = stack.api.reaches(&path, &["completed"], BOUND).await;
     stack.assert_whole(&backup, project).await;
     eventually("the poison is a dead letter again", BOUND, async || {

@@ -105,7 +105,8 @@ fn every_sample_event_has_an_origin() {
 fn a_sample_event_without_an_origin_is_found() {
     let (events, page) = (events(), page());
     let found = |events: &BTreeSet<String>, page: &str, expect: &str| {
-        assert_eq!(origin_violations(events, page), [expect]);
+        let found = origin_violations(events, page);
+        assert!(found.iter().any(|violation| violation == expect), "`{expect}` is not in {found:?}");
     };
     let mut more = events.clone();
     more.insert("maintenance/new.json".to_owned());

@@ -56,7 +56,6 @@ const PUT_PLAN: Grant = Grant(&["s3:PutObject"], &[WORK]);
 const DELETE_PLAN: Grant = Grant(&["s3:DeleteObject"], &[WORK]);
 const DESCRIBE: Grant = Grant(&["states:DescribeExecution"], EXECUTIONS);
 const START: Grant = Grant(&["states:StartExecution"], &["BackupStateMachine", "RestoreStateMachine"]);
-const STOP: Grant = Grant(&["states:StopExecution"], EXECUTIONS);
 
 const BUCKET: &str = "s3:${Name}-${AWS.AccountId}-${AWS.Region}";
 const OBJECTS: &str = "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*";
@@ -69,7 +68,7 @@ const WRITER: &[Grant] = &[INDEX, UNWRAP, LIST, READ, WRITE, DELETE_JOB_STATE];
 fn granted(function: &str) -> Vec<&'static [Grant]> {
     match function {
         "api" => vec![
-            &[TABLE, INDEX, SEND_JOBS, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, DESCRIBE, STOP],
+            &[TABLE, INDEX, SEND_JOBS, UNWRAP, WRAP, EVENTS, LIST, READ],
             &[
                 REENCRYPT,
                 SCHEDULES,
@@ -84,7 +83,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                     &[BUCKET],
                 ),
                 Grant(
-                    &["s3:PutObject", "s3:DeleteObject"],
+                    &["s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"],
                     &[
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/probes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/probes/*",
