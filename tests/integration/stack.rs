@@ -5,6 +5,7 @@
 mod api;
 mod aws;
 mod code;
+mod counts;
 mod deaths;
 mod deployed;
 mod endings;

@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -30,6 +32,8 @@ pub struct AwsCall {
     pub operation: String,
     /// The path: of S3 bucket and key.
     pub path: String,
+    /// How many items it is about: those of a transaction of DynamoDB, otherwise one.
+    pub items: usize,
 }
 
 /// What happens to a request.
@@ -164,7 +168,13 @@ async fn pass(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let call = call(&request);
+    let (parts, body) = request.into_parts();
+    let body = match to_bytes(body, MAX_BODY_BYTES).await {
+        Ok(body) => body,
+        Err(error) => return (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    };
+    let call = call(&parts, &body);
+    let request = Request::from_parts(parts, Body::from(body));
     match forwarder.faults.of(&call) {
         Some(AwsFault::Throttle) => throttled(&call.service),
         Some(AwsFault::Refuse) => failure(&call.service, StatusCode::BAD_REQUEST, "AccessDeniedException"),
@@ -223,15 +233,21 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     headers
 }
 
-fn call(request: &Request) -> AwsCall {
-    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+fn call(request: &Parts, body: &[u8]) -> AwsCall {
+    let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let target = text("x-amz-target");
-    let operation = target.rsplit_once('.').map_or(request.method().as_str(), |(_, operation)| operation);
+    let operation = target.rsplit_once('.').map_or(request.method.as_str(), |(_, operation)| operation);
     AwsCall {
         service: service(text("authorization")).to_owned(),
         operation: operation.to_owned(),
-        path: request.uri().path().to_owned(),
+        path: request.uri.path().to_owned(),
+        items: if operation == "TransactWriteItems" { items_of(body) } else { 1 },
     }
+}
+
+fn items_of(transaction: &[u8]) -> usize {
+    let transaction: Value = serde_json::from_slice(transaction).unwrap_or_default();
+    transaction["TransactItems"].as_array().map_or(1, Vec::len)
 }
 
 /// The service that a signature is for: `Credential=<key>/<date>/<region>/<service>/aws4_request`.
@@ -294,7 +310,7 @@ mod tests {
         assert!(answer.text().contains("<Code>SlowDown</Code>"), "{}", answer.text());
         assert_eq!(client.send("PUT", &url, &[SIGNED], "body").await.status, 200);
         let struck = proxy.faults().clear();
-        let expected = AwsCall { service: "s3".into(), operation: "PUT".into(), path: "/bucket/key".into() };
+        let expected = AwsCall { service: "s3".into(), operation: "PUT".into(), path: "/bucket/key".into(), items: 1 };
         assert_eq!(struck, [(expected, AwsFault::Throttle)]);
     }
 

@@ -155,6 +155,24 @@ async fn a_job_that_waited_too_long_is_refused() {
     assert!(matches!(steps(&repository, &fixture).plan(&job).await, Err(EngineError::Incomplete { .. })));
 }
 
+/// Firestore's pace decides how long a restore takes: a billion documents are more than a day.
+#[tokio::test]
+async fn a_restore_goes_on_for_six_days_and_no_longer() {
+    let (fixture, repository) = Fixture::new(30).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.database.set("users/u00000", 99);
+    let steps = restoring(&repository, &snapshot, fixture.target(), RestoreOptions::default());
+    let job = job(&fixture, JobKind::Restore);
+    assert!(steps.plan(&job).await.unwrap() > 1);
+    fixture.clock.pass_hours(6 * 24 - 1);
+    prune(&repository, &PrunePolicy { keep_last: Some(1), ..PrunePolicy::default() }).await.unwrap();
+    assert!(steps.part(&job, 0, 0).await.unwrap().done, "what it needs is pinned");
+    fixture.clock.pass_hours(2);
+    assert!(matches!(steps.part(&job, 1, 0).await, Err(EngineError::Incomplete { .. })));
+    RestoreSteps::give_up(&repository, &job).await.unwrap();
+    assert_eq!(all_whole(&repository).await.len(), 2, "what it had replaced is an undo");
+}
+
 #[tokio::test]
 async fn a_selection_that_fits_nothing_commits_nothing() {
     let (fixture, repository) = Fixture::new(10).await;
