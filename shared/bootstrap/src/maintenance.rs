@@ -4,13 +4,13 @@
 use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, OpenedPlace, Worker};
 use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;
-use firebackup_model::port::{StepError, StepErrorKind, Steps, Workflow};
+use firebackup_model::port::{StepError, StepErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::failure::{of_control, of_engine, of_port};
 use crate::stack_bucket::StackBucket;
-use crate::steps::{AppSteps, STOPPED};
+use crate::steps::{AppSteps, Failed, STOPPED};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,14 +217,10 @@ impl Maintenance {
     async fn look_after(&self, worker: &Worker, job: &Job) -> Result<Care, StepError> {
         let care = self.control().look_after(worker, job.id()).await.map_err(of_control)?;
         if care == Care::Finalize {
-            let workflow = match job {
-                Job::Backup(_) => Workflow::Backup,
-                Job::Restore(_) => Workflow::Restore,
-            };
-            let error = if job.status() == JobStatus::Cancelling { "Cancelled" } else { STOPPED };
-            let failed = json!({"Error": error, "Cause": "the workflow was stopped before it had ended the job"});
-            let input = json!({"job": job.id(), "organization": worker.organization(), "failed": failed});
-            self.steps.run(&format!("{}-finalize", workflow.name()), input).await?;
+            let was_cancelled = job.status() == JobStatus::Cancelling;
+            let error = if was_cancelled { StepErrorKind::Cancelled.name() } else { STOPPED };
+            let cause = "the workflow was stopped before it had ended the job".to_owned();
+            self.steps.end_failed(worker, job, &Failed { error: error.to_owned(), cause }).await?;
         }
         Ok(care)
     }

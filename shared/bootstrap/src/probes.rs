@@ -8,6 +8,7 @@ use firebackup_control::{
 use firebackup_model::{ErrorKind, PortError};
 use firebackup_storage::Destination;
 
+use crate::absent::Absent;
 use crate::buckets::bucket_of;
 use crate::places::Places;
 use crate::projects::Projects;
@@ -17,15 +18,29 @@ const DEFAULT_DATABASE: &str = "(default)";
 /// Looks at the real world.
 #[derive(Clone)]
 pub struct WorldProbes {
-    places: Places,
+    destinations: DestinationProbes,
     projects: Projects,
+}
+
+/// Looks at destinations only: for those who never connect a project, and so need no client of Google's.
+#[derive(Clone)]
+pub struct DestinationProbes {
+    places: Places,
 }
 
 impl WorldProbes {
     /// Looks with these.
     #[must_use]
     pub const fn new(places: Places, projects: Projects) -> Self {
-        Self { places, projects }
+        Self { destinations: DestinationProbes::new(places), projects }
+    }
+}
+
+impl DestinationProbes {
+    /// Looks with these.
+    #[must_use]
+    pub const fn new(places: Places) -> Self {
+        Self { places }
     }
 }
 
@@ -55,6 +70,17 @@ impl Probes for WorldProbes {
     }
 
     async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
+        self.destinations.destination(place).await
+    }
+}
+
+#[async_trait]
+impl Probes for DestinationProbes {
+    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
+        Absent.project(access).await
+    }
+
+    async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
         let destination = self.places.destination(&place.url, place).map_err(destination_failed)?;
         let report = destination.probe().await.map_err(destination_failed)?;
         let abilities = [
@@ -78,7 +104,7 @@ impl Probes for WorldProbes {
     }
 }
 
-impl WorldProbes {
+impl DestinationProbes {
     /// What a bucket of S3 lacks for sure. What may not be looked at is no fault of the bucket.
     async fn advice(&self, destination: &Destination, place: &DestinationAccess) -> Vec<String> {
         let report = async {

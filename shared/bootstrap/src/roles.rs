@@ -15,7 +15,7 @@ use firebackup_model::port::{Clock, JobQueue, KeyService, Random, Scheduler, Wor
 use crate::absent::Absent;
 use crate::aws_environment::AwsEnvironment;
 use crate::places::Places;
-use crate::probes::WorldProbes;
+use crate::probes::{DestinationProbes, WorldProbes};
 use crate::projects::Projects;
 
 /// What ports are made from.
@@ -182,7 +182,7 @@ impl Role for Care {
     }
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
-        Arc::new(WorldProbes::new(places.clone(), Projects))
+        Arc::new(DestinationProbes::new(places.clone()))
     }
 
     fn chunks(parts: &Parts<'_>) -> Option<Arc<WorkBucket>> {

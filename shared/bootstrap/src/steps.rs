@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_aws::WorkBucket;
-use firebackup_control::{Control, JobEnd, JobStatus, OrganizationId, Worker};
+use firebackup_control::{Control, Job, JobEnd, JobStatus, OrganizationId, Worker};
 use firebackup_engine::Stop;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind, Steps};
@@ -84,11 +84,11 @@ pub struct FinalizeInput {
 
 /// What a state machine says of an error that it caught.
 #[derive(Debug, Clone, Deserialize)]
-struct Failed {
+pub(crate) struct Failed {
     #[serde(rename = "Error", default)]
-    error: String,
+    pub(crate) error: String,
     #[serde(rename = "Cause", default)]
-    cause: String,
+    pub(crate) cause: String,
 }
 
 /// What a plan came to.
@@ -191,6 +191,16 @@ impl AppSteps {
         let status = self.control.finish_job(worker, &job, end).await.map_err(of_control)?;
         crate::metrics::job_ended(&job, status);
         Ok(Finalized { job, organization: worker.organization(), status })
+    }
+
+    /// Ends a job whose workflow has ended without it: as its finalize step does after a failure, which speaks to the
+    /// repository and not to Google.
+    pub(crate) async fn end_failed(&self, worker: &Worker, job: &Job, failed: &Failed) -> Result<Finalized, StepError> {
+        let id = job.id().clone();
+        match job {
+            Job::Backup(_) => self.end_failed_backup(worker, id, failed).await,
+            Job::Restore(_) => self.end_failed_restore(worker, id, failed).await,
+        }
     }
 
     /// Asks a step to stop once somebody has asked for the job's end. Ends with the guard.

@@ -24,10 +24,11 @@ async fn a_job_ends_as_it_was_told_to_and_leaves_nothing_half_done() {
     let (stack, project) = (&stack, &project);
     stack.explaining("cancelled", cancelled(stack, project)).await;
     stack.explaining("stopped", stopped(stack, project)).await;
-    stack.explaining("a restore is stopped", stopped_restore(stack, project)).await;
-    stack.explaining("a restore is cancelled", cancelled_restore(stack, project)).await;
     stack.explaining("one after the other", one_after_the_other(stack, project)).await;
     stack.explaining("asked for twice", asked_for_twice(stack, project)).await;
+    // last, for they change the documents
+    stack.explaining("a restore is stopped", stopped_restore(stack, project)).await;
+    stack.explaining("a restore is cancelled", cancelled_restore(stack, project)).await;
 }
 
 /// A backup whose chunks are at work, slowly.

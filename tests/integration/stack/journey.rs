@@ -143,10 +143,9 @@ async fn scheduled_backup(stack: &Deployed, before: &Documents) -> Value {
     assert_eq!(backup["result"]["documents"].as_u64(), Some(before.len() as u64), "{backup:#}");
     assert_eq!(backup["result"]["consistency"], "snapshot", "{backup:#}");
     assert!(backup["chunks"].as_u64() >= Some(8), "{backup:#}");
-    let machine = stack.output("BackupStateMachineArn");
-    let executions = stack.aws.executions(machine, backup["id"].as_str().unwrap()).await;
-    assert_eq!(executions.len(), 1, "{executions:?}");
-    assert_eq!(executions[0]["status"], "SUCCEEDED", "{executions:?}");
+    let id = backup["id"].as_str().unwrap();
+    stack.execution_ends(id, "SUCCEEDED").await;
+    assert_eq!(stack.aws.executions(stack.output("BackupStateMachineArn"), id).await.len(), 1);
     let preview = api.get(&format!("{}/preview", path_of(&backup))).await;
     assert_eq!(preview["documents"].as_u64(), Some(before.len() as u64), "{preview:#}");
     backup

@@ -11,7 +11,7 @@ use firebackup_control::{
 };
 use firebackup_engine::{Repository, World};
 use firebackup_model::ErrorKind;
-use firebackup_model::port::{KeyService, Random, StepErrorKind};
+use firebackup_model::port::{KeyService, Random, StepErrorKind, Steps};
 use firebackup_testkit::HandClock;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{

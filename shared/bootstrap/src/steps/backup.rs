@@ -2,11 +2,12 @@
 
 use firebackup_control::{BackupConfig, BackupJob, Job, JobEnd, JobResult, Work, Worker};
 use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Repository, Stop};
+use firebackup_model::id::JobId;
 use firebackup_model::manifest::{Consistency, Manifest};
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
-use super::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned};
+use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned};
 use crate::failure::{of_control, of_engine, of_port};
 
 impl AppSteps {
@@ -63,23 +64,31 @@ impl AppSteps {
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn backup_finalize(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
         let worker = self.control.worker(&input.organization);
-        let end = match &input.failed {
-            None => {
-                let named = (input.organization, input.job.clone());
-                self.noting(named, self.finalize_backup(&worker, &input)).await?
-            }
-            Some(failed) => match self.give_backup_up(&worker, &input).await {
-                // it was committed before it failed
-                Ok(Some(manifest)) => completed(&manifest),
-                Ok(None) => failed.end(),
-                Err(error) if error.kind == StepErrorKind::Retryable => return Err(error),
-                Err(error) => {
-                    tracing::warn!(job = %input.job, error = %error, "what a failed backup left could not be cleared away");
-                    failed.end()
-                }
-            },
-        };
+        if let Some(failed) = &input.failed {
+            return self.end_failed_backup(&worker, input.job, failed).await;
+        }
+        let named = (input.organization, input.job.clone());
+        let end = self.noting(named, self.finalize_backup(&worker, &input)).await?;
         self.end(&worker, input.job, end).await
+    }
+
+    pub(super) async fn end_failed_backup(
+        &self,
+        worker: &Worker,
+        job: JobId,
+        failed: &Failed,
+    ) -> Result<Finalized, StepError> {
+        let end = match self.give_backup_up(worker, &job).await {
+            // it was committed before it failed
+            Ok(Some(manifest)) => completed(&manifest),
+            Ok(None) => failed.end(),
+            Err(error) if error.kind == StepErrorKind::Retryable => return Err(error),
+            Err(error) => {
+                tracing::warn!(job = %job, error = %error, "what a failed backup left could not be cleared away");
+                failed.end()
+            }
+        };
+        self.end(worker, job, end).await
     }
 
     async fn finalize_backup(&self, worker: &Worker, input: &FinalizeInput) -> Result<JobEnd, StepError> {
@@ -90,10 +99,10 @@ impl AppSteps {
         builder.steps().finalize(&input.job).await.map(|manifest| completed(&manifest)).map_err(of_engine)
     }
 
-    async fn give_backup_up(&self, worker: &Worker, input: &FinalizeInput) -> Result<Option<Manifest>, StepError> {
-        let work = self.control.work_to_end(worker, &input.job).await.map_err(of_control)?;
+    async fn give_backup_up(&self, worker: &Worker, job: &JobId) -> Result<Option<Manifest>, StepError> {
+        let work = self.control.work_to_end(worker, job).await.map_err(of_control)?;
         let repository = self.places.open(&work.place).await.map_err(of_engine)?;
-        BackupSteps::give_up(&repository, &input.job).await.map_err(of_engine)
+        BackupSteps::give_up(&repository, job).await.map_err(of_engine)
     }
 
     async fn backup_work(&self, worker: &Worker, input: &JobInput) -> Result<(Work, BackupJob), StepError> {
@@ -130,7 +139,7 @@ impl AppSteps {
     pub(super) async fn note(
         &self,
         worker: &Worker,
-        job: &firebackup_model::id::JobId,
+        job: &JobId,
         amounts: &[(&'static str, u64)],
     ) {
         let amounts: Vec<(&'static str, i64)> =

@@ -12,7 +12,7 @@ use firebackup_model::job::RestoreMode;
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
-use super::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned};
+use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned};
 use crate::failure::{of_control, of_engine, of_port};
 
 /// How many documents that differ a dry run names.
@@ -66,18 +66,27 @@ impl AppSteps {
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn restore_finalize(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
         let worker = self.control.worker(&input.organization);
-        let job = &input.job;
         let Some(failed) = &input.failed else {
-            return self.noting((input.organization, job.clone()), self.finalize_restore(&worker, job)).await;
+            let named = (input.organization, input.job.clone());
+            return self.noting(named, self.finalize_restore(&worker, &input.job)).await;
         };
-        match self.give_restore_up(&worker, job).await {
+        self.end_failed_restore(&worker, input.job, failed).await
+    }
+
+    pub(super) async fn end_failed_restore(
+        &self,
+        worker: &Worker,
+        job: JobId,
+        failed: &Failed,
+    ) -> Result<Finalized, StepError> {
+        match self.give_restore_up(worker, &job).await {
             Ok(()) => {}
             Err(error) if error.kind == StepErrorKind::Retryable => return Err(error),
             Err(error) => {
                 tracing::warn!(job = %job, error = %error, "what a failed restore replaced could not be made an undo");
             }
         }
-        self.end(&worker, job.clone(), failed.end()).await
+        self.end(worker, job, failed.end()).await
     }
 
     async fn finalize_restore(&self, worker: &Worker, job: &JobId) -> Result<Finalized, StepError> {
