@@ -60,11 +60,15 @@ async fn kills_of_a_backup_at_random_instants_leave_it_whole_and_it_completes_by
     let mut place = Place::reached_by(google, &proxy.host(), DOCUMENTS).await;
     proxy.control().delay(Method::RunQuery, HELD_UP);
     let mut random = random();
-    let started = Instant::now();
-    let mut backups = vec![place.api().back_up(&place.project).await];
-    place.api().ends(&place.backup_path(&backups[0]), "completed").await;
-    // the first one also made the repository: those that follow are quicker
-    let whole = started.elapsed() / 2;
+    let mut backups = Vec::new();
+    let mut whole = Duration::ZERO;
+    // the first one also makes the repository: how long one takes says the second
+    for _ in 0..2 {
+        let started = Instant::now();
+        backups.push(place.api().back_up(&place.project).await);
+        place.api().ends(&place.backup_path(&backups[backups.len() - 1]), "completed").await;
+        whole = started.elapsed();
+    }
     let mut kills = Vec::new();
     for round in 0..KILLS {
         let api = place.api();
@@ -88,7 +92,8 @@ async fn kills_of_a_backup_at_random_instants_leave_it_whole_and_it_completes_by
         in_the_middle += kills.iter().filter(|at| (begun..ended).contains(at)).count();
         api.verified(&place.project, backup, DOCUMENTS as u64).await;
     }
-    assert!(in_the_middle > 3, "only {in_the_middle} of {KILLS} were killed in the middle of a backup");
+    println!("{in_the_middle} of {KILLS} kills were in the middle of a backup, which takes {whole:?}");
+    assert!(in_the_middle > 5, "only {in_the_middle} of {KILLS} were killed in the middle of a backup");
     let listed = place.installation.cli_json(&place.project, &["list"]);
     let listed: BTreeSet<_> = listed["snapshots"].as_array().unwrap().iter().map(id).collect();
     assert_eq!(listed, backups.iter().cloned().collect(), "each backup once, and nothing else");
