@@ -10,6 +10,7 @@ mod deaths;
 mod deployed;
 mod endings;
 mod journey;
+mod keeping;
 mod locks;
 mod messages;
 mod throttling;

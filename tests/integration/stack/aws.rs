@@ -114,6 +114,12 @@ impl Aws {
         keys.map(|(key, _)| key.to_owned()).collect()
     }
 
+    /// Whether there is a bucket of this name.
+    pub async fn has_bucket(&self, bucket: &str) -> bool {
+        let url = format!("{}/{bucket}?list-type=2", self.endpoint);
+        self.client.send("GET", &url, &[("authorization", &signature("s3"))], "").await.status == 200
+    }
+
     /// Until when an object is locked, as S3 says it; nothing where it is not.
     pub async fn locked_until(&self, bucket: &str, key: &str) -> Option<String> {
         let url = format!("{}/{bucket}/{key}?retention", self.endpoint);

@@ -1,7 +1,9 @@
 //! A stack on a local AWS, with Google's emulator behind it and a proxy before each of the two.
 
 use std::future::Future;
-use std::process::{Command, Stdio};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use firebackup_embedded::emulator::Emulator;
@@ -47,6 +49,32 @@ pub struct Deployed {
     /// The id of the only organization.
     pub organization: String,
     outputs: Value,
+    /// The owner's.
+    key: String,
+    deploying: Deploying,
+}
+
+/// What a deployment needs to know.
+struct Deploying {
+    ministack: String,
+    emulator: String,
+    zips: PathBuf,
+}
+
+impl Deploying {
+    /// Deploys, and gives what was printed; or what was said about why not.
+    async fn run(&self, parameters: &str) -> Result<Value, String> {
+        let mut command = Command::new(code::python());
+        command.arg(root().join("scripts/deploy-local")).stdin(Stdio::null());
+        command.env("ENDPOINT", &self.ministack).env("CODE", &self.zips).env("OUTPUT", "json");
+        command.env("PARAMETERS", parameters).env("FIRESTORE_EMULATOR_HOST", &self.emulator);
+        command.env_remove("STACK").env_remove("AWS_PROFILE").env_remove("AWS_ENDPOINT_URL");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        match output.status.success() {
+            true => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
 }
 
 /// A connected project with documents.
@@ -69,15 +97,11 @@ impl Deployed {
         // functions get this address of the local AWS, whatever else they are told
         let ministack = Ministack::start_with(&[("AWS_ENDPOINT_URL", &aws_proxy.endpoint())]).await;
         aws_proxy.connect(ministack.endpoint());
-        let mut command = Command::new(code::python());
-        command.arg(root().join("scripts/deploy-local")).stdin(Stdio::null());
-        command.env("ENDPOINT", ministack.endpoint()).env("CODE", zips).env("OUTPUT", "json");
-        command.env("PARAMETERS", parameters).env("FIRESTORE_EMULATOR_HOST", emulator.host());
-        command.env_remove("STACK").env_remove("AWS_PROFILE").env_remove("AWS_ENDPOINT_URL");
-        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "the stack was not deployed:\n{said}\n{}", ministack.output());
-        let deployed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let deploying =
+            Deploying { ministack: ministack.endpoint().to_owned(), emulator: emulator.host().to_owned(), zips };
+        let deployed = deploying.run(parameters).await;
+        let deployed =
+            deployed.unwrap_or_else(|said| panic!("the stack was not deployed:\n{said}\n{}", ministack.output()));
         let key = deployed["owner"]["apiKey"].as_str().expect("a new stack has a new owner").to_owned();
         Self {
             api: Api::new(deployed["apiUrl"].as_str().unwrap(), &key),
@@ -88,7 +112,33 @@ impl Deployed {
             google_proxy,
             emulator,
             ministack,
+            key,
+            deploying,
         }
+    }
+
+    /// Deploys once more, with these parameters.
+    pub async fn deploy_again(&mut self, parameters: &str) {
+        let deployed =
+            self.deploying.run(parameters).await.unwrap_or_else(|said| panic!("not deployed again:\n{said}"));
+        assert_eq!(deployed["owner"], Value::Null, "the owner is the one of before");
+        self.api = Api::new(deployed["apiUrl"].as_str().unwrap(), &self.key);
+        self.outputs = deployed["outputs"].clone();
+    }
+
+    /// Runs a script of the stack as somebody would who types this; its output.
+    pub async fn script(&self, name: &str, settings: &[(&str, &str)], typed: &'static str) -> Output {
+        let mut command = Command::new(code::python());
+        command.arg(root().join("scripts").join(name)).envs(settings.iter().copied());
+        command.env("REGION", self.ministack.region()).env_remove("STACK").env_remove("AWS_PROFILE");
+        command.envs(self.ministack.environment()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let run = move || {
+            let mut child = command.spawn().unwrap();
+            // it may end without reading
+            let _ = child.stdin.take().unwrap().write_all(typed.as_bytes());
+            child.wait_with_output().unwrap()
+        };
+        tokio::task::spawn_blocking(run).await.unwrap()
     }
 
     /// An output of the template, such as `BucketName`.

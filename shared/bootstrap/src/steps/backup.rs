@@ -136,12 +136,7 @@ impl AppSteps {
     }
 
     /// Progress is for looking at: that it cannot be noted stops nothing.
-    pub(super) async fn note(
-        &self,
-        worker: &Worker,
-        job: &JobId,
-        amounts: &[(&'static str, u64)],
-    ) {
+    pub(super) async fn note(&self, worker: &Worker, job: &JobId, amounts: &[(&'static str, u64)]) {
         let amounts: Vec<(&'static str, i64)> =
             amounts.iter().map(|(name, amount)| (*name, i64::try_from(*amount).unwrap_or(i64::MAX))).collect();
         if let Err(error) = self.control.note_progress(worker, job, &amounts).await {
