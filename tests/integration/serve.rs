@@ -4,6 +4,7 @@ mod clocks;
 mod demo;
 mod doubles;
 mod endings;
+mod faults;
 mod installation;
 mod jobs;
 mod kills;
