@@ -45,7 +45,7 @@ pub struct WorkflowOptions {
 
 impl Default for WorkflowOptions {
     fn default() -> Self {
-        Self { parallel_chunks: 4, tries: 6, first_delay: Duration::from_secs(2), most_delay: Duration::from_secs(60) }
+        Self { parallel_chunks: 4, tries: 8, first_delay: Duration::from_secs(2), most_delay: Duration::from_secs(60) }
     }
 }
 

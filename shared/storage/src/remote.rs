@@ -23,7 +23,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// How long a request is tried for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Through an outage of minutes: for jobs.
+    /// Ten times, which takes some seconds: for jobs, whose steps are tried again.
     Patient,
     /// A few seconds: for a person who waits.
     Brief,
