@@ -79,7 +79,9 @@ package: target/cargo-lambda/.installed ## Build the zips of every function, and
 	$(PYTHON) scripts/smoke-functions
 
 .PHONY: deploy
-deploy: target/sam/.installed package ## Deploy the stack on AWS (STACK=firebackup REGION=… PARAMETERS="Monitoring=full")
+deploy: target/sam/.installed ## Deploy the stack on AWS (STACK=firebackup REGION=… PARAMETERS="Monitoring=full")
+	@target/sam/venv/bin/python scripts/deploy --check
+	@$(MAKE) package
 	@target/sam/venv/bin/python scripts/deploy
 
 .PHONY: destroy

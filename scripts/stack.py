@@ -40,7 +40,7 @@ def setting(name, default=None):
     """A setting from the environment; an empty one is none."""
     value = os.environ.get(name) or default
     if value is None:
-        raise Refused(f"set {name}")
+        raise Refused(f"set {name}, such as REGION=eu-central-1" if name == "REGION" else f"set {name}")
     return value
 
 
@@ -139,6 +139,9 @@ def left_behind(stack):
 def parameters(stack, given):
     """All parameters to give to `sam deploy`: what was left behind, then what the user said, `Key=value` each."""
     found = {"Name": stack.name}
+    for word in given.split():
+        if "=" not in word:
+            raise Refused(f"PARAMETERS are `Key=value` each, apart by spaces: {word} is none")
     said = dict(word.split("=", 1) for word in given.split())
     if "Name" in said:
         raise Refused("the name is STACK=…, not Name=…")

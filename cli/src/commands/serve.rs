@@ -102,6 +102,11 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
         false => None,
     };
     let app = open(context, &args, &data).await?;
+    if let Err(error) = app.check_master_key().await {
+        let path = data.join(KEY);
+        let text = format!("{} does not open what this server keeps ({error}): put the right key back", path.display());
+        return Err(CliError::Refused(text));
+    }
     let owner = match app.first_owner(&args.organization).await? {
         None if args.new_owner_key => app.another_owner_key().await?,
         first => first,

@@ -132,6 +132,14 @@ impl LocalApp {
         self.control.first_owner(name).await.map_err(of_control)
     }
 
+    /// That the master key is the one with which the database was begun.
+    ///
+    /// # Errors
+    /// When it is not, or the database fails.
+    pub async fn check_master_key(&self) -> Result<(), StepError> {
+        self.control.check_master_key().await.map_err(of_control)
+    }
+
     /// Makes another owner's key for the first organization; nothing if there is none yet.
     ///
     /// # Errors

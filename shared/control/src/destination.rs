@@ -471,8 +471,16 @@ fn names(options: &[(String, Zeroizing<String>)]) -> Vec<String> {
 
 fn check_url(text: &str, allow_folders: bool) -> Result<()> {
     let wrong = |message: &str| Err(ControlError::field("url", message));
-    let expected = "expected s3://bucket/prefix, gs://bucket/prefix or az://container/prefix";
+    let expected = match allow_folders {
+        true => "expected file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+        false => "expected s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+    };
     let Some(url) = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL) else { return wrong(expected) };
+    // the parser has resolved them by now: what is used would not be what is shown
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    if decoded.split(['/', '\\']).any(|segment| segment == ".." || segment == ".") {
+        return wrong("`.` and `..` have no place in it");
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("credentials belong in the options");
     }
@@ -625,7 +633,7 @@ mod tests {
                 format!("s3://bucket/a/{name}/b"),
                 format!("gs://bucket//{name}"),
                 format!("az://container/a%2F{name}"),
-                format!("s3://bucket/a/../%{:02x}{}", name.as_bytes()[0], &name[1..]),
+                format!("s3://bucket/a/%{:02x}{}", name.as_bytes()[0], &name[1..]),
                 format!("file:///var/{name}"),
             ] {
                 let error = check_url(&bad, true).unwrap_err();

@@ -1,6 +1,6 @@
 //! Verbs on schedules.
 
-use firebackup_model::cron::Cron;
+use firebackup_model::cron::{Cron, CronError};
 use firebackup_model::port::{ItemWrite, ScheduleRule};
 use firebackup_model::{ErrorKind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -153,7 +153,10 @@ fn cron(expression: &str, timezone: &str) -> Result<Cron> {
     if expression.len() > MAX_CRON || timezone.len() > MAX_CRON {
         return Err(ControlError::field("cronExpression", format!("at most {MAX_CRON} characters")));
     }
-    Cron::new(expression, timezone).map_err(|error| ControlError::field("cronExpression", &error).with_source(error))
+    Cron::new(expression, timezone).map_err(|error| {
+        let field = if matches!(error, CronError::UnknownTimeZone { .. }) { "timezone" } else { "cronExpression" };
+        ControlError::field(field, &error).with_source(error)
+    })
 }
 
 /// What the scheduler is told.

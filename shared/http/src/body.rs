@@ -55,6 +55,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         explain(&path, error.inner())
     })?;
     reader.end().map_err(|error| explain(".", &error))?;
+    // the decoder takes a list of a request's fields for the request
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        let message = "expected an object, in braces";
+        return Err(ControlError::new(Kind::Unprocessable, Code::ValidationFailed, message).into());
+    }
     Ok(value)
 }
 
@@ -100,6 +105,7 @@ mod tests {
             (r#"{"name":"#, 400, "not JSON"),
             (r#"{"name":"a"} planted"#, 400, "not JSON"),
             (r#"{"name":1}"#, 422, "name: expected a string"),
+            (r#" ["a", {"b": 1}]"#, 422, "expected an object"),
             (r#"{"name":"a","options":"planted"}"#, 422, "options: expected a map"),
             (r#"{"name":"a","options":{"b":"planted"}}"#, 422, "options.b: expected u8"),
             (r#"{"name":"a","nam":1}"#, 422, "unknown field `nam`, expected `name` or `options`"),

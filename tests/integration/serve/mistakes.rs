@@ -34,6 +34,19 @@ fn a_key_file_that_is_none_is_named_and_the_server_does_not_come_up() {
     assert!(!installation.data().join("firebackup.db").exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn another_key_in_the_place_of_the_right_one_is_refused_and_the_right_one_opens_again() {
+    let installation = Installation::new();
+    assert!(installation.start(&[]).await.running.terminate().0.success());
+    let (key, right) = (installation.data().join("master.key"), installation.folder.path().join("right.key"));
+    fs::rename(&key, &right).unwrap();
+    let other = key.display().to_string();
+    assert!(installation.command(&["key", "generate", "--output", &other]).status().unwrap().success());
+    assert_told(&installation.refused(&[]), "refused", &["master.key", "put the right key back"]);
+    fs::rename(&right, &key).unwrap();
+    installation.start(&[]).await;
+}
+
 #[cfg(unix)]
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {

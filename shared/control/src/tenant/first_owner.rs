@@ -74,6 +74,17 @@ impl Control {
         }
     }
 
+    /// That the installation's master key opens what is kept here: the secrets of the first organization, where there is one.
+    ///
+    /// # Errors
+    /// What the key service says, when it does not.
+    pub async fn check_master_key(&self) -> Result<()> {
+        let Some(installation) = self.load::<Installation>(&item_keys::first_owner()).await? else { return Ok(()) };
+        let scope = OrganizationScope(installation.value.organization);
+        let record = self.organization_record(&scope).await?.value;
+        self.secret_box(scope.organization(), &record.data_key).await.map(drop)
+    }
+
     /// Makes another owner's key of the first organization: nobody can be shown the first one again, and whoever made it may
     /// have died before it was shown. Nothing where there is no organization yet. The keys there are stay good.
     ///

@@ -41,6 +41,8 @@ async fn what_may_not_be_is_refused_and_nothing_is_kept() {
         NewDestination { name: String::new(), ..new() },
         NewDestination { url: "file:///srv/x".to_owned(), ..new() },
         NewDestination { url: "ftp://bucket".to_owned(), ..new() },
+        NewDestination { url: "s3://bucket/a/../b".to_owned(), ..new() },
+        NewDestination { url: "s3://bucket/a/%2e%2E/b".to_owned(), ..new() },
         NewDestination { endpoint: Some("http://s3.example.com".to_owned()), ..new() },
         NewDestination { retention_lock_days: Some(0), ..new() },
         NewDestination { options: [("AWS_ALLOW_HTTP".to_owned(), "true".to_owned().into())].into(), ..new() },

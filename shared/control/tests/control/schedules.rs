@@ -60,6 +60,9 @@ async fn what_may_not_be_is_refused() {
     ] {
         assert_eq!(code(control.create_schedule(&owner, new).await), Code::ValidationFailed);
     }
+    let elsewhere = NewSchedule { timezone: "Mars/Olympus".to_owned(), ..new() };
+    let error = control.create_schedule(&owner, elsewhere).await.unwrap_err();
+    assert_eq!(error.details, Some(serde_json::json!({"field": "timezone"})));
     world.scheduler.fail(Some(ErrorKind::InvalidArgument));
     assert_eq!(code(control.create_schedule(&owner, new()).await), Code::ValidationFailed);
     world.scheduler.fail(Some(ErrorKind::Unavailable));
