@@ -186,7 +186,11 @@ async fn tell(
     }
     let mut lines = vec![output.good("FireBackup is running."), told_pairs(address, data, owner)];
     lines.extend(shown.as_ref().map(|shown| demo::text(output, address, shown)));
-    lines.push(output.dim("Ctrl-C ends it; jobs go on where they were when it is started again."));
+    let ends = match shown {
+        Some(_) => "Ctrl-C ends it; a demonstration begins anew each time.",
+        None => "Ctrl-C ends it; jobs go on where they were when it is started again.",
+    };
+    lines.push(output.dim(ends));
     let api_key = owner.map(|owner| owner.api_key.to_string());
     let started = Started { address: address.to_owned(), data: data.to_owned(), api_key, demo: shown };
     output.result(&started, &lines.join("\n"))
