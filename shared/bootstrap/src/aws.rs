@@ -179,7 +179,8 @@ pub async fn run_http() -> Result<(), lambda_runtime::Error> {
 }
 
 /// What a function answers. A panic ends this invocation and nothing else; what it says stays in the log, for it may hold
-/// anything, and a state machine keeps and shows what a step says.
+/// anything, and a state machine keeps and shows what a step says. (So in programs that unwind. Those that are packed for
+/// Lambda end with a panic, which Lambda tells without its words.)
 async fn answer<A>(handled: impl Future<Output = Result<A, StepError>>) -> Result<A, Diagnostic> {
     match AssertUnwindSafe(handled).catch_unwind().await {
         Ok(answer) => answer.map_err(|error| diagnostic(&error)),

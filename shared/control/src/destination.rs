@@ -476,11 +476,6 @@ fn check_url(text: &str, allow_folders: bool) -> Result<()> {
         false => "expected s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
     };
     let Some(url) = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL) else { return wrong(expected) };
-    // the parser has resolved them by now: what is used would not be what is shown
-    let decoded = percent_decode_str(text).decode_utf8_lossy();
-    if decoded.split(['/', '\\']).any(|segment| segment == ".." || segment == ".") {
-        return wrong("`.` and `..` have no place in it");
-    }
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("credentials belong in the options");
     }
@@ -489,6 +484,11 @@ fn check_url(text: &str, allow_folders: bool) -> Result<()> {
     }
     if let Some(name) = reserved_segment(&url) {
         return wrong(&format!("`{name}` has no place in it: what lies below is deleted as a job's leavings"));
+    }
+    // the parser has resolved them by now: what is used would not be what is shown
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    if decoded.split(['/', '\\']).any(|segment| segment == ".." || segment == ".") {
+        return wrong("`.` and `..` have no place in it");
     }
     match url.scheme() {
         "s3" | "gs" | "az" if url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
@@ -633,7 +633,7 @@ mod tests {
                 format!("s3://bucket/a/{name}/b"),
                 format!("gs://bucket//{name}"),
                 format!("az://container/a%2F{name}"),
-                format!("s3://bucket/a/%{:02x}{}", name.as_bytes()[0], &name[1..]),
+                format!("s3://bucket/a/../%{:02x}{}", name.as_bytes()[0], &name[1..]),
                 format!("file:///var/{name}"),
             ] {
                 let error = check_url(&bad, true).unwrap_err();

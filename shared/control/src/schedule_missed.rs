@@ -46,15 +46,14 @@ impl Control {
     }
 
     async fn missed_time(&self, worker: &Worker, schedule: &Schedule) -> Result<Option<Timestamp>> {
-        let now = self.now();
-        let times = schedule.late_times(now);
+        let times = schedule.late_times(self.now());
         // the newest first: it is the likeliest that was served
         for due in times.iter().rev() {
             if self.was_dealt_with(worker, &schedule.id, *due).await? {
                 return Ok(None);
             }
         }
-        Ok(times.first().copied().filter(|due| *due <= now.plus_seconds(-PATIENCE_SECONDS)))
+        Ok(times.first().copied())
     }
 
     async fn was_dealt_with(&self, worker: &Worker, id: &ScheduleId, due: Timestamp) -> Result<bool> {
@@ -77,13 +76,13 @@ impl Control {
 
 impl Schedule {
     /// The last time at which it was due, as it is now, of those that a scheduler should have come with by now; and those
-    /// after it.
+    /// after it. None where it should not have come yet.
     fn late_times(&self, now: Timestamp) -> Vec<Timestamp> {
         let since = self.updated_at.max(now.plus_seconds(-LOOK_BACK_SECONDS));
         let Some(cron) = self.cron().ok().filter(|_| self.enabled) else { return Vec::new() };
         let due = std::iter::successors(cron.next_after(since), |due| cron.next_after(*due));
         let due: Vec<_> = due.take_while(|due| *due <= now).collect();
         let late = due.partition_point(|due| *due <= now.plus_seconds(-PATIENCE_SECONDS));
-        due[late.saturating_sub(1)..].to_vec()
+        late.checked_sub(1).map_or_else(Vec::new, |last| due[last..].to_vec())
     }
 }

@@ -79,9 +79,7 @@ impl Control {
     /// # Errors
     /// What the key service says, when it does not.
     pub async fn check_master_key(&self) -> Result<()> {
-        let Some(installation) = self.load::<Installation>(&item_keys::first_owner()).await? else { return Ok(()) };
-        let scope = OrganizationScope(installation.value.organization);
-        let record = self.organization_record(&scope).await?.value;
+        let Some((scope, record)) = self.first_organization().await? else { return Ok(()) };
         self.secret_box(scope.organization(), &record.data_key).await.map(drop)
     }
 
@@ -93,14 +91,19 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn another_owner_key(&self) -> Result<Option<FirstOwner>> {
-        let Some(installation) = self.load::<Installation>(&item_keys::first_owner()).await? else { return Ok(None) };
-        let scope = OrganizationScope(installation.value.organization);
-        let organization = self.organization_record(&scope).await?.value.organization;
+        let Some((scope, record)) = self.first_organization().await? else { return Ok(None) };
         let key = self.mint_key("Owner".to_owned(), Role::Owner, None, None);
         match self.write(key.writes(&scope)?.into()).await? {
-            Written::Yes => Ok(Some(FirstOwner { organization, api_key: key.secret })),
+            Written::Yes => Ok(Some(FirstOwner { organization: record.organization, api_key: key.secret })),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }
+    }
+
+    async fn first_organization(&self) -> Result<Option<(OrganizationScope, OrganizationRecord)>> {
+        let Some(installation) = self.load::<Installation>(&item_keys::first_owner()).await? else { return Ok(None) };
+        let scope = OrganizationScope(installation.value.organization);
+        let record = self.organization_record(&scope).await?.value;
+        Ok(Some((scope, record)))
     }
 }
 

@@ -58,7 +58,7 @@ impl Within {
         self.answering(work, test).await
     }
 
-    /// The same, with somebody else at the steps of jobs, who tries each once and not six times: that takes minutes.
+    /// The same, with somebody else at the steps of jobs, who tries each once and not eight times: that takes minutes.
     pub async fn working_with_little_patience<T>(self, test: impl AsyncFnOnce(&SqliteWorkflows) -> T) -> T {
         let options = WorkflowOptions { parallel_chunks: PARALLEL, tries: 1, ..WorkflowOptions::default() };
         let database = Database::open(&*self.database).await.unwrap();
