@@ -1,6 +1,7 @@
 //! What the verbs need from the world. Each port has a conformance suite in `testkit` that all its adapters pass.
 
 mod events;
+mod identity;
 mod items;
 mod keys;
 mod queue;
@@ -20,6 +21,7 @@ use crate::range::PathRange;
 use crate::timestamp::Timestamp;
 
 pub use events::{DomainEvent, EventBus};
+pub use identity::{Identity, IdentityProvider, SignIn};
 pub use items::{
     Item, ItemBody, ItemKey, ItemPage, ItemQuery, ItemStore, ItemWrite, MAX_PAGE_ITEMS, MAX_TRANSACTION_WRITES,
     NewItem, SortRange,
