@@ -1,23 +1,23 @@
 //! Verbs on API keys.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use firebackup_model::Timestamp;
 use firebackup_model::port::ItemWrite;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{Code, ControlError, Result};
 use crate::id::{ApiKeyId, OrganizationId};
 use crate::item_keys;
 use crate::limit;
+use crate::member::Member;
 use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::{Right, Role};
 use crate::tenant::{Caller, OrganizationScope};
+use crate::token::{self, Presented};
 
 /// An API key that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
@@ -44,9 +44,9 @@ pub struct ApiKey {
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// Who made it: the id of an API key; nothing for the first one.
+    /// Who made it: the id of a user or of an API key; nothing for the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_by: Option<ApiKeyId>,
+    pub created_by: Option<String>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -64,12 +64,8 @@ pub struct ApiKey {
     pub last_used_at: Option<Timestamp>,
 }
 
-/// Random bytes of a key's secret.
-const SECRET: usize = 32;
 /// What every key begins with.
 const PREFIX: &str = "fb_";
-/// Characters of a ULID.
-const ULID: usize = 26;
 
 /// An API key, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,8 +73,6 @@ const ULID: usize = 26;
 pub(crate) struct ApiKeyRecord {
     #[serde(flatten)]
     pub(crate) key: ApiKey,
-    /// SHA-256 of the secret, in hexadecimal digits. A slow hash makes guessing expensive where people choose what is
-    /// hashed; this secret has 256 random bits, which nobody guesses at any speed.
     secret_hash: String,
 }
 
@@ -94,12 +88,6 @@ pub(crate) struct MintedKey {
     pub(crate) secret: Zeroizing<String>,
 }
 
-/// An API key as it is presented: `fb_<ULID>_<43 characters>`.
-pub(crate) struct PresentedKey {
-    pub(crate) id: ApiKeyId,
-    secret: Zeroizing<Vec<u8>>,
-}
-
 impl MintedKey {
     /// What stores it.
     pub(crate) fn writes(&self, scope: &OrganizationScope) -> Result<[ItemWrite; 2]> {
@@ -112,24 +100,16 @@ impl MintedKey {
     }
 }
 
-impl PresentedKey {
-    /// Reads a bearer token; nothing if it cannot be a key.
-    pub(crate) fn parse(bearer: &str) -> Option<Self> {
-        let (ulid, secret) = bearer.strip_prefix(PREFIX)?.split_at_checked(ULID)?;
-        let id = format!("{}{ulid}", ApiKeyId::PREFIX).parse().ok()?;
-        let secret = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret.strip_prefix('_')?).ok()?);
-        (secret.len() == SECRET).then_some(Self { id, secret })
-    }
-
-    /// Whether this is the secret of the key, found out in constant time.
-    pub(crate) fn opens(&self, record: &ApiKeyRecord) -> bool {
-        let presented = hash(&self.secret);
-        presented.as_bytes().ct_eq(record.secret_hash.as_bytes()).into()
-    }
+/// Reads an API key, `fb_<ULID>_<43 characters>`; nothing if the text cannot be one.
+pub(crate) fn presented(bearer: &str) -> Option<Presented> {
+    Presented::parse(PREFIX, bearer)
 }
 
-fn hash(secret: &[u8]) -> String {
-    hex::encode(Sha256::digest(secret))
+impl ApiKeyRecord {
+    /// Whether this is the secret of the key.
+    pub(crate) fn is_opened_by(&self, presented: &Presented) -> bool {
+        presented.has(&self.secret_hash)
+    }
 }
 
 impl ApiKey {
@@ -150,17 +130,15 @@ impl Control {
         &self,
         name: String,
         role: Role,
-        created_by: Option<ApiKeyId>,
+        created_by: Option<String>,
         expires_at: Option<Timestamp>,
     ) -> MintedKey {
         let (now, random) = (self.now(), self.ports().random.as_ref());
         let id = ApiKeyId::new(now, random);
-        let mut secret = Zeroizing::new([0; SECRET]);
-        random.fill(&mut *secret);
-        let text = Zeroizing::new(format!("{PREFIX}{}_{}", id.ulid(), URL_SAFE_NO_PAD.encode(*secret)));
+        let (secret, secret_hash) = token::named(PREFIX, id.ulid(), random);
         let created_at = now;
         let key = ApiKey { id, name, role, created_by, created_at, expires_at, revoked_at: None, last_used_at: None };
-        MintedKey { record: ApiKeyRecord { key, secret_hash: hash(&*secret) }, secret: text }
+        MintedKey { record: ApiKeyRecord { key, secret_hash }, secret }
     }
 
     /// Makes an API key. Its text is given this once; what is stored is a hash.
@@ -178,8 +156,10 @@ impl Control {
         }
         let present = self.all::<ApiKeyRecord>(caller.scope().api_keys()).await?.len();
         limit::one_more(present, "api keys")?;
-        let minted = self.mint_key(name, new.role, Some(caller.actor()), new.expires_at);
-        match self.write(minted.writes(caller.scope())?.into()).await? {
+        let minted = self.mint_key(name, new.role, Some(caller.actor().to_string()), new.expires_at);
+        let key = &minted.record.key;
+        let act = Act::new("api_key.created", key.id).with(json!({ "name": key.name, "role": key.role }));
+        match self.commit(caller.author(), act, minted.writes(caller.scope())?.into()).await? {
             Written::Yes => Ok((minted.record.key, minted.secret)),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }
@@ -212,49 +192,28 @@ impl Control {
             let mut writes = Vec::new();
             if record.value.key.keeps_ownership() {
                 // two owners who revoke each other's key at one time: one of them fails at this check
-                writes.push(self.another_owner(caller.scope(), id).await?.check());
+                writes.push(self.another_owner(caller.scope(), id).await?);
             }
             record.value.key.revoked_at = Some(self.now());
             writes.push(record.replace(None)?);
-            if self.write(writes).await? == Written::Yes {
+            if self.commit(caller.author(), Act::new("api_key.revoked", id), writes).await? == Written::Yes {
                 return Ok(record.value.key);
             }
         }
         Err(ControlError::concurrent_change())
     }
 
-    async fn another_owner(&self, scope: &OrganizationScope, id: &ApiKeyId) -> Result<Stored<ApiKeyRecord>> {
+    /// Holds only while there is another owner than this key: a person, or a key that does not expire.
+    async fn another_owner(&self, scope: &OrganizationScope, id: &ApiKeyId) -> Result<ItemWrite> {
+        let members = self.all::<Member>(scope.members()).await?;
+        if let Some(owner) = members.iter().find(|member| member.value.role == Role::Owner) {
+            return Ok(owner.check());
+        }
         let keys = self.all::<ApiKeyRecord>(scope.api_keys()).await?;
-        let mut others = keys.into_iter().filter(|key| key.value.key.id != *id && key.value.key.keeps_ownership());
-        others.next().ok_or_else(|| {
+        let other = keys.iter().find(|key| key.value.key.id != *id && key.value.key.keeps_ownership());
+        other.map(Stored::check).ok_or_else(|| {
             let message = "it is the last owner key that does not expire: make another one first";
             ControlError::conflict(Code::LastOwner, message)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_key_is_not_looked_up() {
-        let good = format!("fb_01ARZ3NDEKTSV4RRFFQ69G5FAV_{}", URL_SAFE_NO_PAD.encode([0xff; 32]));
-        assert_eq!(good.len(), 3 + 26 + 1 + 43);
-        assert!(PresentedKey::parse(&good).is_some());
-        for bad in [
-            "",
-            "fb_",
-            "fb_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-            "fb_01ARZ3NDEKTSV4RRFFQ69G5FAV_",
-            "fb_01ARZ3NDEKTSV4RRFFQ69G5FA\u{00e4}_x",
-            &good[1..],
-            &good[..good.len() - 1],
-            &format!("{good}A"),
-            &good.to_lowercase(),
-            &good.replace("V_", "V-"),
-        ] {
-            assert!(PresentedKey::parse(bad).is_none(), "{bad}");
-        }
     }
 }

@@ -11,13 +11,13 @@ use crate::error::{ControlError, Result};
 use crate::id::{DestinationId, ProjectId, ScheduleId};
 use crate::idempotency::Once;
 use crate::job::{BackupJob, Job, JobFacts, JobStatus};
-use crate::job_records::{new_facts, replace_job, wrong_state};
+use crate::job_records::{job_act, new_facts, replace_job, wrong_state};
 use crate::limit;
 use crate::page::{Page, Paged};
 use crate::project::in_use;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
-use crate::tenant::{Caller, OrganizationScope};
+use crate::tenant::{Author, Caller, OrganizationScope};
 
 /// What kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -165,7 +165,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) destination: Option<DestinationId>,
     pub(crate) schedule: Option<ScheduleId>,
     pub(crate) config: &'a BackupConfig,
-    /// The id of an API key or of a schedule.
+    /// The id of a user, of an API key or of a schedule.
     pub(crate) created_by: String,
 }
 
@@ -188,16 +188,17 @@ impl Control {
             config: &config,
             created_by: caller.actor().to_string(),
         };
-        self.backup_once(caller.scope(), &wanted, once.as_ref()).await
+        self.backup_once(caller.author(), &wanted, once.as_ref()).await
     }
 
     /// Stores a backup and asks for its start; or finds the one that the same request has made.
     pub(crate) async fn backup_once(
         &self,
-        scope: &OrganizationScope,
+        author: &Author,
         wanted: &Wanted<'_>,
         once: Option<&Once>,
     ) -> Result<BackupJob> {
+        let scope = author.scope();
         for _ in 0..MAX_ATTEMPTS {
             if let Some(made) = self.made_before(once).await? {
                 let (_, backup) = self.backup_of(scope, None, &made).await?;
@@ -205,7 +206,7 @@ impl Control {
                 return Ok(backup);
             }
             self.check_active(scope).await?;
-            if let Some(backup) = self.try_backup(scope, wanted, Vec::new(), once).await? {
+            if let Some(backup) = self.try_backup(author, wanted, Vec::new(), once).await? {
                 return Ok(backup);
             }
         }
@@ -215,11 +216,12 @@ impl Control {
     /// Stores a backup with other writes, and asks for its start; nothing if others were faster.
     pub(crate) async fn try_backup(
         &self,
-        scope: &OrganizationScope,
+        author: &Author,
         wanted: &Wanted<'_>,
         mut with: Vec<ItemWrite>,
         once: Option<&Once>,
     ) -> Result<Option<BackupJob>> {
+        let scope = author.scope();
         let project = self.project_record(scope, &wanted.project).await?;
         project.value.check_usable()?;
         let destination = self.meant_destination(scope, wanted.destination).await?;
@@ -234,7 +236,7 @@ impl Control {
         };
         with.extend([project.check(), destination.check()]);
         let job = Job::Backup(Box::new(backup.clone()));
-        if self.store_job(scope, &job, with, once).await? == Written::Outrun {
+        if self.store_job(author, &job, with, once).await? == Written::Outrun {
             return Ok(None);
         }
         self.ask_to_start(scope, &backup.job.id).await;
@@ -285,7 +287,7 @@ impl Control {
             if !readers.is_empty() && stored.value.status() != JobStatus::Deleting {
                 return Err(in_use("backup", &readers));
             }
-            if self.mark_deleting(caller.scope(), stored).await? == Written::Yes {
+            if self.mark_deleting(caller.author(), stored).await? == Written::Yes {
                 return Ok(self.backup_of(caller.scope(), Some(project), id).await?.1);
             }
         }
@@ -300,7 +302,7 @@ impl Control {
         caller.may(Right::RunJobs)?;
         for _ in 0..MAX_ATTEMPTS {
             let (stored, _) = self.backup_of(caller.scope(), Some(project), id).await?;
-            if self.cancel(caller.scope(), stored).await? == Written::Yes {
+            if self.cancel(caller.author(), stored).await? == Written::Yes {
                 return self.backup(caller, project, id).await;
             }
         }
@@ -308,7 +310,8 @@ impl Control {
     }
 
     /// Marks a backup that has ended as to be deleted.
-    pub(crate) async fn mark_deleting(&self, scope: &OrganizationScope, mut stored: Stored<Job>) -> Result<Written> {
+    pub(crate) async fn mark_deleting(&self, author: &Author, mut stored: Stored<Job>) -> Result<Written> {
+        let scope = author.scope();
         match stored.value.status() {
             JobStatus::Deleting => Ok(Written::Yes),
             status if !status.has_ended() => Err(wrong_state(&stored.value)),
@@ -316,7 +319,8 @@ impl Control {
                 stored.value.facts_mut().status = JobStatus::Deleting;
                 let mark = Marked { job: stored.value.id().clone() };
                 let mark = new_item(scope.deleting_key(stored.value.id()), &mark, None)?;
-                self.write(vec![replace_job(scope, &stored)?, ItemWrite::Create(mark)]).await
+                let writes = vec![replace_job(scope, &stored)?, ItemWrite::Create(mark)];
+                self.commit(author, job_act(&stored.value, "deleted"), writes).await
             }
         }
     }

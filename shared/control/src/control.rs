@@ -1,13 +1,18 @@
 //! What the verbs are methods of.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use firebackup_model::Timestamp;
-use firebackup_model::port::{Clock, EventBus, ItemStore, JobQueue, KeyService, Random, Scheduler, Workflows};
+use firebackup_model::port::{
+    Clock, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Random, Scheduler, Workflows,
+};
 
 use crate::probes::Probes;
 use crate::secrets::DataKeys;
+use crate::sign_in::SignUp;
+use crate::stranger::Strangers;
 
 /// The control plane. Cheap to clone.
 #[derive(Clone)]
@@ -16,7 +21,13 @@ pub struct Control(Arc<Inside>);
 struct Inside {
     ports: Ports,
     data_keys: DataKeys,
+    /// Entries of refused attempts that are known to be there.
+    noted: Mutex<HashSet<ItemKey>>,
+    strangers: Mutex<Strangers>,
 }
+
+/// The most entries that are remembered to be there; beyond, all are forgotten and found again.
+const MOST_NOTED: usize = 10_000;
 
 /// What the verbs need from the world.
 pub struct Ports {
@@ -38,6 +49,8 @@ pub struct Ports {
     pub random: Arc<dyn Random>,
     /// Looks at projects and destinations.
     pub probes: Arc<dyn Probes>,
+    /// Whom people sign in with, where that was set up.
+    pub identity: Option<Arc<dyn IdentityProvider>>,
     /// How this installation is set up.
     pub settings: ControlSettings,
 }
@@ -55,6 +68,8 @@ pub struct ControlSettings {
     pub master_key: Option<String>,
     /// How many jobs an organization may run at one time, where it has no number of its own.
     pub max_running_jobs: u32,
+    /// Who may become a user without an invite.
+    pub sign_up: SignUp,
 }
 
 impl Default for ControlSettings {
@@ -65,6 +80,7 @@ impl Default for ControlSettings {
             allow_federation: false,
             master_key: None,
             max_running_jobs: 5,
+            sign_up: SignUp::Invited,
         }
     }
 }
@@ -73,7 +89,8 @@ impl Control {
     /// The control plane over these ports.
     #[must_use]
     pub fn new(ports: Ports) -> Self {
-        Self(Arc::new(Inside { ports, data_keys: DataKeys::default() }))
+        let (noted, strangers) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inside { ports, data_keys: DataKeys::default(), noted, strangers }))
     }
 
     pub(crate) fn ports(&self) -> &Ports {
@@ -82,6 +99,28 @@ impl Control {
 
     pub(crate) fn data_keys(&self) -> &DataKeys {
         &self.0.data_keys
+    }
+
+    /// Whether this process has seen that an entry is there.
+    pub(crate) fn was_noted(&self, key: &ItemKey) -> bool {
+        self.0.noted.lock().is_ok_and(|noted| noted.contains(key))
+    }
+
+    pub(crate) fn remember_noted(&self, key: ItemKey) {
+        if let Ok(mut noted) = self.0.noted.lock() {
+            if noted.len() >= MOST_NOTED {
+                noted.clear();
+            }
+            noted.insert(key);
+        }
+    }
+
+    /// As whom a stranger's address counts in a minute.
+    pub(crate) fn stranger_of(&self, minute: Timestamp, address: String) -> String {
+        match self.0.strangers.lock() {
+            Ok(mut strangers) => strangers.counted_as(minute, address),
+            Err(_) => address,
+        }
     }
 
     pub(crate) fn items(&self) -> &dyn ItemStore {

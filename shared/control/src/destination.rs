@@ -6,10 +6,12 @@ use firebackup_model::port::ItemWrite;
 use firebackup_model::{LockMode, Timestamp};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::access::DestinationAccess;
+use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{Code, ControlError, Result};
 use crate::id::DestinationId;
@@ -24,7 +26,7 @@ use crate::role::Right;
 use crate::schedule::Schedule;
 use crate::secrets::{SealedSecret, SecretText};
 use crate::service_account::ServiceAccount;
-use crate::tenant::{Caller, OrganizationScope};
+use crate::tenant::{Author, Caller, OrganizationScope};
 
 /// A destination that is to be added.
 #[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
@@ -160,6 +162,16 @@ pub(crate) struct DestinationRecord {
     removing: bool,
 }
 
+impl Destination {
+    /// What it is, as the audit log tells it.
+    fn told(&self) -> Value {
+        json!({
+            "name": self.name, "url": self.url, "endpoint": self.endpoint, "options": self.options,
+            "retentionLockDays": self.retention_lock_days,
+        })
+    }
+}
+
 impl DestinationRecord {
     /// As clients see it.
     pub(crate) fn shown(record: Self, organization: &OrganizationRecord) -> Destination {
@@ -211,7 +223,7 @@ impl Control {
         };
         let sealed_options = self.seal_options(caller.scope(), destination.id, &access.options).await?;
         let record = DestinationRecord { destination, sealed_options, removing: false };
-        self.store_destination(caller.scope(), record, new.is_default).await
+        self.store_destination(caller.author(), record, new.is_default).await
     }
 
     /// The organization's destinations, oldest first.
@@ -270,7 +282,8 @@ impl Control {
                 organization.value.default_destination = Some(*id);
                 writes.push(organization.replace(None)?);
             }
-            if self.write(writes).await? == Written::Yes {
+            let act = Act::new("storage.updated", id).with(record.value.destination.told());
+            if self.commit(caller.author(), act, writes).await? == Written::Yes {
                 return Ok(DestinationRecord::shown(record.value, &organization.value));
             }
         }
@@ -290,7 +303,8 @@ impl Control {
             let findings = self.ports().probes.destination(&access).await?;
             record.value.destination.findings = findings.clone();
             record.value.destination.verified_at = self.now();
-            if self.write(vec![record.replace(None)?]).await? == Written::Yes {
+            let act = Act::new("storage.verified", id).with(json!({ "missing": findings.missing }));
+            if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
                 return Ok(findings);
             }
         }
@@ -307,27 +321,27 @@ impl Control {
             // first nothing new may begin to use it, then nothing may be using it: whatever began before is seen
             let mut record = self.destination_record(caller.scope(), id).await?;
             record.value.removing = true;
-            if self.write(vec![record.replace(None)?]).await? == Written::Outrun {
+            if self.write_unrecorded(vec![record.replace(None)?]).await? == Written::Outrun {
                 continue;
             }
             let mut record = self.destination_record(caller.scope(), id).await?;
             let mut organization = self.organization_record(caller.scope()).await?;
             let users = self.users_of_destination(caller.scope(), id, &organization.value).await?;
-            let mut writes = Vec::new();
-            if users.is_empty() {
-                writes.push(record.delete());
-                if organization.value.default_destination == Some(*id) {
-                    organization.value.default_destination = None;
-                    writes.push(organization.replace(None)?);
-                }
-            } else {
+            if !users.is_empty() {
                 record.value.removing = false;
-                writes.push(record.replace(None)?);
+                match self.write_unrecorded(vec![record.replace(None)?]).await? {
+                    Written::Yes => return Err(in_use("destination", &users)),
+                    Written::Outrun => continue,
+                }
             }
-            match self.write(writes).await? {
-                Written::Yes if users.is_empty() => return Ok(()),
-                Written::Yes => return Err(in_use("destination", &users)),
-                Written::Outrun => {}
+            let mut writes = vec![record.delete()];
+            if organization.value.default_destination == Some(*id) {
+                organization.value.default_destination = None;
+                writes.push(organization.replace(None)?);
+            }
+            let act = Act::new("storage.deleted", id).with(record.value.destination.told());
+            if self.commit(caller.author(), act, writes).await? == Written::Yes {
+                return Ok(());
             }
         }
         Err(ControlError::concurrent_change())
@@ -383,11 +397,11 @@ impl Control {
     /// Stores a new destination; makes it the default if that is wanted, or there is none.
     async fn store_destination(
         &self,
-        scope: &OrganizationScope,
+        author: &Author,
         record: DestinationRecord,
         is_default: bool,
     ) -> Result<Destination> {
-        let id = record.destination.id;
+        let (id, scope) = (record.destination.id, author.scope());
         for _ in 0..MAX_ATTEMPTS {
             let mut organization = self.organization_record(scope).await?;
             let mut writes = vec![ItemWrite::Create(new_item(scope.destination_key(&id), &record, None)?)];
@@ -397,7 +411,8 @@ impl Control {
             } else {
                 writes.push(organization.check());
             }
-            if self.write(writes).await? == Written::Yes {
+            let act = Act::new("storage.connected", id).with(record.destination.told());
+            if self.commit(author, act, writes).await? == Written::Yes {
                 return Ok(DestinationRecord::shown(record, &organization.value));
             }
         }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use firebackup_model::{ErrorKind, PortError};
+use firebackup_model::{ErrorKind, PortError, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -68,8 +68,20 @@ codes! {
     Unauthorized = "UNAUTHORIZED",
     /// The token or API key is not valid: unknown, malformed or revoked.
     InvalidToken = "INVALID_TOKEN",
-    /// The API key has expired; `details.expiredAt` says when.
+    /// The access token or API key has expired; `details.expiredAt` says when.
     TokenExpired = "TOKEN_EXPIRED",
+    /// The refresh token is unknown, too old or was used before.
+    InvalidRefreshToken = "INVALID_REFRESH_TOKEN",
+    /// The sign-in proves nothing: begun elsewhere, too late, or repeated.
+    SignInFailed = "SIGN_IN_FAILED",
+    /// Nobody may sign up with this address.
+    SignUpClosed = "SIGN_UP_CLOSED",
+    /// No issuer is set up to sign in with.
+    SignInUnavailable = "SIGN_IN_UNAVAILABLE",
+    /// The invite is unknown, used, taken back, too old, or for another address.
+    InviteInvalid = "INVITE_INVALID",
+    /// Whoever is a member of several organizations must say which.
+    OrganizationRequired = "ORGANIZATION_REQUIRED",
     /// The role does not allow this, or the key belongs to another organization.
     Forbidden = "FORBIDDEN",
     /// There is no such thing in this organization.
@@ -94,7 +106,7 @@ codes! {
     ConcurrentChange = "CONCURRENT_CHANGE",
     /// It is still in use; `details` says by what.
     InUse = "IN_USE",
-    /// It would leave the organization without an owner key that does not expire.
+    /// It would leave the organization without an owner.
     LastOwner = "LAST_OWNER",
     /// The idempotency key was used for another request.
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
@@ -108,6 +120,8 @@ codes! {
     LimitReached = "LIMIT_REACHED",
     /// Google could not be reached, or refused.
     GoogleFailed = "GOOGLE_FAILED",
+    /// The issuer that people sign in with could not be reached.
+    IssuerFailed = "ISSUER_FAILED",
     /// The destination could not be reached, or refused.
     DestinationFailed = "DESTINATION_FAILED",
     /// The backup is too large to do this in one request; `details` names the command that does it.
@@ -180,7 +194,14 @@ impl ControlError {
     /// The credentials are no good.
     #[must_use]
     pub fn invalid_token() -> Self {
-        Self::new(Kind::Unauthorized, Code::InvalidToken, "the api key is not valid")
+        Self::new(Kind::Unauthorized, Code::InvalidToken, "the token or api key is not valid")
+    }
+
+    /// The credentials were good until then; for their holder only.
+    #[must_use]
+    pub fn expired(at: Timestamp) -> Self {
+        Self::new(Kind::Unauthorized, Code::TokenExpired, "the token or api key has expired")
+            .with_details(json!({ "expiredAt": at }))
     }
 
     /// The caller may not do this.

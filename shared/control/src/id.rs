@@ -136,6 +136,31 @@ prefixed_id!(
     "a schedule id (sched_ and a ULID)"
 );
 
+prefixed_id!(
+    /// Names a user: a person who signs in.
+    UserId,
+    "user_",
+    "a user id (user_ and a ULID)"
+);
+prefixed_id!(
+    /// Names an invite.
+    InviteId,
+    "inv_",
+    "an invite id (inv_ and a ULID)"
+);
+prefixed_id!(
+    /// Names an entry of the audit log.
+    AuditId,
+    "evt_",
+    "an id of an audit entry (evt_ and a ULID)"
+);
+prefixed_id!(
+    /// Names a session: what began with a sign-in. No secret.
+    SessionId,
+    "ses_",
+    "a session id (ses_ and a ULID)"
+);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

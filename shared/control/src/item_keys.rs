@@ -14,16 +14,39 @@
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
 //! | `ORG#<org>` | `DELETING#<job>` | a backup that is to be deleted |
 //! | `ORG#<org>` | `IDEMPOTENCY#<hash>` | what a request has made; for 24 hours |
+//! | `ORG#<org>` | `MEMBER#<user>` | a member and their role |
+//! | `ORG#<org>` | `INVITE#<inv>` | an open invite, its token as a hash; for 7 days |
+//! | `ORG#<org>#AUDIT#<month>` | `<evt>` | an entry of the audit log; never changed |
+//! | `ORG#<org>#REFUSED` | `<evt>` | how often a refused attempt came; for 400 days |
 //! | `ORG#<org>#JOB#<job>` | `PROGRESS` | counters; a partition of their own, as they are written often |
 //!
-//! Three kinds belong to no organization, because they lead to one: `KEY#<key>`/`ORGANIZATION` (whose an API key is),
-//! `ORGANIZATIONS`/`ORG#<org>` (all of them, for sweeps) and `INSTALLATION`/`OWNER` (that the first was made).
+//! Some belong to no organization, because they lead to one, or because their owner is a person or the installation:
+//!
+//! | partition | sort | holds |
+//! |---|---|---|
+//! | `KEY#<key>` | `ORGANIZATION` | whose an API key is |
+//! | `INVITE#<inv>` | `ORGANIZATION` | whose an invite is; for 7 days |
+//! | `INVITED#<hash of the address>` | `<inv>` | that an address is invited; for 7 days |
+//! | `ORGANIZATIONS` | `ORG#<org>` | all of them, for sweeps |
+//! | `INSTALLATION` | `OWNER` | that the first was made |
+//! | `USER#<user>` | `USER` | a user |
+//! | `USER#<user>` | `ORG#<org>` | that they are a member |
+//! | `SUBJECT#<hash of issuer and subject>` | `USER` | whom an issuer's subject is here |
+//! | `SIGNIN#<hash of the state>` | `SIGNIN` | that a sign-in has begun; for 10 minutes |
+//! | `CODE#<hash>` | `CODE` | the code at its end; for 2 minutes, the local owner's for 15 |
+//! | `SESSION#<ses>` | `SESSION` | a session, its access tokens as hashes; for 90 days |
+//! | `REFRESH#<hash>` | `SESSION` | a refresh token, used or not; for 30 days |
+//! | `STRANGERS#<month>` | `<evt>` | somebody unknown who was refused; for 90 days |
+//! | `STRANGERS` | `<evt>` | how often in that minute; for 90 days |
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemQuery};
 
-use crate::id::{ApiKeyId, DestinationId, OrganizationId, ProjectId, ScheduleId};
+use crate::id::{
+    ApiKeyId, AuditId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
+};
+use crate::month::Month;
 use crate::tenant::OrganizationScope;
 
 const KEY: &str = "KEY#";
@@ -36,6 +59,9 @@ const JOB: &str = "JOB#";
 const ACTIVE: &str = "ACTIVE#";
 const DELETING: &str = "DELETING#";
 const IDEMPOTENCY: &str = "IDEMPOTENCY#";
+const MEMBER: &str = "MEMBER#";
+const INVITE: &str = "INVITE#";
+const ORG: &str = "ORG#";
 const ORGANIZATIONS: &str = "ORGANIZATIONS";
 
 /// That the first organization was made.
@@ -56,6 +82,81 @@ pub(crate) fn listed_organization(id: &OrganizationId) -> ItemKey {
 /// All organizations.
 pub(crate) fn all_organizations() -> ItemQuery {
     ItemQuery::prefix(ORGANIZATIONS, "ORG#")
+}
+
+/// A user.
+pub(crate) fn user(id: &UserId) -> ItemKey {
+    ItemKey::new(format!("USER#{id}"), "USER")
+}
+
+/// That a user is a member of an organization.
+pub(crate) fn membership(user: &UserId, organization: &OrganizationId) -> ItemKey {
+    ItemKey::new(format!("USER#{user}"), format!("{ORG}{organization}"))
+}
+
+/// All organizations of which a user is a member.
+pub(crate) fn memberships(user: &UserId) -> ItemQuery {
+    ItemQuery::prefix(format!("USER#{user}"), ORG)
+}
+
+/// Whom an issuer's subject is here.
+pub(crate) fn subject(hash: &str) -> ItemKey {
+    ItemKey::new(format!("SUBJECT#{hash}"), "USER")
+}
+
+/// That a sign-in has begun.
+pub(crate) fn sign_in(hash: &str) -> ItemKey {
+    ItemKey::new(format!("SIGNIN#{hash}"), "SIGNIN")
+}
+
+/// The code at the end of a sign-in.
+pub(crate) fn sign_in_code(hash: &str) -> ItemKey {
+    ItemKey::new(format!("CODE#{hash}"), "CODE")
+}
+
+/// A session.
+pub(crate) fn session(id: &SessionId) -> ItemKey {
+    ItemKey::new(format!("SESSION#{id}"), "SESSION")
+}
+
+/// A refresh token.
+pub(crate) fn refresh_token(hash: &str) -> ItemKey {
+    ItemKey::new(format!("REFRESH#{hash}"), "SESSION")
+}
+
+/// Whose an invite is.
+pub(crate) fn invite_owner(id: &InviteId) -> ItemKey {
+    ItemKey::new(format!("{INVITE}{id}"), "ORGANIZATION")
+}
+
+/// That an address is invited.
+pub(crate) fn invited(hash: &str, id: &InviteId) -> ItemKey {
+    ItemKey::new(format!("INVITED#{hash}"), id.to_string())
+}
+
+/// The open invites of an address; one is enough.
+pub(crate) fn invites_of(hash: &str) -> ItemQuery {
+    ItemQuery { limit: 1, ..ItemQuery::prefix(format!("INVITED#{hash}"), InviteId::PREFIX) }
+}
+
+/// Somebody unknown who was refused.
+pub(crate) fn stranger(month: Month, id: &AuditId) -> ItemKey {
+    ItemKey::new(format!("STRANGERS#{month}"), id.to_string())
+}
+
+/// How often they were.
+pub(crate) fn stranger_count(id: &AuditId) -> ItemKey {
+    ItemKey::new("STRANGERS", id.to_string())
+}
+
+/// Those of a month, newest first.
+pub(crate) fn strangers(month: Month) -> ItemQuery {
+    entries(format!("STRANGERS#{month}"))
+}
+
+/// Entries of one partition, newest first.
+fn entries(partition: String) -> ItemQuery {
+    ItemQuery { descending: true, ..ItemQuery::prefix(partition, AuditId::PREFIX) }
 }
 
 /// Keys of one organization.
@@ -173,6 +274,35 @@ impl OrganizationScope {
         self.key(format!("{IDEMPOTENCY}{hash}"))
     }
 
+    pub(crate) fn member_key(&self, id: &UserId) -> ItemKey {
+        self.key(format!("{MEMBER}{id}"))
+    }
+
+    pub(crate) fn members(&self) -> ItemQuery {
+        self.list(MEMBER)
+    }
+
+    pub(crate) fn invite_key(&self, id: &InviteId) -> ItemKey {
+        self.key(format!("{INVITE}{id}"))
+    }
+
+    pub(crate) fn invites(&self) -> ItemQuery {
+        self.list(INVITE)
+    }
+
+    pub(crate) fn audit_key(&self, month: Month, id: &AuditId) -> ItemKey {
+        ItemKey::new(format!("{}#AUDIT#{month}", self.partition()), id.to_string())
+    }
+
+    /// The entries of a month, newest first.
+    pub(crate) fn audit(&self, month: Month) -> ItemQuery {
+        entries(format!("{}#AUDIT#{month}", self.partition()))
+    }
+
+    pub(crate) fn refused_key(&self, id: &AuditId) -> ItemKey {
+        ItemKey::new(format!("{}#REFUSED", self.partition()), id.to_string())
+    }
+
     pub(crate) fn progress_key(&self, id: &JobId) -> ItemKey {
         ItemKey::new(format!("{}#{JOB}{id}", self.partition()), "PROGRESS")
     }
@@ -196,7 +326,24 @@ mod tests {
         let (key, project) = (ApiKeyId::from(ulid), ProjectId::from(ulid));
         let (destination, schedule) = (DestinationId::from(ulid), ScheduleId::from(ulid));
         let time = "2026-01-31T14:03:00Z".parse().unwrap();
+        let (user_id, invite) = (UserId::from(ulid), InviteId::from(ulid));
+        let (entry, month) = (AuditId::from(ulid), Month::of(time));
         let found = [
+            scope.member_key(&user_id),
+            scope.invite_key(&invite),
+            scope.audit_key(month, &entry),
+            scope.refused_key(&entry),
+            user(&user_id),
+            membership(&user_id, &ulid.into()),
+            subject("00ff"),
+            sign_in("00ff"),
+            sign_in_code("00ff"),
+            session(&ulid.into()),
+            refresh_token("00ff"),
+            invite_owner(&invite),
+            invited("00ff", &invite),
+            stranger(month, &entry),
+            stranger_count(&entry),
             first_owner(),
             key_owner(&key),
             listed_organization(&ulid.into()),
@@ -217,6 +364,21 @@ mod tests {
         ];
         let found: Vec<String> = found.into_iter().map(|key| format!("{} {}", key.partition, key.sort)).collect();
         let expected = [
+            "ORG#org_U MEMBER#user_U",
+            "ORG#org_U INVITE#inv_U",
+            "ORG#org_U#AUDIT#2026-01 evt_U",
+            "ORG#org_U#REFUSED evt_U",
+            "USER#user_U USER",
+            "USER#user_U ORG#org_U",
+            "SUBJECT#00ff USER",
+            "SIGNIN#00ff SIGNIN",
+            "CODE#00ff CODE",
+            "SESSION#ses_U SESSION",
+            "REFRESH#00ff SESSION",
+            "INVITE#inv_U ORGANIZATION",
+            "INVITED#00ff inv_U",
+            "STRANGERS#2026-01 evt_U",
+            "STRANGERS evt_U",
             "INSTALLATION OWNER",
             "KEY#key_U ORGANIZATION",
             "ORGANIZATIONS ORG#org_U",
@@ -244,6 +406,7 @@ mod tests {
         let scope = scope_for_tests(ulid.into());
         let job: JobId = format!("bkp_{ULID}").parse().unwrap();
         let restore: JobId = format!("restore_{ULID}").parse().unwrap();
+        let month = Month::of(Timestamp::new(0, 0));
         for (query, key) in [
             (all_organizations(), listed_organization(&ulid.into())),
             (scope.api_keys(), scope.api_key_key(&ulid.into())),
@@ -255,6 +418,12 @@ mod tests {
             (scope.backups_of_project(&ulid.into()), scope.backup_of_project(&ulid.into(), &job)),
             (scope.active_jobs(), scope.active_key(&job)),
             (scope.deleting_backups(), scope.deleting_key(&job)),
+            (scope.members(), scope.member_key(&ulid.into())),
+            (scope.invites(), scope.invite_key(&ulid.into())),
+            (scope.audit(month), scope.audit_key(month, &ulid.into())),
+            (memberships(&ulid.into()), membership(&ulid.into(), &ulid.into())),
+            (invites_of("00ff"), invited("00ff", &ulid.into())),
+            (strangers(month), stranger(month, &ulid.into())),
         ] {
             assert_eq!(query.partition, key.partition);
             let firebackup_model::port::SortRange::Prefix(prefix) = &query.range else { panic!("{query:?}") };

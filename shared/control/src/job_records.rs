@@ -7,14 +7,16 @@ use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::port::{ItemKey, ItemWrite};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
+use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{Code, ControlError, Kind, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::idempotency::Once;
 use crate::job::{BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobStatus, Progress, RestoreJob, is_backup};
 use crate::record::{Stored, Written, new_item};
-use crate::tenant::OrganizationScope;
+use crate::tenant::{Author, OrganizationScope};
 
 /// The most unfinished jobs an organization may have.
 const MAX_ACTIVE: usize = 200;
@@ -86,6 +88,36 @@ pub(crate) fn new_facts(control: &Control, scope: &OrganizationScope, kind: JobK
     }
 }
 
+/// What becomes of a job, for the entry that tells of it.
+pub(crate) fn job_act(job: &Job, what: &str) -> Act {
+    let action = match (job, what) {
+        (Job::Backup(_), "requested") => "backup.requested",
+        (Job::Backup(_), "started") => "backup.started",
+        (Job::Backup(_), "completed") => "backup.completed",
+        (Job::Backup(_), "failed") => "backup.failed",
+        (Job::Backup(_), "cancelled") => "backup.cancelled",
+        (Job::Backup(_), _) => "backup.deleted",
+        (Job::Restore(_), "requested") => "restore.requested",
+        (Job::Restore(_), "started") => "restore.started",
+        (Job::Restore(_), "completed") => "restore.completed",
+        (Job::Restore(_), "failed") => "restore.failed",
+        (Job::Restore(_), _) => "restore.cancelled",
+    };
+    let mut told = json!({ "projectId": job.project(), "createdBy": job.facts().created_by });
+    match job {
+        Job::Backup(backup) => told["scheduleId"] = json!(backup.schedule_id),
+        Job::Restore(restore) => {
+            told["backupId"] = json!(restore.backup_id);
+            told["targetProjectId"] = json!(restore.target_project_id);
+            told["dryRun"] = json!(restore.dry_run);
+        }
+    }
+    if let Some(error) = &job.facts().error {
+        told["error"] = json!(error.code);
+    }
+    Act::new(action, job.id()).with(told)
+}
+
 /// That a backup or restore is in no state for what was asked.
 pub(crate) fn wrong_state(job: &Job) -> ControlError {
     ControlError::conflict(Code::JobState, format!("the {} is {}", job.noun(), job.status().name()))
@@ -131,17 +163,18 @@ impl Control {
     /// Stores a new job with whatever must hold or be stored with it, and the idempotency key of its request.
     pub(crate) async fn store_job(
         &self,
-        scope: &OrganizationScope,
+        author: &Author,
         job: &Job,
         mut with: Vec<ItemWrite>,
         once: Option<&Once>,
     ) -> Result<Written> {
+        let scope = author.scope();
         with.push(ItemWrite::Create(new_item(scope.job_key(job.id()), job, index(scope, job))?));
         with.push(ItemWrite::Create(new_item(scope.active_key(job.id()), &ActiveJob::of(job), None)?));
         if let Some(once) = once {
             with.push(once.write(job.id(), self.now())?);
         }
-        self.write(with).await
+        self.commit(author, job_act(job, "requested"), with).await
     }
 
     /// Goes on only if the organization may have one more unfinished job.
@@ -183,12 +216,13 @@ impl Control {
     ///
     /// Its workflow is not stopped from outside: what a step has begun must be brought to its end by the last step, and
     /// the steps ask often enough.
-    pub(crate) async fn cancel(&self, scope: &OrganizationScope, mut job: Stored<Job>) -> Result<Written> {
+    pub(crate) async fn cancel(&self, author: &Author, mut job: Stored<Job>) -> Result<Written> {
+        let scope = author.scope();
         match job.value.status() {
             JobStatus::Cancelling | JobStatus::Cancelled => Ok(Written::Yes),
             JobStatus::Pending => {
                 let id = job.value.id().clone();
-                let end = self.end_if_unchanged(scope, job, JobEnd::Cancelled).await?;
+                let end = self.end_if_unchanged(author, job, JobEnd::Cancelled).await?;
                 if end == Written::Yes {
                     self.tell_cancelled(scope, &id).await;
                 }
@@ -196,7 +230,8 @@ impl Control {
             }
             JobStatus::Running => {
                 job.value.facts_mut().status = JobStatus::Cancelling;
-                self.write(vec![replace_job(scope, &job)?]).await
+                let writes = vec![replace_job(scope, &job)?];
+                self.commit(author, job_act(&job.value, "cancelled"), writes).await
             }
             _ => Err(wrong_state(&job.value)),
         }

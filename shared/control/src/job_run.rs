@@ -7,9 +7,9 @@ use firebackup_model::port::{ItemWrite, Started, Workflow};
 use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, StartOutcome};
-use crate::job_records::{ActiveJob, RunningJobs, in_days, replace_job};
+use crate::job_records::{ActiveJob, RunningJobs, in_days, job_act, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
-use crate::tenant::{OrganizationScope, Worker};
+use crate::tenant::{Author, OrganizationScope, Worker};
 
 /// For how long counters are kept behind their last change.
 const COUNTERS_DAYS: i64 = 90;
@@ -47,7 +47,8 @@ impl Control {
             let facts = job.value.facts_mut();
             facts.status = JobStatus::Running;
             facts.started_at = Some(self.now());
-            if self.write(vec![replace_job(scope, &job)?, place]).await? == Written::Yes {
+            let writes = vec![replace_job(scope, &job)?, place];
+            if self.commit(&worker.author(), job_act(&job.value, "started"), writes).await? == Written::Yes {
                 return self.start_workflow(scope, &job.value).await;
             }
         }
@@ -104,7 +105,7 @@ impl Control {
                 return Ok(());
             }
             job.value.facts_mut().chunks = Some(chunks);
-            if self.write(vec![replace_job(scope, &job)?]).await? == Written::Yes {
+            if self.write_unrecorded(vec![replace_job(scope, &job)?]).await? == Written::Yes {
                 return Ok(());
             }
         }
@@ -122,7 +123,7 @@ impl Control {
             let active = self.load::<ActiveJob>(&worker.scope().active_key(id)).await?;
             let Some(mut active) = active.filter(|active| active.value.failure != failure) else { return Ok(()) };
             active.value.failure.clone_from(&failure);
-            if self.write(vec![active.replace(None)?]).await? == Written::Yes {
+            if self.write_unrecorded(vec![active.replace(None)?]).await? == Written::Yes {
                 return Ok(());
             }
         }
@@ -157,7 +158,7 @@ impl Control {
                 self.wake_waiting(scope).await?;
                 return Ok(job.value.status());
             }
-            if self.end_if_unchanged(scope, job, end.clone()).await? == Written::Yes {
+            if self.end_if_unchanged(&worker.author(), job, end.clone()).await? == Written::Yes {
                 let job = self.job(scope, id).await?.value;
                 self.publish_ended(scope, &job).await?;
                 self.wake_waiting(scope).await?;
@@ -170,10 +171,11 @@ impl Control {
     /// Ends a job if nobody has changed it since it was read.
     pub(crate) async fn end_if_unchanged(
         &self,
-        scope: &OrganizationScope,
+        author: &Author,
         mut job: Stored<Job>,
         end: JobEnd,
     ) -> Result<Written> {
+        let scope = author.scope();
         let id = job.value.id().clone();
         let active = self.load::<ActiveJob>(&scope.active_key(&id)).await?;
         let noted = active.as_ref().and_then(|active| active.value.failure.clone());
@@ -184,7 +186,7 @@ impl Control {
             running.value.jobs.remove(&id);
             writes.push(running.replace(None)?);
         }
-        self.write(writes).await
+        self.commit(author, job_act(&job.value, job.value.status().name()), writes).await
     }
 
     /// Asks for the start of jobs that wait, as many as there are places for them.

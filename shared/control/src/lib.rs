@@ -12,7 +12,9 @@
 //!   instruction: what it had begun is gone on with when it is called again.
 
 mod access;
+mod actor;
 mod api_key;
+mod audit;
 mod backup;
 mod control;
 mod destination;
@@ -20,6 +22,7 @@ mod error;
 mod federation;
 mod id;
 mod idempotency;
+mod invite;
 mod item_keys;
 mod job;
 mod job_events;
@@ -27,6 +30,8 @@ mod job_records;
 mod job_run;
 mod limit;
 mod look_after;
+mod member;
+mod month;
 mod organization;
 mod page;
 mod probes;
@@ -40,23 +45,34 @@ mod schedule_due;
 mod schedule_missed;
 mod secrets;
 mod service_account;
+mod session;
+mod sign_in;
+mod stranger;
 mod tenant;
+mod token;
+mod user;
 mod work;
 
 pub use access::{Credentials, DestinationAccess, ProjectAccess};
+pub use actor::{Actor, Origin};
 pub use api_key::{ApiKey, NewApiKey};
+pub use audit::{AuditEntry, AuditFilter, MAX_EXPORTED, Outcome, Refused};
 pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
 pub use destination::{Destination, DestinationChange, NewDestination};
 pub use error::{Code, ControlError, Kind, Result};
 pub use federation::provider_name;
-pub use id::{ApiKeyId, DestinationId, IdError, OrganizationId, ProjectId, ScheduleId};
+pub use id::{
+    ApiKeyId, AuditId, DestinationId, IdError, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
+};
+pub use invite::{Invite, NewInvite};
 pub use job::{
     BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, Rename, RestoreJob,
     RestoreModeName, StartOutcome,
 };
 pub use look_after::Care;
-pub use organization::{Organization, OrganizationChange};
+pub use member::{Member, MemberChange};
+pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
 pub use probes::{DestinationFindings, MissingPermission, Probes, ProjectFindings};
 pub use project::{NewCredentials, NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
@@ -65,5 +81,8 @@ pub use retention::{Retention, RetentionOutcome, RetentionType};
 pub use role::{Right, Role};
 pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleMessage};
 pub use secrets::SecretText;
-pub use tenant::{Caller, FirstOwner, Worker};
+pub use session::{ACCESS_SECONDS, Tokens};
+pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};
+pub use tenant::{Caller, FirstOwner, Person, Worker};
+pub use user::User;
 pub use work::{OpenedPlace, Work};

@@ -3,6 +3,7 @@
 use firebackup_model::id::JobId;
 use firebackup_model::port::WorkflowState;
 
+use crate::audit::Act;
 use crate::backup::Marked;
 use crate::control::Control;
 use crate::error::{ControlError, Result};
@@ -104,7 +105,8 @@ impl Control {
             if let Some(mark) = self.load::<Marked>(&scope.deleting_key(id)).await? {
                 writes.push(mark.delete());
             }
-            if self.write(writes).await? == Written::Yes {
+            let act = Act::new("backup.gone", id);
+            if self.commit(&worker.author(), act, writes).await? == Written::Yes {
                 return Ok(());
             }
         }
@@ -123,7 +125,7 @@ impl Control {
             if !self.readers_of(scope, id).await?.is_empty() {
                 return Ok(());
             }
-            if self.mark_deleting(scope, stored).await? == Written::Yes {
+            if self.mark_deleting(&worker.author(), stored).await? == Written::Yes {
                 return Ok(());
             }
         }

@@ -4,7 +4,9 @@ use firebackup_codec::wrap::RecoveryPublicKey;
 use firebackup_model::Timestamp;
 use firebackup_model::port::ItemQuery;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
+use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{ControlError, Kind, Result};
 use crate::id::{DestinationId, OrganizationId};
@@ -38,6 +40,15 @@ pub struct Organization {
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+}
+
+/// An organization that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewOrganization {
+    /// For people.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
 }
 
 /// What is to be changed of an organization; what is left out stays.
@@ -100,7 +111,8 @@ impl Control {
                 self.rewrap_under(caller.scope(), &mut record.value, key.clone()).await?;
             }
             apply(&change, &mut record.value.organization);
-            if self.write(vec![record.replace(None)?]).await? == Written::Yes {
+            let act = Act::new("organization.updated", caller.organization()).with(change.told());
+            if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
                 return Ok(record.value.organization);
             }
         }
@@ -117,7 +129,7 @@ impl Control {
             let mut record = self.organization_record(worker.scope()).await?;
             let master = record.value.organization.kms_key.clone();
             self.rewrap_under(worker.scope(), &mut record.value, master).await?;
-            if self.write(vec![record.replace(None)?]).await? == Written::Yes {
+            if self.write_unrecorded(vec![record.replace(None)?]).await? == Written::Yes {
                 return Ok(());
             }
         }
@@ -229,6 +241,19 @@ fn recovery_key(text: &str) -> Result<String> {
     let key = text.parse::<RecoveryPublicKey>();
     let key = key.map_err(|error| ControlError::field("recoveryPublicKey", error).with_source(error))?;
     Ok(key.to_string())
+}
+
+impl OrganizationChange {
+    /// What is changed, as the audit log tells it: no part of it is a secret.
+    fn told(&self) -> Value {
+        let mut told = Map::new();
+        let mut add = |name: &str, value: Option<Value>| told.extend(value.map(|value| (name.to_owned(), value)));
+        add("name", self.name.as_ref().map(|name| json!(name)));
+        add("maxRunningJobs", self.max_running_jobs.map(|number| json!(number)));
+        add("recoveryPublicKey", self.recovery_public_key.as_ref().map(|key| json!(key)));
+        add("kmsKey", self.kms_key.as_ref().map(|key| json!(key)));
+        Value::Object(told)
+    }
 }
 
 fn apply(change: &OrganizationChange, organization: &mut Organization) {

@@ -4,6 +4,8 @@
 //! they are served by skipping, up to [`MAX_SKIPPED`] entries. A total is given only where counting costs no more than
 //! one page of the store.
 
+use std::collections::VecDeque;
+
 use firebackup_model::port::{ItemQuery, MAX_PAGE_ITEMS};
 use firebackup_model::{ErrorKind, PortError};
 use serde::de::DeserializeOwned;
@@ -81,14 +83,20 @@ impl Page {
     }
 }
 
-/// A walk along a query.
+/// A walk along queries, one after the other. Each has a name, by which a cursor says in which of them it goes on; the only
+/// query of a list has none.
 struct Walk<'a, P> {
     control: &'a Control,
+    name: String,
     query: ItemQuery,
+    rest: VecDeque<(String, ItemQuery)>,
     pick: P,
     rounds: u32,
     has_ended: bool,
 }
+
+/// What separates the name of a query from its cursor.
+const NAMED: char = '~';
 
 impl<P> Walk<'_, P> {
     /// The next `wanted` entries that are picked; fewer at the end, or where too few are picked.
@@ -105,19 +113,61 @@ impl<P> Walk<'_, P> {
             for item in page.items {
                 taken.extend((self.pick)(decode::<R>(item)?.value));
             }
-            self.has_ended = page.next.is_none();
-            self.query.after = page.next;
+            match page.next {
+                Some(next) => self.query.after = Some(next),
+                None => self.next_query(),
+            }
         }
         Ok(taken)
     }
+
+    fn next_query(&mut self) {
+        match self.rest.pop_front() {
+            Some((name, query)) => (self.name, self.query) = (name, query),
+            None => self.has_ended = true,
+        }
+    }
+
+    /// Where to go on.
+    fn cursor(&self) -> Option<String> {
+        let after = self.query.after.as_deref();
+        match (self.has_ended, self.name.is_empty()) {
+            (true, _) => None,
+            (false, true) => after.map(str::to_owned),
+            (false, false) => Some(format!("{}{NAMED}{}", self.name, after.unwrap_or_default())),
+        }
+    }
+}
+
+/// The queries that are left behind a cursor.
+fn queries_from(
+    mut queries: VecDeque<(String, ItemQuery)>,
+    cursor: Option<&str>,
+) -> Result<VecDeque<(String, ItemQuery)>> {
+    let Some(cursor) = cursor else { return Ok(queries) };
+    let (name, after) = match queries.front() {
+        Some((name, _)) if name.is_empty() => ("", Some(cursor)),
+        _ => {
+            let (name, after) = cursor.split_once(NAMED).ok_or_else(wrong_cursor)?;
+            // nothing behind the name: from the beginning of that query on
+            (name, Some(after).filter(|after| !after.is_empty()))
+        }
+    };
+    while queries.front().is_some_and(|(found, _)| found != name) {
+        queries.pop_front();
+    }
+    let (_, query) = queries.front_mut().ok_or_else(wrong_cursor)?;
+    query.after = after.map(str::to_owned);
+    Ok(queries)
+}
+
+fn wrong_cursor() -> ControlError {
+    ControlError::new(Kind::Invalid, Code::InvalidCursor, "the cursor is not one of this list")
 }
 
 fn refused_cursor(error: PortError) -> ControlError {
     match error.kind {
-        ErrorKind::InvalidArgument => {
-            let message = "the cursor is not one of this list";
-            ControlError::new(Kind::Invalid, Code::InvalidCursor, message).with_source(error)
-        }
+        ErrorKind::InvalidArgument => wrong_cursor().with_source(error),
         _ => error.into(),
     }
 }
@@ -129,18 +179,35 @@ impl Control {
         R: DeserializeOwned,
         P: Fn(R) -> Option<T>,
     {
+        self.list_through(VecDeque::from([(String::new(), query)]), page, pick).await
+    }
+
+    /// The same through several queries, one after the other, each with a name of its own.
+    pub(crate) async fn list_through<R, T, P>(
+        &self,
+        queries: VecDeque<(String, ItemQuery)>,
+        page: &Page,
+        pick: P,
+    ) -> Result<Paged<T>>
+    where
+        R: DeserializeOwned,
+        P: Fn(R) -> Option<T>,
+    {
         page.check()?;
-        let counted = query.clone();
-        let query = ItemQuery { after: page.cursor.clone(), ..query };
-        let mut walk = Walk { control: self, query, pick, rounds: 0, has_ended: false };
+        let counted = (queries.len() == 1).then(|| queries[0].1.clone());
+        let mut rest = queries_from(queries, page.cursor.as_deref())?;
+        let Some((name, query)) = rest.pop_front() else {
+            return Ok(Paged { items: Vec::new(), next: None, page: page.page, limit: page.limit, total: Some(0) });
+        };
+        let mut walk = Walk { control: self, name, query, rest, pick, rounds: 0, has_ended: false };
         let skipped = walk.take::<R, T>(page.skipped()).await?.len() as u64;
         let items = walk.take::<R, T>(page.limit).await?;
-        let total = match (&page.cursor, walk.has_ended) {
-            (Some(_), _) => None,
-            (None, true) => Some(skipped + items.len() as u64),
-            (None, false) => self.count(counted, &walk.pick).await?,
+        let total = match (&page.cursor, walk.has_ended, counted) {
+            (None, true, _) => Some(skipped + items.len() as u64),
+            (None, false, Some(counted)) => self.count(counted, &walk.pick).await?,
+            _ => None,
         };
-        Ok(Paged { items, next: walk.query.after, page: page.page, limit: page.limit, total })
+        Ok(Paged { items, next: walk.cursor(), page: page.page, limit: page.limit, total })
     }
 
     /// How many there are, where one page of the store holds them all.

@@ -4,9 +4,10 @@ use firebackup_model::Timestamp;
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_model::port::ItemWrite;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::access::{Credentials, ProjectAccess};
+use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{Code, ControlError, Result};
 use crate::federation;
@@ -169,6 +170,16 @@ struct CheckedCredentials {
     service_account: Option<String>,
 }
 
+impl Project {
+    /// What it is, as the audit log tells it.
+    fn told(&self) -> Value {
+        json!({
+            "name": self.name, "googleProject": self.google_project, "credentialsType": self.credentials_type,
+            "status": self.status, "databases": self.databases,
+        })
+    }
+}
+
 impl ProjectRecord {
     /// Goes on only if something new may use the project.
     pub(crate) fn check_usable(&self) -> Result<()> {
@@ -225,7 +236,8 @@ impl Control {
         let credentials = self.stored_credentials(caller.scope(), project.id, &credentials).await?;
         let record = ProjectRecord { project, credentials, removing: false };
         let item = new_item(caller.scope().project_key(&record.project.id), &record, None)?;
-        match self.write(vec![ItemWrite::Create(item)]).await? {
+        let act = Act::new("project.created", record.project.id).with(record.project.told());
+        match self.commit(caller.author(), act, vec![ItemWrite::Create(item)]).await? {
             Written::Yes => Ok(record.project),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }
@@ -288,7 +300,8 @@ impl Control {
             }
             project.updated_at = self.now();
             record.value.removing = false;
-            if self.write(vec![record.replace(None)?]).await? == Written::Yes {
+            let act = Act::new("project.updated", id).with(record.value.project.told());
+            if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
                 return Ok(record.value.project);
             }
         }
@@ -305,21 +318,21 @@ impl Control {
             // first nothing new may begin to use it, then nothing may be using it: whatever began before is seen
             let mut record = self.project_record(caller.scope(), id).await?;
             record.value.removing = true;
-            if self.write(vec![record.replace(None)?]).await? == Written::Outrun {
+            if self.write_unrecorded(vec![record.replace(None)?]).await? == Written::Outrun {
                 continue;
             }
             let mut record = self.project_record(caller.scope(), id).await?;
             let users = self.users_of_project(caller.scope(), id).await?;
-            let write = if users.is_empty() {
-                record.delete()
-            } else {
+            if !users.is_empty() {
                 record.value.removing = false;
-                record.replace(None)?
-            };
-            match self.write(vec![write]).await? {
-                Written::Yes if users.is_empty() => return Ok(()),
-                Written::Yes => return Err(in_use("project", &users)),
-                Written::Outrun => {}
+                match self.write_unrecorded(vec![record.replace(None)?]).await? {
+                    Written::Yes => return Err(in_use("project", &users)),
+                    Written::Outrun => continue,
+                }
+            }
+            let act = Act::new("project.deleted", id).with(record.value.project.told());
+            if self.commit(caller.author(), act, vec![record.delete()]).await? == Written::Yes {
+                return Ok(());
             }
         }
         Err(ControlError::concurrent_change())

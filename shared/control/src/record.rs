@@ -97,8 +97,9 @@ impl Control {
         self.load(key).await?.ok_or_else(|| ControlError::not_found(what))
     }
 
-    /// Does a transaction, and tells being outrun from failing.
-    pub(crate) async fn write(&self, writes: Vec<ItemWrite>) -> Result<Written> {
+    /// Does a transaction of which no entry tells, and tells being outrun from failing: for what is no change that anybody
+    /// asks about (marks, places, counters, tokens). All others are [`commit`](Self::commit)ted.
+    pub(crate) async fn write_unrecorded(&self, writes: Vec<ItemWrite>) -> Result<Written> {
         match self.items().write(writes).await {
             Ok(()) => Ok(Written::Yes),
             Err(error) if matches!(error.kind, ErrorKind::FailedPrecondition | ErrorKind::Aborted) => {

@@ -139,7 +139,7 @@ impl Control {
             dry_run: new.dry_run,
         };
         let checks = vec![source.stored.check(), project.check(), destination.check()];
-        if self.store_job(scope, &Job::Restore(Box::new(restore.clone())), checks, once).await? == Written::Outrun {
+        if self.store_job(caller.author(), &Job::Restore(Box::new(restore.clone())), checks, once).await? == Written::Outrun {
             return Ok(None);
         }
         self.ask_to_start(scope, &restore.job.id).await;
@@ -196,7 +196,7 @@ impl Control {
         caller.may(Right::RunJobs)?;
         for _ in 0..MAX_ATTEMPTS {
             let (stored, _) = self.restore_of(caller.scope(), id).await?;
-            if self.cancel(caller.scope(), stored).await? == Written::Yes {
+            if self.cancel(caller.author(), stored).await? == Written::Yes {
                 return self.restore(caller, id).await;
             }
         }

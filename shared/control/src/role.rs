@@ -27,6 +27,10 @@ pub enum Right {
     Manage,
     /// To make and revoke API keys, up to one's own role.
     ManageKeys,
+    /// To invite and to change members, up to one's own role.
+    ManageMembers,
+    /// To read the audit log.
+    ReadAudit,
     /// To change the organization itself.
     ManageOrganization,
 }
@@ -40,8 +44,8 @@ impl Role {
     pub const fn may(self, right: Right) -> bool {
         let least = match right {
             Right::Read => Self::Viewer,
-            Right::RunJobs => Self::Member,
-            Right::Manage | Right::ManageKeys => Self::Admin,
+            Right::RunJobs | Right::ReadAudit => Self::Member,
+            Right::Manage | Right::ManageKeys | Right::ManageMembers => Self::Admin,
             Right::ManageOrganization => Self::Owner,
         };
         self as u8 >= least as u8

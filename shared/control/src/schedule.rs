@@ -4,7 +4,9 @@ use firebackup_model::cron::{Cron, CronError};
 use firebackup_model::port::{ItemWrite, ScheduleRule};
 use firebackup_model::{ErrorKind, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use crate::audit::Act;
 use crate::backup::{BackupConfig, Wanted};
 use crate::control::Control;
 use crate::error::{ControlError, Result};
@@ -16,7 +18,7 @@ use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::retention::Retention;
 use crate::role::Right;
-use crate::tenant::{Caller, OrganizationScope, Worker};
+use crate::tenant::{Author, Caller, OrganizationScope, Worker};
 
 /// A schedule that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -203,10 +205,11 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let mut writes = self.checks_of(scope, &schedule).await?;
             writes.push(ItemWrite::Create(new_item(scope.schedule_key(&schedule.id), &schedule, None)?));
-            if self.write(writes).await? == Written::Yes {
+            let act = Act::new("schedule.created", schedule.id).with(schedule.told());
+            if self.commit(caller.author(), act, writes).await? == Written::Yes {
                 return match self.align(scope, &schedule.id).await {
                     Ok(()) => Ok(schedule.shown(now)),
-                    Err(error) => Err(self.take_back(scope, &schedule.id, error).await),
+                    Err(error) => Err(self.take_back(caller.author(), &schedule.id, error).await),
                 };
             }
         }
@@ -246,7 +249,7 @@ impl Control {
     /// As [`Self::create_schedule`].
     pub async fn update_schedule(&self, caller: &Caller, id: &ScheduleId, change: ScheduleChange) -> Result<Schedule> {
         caller.may(Right::Manage)?;
-        self.change_schedule(caller.scope(), id, |schedule| change.apply(schedule)).await
+        self.change_schedule(caller.author(), id, |schedule| change.apply(schedule)).await
     }
 
     /// Enables a schedule that is disabled, and disables one that is enabled.
@@ -259,7 +262,7 @@ impl Control {
             schedule.enabled = !schedule.enabled;
             Ok(())
         };
-        self.change_schedule(caller.scope(), id, toggle).await
+        self.change_schedule(caller.author(), id, toggle).await
     }
 
     /// Removes a schedule. The backups that it made stay, and nothing deletes them any more but people.
@@ -270,7 +273,8 @@ impl Control {
         caller.may(Right::Manage)?;
         for _ in 0..MAX_ATTEMPTS {
             let record = self.schedule_record(caller.scope(), id).await?;
-            if self.write(vec![record.delete()]).await? == Written::Yes {
+            let act = Act::new("schedule.deleted", id).with(record.value.told());
+            if self.commit(caller.author(), act, vec![record.delete()]).await? == Written::Yes {
                 return self.align(caller.scope(), id).await;
             }
         }
@@ -291,7 +295,7 @@ impl Control {
         let once = Once::new(caller, idempotency, "trigger_schedule", id)?;
         let schedule = self.schedule_record(caller.scope(), id).await?.value;
         let wanted = schedule.wanted(caller.actor().to_string());
-        self.backup_once(caller.scope(), &wanted, once.as_ref()).await
+        self.backup_once(caller.author(), &wanted, once.as_ref()).await
     }
 
     /// All schedules of an organization, for the sweep.
@@ -325,10 +329,11 @@ impl Control {
 
     async fn change_schedule(
         &self,
-        scope: &OrganizationScope,
+        author: &Author,
         id: &ScheduleId,
         change: impl Fn(&mut Schedule) -> Result<()>,
     ) -> Result<Schedule> {
+        let scope = author.scope();
         for _ in 0..MAX_ATTEMPTS {
             let mut record = self.schedule_record(scope, id).await?;
             let before = record.value.clone();
@@ -339,7 +344,8 @@ impl Control {
                 false => self.checks_of(scope, &record.value).await?,
             };
             writes.push(record.replace(None)?);
-            if self.write(writes).await? == Written::Yes {
+            let act = Act::new("schedule.updated", id).with(record.value.told());
+            if self.commit(author, act, writes).await? == Written::Yes {
                 self.align(scope, id).await?;
                 return Ok(record.value.shown(self.now()));
             }
@@ -390,10 +396,12 @@ impl Control {
     }
 
     /// A schedule that the scheduler did not take is not made.
-    async fn take_back(&self, scope: &OrganizationScope, id: &ScheduleId, error: ControlError) -> ControlError {
+    async fn take_back(&self, author: &Author, id: &ScheduleId, error: ControlError) -> ControlError {
+        let scope = author.scope();
         let taken_back = async {
             if let Some(record) = self.load::<Schedule>(&scope.schedule_key(id)).await? {
-                self.write(vec![record.delete()]).await?;
+                let act = Act::new("schedule.deleted", id).with(record.value.told());
+                self.commit(author, act, vec![record.delete()]).await?;
             }
             self.align(scope, id).await
         };
@@ -405,6 +413,15 @@ impl Control {
 }
 
 impl Schedule {
+    /// What it is, as the audit log tells it. Not what it selects: patterns may hold names of documents.
+    fn told(&self) -> Value {
+        json!({
+            "name": self.name, "projectId": self.project_id, "cronExpression": self.cron_expression,
+            "timezone": self.timezone, "enabled": self.enabled, "retention": self.retention,
+            "storageDestinationId": self.storage_destination_id,
+        })
+    }
+
     /// The backup that it makes.
     pub(crate) fn wanted(&self, created_by: String) -> Wanted<'_> {
         Wanted {

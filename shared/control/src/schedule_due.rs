@@ -36,7 +36,7 @@ impl Control {
             tracing::info!(schedule = %schedule, "it was due, and is disabled or gone");
             return Ok(None);
         };
-        match self.backup_once(scope, &stored.wanted(schedule.to_string()), Some(&once)).await {
+        match self.backup_once(&worker.author(), &stored.wanted(schedule.to_string()), Some(&once)).await {
             Ok(backup) => Ok(Some(backup.job.id)),
             Err(error) => {
                 self.publish_schedule_failed(scope, schedule, scheduled, &error).await?;

@@ -70,7 +70,7 @@ impl Control {
         let item = new_item(worker.scope().schedule_given_up_key(id, due), &GivenUp {}, None)?;
         let item = NewItem { expires: Some(in_days(self.now(), KNOWN_DAYS)), ..item };
         // of two sweeps at one time one writes it, which is enough
-        self.write(vec![ItemWrite::Create(item)]).await.map(drop)
+        self.write_unrecorded(vec![ItemWrite::Create(item)]).await.map(drop)
     }
 }
 

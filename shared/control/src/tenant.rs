@@ -1,18 +1,23 @@
 //! Proofs of who acts in which organization. Nothing else leads to a key of an item.
 
+mod author;
 mod caller;
 mod first_owner;
+mod new_organization;
+mod person;
 mod worker;
 
+pub(crate) use author::Author;
 pub use caller::Caller;
 pub use first_owner::FirstOwner;
+pub use person::Person;
 pub use worker::Worker;
 
 use crate::id::OrganizationId;
 
 /// An organization that somebody has proven to act in. The field is private to this module, and only here is it filled:
-/// for a [`Caller`], for a [`Worker`], and for the organization that [`first_owner`](crate::Control::first_owner) is
-/// about to make.
+/// for a [`Caller`], for a [`Worker`], for an organization that is about to be made, and for those that a [`Person`] is a
+/// member of or was invited to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OrganizationScope(OrganizationId);
 

@@ -16,6 +16,7 @@ pub mod http_client;
 pub mod item_store_suite;
 pub mod job_queue_suite;
 pub mod key_service_suite;
+pub mod memory_issuer;
 pub mod memory_items;
 pub mod memory_ports;
 pub mod method;

@@ -32,6 +32,8 @@ struct Table {
     rows: BTreeMap<ItemKey, Row>,
     /// Refuses so many of the writes to come, as another transaction in the way does.
     refusals: u32,
+    /// Fails every transaction that writes into a partition whose name contains this.
+    broken: Option<String>,
 }
 
 #[derive(Clone)]
@@ -60,6 +62,11 @@ impl MemoryItems {
     /// Has the next `writes` transactions fail as if another one were in the way.
     pub fn refuse(&self, writes: u32) {
         self.table().refusals = writes;
+    }
+
+    /// Has every transaction fail that writes into a partition whose name contains `part`.
+    pub fn break_partitions(&self, part: &str) {
+        self.table().broken = Some(part.to_owned());
     }
 
     /// Has calls take other times from now on: another `seed` is another order of things.
@@ -233,6 +240,12 @@ impl ItemStore for MemoryItems {
         if table.refusals > 0 {
             table.refusals -= 1;
             return Err(PortError::new(ErrorKind::Aborted, "write items", "another transaction is in the way"));
+        }
+        let is_broken = |write: &ItemWrite| {
+            table.broken.as_ref().is_some_and(|broken| write.key().partition.contains(broken.as_str()))
+        };
+        if writes.iter().any(is_broken) {
+            return Err(PortError::new(ErrorKind::Unavailable, "write items", "the partition is broken"));
         }
         for write in &writes {
             table.check(write, now)?;

@@ -2,20 +2,24 @@
 
 use std::fmt;
 
-use firebackup_model::port::ItemWrite;
+use firebackup_model::port::{Identity, ItemWrite};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::api_key::MintedKey;
+use crate::actor::{Actor, Origin};
+use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::id::OrganizationId;
 use crate::item_keys;
 use crate::limit;
-use crate::organization::{ListedOrganization, Organization, OrganizationRecord};
-use crate::record::{Written, new_item};
+use crate::member::Member;
+use crate::organization::{Organization, OrganizationRecord};
+use crate::record::{MAX_ATTEMPTS, Written, new_item};
 use crate::role::Role;
-use crate::tenant::OrganizationScope;
+use crate::tenant::new_organization::organization_writes;
+use crate::tenant::{Author, OrganizationScope};
 
 /// The first organization and its owner's key, which is shown this once.
 #[derive(Clone)]
@@ -38,6 +42,16 @@ struct Installation {
     organization: OrganizationId,
 }
 
+/// How long the owner's code is good.
+pub const OWNER_CODE_SECONDS: i64 = 15 * 60;
+
+/// Whoever sits at the machine, as somebody who signs in.
+fn local_owner() -> Identity {
+    let text = |text: &str| text.to_owned();
+    let (issuer, subject, name) = (text("local"), text("owner"), Some(text("Owner")));
+    Identity { issuer, subject, email: None, email_verified: false, name }
+}
+
 impl Control {
     /// Makes the first organization and its owner's key; nothing if that was done before, by whomever.
     ///
@@ -50,23 +64,16 @@ impl Control {
         if self.items().get(&item_keys::first_owner()).await?.is_some() {
             return Ok(None);
         }
-        let now = self.now();
-        let id = OrganizationId::new(now, self.ports().random.as_ref());
-        let settings = &self.ports().settings;
-        let organization = Organization {
-            id,
-            name,
-            max_running_jobs: settings.max_running_jobs,
-            recovery_public_key: None,
-            kms_key: None,
-            former_kms_keys: Vec::new(),
-            created_at: now,
-        };
-        let data_key = self.new_data_key(id, settings.master_key.as_deref()).await?;
-        let record = OrganizationRecord { organization, data_key, default_destination: None };
-        let scope = OrganizationScope(id);
+        let record = self.new_organization_record(name).await?;
+        let scope = OrganizationScope(record.organization.id);
         let key = self.mint_key("Owner".to_owned(), Role::Owner, None, None);
-        match self.write(first_writes(&scope, &record, &key)?).await? {
+        let author = installer(scope);
+        let act = Act::new("organization.created", record.organization.id);
+        let mut writes = organization_writes(&scope, &record)?;
+        let installation = Installation { organization: scope.organization() };
+        writes.push(ItemWrite::Create(new_item(item_keys::first_owner(), &installation, None)?));
+        writes.extend(key.writes(&scope)?);
+        match self.commit(&author, act, writes).await? {
             Written::Yes => Ok(Some(FirstOwner { organization: record.organization, api_key: key.secret })),
             // an answer that was lost may stand behind this; the organization is then there, and its key is not known
             Written::Outrun if self.items().get(&item_keys::first_owner()).await?.is_some() => Ok(None),
@@ -93,10 +100,48 @@ impl Control {
     pub async fn another_owner_key(&self) -> Result<Option<FirstOwner>> {
         let Some((scope, record)) = self.first_organization().await? else { return Ok(None) };
         let key = self.mint_key("Owner".to_owned(), Role::Owner, None, None);
-        match self.write(key.writes(&scope)?.into()).await? {
+        let act = Act::new("api_key.created", key.record.key.id).with(json!({ "role": Role::Owner }));
+        match self.commit(&installer(scope), act, key.writes(&scope)?.into()).await? {
             Written::Yes => Ok(Some(FirstOwner { organization: record.organization, api_key: key.secret })),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }
+    }
+
+    /// The installation's first organization.
+    pub(crate) async fn installation(&self) -> Result<Option<OrganizationId>> {
+        let installation = self.load::<Installation>(&item_keys::first_owner()).await?;
+        Ok(installation.map(|installation| installation.value.organization))
+    }
+
+    /// A code with which whoever runs the installation signs in as an owner of its first organization, once and within
+    /// [`OWNER_CODE_SECONDS`]. Nothing where there is no organization yet, or where the others have taken this owner out.
+    ///
+    /// Only for `bootstrap`: whoever can call it becomes the owner.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn owner_code(&self) -> Result<Option<Zeroizing<String>>> {
+        let Some((scope, _)) = self.first_organization().await? else { return Ok(None) };
+        for _ in 0..MAX_ATTEMPTS {
+            let known = self.user_of(&local_owner()).await?;
+            let (user, mut writes) = match known {
+                Some(known) if self.load::<Member>(&scope.member_key(&known.value.id)).await?.is_none() => return Ok(None),
+                Some(known) => (known.value, Vec::new()),
+                None => {
+                    let (user, new) = self.new_user(&local_owner())?;
+                    let mut writes = Vec::from(new);
+                    writes.extend(Member::new(&user, Role::Owner, self.now()).writes(&scope)?);
+                    writes.push(self.entry(&installer(scope), Act::new("member.added", user.id))?);
+                    (user, writes)
+                }
+            };
+            let (code, write) = self.mint_code(&user, OWNER_CODE_SECONDS)?;
+            writes.push(write);
+            if self.write_unrecorded(writes).await? == Written::Yes {
+                return Ok(Some(code));
+            }
+        }
+        Err(ControlError::concurrent_change())
     }
 
     async fn first_organization(&self) -> Result<Option<(OrganizationScope, OrganizationRecord)>> {
@@ -107,14 +152,7 @@ impl Control {
     }
 }
 
-fn first_writes(scope: &OrganizationScope, record: &OrganizationRecord, key: &MintedKey) -> Result<Vec<ItemWrite>> {
-    let organization = scope.organization();
-    let listed = ListedOrganization { id: organization };
-    let mut writes = vec![
-        ItemWrite::Create(new_item(item_keys::first_owner(), &Installation { organization }, None)?),
-        ItemWrite::Create(new_item(item_keys::listed_organization(&organization), &listed, None)?),
-        ItemWrite::Create(new_item(scope.organization_key(), record, None)?),
-    ];
-    writes.extend(key.writes(scope)?);
-    Ok(writes)
+/// Whoever runs the installation.
+fn installer(scope: OrganizationScope) -> Author {
+    Author { scope, actor: Actor::System, origin: Origin::default() }
 }

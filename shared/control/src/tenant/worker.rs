@@ -1,8 +1,9 @@
 //! Steps and triggers of our own.
 
+use crate::actor::{Actor, Origin};
 use crate::control::Control;
 use crate::id::OrganizationId;
-use crate::tenant::OrganizationScope;
+use crate::tenant::{Author, OrganizationScope};
 
 /// Proof that a step, a trigger or a sweep of our own acts in an organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,5 +31,9 @@ impl Worker {
 
     pub(crate) const fn scope(&self) -> &OrganizationScope {
         &self.scope
+    }
+
+    pub(crate) fn author(&self) -> Author {
+        Author { scope: self.scope, actor: Actor::System, origin: Origin::default() }
     }
 }

@@ -1,10 +1,12 @@
 //! The verbs of the control plane over ports in memory.
 
+mod audit;
 mod backups;
 mod destinations;
 mod keys;
 mod lists;
 mod organizations;
+mod people;
 mod projects;
 mod races;
 mod restores;
@@ -12,5 +14,6 @@ mod roles;
 mod runs;
 mod schedules;
 mod secrets;
+mod teams;
 mod tenants;
 mod world;

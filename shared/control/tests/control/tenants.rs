@@ -13,7 +13,7 @@ async fn a_foreign_id_is_answered_as_an_unknown_one() {
     let restore = world.control.create_restore(&world.owner().await, new_restore(&backup), None).await.unwrap();
     let schedule = world.schedule(&project).await;
     let foreign = Ids {
-        key: world.owner().await.actor(),
+        key: World::key_of(&world.owner().await),
         project: project.id,
         destination: destination.id,
         schedule: schedule.id,

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_control::{
-    BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
+    ApiKeyId, Origin, Person, Tokens, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
     DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination,
     NewProject, NewRestore, NewSchedule, Ports, Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName,
-    Result, Retention, RetentionType, Role, Schedule, Worker,
+    Result, Retention, RetentionType, Role, Schedule, SignUp, Worker,
 };
-use firebackup_model::port::{Clock, Random};
+use firebackup_model::Timestamp;
+use firebackup_model::port::{Clock, Identity, Random};
 use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_issuer::MemoryIssuer;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
@@ -32,6 +34,7 @@ pub struct World {
     pub keys: Arc<MemoryKeys>,
     pub clock: Arc<HandClock>,
     pub probes: Arc<FakeProbes>,
+    pub issuer: Arc<MemoryIssuer>,
     random: Arc<CountedRandom>,
     owner_key: String,
 }
@@ -77,9 +80,16 @@ impl World {
         Self { owner_key: first.api_key.to_string(), ..world }
     }
 
+    /// With a first organization.
+    pub async fn first(settings: ControlSettings) -> Self {
+        let world = Self::with(settings);
+        let first = world.control.first_owner("Acme").await.unwrap().unwrap();
+        Self { owner_key: first.api_key.to_string(), ..world }
+    }
+
     /// Without an organization.
     pub fn empty() -> Self {
-        let settings = ControlSettings { allow_emulators: true, max_running_jobs: 2, ..ControlSettings::default() };
+        let settings = ControlSettings { allow_emulators: true, max_running_jobs: 2, sign_up: SignUp::Anyone, ..ControlSettings::default() };
         Self::with(settings)
     }
 
@@ -91,6 +101,7 @@ impl World {
         probes.destination.lock().unwrap().kind = "s3".to_owned();
         let (queue, workflows) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryWorkflows::default()));
         let (scheduler, events) = (Arc::new(MemoryScheduler::default()), Arc::new(MemoryEvents::default()));
+        let issuer = Arc::new(MemoryIssuer::default());
         let (keys, random) = (Arc::new(MemoryKeys::default()), Arc::new(CountedRandom::default()));
         let control = Control::new(Ports {
             items: Arc::new(items.clone()),
@@ -102,10 +113,11 @@ impl World {
             clock: clock.clone() as Arc<dyn Clock>,
             random: random.clone() as Arc<dyn Random>,
             probes: probes.clone(),
+            identity: Some(issuer.clone()),
             settings,
         });
         let owner_key = String::new();
-        Self { control, items, queue, workflows, scheduler, events, keys, clock, probes, random, owner_key }
+        Self { control, items, queue, workflows, scheduler, events, keys, clock, probes, issuer, random, owner_key }
     }
 
     /// Another organization in the same store, as a later version will make them: over an installation of its own whose
@@ -124,6 +136,34 @@ impl World {
             }
         }
         self.control.authenticate(&first.api_key, None).await.unwrap()
+    }
+
+    /// Signs somebody in, whoever it is: an access and a refresh token.
+    pub async fn sign_in(&self, who: Identity) -> Result<Tokens> {
+        let begun = self.control.begin_sign_in().await?;
+        let (state, code) = self.issuer.sign_in(&begun.url, who);
+        let code = self.control.finish_sign_in(&state, &code, Some(&begun.browser_secret), &Origin::default()).await?;
+        self.control.begin_session(&code, &Origin::default()).await
+    }
+
+    /// Somebody who is signed in.
+    pub async fn person(&self, who: Identity) -> Person {
+        let tokens = self.sign_in(who).await.unwrap();
+        self.control.signed_in(&tokens.access, Origin::default()).await.unwrap()
+    }
+
+    /// The id of the API key with which the caller calls.
+    pub fn key_of(caller: &Caller) -> ApiKeyId {
+        caller.actor().to_string().parse().unwrap()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Goes on to the beginning of the next minute.
+    pub fn next_minute(&self) {
+        self.clock.advance(60 - self.now().millis() / 1000 % 60);
     }
 
     pub async fn owner(&self) -> Caller {

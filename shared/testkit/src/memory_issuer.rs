@@ -1,0 +1,79 @@
+//! An issuer in memory that people sign in with.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use firebackup_model::port::{Identity, IdentityProvider, SignIn};
+use firebackup_model::{ErrorKind, PortError};
+
+/// Gives a code to whoever is told to come, and takes it once, from whoever began.
+#[derive(Debug, Default)]
+pub struct MemoryIssuer {
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    /// State to nonce and verifier, of those who began.
+    begun: BTreeMap<String, (String, String)>,
+    /// Code to state and whom it stands for.
+    codes: BTreeMap<String, (String, Identity)>,
+    is_down: bool,
+}
+
+/// Somebody whose address the issuer vouches for.
+#[must_use]
+pub fn identity(subject: &str, email: &str) -> Identity {
+    Identity {
+        issuer: "https://issuer.example".to_owned(),
+        subject: subject.to_owned(),
+        email: Some(email.to_owned()),
+        email_verified: true,
+        name: Some(subject.to_owned()),
+    }
+}
+
+impl MemoryIssuer {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody signs in there whose browser was sent to `url`: the state and the code with which it comes back.
+    pub fn sign_in(&self, url: &str, who: Identity) -> (String, String) {
+        let state = url.rsplit_once("state=").map(|(_, state)| state.to_owned()).unwrap_or_default();
+        let mut inside = self.inside();
+        let code = format!("code-{}", inside.codes.len());
+        inside.codes.insert(code.clone(), (state.clone(), who));
+        (state, code)
+    }
+
+    /// Whether it answers.
+    pub fn set_down(&self, is_down: bool) {
+        self.inside().is_down = is_down;
+    }
+}
+
+#[async_trait]
+impl IdentityProvider for MemoryIssuer {
+    async fn authorization_url(&self, sign_in: &SignIn) -> Result<String, PortError> {
+        let mut inside = self.inside();
+        if inside.is_down {
+            return Err(PortError::new(ErrorKind::Unavailable, "discover the issuer", "no answer"));
+        }
+        inside.begun.insert(sign_in.state.clone(), (sign_in.nonce.clone(), sign_in.verifier.clone()));
+        Ok(format!("https://issuer.example/authorize?state={}", sign_in.state))
+    }
+
+    async fn identify(&self, code: &str, sign_in: &SignIn) -> Result<Identity, PortError> {
+        let mut inside = self.inside();
+        if inside.is_down {
+            return Err(PortError::new(ErrorKind::Unavailable, "exchange a code", "no answer"));
+        }
+        let refused = || PortError::new(ErrorKind::PermissionDenied, "exchange a code", "it is not taken");
+        let (state, identity) = inside.codes.remove(code).ok_or_else(refused)?;
+        let began = inside.begun.get(&state).ok_or_else(refused)?;
+        let is_same = *began == (sign_in.nonce.clone(), sign_in.verifier.clone());
+        if is_same { Ok(identity) } else { Err(refused()) }
+    }
+}
