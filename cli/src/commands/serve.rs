@@ -81,6 +81,9 @@ struct Started {
     /// Of the first start only, and where another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
+    /// Signs the owner in, once and within a quarter of an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign_in_code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     demo: Option<demo::Shown>,
 }
@@ -184,7 +187,11 @@ async fn tell(
             }
         }
     }
-    let mut lines = vec![output.good("FireBackup is running."), told_pairs(address, data, owner)];
+    let sign_in = app.owner_code().await?;
+    let mut lines = vec![
+        output.good("FireBackup is running."),
+        told_pairs(address, data, owner, sign_in.as_deref().map(String::as_str)),
+    ];
     lines.extend(shown.as_ref().map(|shown| demo::text(output, address, shown)));
     let ends = match shown {
         Some(_) => "Ctrl-C ends it; a demonstration begins anew each time.",
@@ -192,14 +199,18 @@ async fn tell(
     };
     lines.push(output.dim(ends));
     let api_key = owner.map(|owner| owner.api_key.to_string());
-    let started = Started { address: address.to_owned(), data: data.to_owned(), api_key, demo: shown };
+    let sign_in_code = sign_in.map(|code| code.to_string());
+    let started = Started { address: address.to_owned(), data: data.to_owned(), api_key, sign_in_code, demo: shown };
     output.result(&started, &lines.join("\n"))
 }
 
-fn told_pairs(address: &str, data: &Path, owner: Option<&FirstOwner>) -> String {
+fn told_pairs(address: &str, data: &Path, owner: Option<&FirstOwner>, sign_in: Option<&str>) -> String {
     let mut told = vec![("address", address.to_owned()), ("data", data.display().to_string())];
     if let Some(owner) = owner {
         told.push(("api key", format!("{} (the owner's; it is shown this once)", owner.api_key.as_str())));
+    }
+    if let Some(code) = sign_in {
+        told.push(("sign-in code", format!("{code} (the owner's, for POST /auth/token; good once, for 15 minutes)")));
     }
     pairs(told)
 }

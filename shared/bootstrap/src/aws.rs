@@ -9,13 +9,16 @@ use firebackup_aws::{AwsClients, AwsSettings, DynamoItemStore, EventBridgeBus};
 use firebackup_control::{Control, ControlSettings, Ports};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
-use firebackup_http::HttpState;
+use firebackup_http::{ClientAddress, HttpState, SignInPages};
 use firebackup_model::port::StepError;
 use firebackup_model::{PortError, Timestamp};
 use futures::FutureExt;
+use lambda_http::RequestExt;
+use lambda_http::request::RequestContext;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tower::ServiceExt;
 
 use crate::aws_environment::AwsEnvironment;
 use crate::maintenance::Maintenance;
@@ -72,6 +75,7 @@ impl AwsApp {
             events: Arc::new(EventBridgeBus::new(&parts.clients, parts.text("FIREBACKUP_EVENT_BUS"))),
             keys,
             probes: R::probes(&places),
+            identity: None,
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 // a function always has the identity of its role
@@ -95,6 +99,7 @@ impl AwsApp {
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
+            sign_in: SignInPages { app_url: None, is_secure: true },
         }
     }
 
@@ -175,7 +180,22 @@ where
 /// As [`run`].
 pub async fn run_http() -> Result<(), lambda_runtime::Error> {
     let app = start::<Api>().await?;
-    lambda_http::run(firebackup_http::router(app.http_state())).await
+    let router = firebackup_http::router(app.http_state());
+    lambda_http::run(lambda_http::service_fn(move |mut request: lambda_http::Request| {
+        if let Some(address) = client_address(&request) {
+            request.extensions_mut().insert(address);
+        }
+        router.clone().oneshot(request)
+    }))
+    .await
+}
+
+/// The client's address, as API Gateway saw it: what a client says of itself is not looked at.
+fn client_address(request: &lambda_http::Request) -> Option<ClientAddress> {
+    match request.request_context_ref()? {
+        RequestContext::ApiGatewayV2(context) => context.http.source_ip.as_deref()?.parse().ok().map(ClientAddress),
+        _ => None,
+    }
 }
 
 /// What a function answers. A panic ends this invocation and nothing else; what it says stays in the log, for it may hold

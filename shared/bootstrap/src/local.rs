@@ -11,10 +11,11 @@ use firebackup_embedded::{
     SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
 };
 use firebackup_engine::World;
-use firebackup_http::HttpState;
+use firebackup_http::{HttpState, SignInPages};
 use firebackup_model::PortError;
 use firebackup_model::port::{Clock, JobQueue, Random, StepError, StepErrorKind};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::failure::{of_control, unreadable};
 use crate::local_keys::LocalKeys;
@@ -101,6 +102,7 @@ impl LocalApp {
             clock: Arc::clone(&clock),
             random,
             probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
+            identity: None,
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,
@@ -121,6 +123,7 @@ impl LocalApp {
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
+            sign_in: SignInPages::default(),
         }
     }
 
@@ -146,6 +149,15 @@ impl LocalApp {
     /// When the database fails.
     pub async fn another_owner_key(&self) -> Result<Option<FirstOwner>, StepError> {
         self.control.another_owner_key().await.map_err(of_control)
+    }
+
+    /// A code with which whoever runs the server signs in as its owner, once and within a quarter of an hour; nothing where
+    /// others have taken this owner out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owner_code(&self) -> Result<Option<Zeroizing<String>>, StepError> {
+        self.control.owner_code().await.map_err(of_control)
     }
 
     /// Starts jobs, does their steps, fires schedules and looks after all of it, until `stop` says so. What is under way

@@ -242,7 +242,8 @@ impl Control {
         let last = filter.to.map_or_else(|| self.now(), |to| to.min(self.now()));
         let months = Month::of(first).until(Month::of(last));
         let queries = months.into_iter().rev().map(|month| (month.to_string(), scope.audit(month))).collect();
-        let mut paged = self.list_through(queries, page, |entry: AuditEntry| filter.takes(&entry).then_some(entry)).await?;
+        let mut paged =
+            self.list_through(queries, page, |entry: AuditEntry| filter.takes(&entry).then_some(entry)).await?;
         for entry in paged.items.iter_mut().filter(|entry| entry.outcome == Outcome::Refused) {
             entry.count = Some(self.counted(&scope.refused_key(&entry.id)).await?);
         }

@@ -246,9 +246,9 @@ impl InviteRecord {
 /// An address in its one spelling. Whether it exists is found out by whoever signs in with it.
 fn checked_address(text: &str) -> Result<String> {
     let email = user::address(text);
-    let is_address = email.split_once('@').is_some_and(|(name, domain)| {
-        !name.is_empty() && !domain.is_empty() && !domain.contains('@')
-    });
+    let is_address = email
+        .split_once('@')
+        .is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty() && !domain.contains('@'));
     let is_plain = !email.chars().any(|char| char.is_control() || char.is_whitespace());
     match is_address && is_plain && email.len() <= MAX_ADDRESS {
         true => Ok(email),
@@ -268,7 +268,9 @@ mod tests {
     #[test]
     fn addresses_have_one_spelling() {
         assert_eq!(checked_address(" Ada@Example.COM ").unwrap(), "ada@example.com");
-        for bad in ["", "ada", "@example.com", "ada@", "a@b@c", "a b@c.d", "a@b\u{0}", &format!("{}@b.c", "a".repeat(260))] {
+        for bad in
+            ["", "ada", "@example.com", "ada@", "a@b@c", "a b@c.d", "a@b\u{0}", &format!("{}@b.c", "a".repeat(260))]
+        {
             assert!(checked_address(bad).is_err(), "{bad}");
         }
     }

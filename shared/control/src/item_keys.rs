@@ -43,9 +43,7 @@ use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemQuery};
 
-use crate::id::{
-    ApiKeyId, AuditId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
-};
+use crate::id::{ApiKeyId, AuditId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId};
 use crate::month::Month;
 use crate::tenant::OrganizationScope;
 

@@ -169,12 +169,7 @@ impl Control {
     }
 
     /// Ends a job if nobody has changed it since it was read.
-    pub(crate) async fn end_if_unchanged(
-        &self,
-        author: &Author,
-        mut job: Stored<Job>,
-        end: JobEnd,
-    ) -> Result<Written> {
+    pub(crate) async fn end_if_unchanged(&self, author: &Author, mut job: Stored<Job>, end: JobEnd) -> Result<Written> {
         let scope = author.scope();
         let id = job.value.id().clone();
         let active = self.load::<ActiveJob>(&scope.active_key(&id)).await?;

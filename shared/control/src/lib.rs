@@ -83,6 +83,6 @@ pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleMessage};
 pub use secrets::SecretText;
 pub use session::{ACCESS_SECONDS, Tokens};
 pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};
-pub use tenant::{Caller, FirstOwner, Person, Worker};
+pub use tenant::{Caller, FirstOwner, Me, Person, Worker};
 pub use user::User;
 pub use work::{OpenedPlace, Work};

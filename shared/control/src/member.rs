@@ -134,7 +134,8 @@ impl Control {
             return Ok(Vec::new());
         }
         let members = self.all::<Member>(scope.members()).await?;
-        let other = members.iter().find(|other| other.value.role == Role::Owner && other.value.user_id != leaving.user_id);
+        let other =
+            members.iter().find(|other| other.value.role == Role::Owner && other.value.user_id != leaving.user_id);
         other.map(|other| vec![other.check()]).ok_or_else(|| {
             let message = "they are the last owner: make somebody else one first";
             ControlError::conflict(Code::LastOwner, message)

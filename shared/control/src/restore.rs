@@ -139,7 +139,9 @@ impl Control {
             dry_run: new.dry_run,
         };
         let checks = vec![source.stored.check(), project.check(), destination.check()];
-        if self.store_job(caller.author(), &Job::Restore(Box::new(restore.clone())), checks, once).await? == Written::Outrun {
+        if self.store_job(caller.author(), &Job::Restore(Box::new(restore.clone())), checks, once).await?
+            == Written::Outrun
+        {
             return Ok(None);
         }
         self.ask_to_start(scope, &restore.job.id).await;

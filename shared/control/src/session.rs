@@ -168,12 +168,7 @@ impl Control {
         }
     }
 
-    async fn end_session(
-        &self,
-        session: &Stored<SessionRecord>,
-        origin: &Origin,
-        action: &'static str,
-    ) -> Result<()> {
+    async fn end_session(&self, session: &Stored<SessionRecord>, origin: &Origin, action: &'static str) -> Result<()> {
         let user = session.value.user;
         let act = Act::new(action, session.value.id).with(json!({ "user": user }));
         for _ in 0..MAX_ATTEMPTS {

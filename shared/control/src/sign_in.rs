@@ -37,7 +37,8 @@ impl SignUp {
     /// Reads a setting: empty for invited people only, `*` for everybody, else addresses and `@domains` between commas.
     #[must_use]
     pub fn read(text: &str) -> Self {
-        let entries: Vec<String> = text.split(',').map(crate::user::address).filter(|entry| !entry.is_empty()).collect();
+        let entries: Vec<String> =
+            text.split(',').map(crate::user::address).filter(|entry| !entry.is_empty()).collect();
         match entries.as_slice() {
             [] => Self::Invited,
             entries if entries.iter().any(|entry| entry == "*") => Self::Anyone,

@@ -10,7 +10,7 @@ mod worker;
 pub(crate) use author::Author;
 pub use caller::Caller;
 pub use first_owner::FirstOwner;
-pub use person::Person;
+pub use person::{Me, Person};
 pub use worker::Worker;
 
 use crate::id::OrganizationId;

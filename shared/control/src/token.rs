@@ -99,7 +99,8 @@ mod tests {
         assert_eq!(presented.id, id);
         assert!(presented.has(&kept) && !presented.has("") && !presented.has(&hash(b"other")));
         let lower = token.to_lowercase();
-        let others = [format!("{}=", token.as_str()), token.replacen('_', "-", 2), format!("fbx_{id}"), format!("fbx_{id}_")];
+        let others =
+            [format!("{}=", token.as_str()), token.replacen('_', "-", 2), format!("fbx_{id}"), format!("fbx_{id}_")];
         let others = others.iter().map(String::as_str);
         let bad = ["", "fbx_", "fby_", "fbx_01ARZ3NDEKTSV4RRFFQ69G5FA\u{00e4}_x"].into_iter().chain(others);
         for bad in bad.chain([&token[1..], &token[..token.len() - 1], &lower]) {

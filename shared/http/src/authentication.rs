@@ -2,12 +2,14 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
-use firebackup_control::{Caller, Code, ControlError, Kind, OrganizationId};
+use axum::http::{Extensions, HeaderMap, header};
+use firebackup_control::{Caller, Code, ControlError, Kind, OrganizationId, Origin, Person};
 use tracing::Span;
 
 use crate::failure::Failure;
-use crate::state::HttpState;
+use crate::refusal::KnownCaller;
+use crate::request::RequestId;
+use crate::state::{ClientAddress, HttpState};
 
 /// Names the organization that a request is about.
 pub(crate) const ORGANIZATION_HEADER: &str = "x-organization-id";
@@ -22,17 +24,67 @@ impl FromRequestParts<HttpState> for Authenticated {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Failure> {
         let token = bearer(&parts.headers)?;
         let organization = organization(&parts.headers)?;
-        let caller = state.control.authenticate(token, organization.as_ref()).await?;
+        let caller = state.control.authenticate(token, organization.as_ref()).await?.from(origin(parts));
         let span = Span::current();
         span.record("organization", tracing::field::display(caller.organization()));
         span.record("actor", tracing::field::display(caller.actor()));
+        if let Some(known) = parts.extensions.get::<KnownCaller>() {
+            known.remember(caller.clone());
+        }
         Ok(Self(caller))
+    }
+}
+
+/// The proof of who is signed in, where no organization is spoken of.
+#[derive(Debug)]
+pub(crate) struct SignedIn(pub(crate) Person);
+
+impl FromRequestParts<HttpState> for SignedIn {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Failure> {
+        let person = state.control.signed_in(bearer(&parts.headers)?, origin(parts)).await?;
+        Span::current().record("actor", tracing::field::display(person.user()));
+        Ok(Self(person))
+    }
+}
+
+/// Whatever was sent to prove who calls. Not looked at yet.
+pub(crate) struct Bearer(pub(crate) String);
+
+impl FromRequestParts<HttpState> for Bearer {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &HttpState) -> Result<Self, Failure> {
+        Ok(Self(bearer(&parts.headers)?.to_owned()))
+    }
+}
+
+/// Where a request came from.
+pub(crate) struct From(pub(crate) Origin);
+
+impl FromRequestParts<HttpState> for From {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &HttpState) -> Result<Self, Failure> {
+        Ok(Self(origin(parts)))
+    }
+}
+
+pub(crate) fn origin(parts: &Parts) -> Origin {
+    origin_of(&parts.extensions)
+}
+
+pub(crate) fn origin_of(extensions: &Extensions) -> Origin {
+    Origin {
+        address: extensions.get::<ClientAddress>().map(|client| client.0),
+        request: extensions.get::<RequestId>().map(|id| id.0.clone()),
     }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
     let missing = || {
-        let message = "send an api key: `Authorization: Bearer fb_…`";
+        let message = "send an api key or an access token: `Authorization: Bearer …`";
         ControlError::new(Kind::Unauthorized, Code::Unauthorized, message)
     };
     let value = one(headers, header::AUTHORIZATION.as_str())?.ok_or_else(missing)?;

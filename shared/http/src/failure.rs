@@ -8,6 +8,10 @@ use tracing::{debug, error, warn};
 
 use crate::envelope::{ErrorBody, ErrorEnvelope};
 
+/// The code of a failure, for those whom the answer passes on its way out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RefusedWith(pub(crate) Code);
+
 /// A failure on its way to the client.
 #[derive(Debug)]
 pub struct Failure(ControlError);
@@ -89,6 +93,7 @@ impl IntoResponse for Failure {
         let ControlError { code, message, details, .. } = self.0;
         let body = ErrorEnvelope::new(ErrorBody { code, message, details });
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(RefusedWith(code));
         if let Kind::TooMany { retry_after } = kind {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }

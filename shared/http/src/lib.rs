@@ -18,6 +18,7 @@ mod failure;
 mod openapi;
 mod parameter;
 mod preview;
+mod refusal;
 mod request;
 mod router;
 mod routes;
@@ -26,4 +27,4 @@ mod unreadable;
 mod verification;
 
 pub use router::{openapi, router};
-pub use state::{HttpState, Repositories};
+pub use state::{ClientAddress, HttpState, Repositories, SignInPages};

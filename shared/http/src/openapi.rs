@@ -15,9 +15,10 @@ use crate::envelope::{ErrorBody, ErrorEnvelope};
 
 const DESCRIPTION: &str = "Backs up Firestore and Firebase Auth users into storage of your own, and restores them.
 
-Send an API key as `Authorization: Bearer fb_…`. A key belongs to one organization and has one role: `viewer` reads, \
-`member` starts backups and restores too, `admin` looks after projects, destinations, schedules and keys too, `owner` \
-may do everything.
+Send an API key or an access token as `Authorization: Bearer …`. A key belongs to one organization; a person who is signed in \
+may be a member of several and says which by `X-Organization-Id`. Both have one role in it: `viewer` reads, `member` starts \
+backups and restores and reads the audit log too, `admin` looks after projects, destinations, schedules, keys and members \
+too, `owner` may do everything.
 
 Answers are `{\"success\": true, \"data\": …}`, lists `{\"success\": true, \"data\": […], \"meta\": …}`, failures \
 `{\"success\": false, \"error\": {\"code\", \"message\", \"details\"?}}`. Every answer names its request in \
@@ -26,13 +27,16 @@ Answers are `{\"success\": true, \"data\": …}`, lists `{\"success\": true, \"d
 there.";
 
 const TAGS: &[(&str, &str)] = &[
-    ("organizations", "The organization of the API key."),
+    ("auth", "Signing in and out."),
+    ("organizations", "Whose everything is."),
+    ("members", "People, their roles, and invites."),
     ("api keys", "Who may call, and with which role."),
     ("projects", "Google projects whose databases are backed up."),
     ("destinations", "Where backups are kept."),
     ("backups", "What can be restored."),
     ("restores", "Backups on their way back, and dry runs."),
     ("schedules", "Backups that are made by the clock."),
+    ("audit", "What was done, by whom, and what was refused."),
     ("health", "Whether the service is there."),
 ];
 
@@ -50,6 +54,7 @@ const FAILURES: &[Failures] = &[
         codes: &[
             (Code::InvalidRequest, "the body, a parameter or a header cannot be read"),
             (Code::InvalidCursor, "the cursor is not one that this listing gave"),
+            (Code::OrganizationRequired, "you are a member of several organizations: send `X-Organization-Id`"),
         ],
     },
     Failures {
@@ -57,14 +62,19 @@ const FAILURES: &[Failures] = &[
         name: "Unauthorized",
         codes: &[
             (Code::Unauthorized, "no credentials came with the request"),
-            (Code::InvalidToken, "the API key is unknown, malformed or revoked"),
-            (Code::TokenExpired, "the API key has expired; `details.expiredAt` says when"),
+            (Code::InvalidToken, "the token, code or API key is unknown, malformed, used or revoked"),
+            (Code::TokenExpired, "the access token or API key has expired; `details.expiredAt` says when"),
+            (Code::InvalidRefreshToken, "the refresh token is unknown, too old or was used before: sign in again"),
+            (Code::SignInFailed, "the sign-in proves nothing: begun in another browser, too late, or repeated"),
         ],
     },
     Failures {
         status: 403,
         name: "Forbidden",
-        codes: &[(Code::Forbidden, "the role does not allow this, or the key belongs to another organization")],
+        codes: &[
+            (Code::Forbidden, "the role does not allow this, or the organization is not yours"),
+            (Code::SignUpClosed, "nobody may sign up with this address who was not invited"),
+        ],
     },
     Failures {
         status: 404,
@@ -72,6 +82,8 @@ const FAILURES: &[Failures] = &[
         codes: &[
             (Code::NotFound, "there is no such thing in this organization"),
             (Code::RouteNotFound, "there is no such route"),
+            (Code::InviteInvalid, "the invite is unknown, used, taken back, too old, or for another address"),
+            (Code::SignInUnavailable, "nobody has set up an issuer to sign in with"),
         ],
     },
     Failures {
@@ -86,7 +98,7 @@ const FAILURES: &[Failures] = &[
             (Code::Conflict, "it is at odds with how things stand"),
             (Code::ConcurrentChange, "others changed the same thing at the same time; try again"),
             (Code::InUse, "it is still in use; `details` says by what"),
-            (Code::LastOwner, "the organization would be left without an owner key"),
+            (Code::LastOwner, "the organization would be left without an owner"),
             (Code::IdempotencyKeyReused, "the idempotency key was used for another request"),
             (Code::JobState, "the job is in a state in which this cannot be done"),
             (Code::ProjectDisconnected, "the project is disconnected"),
@@ -125,6 +137,7 @@ const FAILURES: &[Failures] = &[
         codes: &[
             (Code::GoogleFailed, "Google could not be reached, or refused"),
             (Code::DestinationFailed, "the destination could not be reached, or refused"),
+            (Code::IssuerFailed, "the issuer that people sign in with could not be reached"),
         ],
     },
     Failures {
@@ -143,7 +156,15 @@ const REACHING_OUT: &[&str] = &[
     "verify_destination",
     "verify_backup",
     "preview_backup",
+    "begin_sign_in",
+    "finish_sign_in",
 ];
+/// Operations of people, wherever they are members.
+const OF_NO_ORGANIZATION: &[&str] = &["organizations", "create_organization", "accept_invite", "me", "sign_out"];
+/// Operations that lead to something without naming it in the path.
+const LEADING: &[&str] = &["begin_sign_in", "finish_sign_in"];
+/// The one operation that cannot fail.
+const HEALTH: &str = "health";
 /// Operations that read in a backup.
 const READING: &[&str] = &["verify_backup", "preview_backup"];
 
@@ -211,12 +232,15 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (HttpMethod, &mut Ope
 }
 
 fn add_what_all_share(method: &HttpMethod, operation: &mut Operation) {
-    // only what says so of itself is open to strangers
-    if operation.security.is_some() {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    if id == HEALTH {
         return;
     }
-    let parameter = Ref::new(format!("#/components/parameters/{ORGANIZATION_PARAMETER}"));
-    operation.parameters.get_or_insert_default().push(RefOr::Ref(parameter));
+    // only what says so of itself is open to strangers
+    if operation.security.is_none() && !OF_NO_ORGANIZATION.contains(&id.as_str()) {
+        let parameter = Ref::new(format!("#/components/parameters/{ORGANIZATION_PARAMETER}"));
+        operation.parameters.get_or_insert_default().push(RefOr::Ref(parameter));
+    }
     for status in failures_of(method, operation) {
         let answer = FAILURES.iter().find(|failures| failures.status == status);
         let reference = answer.map(|failures| Ref::from_response_name(failures.name));
@@ -231,7 +255,7 @@ fn failures_of(method: &HttpMethod, operation: &Operation) -> Vec<u16> {
     if has_body {
         statuses.extend([413, 415]);
     }
-    if has_body || takes(operation, &ParameterIn::Path) {
+    if has_body || LEADING.contains(&id) || takes(operation, &ParameterIn::Path) {
         statuses.push(404);
     }
     if has_body || READING.contains(&id) || takes(operation, &ParameterIn::Query) {
@@ -265,14 +289,14 @@ fn add_components(mut components: Components) -> Components {
         .name("X-Organization-Id")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("The organization. A key belongs to one, so it need not be said; another one is refused."))
+        .description(Some("The organization. Need not be said with an API key, which belongs to one, nor by whoever is a member of one only; another one is refused."))
         .schema(Some(Ref::from_schema_name("OrganizationId")))
         .build();
     components.parameters.insert(ORGANIZATION_PARAMETER.to_owned(), RefOr::T(organization));
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("fb_<id>_<secret>")
-        .description(Some("An API key."))
+        .description(Some("An API key, or the access token of a session."))
         .build();
     components.security_schemes.insert(SCHEME.to_owned(), SecurityScheme::Http(scheme).into());
     components
@@ -315,6 +339,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    /// What strangers may call.
+    const OPEN: [&str; 4] = ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session"];
 
     fn document() -> Value {
         serde_json::to_value(crate::openapi()).unwrap()
@@ -367,7 +394,8 @@ mod tests {
                 if path != "/health" {
                     assert!(path.starts_with("/api/v1/"), "{place}");
                     assert_eq!(operation["responses"]["401"]["$ref"], "#/components/responses/Unauthorized", "{place}");
-                    assert!(operation["security"].is_null(), "{place}");
+                    let is_open = OPEN.contains(&operation["operationId"].as_str().unwrap());
+                    assert_eq!(operation["security"].is_null(), !is_open, "{place}");
                 }
                 for named in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
                     let parameters = operation["parameters"].as_array().unwrap();
@@ -375,7 +403,8 @@ mod tests {
                 }
             }
         }
-        let special: Vec<&str> = REACHING_OUT.iter().chain(READING).copied().collect();
+        let special: Vec<&str> =
+            REACHING_OUT.iter().chain(READING).chain(OF_NO_ORGANIZATION).chain(LEADING).copied().collect();
         assert!(special.iter().all(|id| ids.contains(*id)), "{special:?}");
     }
 

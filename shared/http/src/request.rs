@@ -15,9 +15,14 @@ pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-requ
 /// The longest id that is taken over from a client.
 const MAX_REQUEST_ID: usize = 64;
 
+/// The id of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// Frames a request. The span names the route and not the path, and neither query nor body.
-pub(crate) async fn frame(State(random): State<Arc<dyn Random>>, request: Request, next: Next) -> Response {
+pub(crate) async fn frame(State(random): State<Arc<dyn Random>>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers(), &*random);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
     let span = info_span!(
         "request",

@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::body::MAX_BODY_BYTES;
 use crate::failure::Failure;
+use crate::refusal::note_refusals;
 use crate::request::frame;
 use crate::routes;
 use crate::state::HttpState;
@@ -32,6 +33,7 @@ pub fn router(state: HttpState) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(after_panic))
+        .layer(from_fn_with_state(state.clone(), note_refusals))
         .layer(from_fn_with_state(random, frame))
         .with_state(state)
 }
@@ -44,7 +46,11 @@ pub fn openapi() -> OpenApi {
 
 fn documented() -> OpenApiRouter<HttpState> {
     let api = OpenApiRouter::default()
+        .merge(routes::auth::routes())
         .merge(routes::organizations::routes())
+        .merge(routes::members::routes())
+        .merge(routes::invites::routes())
+        .merge(routes::audit::routes())
         .merge(routes::api_keys::routes())
         .merge(routes::projects::routes())
         .merge(routes::destinations::routes())

@@ -1,9 +1,13 @@
 //! The handlers, a file a resource. Each decodes, calls one verb and wraps what it says.
 
 pub(crate) mod api_keys;
+pub(crate) mod audit;
+pub(crate) mod auth;
 pub(crate) mod backups;
 pub(crate) mod destinations;
 pub(crate) mod health;
+pub(crate) mod invites;
+pub(crate) mod members;
 pub(crate) mod organizations;
 pub(crate) mod projects;
 pub(crate) mod restores;

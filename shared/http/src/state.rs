@@ -1,6 +1,7 @@
 //! What the handlers stand on.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,7 +27,22 @@ pub struct HttpState {
     pub random: Arc<dyn Random>,
     /// The version that `/health` says.
     pub version: &'static str,
+    /// How a browser is sent back after a sign-in.
+    pub sign_in: SignInPages,
 }
+
+/// How a browser is sent back after a sign-in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SignInPages {
+    /// Where it goes with its code, as `?code=`; without one it is shown the code as JSON.
+    pub app_url: Option<String>,
+    /// Whether browsers reach us by TLS, so that cookies may say so.
+    pub is_secure: bool,
+}
+
+/// The address of a client, as whoever takes connections knows it; an extension of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
 
 impl fmt::Debug for HttpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

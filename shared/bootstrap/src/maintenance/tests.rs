@@ -67,6 +67,7 @@ impl Home {
             clock,
             random,
             probes: Arc::new(Content),
+            identity: None,
             settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
         });
         let first = control.first_owner("Acme").await.unwrap().unwrap();

@@ -94,14 +94,19 @@ impl Control {
         self.authenticate_key(bearer, organization).await
     }
 
-    pub(in crate::tenant) async fn authenticate_key(&self, bearer: &str, organization: Option<&OrganizationId>) -> Result<Caller> {
+    pub(in crate::tenant) async fn authenticate_key(
+        &self,
+        bearer: &str,
+        organization: Option<&OrganizationId>,
+    ) -> Result<Caller> {
         let presented = presented(bearer).ok_or_else(ControlError::invalid_token)?;
         let id = ApiKeyId::from(presented.id);
         let owner = self.load::<KeyOwner>(&item_keys::key_owner(&id)).await?;
         let owner = owner.ok_or_else(ControlError::invalid_token)?;
         let scope = OrganizationScope(owner.value.organization);
         let record = self.load::<ApiKeyRecord>(&scope.api_key_key(&id)).await?;
-        let record = record.filter(|record| record.value.is_opened_by(&presented)).ok_or_else(ControlError::invalid_token)?;
+        let record =
+            record.filter(|record| record.value.is_opened_by(&presented)).ok_or_else(ControlError::invalid_token)?;
         check_good(&record.value.key, self.now())?;
         if organization.is_some_and(|asked| *asked != scope.organization()) {
             return Err(ControlError::forbidden("the api key is of another organization"));

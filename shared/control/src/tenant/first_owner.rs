@@ -125,7 +125,9 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let known = self.user_of(&local_owner()).await?;
             let (user, mut writes) = match known {
-                Some(known) if self.load::<Member>(&scope.member_key(&known.value.id)).await?.is_none() => return Ok(None),
+                Some(known) if self.load::<Member>(&scope.member_key(&known.value.id)).await?.is_none() => {
+                    return Ok(None);
+                }
                 Some(known) => (known.value, Vec::new()),
                 None => {
                     let (user, new) = self.new_user(&local_owner())?;

@@ -47,7 +47,8 @@ impl Control {
     /// # Errors
     /// When the page cannot be, or the store fails.
     pub async fn organizations(&self, person: &Person, page: &Page) -> Result<Paged<Organization>> {
-        let memberships = self.list(item_keys::memberships(&person.user()), page, |membership: Membership| Some(membership));
+        let memberships =
+            self.list(item_keys::memberships(&person.user()), page, |membership: Membership| Some(membership));
         let Paged { items, next, page, limit, total } = memberships.await?;
         let mut organizations = Vec::new();
         for membership in items {

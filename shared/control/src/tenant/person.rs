@@ -1,6 +1,9 @@
 //! Who is signed in, before an organization is spoken of.
 
+use firebackup_model::port::{ItemQuery, ItemWrite};
+
 use crate::actor::{Actor, Origin};
+use crate::api_key::{ApiKey, ApiKeyRecord};
 use crate::audit::Act;
 use crate::control::Control;
 use crate::error::{Code, ControlError, Kind, Result};
@@ -11,7 +14,7 @@ use crate::member::{Member, Membership};
 use crate::session::{ACCESS, SessionRecord};
 use crate::tenant::{Author, Caller, OrganizationScope};
 use crate::token::Presented;
-use firebackup_model::port::{ItemQuery, ItemWrite};
+use crate::user::User;
 
 /// Proof of who is signed in. Only [`Control::signed_in`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,5 +122,31 @@ impl Control {
     /// The scope of an organization of which a user was found to be a member.
     pub(crate) const fn scope_of_membership(&self, membership: &Membership) -> OrganizationScope {
         OrganizationScope(membership.organization)
+    }
+}
+
+/// Who calls, whatever it is that they hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Me {
+    /// A person who is signed in.
+    User(User),
+    /// The holder of an API key, and the organization that it belongs to.
+    ApiKey(ApiKey, OrganizationId),
+}
+
+impl Control {
+    /// Says who calls.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub async fn me(&self, bearer: &str, origin: Origin) -> Result<Me> {
+        if is_access_token(bearer) {
+            let person = self.signed_in(bearer, origin).await?;
+            return Ok(Me::User(self.user(&person.user).await?.value));
+        }
+        let caller = self.authenticate_key(bearer, None).await?;
+        let Actor::ApiKey(id) = caller.actor() else { return Err(ControlError::invalid_token()) };
+        let key = self.found::<ApiKeyRecord>(&caller.scope().api_key_key(&id), "api key").await?.value.key;
+        Ok(Me::ApiKey(key, caller.organization()))
     }
 }

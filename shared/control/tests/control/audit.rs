@@ -93,11 +93,17 @@ async fn a_change_that_is_not_made_leaves_no_entry_and_a_change_that_cannot_be_t
     let world = World::new().await;
     let (project, _) = world.set_up().await;
     let before = actions(&world).await;
-    assert!(world.control.create_schedule(&world.owner().await, {
-        let mut new = new_schedule(&project);
-        new.cron_expression = "nonsense".to_owned();
-        new
-    }).await.is_err());
+    assert!(
+        world
+            .control
+            .create_schedule(&world.owner().await, {
+                let mut new = new_schedule(&project);
+                new.cron_expression = "nonsense".to_owned();
+                new
+            })
+            .await
+            .is_err()
+    );
     assert_eq!(actions(&world).await, before);
     // the transaction fails at its last write, which is the entry
     world.items.break_partitions("#AUDIT#");
@@ -158,7 +164,10 @@ async fn strangers_cannot_fill_the_table_and_only_the_installation_sees_them() {
         let origin = Origin { address: Some(address.into()), request: None };
         world.control.note_stranger(&origin, &Refused { code: Code::InvalidToken, ..refused() }).await;
     }
-    assert!(world.items.all().len() - before <= 2 * 101, "a hundred addresses and the others, an entry and a count each");
+    assert!(
+        world.items.all().len() - before <= 2 * 101,
+        "a hundred addresses and the others, an entry and a count each"
+    );
     let owner = world.owner().await;
     let (mut total, mut rows, mut cursor) = (0, 0, None);
     loop {
@@ -173,7 +182,10 @@ async fn strangers_cannot_fill_the_table_and_only_the_installation_sees_them() {
     assert_eq!((rows, total), (101, 5_000), "and none is lost");
     let rival = world.second_organization().await;
     assert_eq!(code(world.control.strangers(&rival, &Page::default()).await), Code::Forbidden);
-    assert_eq!(code(world.control.strangers(&world.caller(Role::Admin).await, &Page::default()).await), Code::Forbidden);
+    assert_eq!(
+        code(world.control.strangers(&world.caller(Role::Admin).await, &Page::default()).await),
+        Code::Forbidden
+    );
     assert!(!format!("{:?}", entries(&world, &AuditFilter::default()).await).contains("10.0."));
 }
 
@@ -210,7 +222,10 @@ async fn another_organization_sees_nothing_of_it() {
     let rival = world.second_organization().await;
     let found = world.control.audit(&rival, &AuditFilter::default(), &Page::default()).await.unwrap();
     assert!(found.items.iter().all(|entry| entry.action == "organization.created"), "{found:?}");
-    assert_eq!(code(world.control.audit(&world.caller(Role::Viewer).await, &AuditFilter::default(), &Page::default()).await), Code::Forbidden);
+    assert_eq!(
+        code(world.control.audit(&world.caller(Role::Viewer).await, &AuditFilter::default(), &Page::default()).await),
+        Code::Forbidden
+    );
 }
 
 #[tokio::test]

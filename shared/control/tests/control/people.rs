@@ -40,7 +40,11 @@ async fn a_sign_in_belongs_to_one_browser_comes_once_and_not_too_late() {
     assert_eq!(code(stolen), Code::SignInFailed, "the state of another browser");
     let (their_state, _) = world.issuer.sign_in(&theirs.url, identity("Eve", "eve@example.com"));
     let mixed = finish(&their_state, &issued, Some(&theirs.browser_secret)).await;
-    assert_eq!(code(mixed), Code::SignInFailed, "a code that was issued for another browser: nonce and verifier differ");
+    assert_eq!(
+        code(mixed),
+        Code::SignInFailed,
+        "a code that was issued for another browser: nonce and verifier differ"
+    );
     // the issuer's code was spent by that: begin again
     let mine = begin().await;
     let (state, issued) = world.issuer.sign_in(&mine.url, identity("Ada", "ada@example.com"));
@@ -68,10 +72,8 @@ async fn the_code_at_the_end_is_good_once_and_shortly() {
     world.clock.advance(121);
     assert_eq!(code(world.control.begin_session(&late, &here()).await), Code::InvalidToken);
     let (raced, origin) = (finish().await, here());
-    let (a, b) = tokio::join!(
-        world.control.begin_session(&raced, &origin),
-        world.control.begin_session(&raced, &origin),
-    );
+    let (a, b) =
+        tokio::join!(world.control.begin_session(&raced, &origin), world.control.begin_session(&raced, &origin),);
     assert!(a.is_ok() != b.is_ok(), "of two that come with one code, one begins");
 }
 

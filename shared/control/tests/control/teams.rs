@@ -39,7 +39,10 @@ async fn an_invite_is_for_one_address_and_good_once() {
     assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
     assert_eq!(code(world.control.accept_invite(&bob, &token).await), Code::InviteInvalid);
     let members = world.control.members(&world.owner().await, &Page::default()).await.unwrap().items;
-    assert_eq!(members.iter().map(|member| (member.name.as_str(), member.role)).collect::<Vec<_>>(), [("Bob", Role::Member)]);
+    assert_eq!(
+        members.iter().map(|member| (member.name.as_str(), member.role)).collect::<Vec<_>>(),
+        [("Bob", Role::Member)]
+    );
     let organizations = world.control.organizations(&bob, &Page::default()).await.unwrap().items;
     assert_eq!(organizations.len(), 2, "his own and the one that he joined");
 }
@@ -132,7 +135,8 @@ async fn the_last_owner_cannot_leave_nor_two_at_one_time() {
 async fn people_make_organizations_of_their_own_up_to_a_number() {
     let world = World::new().await;
     let ada = world.person(identity("Ada", "ada@example.com")).await;
-    let make = async |name: &str| world.control.create_organization(&ada, NewOrganization { name: name.to_owned() }).await;
+    let make =
+        async |name: &str| world.control.create_organization(&ada, NewOrganization { name: name.to_owned() }).await;
     assert_eq!(code(make(" ").await), Code::ValidationFailed);
     let mut made = 1;
     let refused = loop {

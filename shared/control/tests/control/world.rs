@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_control::{
-    ApiKeyId, Origin, Person, Tokens, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
+    ApiKeyId, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
     DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination,
-    NewProject, NewRestore, NewSchedule, Ports, Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName,
-    Result, Retention, RetentionType, Role, Schedule, SignUp, Worker,
+    NewProject, NewRestore, NewSchedule, Origin, Person, Ports, Probes, Project, ProjectAccess, ProjectFindings,
+    RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens, Worker,
 };
 use firebackup_model::Timestamp;
 use firebackup_model::port::{Clock, Identity, Random};
@@ -89,7 +89,12 @@ impl World {
 
     /// Without an organization.
     pub fn empty() -> Self {
-        let settings = ControlSettings { allow_emulators: true, max_running_jobs: 2, sign_up: SignUp::Anyone, ..ControlSettings::default() };
+        let settings = ControlSettings {
+            allow_emulators: true,
+            max_running_jobs: 2,
+            sign_up: SignUp::Anyone,
+            ..ControlSettings::default()
+        };
         Self::with(settings)
     }
 

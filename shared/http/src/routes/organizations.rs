@@ -1,18 +1,55 @@
 //! The organization of the caller.
 
 use axum::extract::State;
-use firebackup_control::{Organization, OrganizationChange};
+use firebackup_control::{NewOrganization, Organization, OrganizationChange};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Handled;
-use crate::authentication::Authenticated;
+use super::{Handled, HandledList};
+use crate::authentication::{Authenticated, SignedIn};
 use crate::body::JsonBody;
-use crate::envelope::{Answer, Envelope};
+use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
+use crate::parameter::{Asked, PageParameters};
 use crate::state::HttpState;
 
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default().routes(routes!(organization, update_organization))
+    OpenApiRouter::default()
+        .routes(routes!(organizations, create_organization))
+        .routes(routes!(organization, update_organization))
+}
+
+/// Lists the organizations of whoever is signed in
+#[utoipa::path(
+    get,
+    path = "/organizations",
+    tag = "organizations",
+    params(PageParameters),
+    responses((status = 200, description = "A page of organizations.", body = ListEnvelope<Organization>))
+)]
+async fn organizations(
+    State(state): State<HttpState>,
+    SignedIn(person): SignedIn,
+    Asked(page): Asked<PageParameters>,
+) -> HandledList<Organization> {
+    Ok(Listed(state.control.organizations(&person, &page.into()).await?))
+}
+
+/// Makes an organization
+///
+/// Whoever is signed in becomes its owner. For people, not for API keys.
+#[utoipa::path(
+    post,
+    path = "/organizations",
+    tag = "organizations",
+    request_body = NewOrganization,
+    responses((status = 201, description = "The organization.", body = Envelope<Organization>))
+)]
+async fn create_organization(
+    State(state): State<HttpState>,
+    SignedIn(person): SignedIn,
+    JsonBody(new): JsonBody<NewOrganization>,
+) -> Handled<Organization> {
+    Ok(Answer::created(state.control.create_organization(&person, new).await?))
 }
 
 /// Shows the organization

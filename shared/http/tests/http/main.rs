@@ -1,11 +1,13 @@
 //! The API over memory: requests go through the whole router, and every answer is compared with the OpenAPI document.
 
+mod audit;
 mod bodies;
 mod contract;
 mod frames;
 mod idempotency;
 mod lists;
 mod logs;
+mod people;
 mod reading;
 mod roles;
 mod secrets;

@@ -16,6 +16,16 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/organizations/current/service-account", "viewer"),
     ("POST", "/organizations/current/service-account", "admin"),
     ("DELETE", "/organizations/current/service-account/{apiKeyId}", "admin"),
+    ("GET", "/organizations/current/members", "viewer"),
+    ("PUT", "/organizations/current/members/{userId}", "admin"),
+    ("DELETE", "/organizations/current/members/{userId}", "admin"),
+    ("GET", "/organizations/current/invites", "admin"),
+    ("POST", "/organizations/current/invites", "admin"),
+    ("DELETE", "/organizations/current/invites/{inviteId}", "admin"),
+    ("POST", "/organizations/current/invites/{inviteId}/resend", "admin"),
+    ("GET", "/audit", "member"),
+    ("GET", "/audit/export", "member"),
+    ("GET", "/audit/strangers", "owner"),
     ("GET", "/projects", "viewer"),
     ("POST", "/projects", "admin"),
     ("GET", "/projects/{projectId}", "viewer"),
@@ -48,6 +58,19 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/schedules/{scheduleId}/trigger", "member"),
 ];
 
+/// Routes of people, which speak of no organization: an access token opens them, an API key does not.
+const PERSONAL: &[(&str, &str)] = &[
+    ("GET", "/organizations"),
+    ("POST", "/organizations"),
+    ("POST", "/organizations/invites/accept"),
+    ("POST", "/auth/logout"),
+];
+/// Routes for whoever holds anything that is good.
+const ANYBODY: &[(&str, &str)] = &[("GET", "/auth/me")];
+/// Routes for strangers: what they bring is looked at by the route itself.
+const OPEN: &[(&str, &str)] =
+    &[("GET", "/auth/google"), ("GET", "/auth/google/callback"), ("POST", "/auth/token"), ("POST", "/auth/refresh")];
+
 /// Routes that show or change nothing of one thing, so that a foreign organization has its own.
 fn is_of_a_list(path: &str) -> bool {
     !path.contains('{')
@@ -61,6 +84,12 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
         ("POST", "/backups/restore") => json!({"backupId": ids["backupId"], "dryRun": true}),
         ("POST", "/schedules") => schedule(&ids["projectId"]),
+        ("POST", "/organizations/current/invites") => json!({"email": "another@example.com", "role": "viewer"}),
+        ("PUT", "/organizations/current/members/{userId}") => json!({"role": "viewer"}),
+        ("POST", "/organizations") => json!({"name": "Another"}),
+        ("POST", "/organizations/invites/accept") => json!({"token": "fbi_nonsense"}),
+        ("POST", "/auth/token") => json!({"code": "fbc_nonsense", "grant_type": "authorization_code"}),
+        ("POST", "/auth/refresh") => json!({"refreshToken": "fbr_nonsense"}),
         ("PUT", _) => json!({"name": "Renamed"}),
         _ => return None,
     };
@@ -90,8 +119,10 @@ async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>,
 fn the_table_knows_every_route() {
     let mut documented: Vec<(String, String)> = operations();
     documented.retain(|(_, path)| path != "/health");
-    let mut known: Vec<(String, String)> =
-        TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), format!("/api/v1{path}"))).collect();
+    let of_roles = TABLE.iter().map(|(method, path, _)| (*method, *path));
+    let others = [PERSONAL, ANYBODY, OPEN].concat();
+    let known = of_roles.chain(others).map(|(method, path)| (method.to_owned(), format!("/api/v1{path}")));
+    let mut known: Vec<(String, String)> = known.collect();
     documented.sort();
     known.sort();
     assert_eq!(documented, known);
@@ -127,7 +158,8 @@ async fn whoever_is_nobody_is_told_so_by_every_route() {
     let expired = world.post("/api/v1/organizations/current/service-account", expiring).await;
     world.clock.advance(2 * 86_400);
     let wrong_secret = format!("{}x", &world.owner[..world.owner.len() - 1]);
-    for (method, path, _) in TABLE {
+    let of_roles = TABLE.iter().map(|(method, path, _)| (*method, *path));
+    for (method, path) in of_roles.chain([PERSONAL, ANYBODY].concat()) {
         for (token, code) in [
             (None, "UNAUTHORIZED"),
             (Some("fb_nonsense"), "INVALID_TOKEN"),

@@ -11,15 +11,16 @@ use axum::http::{HeaderMap, Request};
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{
     Control, ControlError, ControlSettings, Credentials, DestinationAccess, DestinationFindings, JobEnd, JobResult,
-    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings,
+    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, SignUp,
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
-use firebackup_http::{HttpState, Repositories, router};
+use firebackup_http::{ClientAddress, HttpState, Repositories, SignInPages, router};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_issuer::{MemoryIssuer, identity};
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
@@ -43,6 +44,7 @@ pub struct World {
     pub keys: Arc<MemoryKeys>,
     pub store: Arc<InMemory>,
     pub repositories: Arc<MemoryRepositories>,
+    pub issuer: Arc<MemoryIssuer>,
     pub organization: OrganizationId,
     pub owner: String,
 }
@@ -69,7 +71,13 @@ pub struct Call<'w> {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with(ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() }).await
+        Self::with(ControlSettings {
+            allow_folders: true,
+            allow_emulators: true,
+            sign_up: SignUp::Anyone,
+            ..ControlSettings::default()
+        })
+        .await
     }
 
     pub async fn with(settings: ControlSettings) -> Self {
@@ -78,6 +86,7 @@ impl World {
         let random = Arc::new(CountedRandom::default());
         let items = Arc::new(MemoryItems::new(clock.clone()));
         let keys = Arc::new(MemoryKeys::default());
+        let issuer = Arc::new(MemoryIssuer::default());
         let control = Control::new(Ports {
             items: items.clone(),
             queue: Arc::new(MemoryQueue::default()),
@@ -88,16 +97,22 @@ impl World {
             clock: clock.clone(),
             random: random.clone(),
             probes: Arc::new(TestProbes),
+            identity: Some(issuer.clone()),
             settings,
         });
         let store = Arc::new(InMemory::new());
         let world = firebackup_engine::World { clock: clock.clone(), random: random.clone() };
         let repositories = Arc::new(MemoryRepositories { store: store.clone(), world, mood: AtomicU64::new(0) });
-        let state =
-            HttpState { control: control.clone(), repositories: repositories.clone(), random, version: "1.2.3" };
+        let state = HttpState {
+            control: control.clone(),
+            repositories: repositories.clone(),
+            random,
+            version: "1.2.3",
+            sign_in: SignInPages { app_url: None, is_secure: true },
+        };
         let first = control.first_owner("First").await.unwrap().unwrap();
         let (organization, owner) = (first.organization.id, first.api_key.to_string());
-        Self { router: router(state), control, clock, items, keys, store, repositories, organization, owner }
+        Self { router: router(state), control, clock, items, keys, store, repositories, issuer, organization, owner }
     }
 
     /// Another organization of the same installation, and its owner's key.
@@ -107,6 +122,11 @@ impl World {
         self.items.write(vec![ItemWrite::Delete(marker, version)]).await.unwrap();
         let other = self.control.first_owner("Other").await.unwrap().unwrap();
         (other.organization.id, other.api_key.to_string())
+    }
+
+    /// The owner, for verbs that are called directly.
+    pub async fn caller(&self) -> firebackup_control::Caller {
+        self.control.authenticate(&self.owner, None).await.unwrap()
     }
 
     pub fn call(&self, method: &str, path: &str) -> Call<'_> {
@@ -137,6 +157,33 @@ impl World {
         let made =
             self.post("/api/v1/organizations/current/service-account", json!({"name": role, "role": role})).await;
         made["apiKey"].as_str().unwrap().to_owned()
+    }
+
+    /// Somebody who signs in, in a browser: an access and a refresh token.
+    pub async fn sign_in(&self, name: &str) -> (String, String) {
+        let began = self.call("GET", "/api/v1/auth/google").stranger().send().await;
+        assert_eq!(began.status, 302, "{}", began.text);
+        let cookie = began.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let who = identity(name, &format!("{name}@example.com"));
+        let (state, code) = self.issuer.sign_in(began.headers["location"].to_str().unwrap(), who);
+        let back = format!("/api/v1/auth/google/callback?state={state}&code={code}");
+        let ended = self.call("GET", &back).stranger().header("cookie", &cookie).send().await;
+        let request = json!({"code": ended.data()["code"], "grant_type": "authorization_code"});
+        let tokens = self.call("POST", "/api/v1/auth/token").stranger().json(&request).send().await;
+        let text = |name: &str| tokens.data()[name].as_str().unwrap_or_else(|| panic!("{}", tokens.text)).to_owned();
+        (text("accessToken"), text("refreshToken"))
+    }
+
+    /// Somebody who has joined the first organization with this role: their access token and user id.
+    pub async fn member(&self, name: &str, role: &str) -> (String, String) {
+        let invite = json!({"email": format!("{name}@example.com"), "role": role});
+        let invite = self.post("/api/v1/organizations/current/invites", invite).await;
+        let (access, _) = self.sign_in(name).await;
+        let accepted = self.call("POST", "/api/v1/organizations/invites/accept").token(&access);
+        let accepted = accepted.json(&json!({"token": invite["token"]})).send().await;
+        assert_eq!(accepted.status, 200, "{}", accepted.text);
+        let me = self.call("GET", "/api/v1/auth/me").token(&access).send().await;
+        (access, id(&me.data()["user"]))
     }
 
     pub async fn project(&self) -> String {
@@ -209,7 +256,14 @@ impl Call<'_> {
         let reply = self.exchange().await;
         assert!(reply.headers.contains_key("x-request-id"), "{place}");
         assert_eq!(reply.headers["cache-control"], "no-store", "{place}");
-        assert_eq!(reply.headers["content-type"], "application/json", "{place}: {}", reply.text);
+        if reply.status != 302 {
+            let expect = if place.contains("/audit/export") && reply.status == 200 {
+                "application/x-ndjson"
+            } else {
+                "application/json"
+            };
+            assert_eq!(reply.headers["content-type"], expect, "{place}: {}", reply.text);
+        }
         assert!(!reply.text.contains(PLANTED), "{place}: {}", reply.text);
         if is_documented {
             let operation = operation.unwrap_or_else(|| panic!("{place} is not documented"));
@@ -235,7 +289,8 @@ impl Call<'_> {
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let request = request.body(self.body.map_or_else(Body::empty, Body::from)).unwrap();
+        let address = ClientAddress("192.0.2.7".parse().unwrap());
+        let request = request.extension(address).body(self.body.map_or_else(Body::empty, Body::from)).unwrap();
         let response = self.world.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = to_bytes(response.into_body(), MAX_ANSWER).await.unwrap();
@@ -382,6 +437,9 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
     let destination = id(&destinations.data()[0]);
+    let (_, user) = world.member("furniture", "viewer").await;
+    let new_invite = json!({"email": "guest@example.com", "role": "viewer"});
+    let invite = id(&world.post("/api/v1/organizations/current/invites", new_invite).await);
     let new_key = json!({"name": "Key", "role": "viewer"});
     let key = id(&world.post("/api/v1/organizations/current/service-account", new_key).await);
     BTreeMap::from([
@@ -391,5 +449,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
         ("scheduleId", schedule),
         ("destinationId", destination),
         ("apiKeyId", key),
+        ("userId", user),
+        ("inviteId", invite),
     ])
 }
