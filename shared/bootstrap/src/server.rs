@@ -5,13 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request};
-use axum::http::HeaderMap;
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use firebackup_http::{ClientAddress, HttpState, router};
+use firebackup_http::{HttpState, service};
 use tokio::sync::watch;
 
 /// How long requests that are under way may take to end.
@@ -109,9 +105,7 @@ impl Server {
             drop(stop.wait_for(|stopped| *stopped).await);
             ending.graceful_shutdown(Some(GRACE));
         });
-        let forwarded = self.is_behind_proxy;
-        let service = router(state).layer(from_fn(move |request, next| add_client(forwarded, request, next)));
-        let service = service.into_make_service_with_connect_info::<SocketAddr>();
+        let service = service(state, self.is_behind_proxy);
         match self.tls {
             Some(tls) => axum_server::from_tcp_rustls(self.listener, tls)?.handle(handle).serve(service).await,
             None => axum_server::from_tcp(self.listener)?.handle(handle).serve(service).await,
@@ -119,44 +113,9 @@ impl Server {
     }
 }
 
-/// Says where a request came from: the other end of the connection, or whom the proxy in front of us saw there.
-async fn add_client(forwarded: bool, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let address = if forwarded { last_forwarded(request.headers()).or(peer) } else { peer };
-    if let Some(address) = address {
-        request.extensions_mut().insert(ClientAddress(address));
-    }
-    next.run(request).await
-}
-
-/// Whom the last proxy saw: it adds to the end, and what stands before may be the client's own invention.
-fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
-    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-    last.rsplit(',').next()?.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn only_what_the_last_proxy_says_counts() {
-        for (values, expect) in [
-            (&["203.0.113.9, 192.0.2.1"][..], Some("192.0.2.1")),
-            (&["203.0.113.9", "192.0.2.1"], Some("192.0.2.1")),
-            (&["2001:db8::1"], Some("2001:db8::1")),
-            (&["192.0.2.1, nonsense"], None),
-            (&[], None),
-        ] {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append("x-forwarded-for", HeaderValue::from_static(value));
-            }
-            assert_eq!(last_forwarded(&headers), expect.map(|text| text.parse().unwrap()), "{values:?}");
-        }
-    }
 
     #[tokio::test]
     async fn nothing_is_served_in_the_clear_where_others_can_listen() {

@@ -6,10 +6,11 @@ use axum::http::{Extensions, HeaderMap, header};
 use firebackup_control::{Caller, Code, ControlError, Kind, OrganizationId, Origin, Person};
 use tracing::Span;
 
+use crate::client::ClientAddress;
 use crate::failure::Failure;
 use crate::refusal::KnownCaller;
 use crate::request::RequestId;
-use crate::state::{ClientAddress, HttpState};
+use crate::state::HttpState;
 
 /// Names the organization that a request is about.
 pub(crate) const ORGANIZATION_HEADER: &str = "x-organization-id";

@@ -13,6 +13,7 @@
 
 mod authentication;
 mod body;
+mod client;
 mod envelope;
 mod failure;
 mod openapi;
@@ -26,5 +27,6 @@ mod state;
 mod unreadable;
 mod verification;
 
+pub use client::{ClientAddress, service};
 pub use router::{openapi, router};
-pub use state::{ClientAddress, HttpState, Repositories, SignInPages};
+pub use state::{HttpState, Repositories, SignInPages};

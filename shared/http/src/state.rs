@@ -1,7 +1,6 @@
 //! What the handlers stand on.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -39,10 +38,6 @@ pub struct SignInPages {
     /// Whether browsers reach us by TLS, so that cookies may say so.
     pub is_secure: bool,
 }
-
-/// The address of a client, as whoever takes connections knows it; an extension of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientAddress(pub IpAddr);
 
 impl fmt::Debug for HttpState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

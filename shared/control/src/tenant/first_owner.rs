@@ -43,7 +43,7 @@ struct Installation {
 }
 
 /// How long the owner's code is good.
-pub const OWNER_CODE_SECONDS: i64 = 15 * 60;
+const OWNER_CODE_SECONDS: i64 = 15 * 60;
 
 /// Whoever sits at the machine, as somebody who signs in.
 fn local_owner() -> Identity {
@@ -114,7 +114,7 @@ impl Control {
     }
 
     /// A code with which whoever runs the installation signs in as an owner of its first organization, once and within
-    /// [`OWNER_CODE_SECONDS`]. Nothing where there is no organization yet, or where the others have taken this owner out.
+    /// a quarter of an hour. Nothing where there is no organization yet, or where the others have taken this owner out.
     ///
     /// Only for `bootstrap`: whoever can call it becomes the owner.
     ///
