@@ -4,12 +4,34 @@ use std::fs;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::installation::{Api, Installation};
 
 fn is_api_key(text: &str) -> bool {
     text.starts_with("fb_") && text.len() > 30
+}
+
+/// A person who sits at the machine needs no key: what they do is theirs in the audit log, and the code is good once.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_start_prints_a_code_with_which_the_owner_signs_in_once() {
+    let installation = Installation::new();
+    let server = installation.start(&[]).await;
+    let request = json!({ "code": server.told["signInCode"], "grant_type": "authorization_code" });
+    let stranger = server.api("fb_nonsense");
+    let (status, tokens) = stranger.ask(Method::POST, "/auth/token", Some(&request), None).await;
+    assert_eq!(status, 200, "{tokens:#}");
+    let (status, again) = stranger.ask(Method::POST, "/auth/token", Some(&request), None).await;
+    assert_eq!((status, &again["error"]["code"]), (401, &"INVALID_TOKEN".into()), "{again:#}");
+    let person = server.api(tokens["data"]["accessToken"].as_str().unwrap());
+    let me = person.get("/auth/me").await;
+    let invite = json!({ "email": "ada@example.com", "role": "member" });
+    let (status, invited) = person.ask(Method::POST, "/organizations/current/invites", Some(&invite), None).await;
+    assert_eq!(status, 201, "{invited:#}");
+    let told = person.get("/audit?action=invite.created").await;
+    assert_eq!((&told[0]["actor"], &told[0]["address"]), (&me["user"]["id"], &"127.0.0.1".into()), "{told:#}");
+    let strangers = person.get("/audit/strangers").await;
+    assert_eq!(strangers[0]["address"], "127.0.0.1", "{strangers:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +48,7 @@ async fn the_first_start_prints_the_owners_key_and_no_later_one_does() {
 
     let server = installation.start(&["--organization", "Another"]).await;
     let members: Vec<_> = server.told.as_object().unwrap().keys().collect();
-    assert_eq!(members, ["address", "data"], "{:#}", server.told);
+    assert_eq!(members, ["address", "data", "signInCode"], "{:#}", server.told);
     assert_eq!(server.api(&key).get("/organizations/current").await["name"], "Acme");
     let (status, answer) = server.api("fb_nonsense").ask(Method::GET, "/projects", None, None).await;
     assert_eq!((status, &answer["error"]["code"]), (401, &"INVALID_TOKEN".into()), "{answer:#}");
