@@ -217,3 +217,32 @@ impl Control {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_key_is_not_looked_up() {
+        let good = format!("fb_01ARZ3NDEKTSV4RRFFQ69G5FAV_{}", URL_SAFE_NO_PAD.encode([0xff; 32]));
+        assert_eq!(good.len(), 3 + 26 + 1 + 43);
+        assert!(presented(&good).is_some());
+        for bad in [
+            "",
+            "fb_",
+            "fb_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "fb_01ARZ3NDEKTSV4RRFFQ69G5FAV_",
+            "fb_01ARZ3NDEKTSV4RRFFQ69G5FA\u{00e4}_x",
+            &good[1..],
+            &good[..good.len() - 1],
+            &format!("{good}A"),
+            &good.to_lowercase(),
+            &good.replace("V_", "V-"),
+        ] {
+            assert!(presented(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -13,12 +13,11 @@ use firebackup_model::port::{ItemKey, ItemWrite, NewItem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use ulid::Ulid;
 
-use crate::actor::{Actor, Origin};
+use crate::actor::Origin;
 use crate::control::Control;
-use crate::error::{Code, ControlError, Kind, Result};
-use crate::id::AuditId;
+use crate::error::{Code, Result};
+use crate::id::{AuditId, ulid_of};
 use crate::job_records::in_days;
 use crate::month::Month;
 use crate::page::{Page, Paged};
@@ -89,7 +88,7 @@ pub struct AuditFilter {
 /// What somebody does.
 #[derive(Debug, Clone)]
 pub(crate) struct Act {
-    action: &'static str,
+    action: String,
     resource: String,
     details: Option<Value>,
 }
@@ -113,14 +112,43 @@ const COUNT: &str = "count";
 pub const MAX_EXPORTED: u32 = 2000;
 
 impl Act {
-    pub(crate) fn new(action: &'static str, resource: impl ToString) -> Self {
-        Self { action, resource: resource.to_string(), details: None }
+    pub(crate) fn new(action: impl Into<String>, resource: impl ToString) -> Self {
+        Self { action: action.into(), resource: resource.to_string(), details: None }
     }
 
     /// Adds what changed; no secret.
     pub(crate) fn with(mut self, details: Value) -> Self {
         self.details = Some(details);
         self
+    }
+}
+
+impl Refused<'_> {
+    fn action(&self) -> String {
+        format!("{} {}", self.method, self.route)
+    }
+
+    /// The entry that tells of it.
+    pub(crate) fn entry(
+        &self,
+        id: AuditId,
+        timestamp: Timestamp,
+        actor: String,
+        address: Option<String>,
+        origin: &Origin,
+    ) -> AuditEntry {
+        AuditEntry {
+            id,
+            timestamp,
+            actor,
+            action: self.action(),
+            outcome: Outcome::Refused,
+            resource: None,
+            details: Some(json!({ "code": self.code })),
+            address,
+            request_id: origin.request.clone(),
+            count: None,
+        }
     }
 }
 
@@ -152,10 +180,7 @@ pub(crate) fn id_of(at: Timestamp, parts: &[&str]) -> AuditId {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    let mut low = [0; 16];
-    low[6..].copy_from_slice(&hash.finalize()[..10]);
-    let millis = u64::try_from(at.millis()).unwrap_or(0);
-    Ulid::from_parts(millis, u128::from_be_bytes(low)).into()
+    ulid_of(at, &hash.finalize().into()).into()
 }
 
 impl Control {
@@ -172,7 +197,7 @@ impl Control {
             id: AuditId::new(now, self.ports().random.as_ref()),
             timestamp: now,
             actor: author.actor().to_string(),
-            action: act.action.to_owned(),
+            action: act.action,
             outcome: Outcome::Done,
             resource: Some(act.resource),
             details: act.details,
@@ -193,19 +218,9 @@ impl Control {
 
     async fn try_note_refused(&self, caller: &Caller, refused: &Refused<'_>) -> Result<()> {
         let (at, actor) = (minute(self.now()), caller.actor().to_string());
-        let action = format!("{} {}", refused.method, refused.route);
-        let entry = AuditEntry {
-            id: id_of(at, &[&actor, &action, refused.code.as_str()]),
-            timestamp: at,
-            actor,
-            action,
-            outcome: Outcome::Refused,
-            resource: None,
-            details: Some(json!({ "code": refused.code })),
-            address: address_of(caller.author().origin()),
-            request_id: caller.author().origin().request.clone(),
-            count: None,
-        };
+        let id = id_of(at, &[&actor, &refused.action(), refused.code.as_str()]);
+        let origin = caller.author().origin();
+        let entry = refused.entry(id, at, actor, address_of(origin), origin);
         let scope = caller.scope();
         self.count_refused(scope.audit_key(Month::of(at), &entry.id), scope.refused_key(&entry.id), &entry, None).await
     }
@@ -259,18 +274,6 @@ impl Control {
 }
 
 /// An address as entries show it.
-pub(crate) fn address_of(origin: &Origin) -> Option<String> {
+fn address_of(origin: &Origin) -> Option<String> {
     origin.address.map(|address| address.to_canonical().to_string())
-}
-
-/// Only the owner of the whole installation.
-pub(crate) fn not_the_installation() -> ControlError {
-    ControlError::new(Kind::Forbidden, Code::Forbidden, "only the installation's first organization may see this")
-}
-
-/// Who acts, as a filter takes it.
-impl From<Actor> for AuditFilter {
-    fn from(actor: Actor) -> Self {
-        Self { actor: Some(actor.to_string()), ..Self::default() }
-    }
 }

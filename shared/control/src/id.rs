@@ -20,6 +20,13 @@ fn ulid(now: Timestamp, random: &dyn Random) -> Ulid {
     Ulid::from_parts(u64::try_from(now.millis()).unwrap_or(0), u128::from_be_bytes(low))
 }
 
+/// A ULID that is made of what happened, by its hash: the same whenever it is made.
+pub(crate) fn ulid_of(at: Timestamp, hash: &[u8; 32]) -> Ulid {
+    let mut low = [0; 16];
+    low[6..].copy_from_slice(&hash[..10]);
+    Ulid::from_parts(u64::try_from(at.millis()).unwrap_or(0), u128::from_be_bytes(low))
+}
+
 /// Reads a ULID in its one spelling: upper case.
 fn canonical(text: &str) -> Option<Ulid> {
     let ulid = Ulid::from_string(text).ok()?;

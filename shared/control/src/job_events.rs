@@ -4,11 +4,10 @@ use firebackup_model::Timestamp;
 use firebackup_model::port::DomainEvent;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use ulid::Ulid;
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
-use crate::id::ScheduleId;
+use crate::id::{ScheduleId, ulid_of};
 use crate::job::{Job, JobStatus};
 use crate::tenant::OrganizationScope;
 
@@ -83,9 +82,5 @@ fn job_event(scope: &OrganizationScope, job: &Job, what: &str, at: Timestamp) ->
 
 /// An id that is made of what happened, so that whoever is told twice can know.
 fn event_id(at: Timestamp, what: &str) -> String {
-    let hash = Sha256::digest(what);
-    let mut low = [0; 16];
-    low[6..].copy_from_slice(&hash[..10]);
-    let millis = u64::try_from(at.millis()).unwrap_or(0);
-    format!("evt_{}", Ulid::from_parts(millis, u128::from_be_bytes(low)))
+    format!("evt_{}", ulid_of(at, &Sha256::digest(what).into()))
 }

@@ -90,19 +90,6 @@ pub(crate) fn new_facts(control: &Control, scope: &OrganizationScope, kind: JobK
 
 /// What becomes of a job, for the entry that tells of it.
 pub(crate) fn job_act(job: &Job, what: &str) -> Act {
-    let action = match (job, what) {
-        (Job::Backup(_), "requested") => "backup.requested",
-        (Job::Backup(_), "started") => "backup.started",
-        (Job::Backup(_), "completed") => "backup.completed",
-        (Job::Backup(_), "failed") => "backup.failed",
-        (Job::Backup(_), "cancelled") => "backup.cancelled",
-        (Job::Backup(_), _) => "backup.deleted",
-        (Job::Restore(_), "requested") => "restore.requested",
-        (Job::Restore(_), "started") => "restore.started",
-        (Job::Restore(_), "completed") => "restore.completed",
-        (Job::Restore(_), "failed") => "restore.failed",
-        (Job::Restore(_), _) => "restore.cancelled",
-    };
     let mut told = json!({ "projectId": job.project(), "createdBy": job.facts().created_by });
     match job {
         Job::Backup(backup) => told["scheduleId"] = json!(backup.schedule_id),
@@ -115,7 +102,7 @@ pub(crate) fn job_act(job: &Job, what: &str) -> Act {
     if let Some(error) = &job.facts().error {
         told["error"] = json!(error.code);
     }
-    Act::new(action, job.id()).with(told)
+    Act::new(format!("{}.{what}", job.noun()), job.id()).with(told)
 }
 
 /// That a backup or restore is in no state for what was asked.

@@ -143,7 +143,7 @@ impl Control {
             let session = self.load::<SessionRecord>(&item_keys::session(&stored.value.session)).await?;
             let mut session = session.filter(|session| self.now() < session.value.ends).ok_or_else(invalid_refresh)?;
             if stored.value.used {
-                self.end_session(&session, origin, "session.reused").await?;
+                self.end_session(&session.value.id, origin, "session.reused").await?;
                 return Err(invalid_refresh());
             }
             stored.value.used = true;
@@ -162,17 +162,15 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn sign_out(&self, person: &Person) -> Result<()> {
-        match self.load::<SessionRecord>(&item_keys::session(&person.session())).await? {
-            Some(session) => self.end_session(&session, person.origin(), "session.ended").await,
-            None => Ok(()),
-        }
+        self.end_session(&person.session(), person.origin(), "session.ended").await
     }
 
-    async fn end_session(&self, session: &Stored<SessionRecord>, origin: &Origin, action: &'static str) -> Result<()> {
-        let user = session.value.user;
-        let act = Act::new(action, session.value.id).with(json!({ "user": user }));
+    /// Ends a session that has not ended yet.
+    async fn end_session(&self, id: &SessionId, origin: &Origin, action: &str) -> Result<()> {
         for _ in 0..MAX_ATTEMPTS {
-            let Some(session) = self.load::<SessionRecord>(&session.key).await? else { return Ok(()) };
+            let Some(session) = self.load::<SessionRecord>(&item_keys::session(id)).await? else { return Ok(()) };
+            let user = session.value.user;
+            let act = Act::new(action, id).with(json!({ "user": user }));
             let mut writes = vec![session.delete()];
             writes.extend(self.tell_everywhere(user, origin, &act).await?);
             if self.write_unrecorded(writes).await? == Written::Yes {

@@ -6,12 +6,11 @@
 //! | `STRANGERS` | `<evt>` | how often they came in that minute; for 90 days |
 
 use firebackup_model::Timestamp;
-use serde_json::json;
 
 use crate::actor::Origin;
-use crate::audit::{AuditEntry, Outcome, Refused, id_of, minute, not_the_installation};
+use crate::audit::{AuditEntry, Refused, id_of, minute};
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{ControlError, Result};
 use crate::item_keys;
 use crate::month::Month;
 use crate::page::{Page, Paged};
@@ -59,18 +58,8 @@ impl Control {
     async fn try_note_stranger(&self, origin: &Origin, refused: &Refused<'_>) -> Result<()> {
         let at = minute(self.now());
         let address = self.stranger_of(at, origin.neighbourhood());
-        let entry = AuditEntry {
-            id: id_of(at, &[STRANGER, &address]),
-            timestamp: at,
-            actor: STRANGER.to_owned(),
-            action: format!("{} {}", refused.method, refused.route),
-            outcome: Outcome::Refused,
-            resource: None,
-            details: Some(json!({ "code": refused.code })),
-            address: Some(address),
-            request_id: origin.request.clone(),
-            count: None,
-        };
+        let id = id_of(at, &[STRANGER, &address]);
+        let entry = refused.entry(id, at, STRANGER.to_owned(), Some(address), origin);
         let (key, counter) = (item_keys::stranger(Month::of(at), &entry.id), item_keys::stranger_count(&entry.id));
         self.count_refused(key, counter, &entry, Some(KEPT_DAYS)).await
     }
@@ -82,7 +71,7 @@ impl Control {
     pub async fn strangers(&self, caller: &Caller, page: &Page) -> Result<Paged<AuditEntry>> {
         caller.may(Right::ManageOrganization)?;
         if self.installation().await? != Some(caller.organization()) {
-            return Err(not_the_installation());
+            return Err(ControlError::forbidden("only the installation's first organization may see this"));
         }
         let now = self.now();
         let months = Month::of(now.plus_seconds(-KEPT_DAYS * 24 * 60 * 60)).until(Month::of(now));
