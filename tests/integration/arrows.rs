@@ -65,6 +65,13 @@ const RULES: &[Rule] = &[
         never: &["gcloud-sdk", "firestore", "object_store", "tonic", "reqwest", "axum", "rusqlite"],
         never_below: &["gcloud-sdk", "firestore", "tonic"],
     },
+    // Whom others choose is called from here alone. Signatures are checked by what TLS is linked with already.
+    Rule {
+        name: "firebackup-outbound",
+        ours: &["firebackup-model"],
+        never: &["gcloud-sdk", "firestore", "aws-*", "object_store", "tonic", "axum", "rusqlite"],
+        never_below: &["gcloud-sdk", "firestore", "aws-sdk-*", "aws-config", "tonic", "rsa", "ring"],
+    },
     Rule {
         name: "firebackup-control",
         ours: &["firebackup-model", "firebackup-codec"],
@@ -89,6 +96,7 @@ const RULES: &[Rule] = &[
             "firebackup-storage",
             "firebackup-embedded",
             "firebackup-aws",
+            "firebackup-outbound",
         ],
         never: SDKS,
         never_below: &[],

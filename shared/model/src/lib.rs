@@ -5,6 +5,7 @@
 //!
 //! Start with [`path`]: the order of document paths is what every run, merge and range in the product rests on.
 
+pub mod address;
 pub mod cron;
 pub mod database;
 pub mod document;

@@ -1,0 +1,6 @@
+//! What hostile addresses, receivers and issuers are met with, against real servers.
+
+mod addresses;
+mod answers;
+mod local_server;
+mod oidc;

@@ -1,0 +1,139 @@
+//! An OpenID Connect issuer that lies when it is told to: `oauth2-mock-server` as a child process.
+//!
+//! It is a Node program that `make target/oauth/.installed` puts below `target/`, run by `oauth_server.mjs` beside this
+//! file. It listens on a free port of the loopback interface and ends when the [`OAuthServer`] is dropped, and when the
+//! process that started it dies in any way: it reads a pipe from us. Its clock is that of this machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use url::Url;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running issuer with one client; it is stopped when this is dropped.
+#[derive(Debug)]
+pub struct OAuthServer {
+    url: String,
+    _process: Child,
+}
+
+/// How often the issuer was asked what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct OAuthCounts {
+    /// Its configuration.
+    pub discovery: u64,
+    /// Its keys.
+    pub keys: u64,
+    /// A code against tokens, refused ones included.
+    pub exchanges: u64,
+}
+
+impl OAuthServer {
+    /// Starts one that signs with `RS256`.
+    ///
+    /// # Panics
+    /// When it is not installed, or does not come up within 60 seconds.
+    pub async fn start(client_id: &str, client_secret: &str) -> Self {
+        let module = module().unwrap_or_else(|| {
+            panic!("oauth2-mock-server is not installed: run `make target/oauth/.installed`");
+        });
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/oauth_server.mjs");
+        let mut process = Command::new("node")
+            .arg(program)
+            .arg(module)
+            .args([client_id, client_secret])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node is needed");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output is piped")).lines();
+        let line = tokio::time::timeout(START_LIMIT, lines.next_line()).await.expect("the issuer did not come up");
+        let url = line.ok().flatten().expect("the issuer ended before it was ready");
+        Self { url, _process: process }
+    }
+
+    /// Its identifier, which is its base URL.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.url
+    }
+
+    /// What it is told, in place of what it was told before; `{}` for the truth:
+    ///
+    /// * `claims`: claims in the place of its own; `times`: the same, in seconds from now; `without`: claims to leave
+    ///   out
+    /// * `signature`: how the id token is signed instead: `none`, `none-with-signature`, `hmac-pem`, `hmac-modulus`,
+    ///   `stranger`, `stripped`, `other-payload`, `garbage`
+    /// * `discovery`: fields of its configuration in the place of its own; `login`: how it wants the client's secret
+    /// * `newKey`: an algorithm, for which it makes a key in the place of that it has; codes it gave are forgotten
+    /// * `keepKeys`: it publishes the keys that it had when it was told this first
+    /// * `status`: it answers everything with this status
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn tell(&self, told: Value) {
+        let request = client().post(self.control()).json(&told);
+        let answer = request.send().await.expect("the issuer answers");
+        assert!(answer.status().is_success(), "the issuer does not understand {told}");
+    }
+
+    /// [`Self::tell`] it a key for `algorithm`, and else the truth.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn change_key(&self, algorithm: &str) {
+        self.tell(json!({ "newKey": algorithm })).await;
+    }
+
+    /// How often it was asked what.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn counts(&self) -> OAuthCounts {
+        let answer = client().get(self.control()).send().await.expect("the issuer answers");
+        answer.json().await.expect("counts")
+    }
+
+    /// Opens an authorization URL as a browser in which somebody is signed in does: the code and the state that it is
+    /// sent back with.
+    ///
+    /// # Panics
+    /// When the issuer does not send it back.
+    pub async fn authorize(&self, authorization_url: &str) -> (String, String) {
+        let answer = client().get(authorization_url).send().await.expect("the issuer answers");
+        let location = answer.headers().get("location").unwrap_or_else(|| panic!("no redirect: {}", answer.status()));
+        let location = Url::parse(location.to_str().expect("a text")).expect("a URL");
+        let field = |name: &str| {
+            let found = location.query_pairs().find(|(key, _)| key == name);
+            found.unwrap_or_else(|| panic!("no {name} in {location}")).1.into_owned()
+        };
+        (field("code"), field("state"))
+    }
+
+    fn control(&self) -> String {
+        format!("{}/control", self.url)
+    }
+}
+
+/// A proxy of this machine has nothing to do with its loopback interface.
+fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+    builder.timeout(REQUEST_LIMIT).build().expect("an HTTP client")
+}
+
+/// Below the target folder that cargo was told, or the workspace's own.
+fn module() -> Option<PathBuf> {
+    let told = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    let modules =
+        told.into_iter().chain([own]).map(|target| target.join("oauth/node_modules/oauth2-mock-server/dist/index.mjs"));
+    modules.into_iter().find(|module| module.exists())
+}
