@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use firebackup_aws::{AwsClients, AwsSettings, DynamoItemStore, EventBridgeBus};
-use firebackup_control::{Control, ControlSettings, Ports};
+use firebackup_control::{Control, ControlSettings, Ports, SignUp};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
 use firebackup_http::{ClientAddress, HttpState, SignInPages};
@@ -44,6 +44,7 @@ pub struct AwsApp {
     pub steps: AppSteps,
     places: Places,
     bucket: Option<StackBucket>,
+    app_url: Option<String>,
 }
 
 impl AwsApp {
@@ -75,12 +76,13 @@ impl AwsApp {
             events: Arc::new(EventBridgeBus::new(&parts.clients, parts.text("FIREBACKUP_EVENT_BUS"))),
             keys,
             probes: R::probes(&places),
-            identity: None,
+            identity: R::identity(&parts)?,
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 // a function always has the identity of its role
                 allow_federation: true,
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),
+                sign_up: SignUp::read(environment.get("FIREBACKUP_SIGN_UP").unwrap_or_default()),
                 ..ControlSettings::default()
             },
             clock: Arc::clone(&parts.clock),
@@ -88,7 +90,8 @@ impl AwsApp {
         });
         let steps =
             AppSteps::new(control.clone(), places.clone(), Projects, step_settings(environment)?, R::chunks(&parts));
-        Ok(Self { control, steps, places, bucket: StackBucket::of(environment) })
+        let app_url = environment.get("FIREBACKUP_APP_URL").map(str::to_owned);
+        Ok(Self { control, steps, places, bucket: StackBucket::of(environment), app_url })
     }
 
     /// What the router stands on.
@@ -99,7 +102,7 @@ impl AwsApp {
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
-            sign_in: SignInPages { app_url: None, is_secure: true },
+            sign_in: SignInPages { app_url: self.app_url.clone(), is_secure: true },
         }
     }
 

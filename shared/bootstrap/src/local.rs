@@ -23,6 +23,7 @@ use crate::maintenance::{Maintenance, MaintenanceTask};
 use crate::places::{MasterKeys, Places};
 use crate::probes::WorldProbes;
 use crate::projects::Projects;
+use crate::sign_in::{SignInSettings, provider_of};
 use crate::steps::{AppSteps, StepSettings};
 use crate::triggers::{Due, schedule_due, start_job};
 
@@ -56,6 +57,10 @@ pub struct LocalSettings {
     pub parallel: usize,
     /// Options for destinations that bring none, such as `AWS_REGION`.
     pub ambient: Vec<(String, String)>,
+    /// How people sign in.
+    pub sign_in: SignInSettings,
+    /// Whether issuers may lead to this machine and its networks.
+    pub allow_private_addresses: bool,
 }
 
 /// Everything on one machine. Cheap to clone.
@@ -67,6 +72,7 @@ pub struct LocalApp {
     pub steps: AppSteps,
     /// Who is told what happened.
     pub events: Arc<LocalEventBus>,
+    pages: SignInPages,
     places: Places,
     clock: Arc<dyn Clock>,
     jobs: Arc<dyn JobQueue>,
@@ -79,7 +85,7 @@ impl LocalApp {
     /// Opens, or makes, the installation in a folder.
     ///
     /// # Errors
-    /// When its database cannot be opened.
+    /// When its database cannot be opened, or the issuer not be used.
     pub async fn open(folder: &Path, master: SecretKey, settings: LocalSettings) -> Result<Self, PortError> {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let database = Database::open(folder.join(DATABASE)).await?;
@@ -90,6 +96,8 @@ impl LocalApp {
         let scheduler = SqliteScheduler::new(database.clone(), Arc::clone(&clock));
         let events = Arc::new(LocalEventBus::new(BACKLOG));
         let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
+        let SignInSettings { issuer, pages, sign_up } = settings.sign_in;
+        let identity = provider_of(issuer, settings.allow_private_addresses, &clock)?;
         let allow_federation = has_aws_identity(&settings.ambient);
         let places = Places::new(MasterKeys::Local(master.clone()), world, settings.ambient);
         let control = Control::new(Ports {
@@ -102,17 +110,18 @@ impl LocalApp {
             clock: Arc::clone(&clock),
             random,
             probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
-            identity: None,
+            identity,
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,
                 allow_federation,
+                sign_up,
                 ..ControlSettings::default()
             },
         });
         let settings = StepSettings { parallel: settings.parallel.max(1) as u64, ..settings.steps };
         let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None);
-        Ok(Self { control, steps, events, places, clock, jobs, due, workflows, scheduler })
+        Ok(Self { control, steps, events, pages, places, clock, jobs, due, workflows, scheduler })
     }
 
     /// What the router stands on.
@@ -123,7 +132,7 @@ impl LocalApp {
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
-            sign_in: SignInPages::default(),
+            sign_in: self.pages.clone(),
         }
     }
 

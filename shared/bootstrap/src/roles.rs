@@ -10,13 +10,14 @@ use firebackup_aws::{
 };
 use firebackup_control::Probes;
 use firebackup_model::PortError;
-use firebackup_model::port::{Clock, JobQueue, KeyService, Random, Scheduler, Workflow, Workflows};
+use firebackup_model::port::{Clock, IdentityProvider, JobQueue, KeyService, Random, Scheduler, Workflow, Workflows};
 
 use crate::absent::Absent;
 use crate::aws_environment::AwsEnvironment;
 use crate::places::Places;
 use crate::probes::{DestinationProbes, WorldProbes};
 use crate::projects::Projects;
+use crate::sealed_issuer::SealedIssuer;
 
 /// What ports are made from.
 pub struct Parts<'e> {
@@ -56,8 +57,17 @@ impl Parts<'_> {
         Arc::new(EventBridgeScheduler::new(&self.clients, settings))
     }
 
+    fn kms(&self) -> KmsKeyService {
+        KmsKeyService::new(&self.clients, self.text("FIREBACKUP_KMS_KEY_ARN"))
+    }
+
     fn keys(&self) -> Arc<dyn KeyService> {
-        Arc::new(KmsKeyService::new(&self.clients, self.text("FIREBACKUP_KMS_KEY_ARN")))
+        Arc::new(self.kms())
+    }
+
+    fn identity(&self) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        let issuer = SealedIssuer::of(self.environment, self.kms(), Arc::clone(&self.clock))?;
+        Ok(issuer.map(|issuer| Arc::new(issuer) as Arc<dyn IdentityProvider>))
     }
 
     fn chunks(&self) -> Option<Arc<WorkBucket>> {
@@ -96,6 +106,14 @@ pub trait Role {
         Arc::new(Absent)
     }
 
+    /// Whom people sign in with.
+    ///
+    /// # Errors
+    /// When the environment names nobody who can be.
+    fn identity(_: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        Ok(None)
+    }
+
     /// Where the list of chunks lies.
     fn chunks(_: &Parts<'_>) -> Option<Arc<WorkBucket>> {
         None
@@ -117,6 +135,10 @@ impl Role for Api {
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
         Arc::new(WorldProbes::new(places.clone(), Projects))
+    }
+
+    fn identity(parts: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        parts.identity()
     }
 }
 
