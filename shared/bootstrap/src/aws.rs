@@ -25,6 +25,7 @@ use crate::maintenance::Maintenance;
 use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::roles::{Api, Parts, Role};
+use crate::sealed_issuer::allows_private_addresses;
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, StepSettings};
 use crate::{metrics, tracing_setup};
@@ -63,7 +64,8 @@ impl AwsApp {
         // more than fits is still a lock: none would be worse
         let lock_days = u32::try_from(lock_days).unwrap_or(u32::MAX);
         let places = Places::new(masters, world, environment.ambient());
-        let places = places.locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
+        let allow_private_addresses = allows_private_addresses(environment);
+        let places = places.reaching(allow_private_addresses).locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
         let control = Control::new(Ports {
             items: Arc::new(DynamoItemStore::new(
                 &parts.clients,
@@ -79,6 +81,7 @@ impl AwsApp {
             identity: R::identity(&parts)?,
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
+                allow_private_addresses,
                 // a function always has the identity of its role
                 allow_federation: true,
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),

@@ -59,7 +59,7 @@ pub struct LocalSettings {
     pub ambient: Vec<(String, String)>,
     /// How people sign in.
     pub sign_in: SignInSettings,
-    /// Whether issuers may lead to this machine and its networks.
+    /// Whether issuers and endpoints of destinations may lead to this machine and its networks.
     pub allow_private_addresses: bool,
 }
 
@@ -100,6 +100,7 @@ impl LocalApp {
         let identity = provider_of(issuer, settings.allow_private_addresses, &clock)?;
         let allow_federation = has_aws_identity(&settings.ambient);
         let places = Places::new(MasterKeys::Local(master.clone()), world, settings.ambient);
+        let places = places.reaching(settings.allow_private_addresses);
         let control = Control::new(Ports {
             items: Arc::new(SqliteItemStore::new(database, Arc::clone(&clock))),
             queue: jobs.clone(),
@@ -115,6 +116,7 @@ impl LocalApp {
                 allow_folders: true,
                 allow_emulators: true,
                 allow_federation,
+                allow_private_addresses: settings.allow_private_addresses,
                 sign_up,
                 ..ControlSettings::default()
             },
