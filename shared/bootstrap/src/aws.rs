@@ -76,6 +76,8 @@ impl AwsApp {
             keys,
             probes: R::probes(&places),
             identity: None,
+            webhooks: None,
+            notify: Arc::new(crate::absent::Absent),
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 // a function always has the identity of its role

@@ -103,6 +103,8 @@ impl LocalApp {
             random,
             probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
             identity: None,
+            webhooks: None,
+            notify: queue("notify"),
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,

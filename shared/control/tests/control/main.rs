@@ -2,6 +2,7 @@
 
 mod audit;
 mod backups;
+mod deliveries;
 mod destinations;
 mod keys;
 mod lists;
@@ -16,4 +17,5 @@ mod schedules;
 mod secrets;
 mod teams;
 mod tenants;
+mod webhooks;
 mod world;

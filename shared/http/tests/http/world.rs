@@ -25,6 +25,7 @@ use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
 };
+use firebackup_testkit::memory_receiver::MemoryReceiver;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -98,6 +99,8 @@ impl World {
             random: random.clone(),
             probes: Arc::new(TestProbes),
             identity: Some(issuer.clone()),
+            webhooks: Some(Arc::new(MemoryReceiver::default())),
+            notify: Arc::new(MemoryQueue::default()),
             settings,
         });
         let store = Arc::new(InMemory::new());
