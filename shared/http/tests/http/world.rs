@@ -433,6 +433,10 @@ impl Repositories for MemoryRepositories {
     }
 }
 
+pub fn webhook(name: &str) -> Value {
+    json!({"name": name, "url": format!("https://receiver.example/{PLANTED}")})
+}
+
 /// Everything that a role table needs, once: ids by name.
 pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
@@ -445,7 +449,11 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let invite = id(&world.post("/api/v1/organizations/current/invites", new_invite).await);
     let new_key = json!({"name": "Key", "role": "viewer"});
     let key = id(&world.post("/api/v1/organizations/current/service-account", new_key).await);
+    let webhook = id(&world.post("/api/v1/webhooks", webhook("Told")).await);
+    let tried = world.call("POST", &format!("/api/v1/webhooks/{webhook}/test")).send().await;
     BTreeMap::from([
+        ("webhookId", webhook),
+        ("deliveryId", id(tried.data())),
         ("projectId", project),
         ("backupId", backup),
         ("restoreId", restore),
