@@ -15,6 +15,7 @@ mod roles;
 mod runs;
 mod schedules;
 mod secrets;
+mod signatures;
 mod teams;
 mod tenants;
 mod webhooks;
