@@ -24,7 +24,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 profile_dir = $(TARGET_DIR)/$(if $(filter dev,$(1)),debug,$(1))
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export CARGO
-export STACK REGION PARAMETERS KEEP_DATA ARCHITECTURE ENDPOINT CODE
+export STACK REGION PARAMETERS KEEP_DATA ARCHITECTURE ENDPOINT CODE OIDC_CLIENT_SECRET_FILE
 
 .PHONY: help
 help: ## Show this list

@@ -3,6 +3,7 @@
 Needs boto3, PyYAML and sam, which `make` installs into target/sam.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -190,7 +191,39 @@ def sam(stack, *words):
         raise Refused(f"`sam {words[0]}` has failed")
 
 
+def key_of(stack, given):
+    """The key that the stack has or will be given; nothing where its first deployment is still to make one."""
+    found = parameters(stack, given).get("KmsKeyArn")
+    return found or (stack.outputs()["KeyArn"] if stack.description() else None)
+
+
+def sealed_client_secret(stack, key, file):
+    """The secret in a file, as only this stack's key opens it. Its context stands in `sealed_issuer.rs` too."""
+    try:
+        secret = pathlib.Path(file).read_bytes().rstrip(b"\r\n")
+    except OSError as why:
+        raise Refused(f"OIDC_CLIENT_SECRET_FILE cannot be read: {why}") from why
+    if not secret:
+        raise Refused(f"{file} holds no secret")
+    context = {"stack": stack.name, "use": "oidc-client-secret"}
+    sealed = stack.client("kms").encrypt(KeyId=key, Plaintext=secret, EncryptionContext=context)
+    return base64.b64encode(sealed["CiphertextBlob"]).decode()
+
+
 def deploy(stack, code, given):
+    """Deploys the template with the secret of the sign-in, if one is given: sealed, so that whoever reads the stack does not
+    read it. A stack that is still to make its key is deployed without a sign-in first."""
+    file = os.environ.get("OIDC_CLIENT_SECRET_FILE")
+    if not file:
+        deploy_template(stack, code, given)
+        return
+    if key_of(stack, given) is None:
+        deploy_template(stack, code, " ".join(word for word in given.split() if not word.startswith("Oidc")))
+    secret = sealed_client_secret(stack, key_of(stack, given), file)
+    deploy_template(stack, code, f"{given} OidcClientSecret={secret}")
+
+
+def deploy_template(stack, code, given):
     """Checks and deploys the template; does nothing where nothing has changed."""
     overrides = [f"{name}={value}" for name, value in parameters(stack, given).items()]
     template = with_code(code)

@@ -78,13 +78,21 @@ pub(crate) fn secret_key(bytes: &SecretBytes) -> SecretKey {
 /// # Errors
 /// When it cannot be read, is too large or is empty.
 pub(crate) fn read_passphrase(file: &Path) -> Result<String> {
-    let read = secret_file::read(file, "passphrase file");
-    let text: Zeroizing<String> = read.map_err(CliError::file("read the passphrase file", file))?;
-    let passphrase = text.trim_end_matches(['\r', '\n']);
-    if passphrase.is_empty() {
-        return Err(CliError::Refused(format!("{} holds no passphrase", file.display())));
+    Ok(read_line(file, "read the passphrase file", "passphrase")?.to_string())
+}
+
+/// Reads a secret that is one line, which errors call `what`: the file without the line feed at its end.
+///
+/// # Errors
+/// As [`read_passphrase`].
+pub(crate) fn read_line(file: &Path, operation: &'static str, what: &str) -> Result<Zeroizing<String>> {
+    let text = secret_file::read(file, &format!("{what} file"));
+    let text = text.map_err(CliError::file(operation, file))?;
+    let line = text.trim_end_matches(['\r', '\n']);
+    match line.is_empty() {
+        true => Err(CliError::Refused(format!("{} holds no {what}", file.display()))),
+        false => Ok(Zeroizing::new(line.to_owned())),
     }
-    Ok(passphrase.to_owned())
 }
 
 /// Reads the public half of a recovery key.

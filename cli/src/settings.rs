@@ -261,7 +261,7 @@ fn storage_settings(global: &GlobalArgs, environment: &Environment, repo: Option
     {
         options.push(("GOOGLE_SERVICE_ACCOUNT".to_owned(), file.display().to_string()));
     }
-    DestinationSettings { endpoint: global.endpoint.clone(), options }
+    DestinationSettings { endpoint: global.endpoint.clone(), options, public_only: false }
 }
 
 #[cfg(test)]

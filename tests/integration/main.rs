@@ -3,6 +3,7 @@
 mod arrows;
 mod auth;
 mod binary;
+mod browser;
 mod cli;
 mod consistency;
 mod cost;

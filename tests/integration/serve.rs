@@ -10,6 +10,7 @@ mod jobs;
 mod kills;
 mod mistakes;
 mod secrets;
+mod sign_in;
 mod starts;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod journey;
 mod keeping;
 mod locks;
 mod messages;
+mod sign_in;
 mod throttling;
 
 use std::path::PathBuf;

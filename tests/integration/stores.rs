@@ -73,10 +73,12 @@ async fn round_trip(store: Arc<dyn ObjectStore>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repository_lives_in_s3_and_in_google_cloud_storage() {
     let s3 = S3Server::start().await;
-    let settings = DestinationSettings { endpoint: Some(s3.endpoint().to_owned()), options: s3.options() };
+    let settings =
+        DestinationSettings { endpoint: Some(s3.endpoint().to_owned()), options: s3.options(), public_only: false };
     round_trip(Destination::open(&format!("s3://{}/backups", s3.bucket()), &settings).unwrap().store()).await;
     let gcs = GcsServer::start().await;
-    let settings = DestinationSettings { endpoint: Some(gcs.endpoint().to_owned()), options: gcs.options() };
+    let settings =
+        DestinationSettings { endpoint: Some(gcs.endpoint().to_owned()), options: gcs.options(), public_only: false };
     round_trip(Destination::open(&format!("gs://{}/backups", gcs.bucket()), &settings).unwrap().store()).await;
 }
 
@@ -84,7 +86,7 @@ async fn a_repository_lives_in_s3_and_in_google_cloud_storage() {
 fn s3_folder(server: &S3Server, folder: &str, options: &[(&str, &str)]) -> Destination {
     let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let options = server.options().into_iter().chain(options).collect();
-    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options };
+    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options, public_only: false };
     Destination::open(&format!("s3://{}{folder}", server.bucket()), &settings).unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! `firebackup serve`: the API, the schedules and the jobs of one machine, in one process.
 
 mod demo;
+mod sign_in;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use firebackup_embedded::{SystemRandom, key_file};
 use serde::Serialize;
 
 use crate::commands::demo::stage::Stage;
+use crate::commands::serve::sign_in::SignInArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
@@ -27,6 +29,8 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup serve
   firebackup serve --data /srv/firebackup --listen 0.0.0.0:8642 --tls-cert fullchain.pem --tls-key key.pem
+  firebackup serve --oidc-client-id ID --oidc-client-secret-file secret --public-url https://backup.example.com \
+      --behind-proxy --listen 0.0.0.0:8642 --sign-up @example.com
   firebackup serve --demo";
 
 /// The file of the master key in the data folder.
@@ -70,6 +74,12 @@ pub(crate) struct ServeArgs {
     /// Begin anew with a project on a local Firestore emulator, and take a first backup of it
     #[arg(long)]
     demo: bool,
+    /// Let what others choose (issuers, endpoints of S3-compatible services) lead to this machine and its networks
+    #[arg(long)]
+    allow_private_addresses: bool,
+    /// Whom people sign in with
+    #[command(flatten)]
+    sign_in: SignInArgs,
 }
 
 /// What a start tells.
@@ -84,6 +94,9 @@ struct Started {
     /// Signs the owner in, once and within a quarter of an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     sign_in_code: Option<String>,
+    /// The page that does it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign_in_link: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     demo: Option<demo::Shown>,
 }
@@ -104,7 +117,7 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
         }
         false => None,
     };
-    let app = open(context, &args, &data).await?;
+    let app = open(context, &args, &data, server.address).await?;
     if let Err(error) = app.check_master_key().await {
         let path = data.join(KEY);
         let text = format!("{} does not open what this server keeps ({error}): put the right key back", path.display());
@@ -118,7 +131,7 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
     let serving = server.serve(app.http_state(), stop.clone());
     let working = app.work(stop.clone());
     let (served, (), told) =
-        tokio::join!(serving, working, tell(context, &app, &address, &data, owner.as_ref(), stage.as_ref()));
+        tokio::join!(serving, working, tell(context, &app, &args, &address, &data, owner.as_ref(), stage.as_ref()));
     told?;
     served.map_err(CliError::file("serve", Path::new(&address)))?;
     Ok(Exit::Done)
@@ -136,13 +149,16 @@ fn guard(args: &ServeArgs) -> Guard {
     }
 }
 
-async fn open(context: &Context, args: &ServeArgs, data: &Path) -> Result<LocalApp> {
+async fn open(context: &Context, args: &ServeArgs, data: &Path, address: SocketAddr) -> Result<LocalApp> {
+    let sign_in = args.sign_in.settings(address, args.tls_cert.is_some())?;
     fs::create_dir_all(data).map_err(CliError::file("make the folder", data))?;
     let chunk_documents = if args.demo { demo::CHUNK_DOCUMENTS } else { args.chunk_documents };
     let settings = LocalSettings {
         steps: StepSettings { chunk_documents, part_documents: args.part_documents, ..StepSettings::default() },
         parallel: args.parallel.into(),
         ambient: context.settings.storage.options.clone(),
+        sign_in,
+        allow_private_addresses: args.allow_private_addresses,
     };
     Ok(LocalApp::open(data, master_key(context, data)?, settings).await?)
 }
@@ -168,6 +184,7 @@ fn master_key(context: &Context, data: &Path) -> Result<SecretKey> {
 async fn tell(
     context: &Context,
     app: &LocalApp,
+    args: &ServeArgs,
     address: &str,
     data: &Path,
     owner: Option<&FirstOwner>,
@@ -188,10 +205,9 @@ async fn tell(
         }
     }
     let sign_in = app.owner_code().await?;
-    let mut lines = vec![
-        output.good("FireBackup is running."),
-        told_pairs(address, data, owner, sign_in.as_deref().map(String::as_str)),
-    ];
+    let sign_in_link = sign_in.as_ref().and_then(|code| args.sign_in.link(code));
+    let shown_sign_in = SignIn { code: sign_in.as_deref().map(String::as_str), link: sign_in_link.as_deref() };
+    let mut lines = vec![output.good("FireBackup is running."), told_pairs(address, data, owner, &shown_sign_in)];
     lines.extend(shown.as_ref().map(|shown| demo::text(output, address, shown)));
     let ends = match shown {
         Some(_) => "Ctrl-C ends it; a demonstration begins anew each time.",
@@ -200,16 +216,25 @@ async fn tell(
     lines.push(output.dim(ends));
     let api_key = owner.map(|owner| owner.api_key.to_string());
     let sign_in_code = sign_in.map(|code| code.to_string());
-    let started = Started { address: address.to_owned(), data: data.to_owned(), api_key, sign_in_code, demo: shown };
+    let (address, data) = (address.to_owned(), data.to_owned());
+    let started = Started { address, data, api_key, sign_in_code, sign_in_link, demo: shown };
     output.result(&started, &lines.join("\n"))
 }
 
-fn told_pairs(address: &str, data: &Path, owner: Option<&FirstOwner>, sign_in: Option<&str>) -> String {
+/// How the owner signs in.
+struct SignIn<'a> {
+    code: Option<&'a str>,
+    link: Option<&'a str>,
+}
+
+fn told_pairs(address: &str, data: &Path, owner: Option<&FirstOwner>, sign_in: &SignIn<'_>) -> String {
     let mut told = vec![("address", address.to_owned()), ("data", data.display().to_string())];
     if let Some(owner) = owner {
         told.push(("api key", format!("{} (the owner's; it is shown this once)", owner.api_key.as_str())));
     }
-    if let Some(code) = sign_in {
+    if let Some(link) = sign_in.link {
+        told.push(("sign in", format!("{link} (as the owner; good once, for 15 minutes)")));
+    } else if let Some(code) = sign_in.code {
         told.push(("sign-in code", format!("{code} (the owner's, for POST /auth/token; good once, for 15 minutes)")));
     }
     pairs(told)

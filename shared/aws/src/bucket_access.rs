@@ -15,6 +15,8 @@ pub struct BucketAccess {
     pub region: Option<String>,
     /// The base URL of the service; nothing for AWS's own.
     pub endpoint: Option<String>,
+    /// Whether the endpoint was chosen by somebody who must not reach this machine and its networks by it.
+    pub public_only: bool,
     /// The id of a key and its secret; nothing for the credentials of this process.
     pub key: Option<(String, String)>,
     /// What a key that ends after hours brings besides.
@@ -35,7 +37,12 @@ impl Bucket {
     /// # Errors
     /// [`InvalidArgument`](firebackup_model::ErrorKind::InvalidArgument) when there is no region.
     pub async fn reach(access: &BucketAccess, bucket: &str) -> Result<Self, PortError> {
-        let settings = AwsSettings { region: access.region.clone(), endpoint: access.endpoint.clone(), profile: None };
+        let settings = AwsSettings {
+            region: access.region.clone(),
+            endpoint: access.endpoint.clone(),
+            profile: None,
+            public_only: access.public_only,
+        };
         let mut loader = config_loader(&settings);
         if let Some((id, secret)) = &access.key {
             let token = access.session_token.clone();

@@ -12,6 +12,8 @@ use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use firebackup_model::{ErrorKind, PortError};
 
+use crate::public_names::PublicNames;
+
 /// The services stand in the same region: who is not let in within this time has met a machine that is gone.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// One try. The slowest answers that are wanted (a transaction of 100 items, a list of chunks put into a bucket) take
@@ -34,13 +36,16 @@ pub struct AwsSettings {
     pub endpoint: Option<String>,
     /// The profile of the shared configuration files.
     pub profile: Option<String>,
+    /// Whether the endpoint was chosen by somebody who must not reach this machine and its networks by it.
+    pub public_only: bool,
 }
 
 /// What loads the configuration that all clients are made from; nobody is spoken to.
 #[must_use]
 pub fn config_loader(settings: &AwsSettings) -> ConfigLoader {
     // one HTTP client for all services: the certificates of the system are read once and not once a service
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https();
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
+    let http = if settings.public_only { http.build_with_resolver(PublicNames) } else { http.build_https() };
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .region(region(settings))
@@ -169,7 +174,7 @@ mod tests {
         let settings = AwsSettings {
             region: Some("eu-central-1".to_owned()),
             endpoint: Some("http://127.0.0.1:1".to_owned()),
-            profile: None,
+            ..AwsSettings::default()
         };
         let config = loaded(&settings).await;
         assert_eq!(config.region().map(AsRef::as_ref), Some("eu-central-1"));

@@ -15,6 +15,7 @@ use crate::error::port_error;
 const GENERATE: &str = "make a data key with KMS";
 const WRAP: &str = "wrap a key with KMS";
 const UNWRAP: &str = "unwrap a key with KMS";
+const OPEN: &str = "open a secret with KMS";
 const REWRAP: &str = "wrap a key anew with KMS";
 
 /// KMS, with one key of its own for whoever brings none. Master keys are named by their ARNs; an alias is taken too,
@@ -48,6 +49,29 @@ impl KmsKeyService {
         let request = request.set_destination_encryption_context(Some(context));
         let answer = request.send().await.map_err(|error| port_error(REWRAP, error))?;
         wrapped_of(REWRAP, answer.key_id, answer.ciphertext_blob)
+    }
+
+    /// Opens a text that was encrypted under a master key, with these names and values as its context.
+    ///
+    /// # Errors
+    /// As [`KeyService::unwrap`]; [`Corrupt`](ErrorKind::Corrupt) when it is no text.
+    pub async fn open(&self, sealed: &WrappedKey, context: &EncryptionContext) -> Result<Zeroizing<String>, PortError> {
+        let plaintext = self.decrypt(OPEN, sealed, context).await?;
+        let bytes = Zeroizing::new(plaintext.map(Blob::into_inner).unwrap_or_default());
+        let text = std::str::from_utf8(&bytes).ok().filter(|text| !text.is_empty());
+        Ok(Zeroizing::new(text.ok_or_else(|| corrupt(OPEN, "it is no text"))?.to_owned()))
+    }
+
+    async fn decrypt(
+        &self,
+        operation: &'static str,
+        wrapped: &WrappedKey,
+        context: &EncryptionContext,
+    ) -> Result<Option<Blob>, PortError> {
+        // the master key is named, though KMS could find it: a wrapped key of somebody else's is not opened
+        let request = self.client.decrypt().key_id(&wrapped.master).ciphertext_blob(Blob::new(wrapped.bytes.clone()));
+        let request = request.set_encryption_context(Some(context_of(context)));
+        Ok(request.send().await.map_err(|error| port_error(operation, error))?.plaintext)
     }
 
     fn master<'a>(&'a self, master: Option<&'a str>) -> &'a str {
@@ -114,11 +138,7 @@ impl KeyService for KmsKeyService {
     }
 
     async fn unwrap(&self, wrapped: &WrappedKey, context: &EncryptionContext) -> Result<KeyBytes, PortError> {
-        // the master key is named, though KMS could find it: a wrapped key of somebody else's is not opened
-        let request = self.client.decrypt().key_id(&wrapped.master).ciphertext_blob(Blob::new(wrapped.bytes.clone()));
-        let request = request.set_encryption_context(Some(context_of(context)));
-        let answer = request.send().await.map_err(|error| port_error(UNWRAP, error))?;
-        key_of(UNWRAP, answer.plaintext)
+        key_of(UNWRAP, self.decrypt(UNWRAP, wrapped, context).await?)
     }
 
     async fn rewrap(

@@ -48,6 +48,7 @@ mod item_store;
 mod job_queue;
 #[cfg(feature = "kms")]
 mod key_service;
+mod public_names;
 #[cfg(feature = "control")]
 mod scheduler;
 #[cfg(feature = "control")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use firebackup_aws::{AwsClients, AwsSettings, DynamoItemStore, EventBridgeBus};
-use firebackup_control::{Control, ControlSettings, Ports};
+use firebackup_control::{Control, ControlSettings, Ports, SignUp};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
 use firebackup_http::{ClientAddress, HttpState, SignInPages};
@@ -25,6 +25,7 @@ use crate::maintenance::Maintenance;
 use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::roles::{Api, Parts, Role};
+use crate::sealed_issuer::allows_private_addresses;
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, StepSettings};
 use crate::{metrics, tracing_setup};
@@ -44,6 +45,7 @@ pub struct AwsApp {
     pub steps: AppSteps,
     places: Places,
     bucket: Option<StackBucket>,
+    app_url: Option<String>,
 }
 
 impl AwsApp {
@@ -62,7 +64,8 @@ impl AwsApp {
         // more than fits is still a lock: none would be worse
         let lock_days = u32::try_from(lock_days).unwrap_or(u32::MAX);
         let places = Places::new(masters, world, environment.ambient());
-        let places = places.locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
+        let allow_private_addresses = allows_private_addresses(environment);
+        let places = places.reaching(allow_private_addresses).locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
         let control = Control::new(Ports {
             items: Arc::new(DynamoItemStore::new(
                 &parts.clients,
@@ -75,14 +78,16 @@ impl AwsApp {
             events: Arc::new(EventBridgeBus::new(&parts.clients, parts.text("FIREBACKUP_EVENT_BUS"))),
             keys,
             probes: R::probes(&places),
-            identity: None,
-            webhooks: None,
-            notify: Arc::new(crate::absent::Absent),
+            identity: R::identity(&parts)?,
+            webhooks: R::webhooks(&parts)?,
+            notify: R::notify(&parts),
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
+                allow_private_addresses,
                 // a function always has the identity of its role
                 allow_federation: true,
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),
+                sign_up: SignUp::read(environment.get("FIREBACKUP_SIGN_UP").unwrap_or_default()),
                 ..ControlSettings::default()
             },
             clock: Arc::clone(&parts.clock),
@@ -90,7 +95,8 @@ impl AwsApp {
         });
         let steps =
             AppSteps::new(control.clone(), places.clone(), Projects, step_settings(environment)?, R::chunks(&parts));
-        Ok(Self { control, steps, places, bucket: StackBucket::of(environment) })
+        let app_url = environment.get("FIREBACKUP_APP_URL").map(str::to_owned);
+        Ok(Self { control, steps, places, bucket: StackBucket::of(environment), app_url })
     }
 
     /// What the router stands on.
@@ -101,7 +107,7 @@ impl AwsApp {
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
-            sign_in: SignInPages { app_url: None, is_secure: true },
+            sign_in: SignInPages { app_url: self.app_url.clone(), is_secure: true },
         }
     }
 

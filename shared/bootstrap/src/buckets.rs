@@ -22,6 +22,7 @@ pub(crate) async fn bucket_of(
     let text = |names: &[&str]| option(&settings.options, names);
     let access = BucketAccess {
         region: text(&["AWS_REGION", "AWS_DEFAULT_REGION"]).or_else(|| Some(REGION.to_owned())),
+        public_only: settings.public_only && settings.endpoint.is_some(),
         endpoint: settings.endpoint.clone().or_else(|| text(&ENDPOINTS)),
         key: text(&[KEY_ID]).zip(text(&["AWS_SECRET_ACCESS_KEY"])),
         session_token: text(&["AWS_SESSION_TOKEN"]),

@@ -17,20 +17,28 @@ mod places;
 mod probes;
 mod projects;
 pub mod roles;
+mod sealed_issuer;
 pub mod server;
+mod sign_in;
 mod sqs;
 mod stack_bucket;
 mod steps;
 pub mod tracing_setup;
 mod triggers;
+mod webhooks;
 
 pub use aws_environment::AwsEnvironment;
+/// How a browser is sent back.
+pub use firebackup_http::SignInPages;
+/// What this installation is to an issuer.
+pub use firebackup_outbound::OidcSettings;
 pub use local_keys::LocalKeys;
 pub use maintenance::{Maintenance, MaintenanceTask};
 pub use places::Places;
 pub use probes::WorldProbes;
 pub use projects::Projects;
+pub use sign_in::{GOOGLE, PublicUrl, SignInSettings, page};
 pub use sqs::each_message;
 pub use stack_bucket::StackBucket;
 pub use steps::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings};
-pub use triggers::{Due, schedule_due, start_message};
+pub use triggers::{Due, notify_message, schedule_due, start_message};

@@ -37,6 +37,7 @@ pub struct Places {
     ambient: Vec<(String, String)>,
     /// The installation's own bucket, and for how many days objects in it are locked where a destination says nothing.
     own_bucket: Option<(String, u32)>,
+    allow_private_addresses: bool,
 }
 
 /// The parts of a key for AWS.
@@ -52,7 +53,7 @@ impl Places {
     /// nothing of it.
     #[must_use]
     pub const fn new(masters: MasterKeys, world: World, ambient: Vec<(String, String)>) -> Self {
-        Self { masters, world, ambient, own_bucket: None }
+        Self { masters, world, ambient, own_bucket: None, allow_private_addresses: false }
     }
 
     /// The same, locking what is put into the installation's own bucket for so many days, where a destination does not say
@@ -60,6 +61,12 @@ impl Places {
     #[must_use]
     pub fn locking(self, own_bucket: Option<&str>, days: u32) -> Self {
         Self { own_bucket: own_bucket.map(|bucket| (bucket.to_owned(), days)), ..self }
+    }
+
+    /// The same; endpoints that destinations bring may lead to this machine and its networks where that is allowed.
+    #[must_use]
+    pub fn reaching(self, allow_private_addresses: bool) -> Self {
+        Self { allow_private_addresses, ..self }
     }
 
     /// Time and randomness.
@@ -79,7 +86,8 @@ impl Places {
 
     /// How a destination is reached.
     pub(crate) fn settings(&self, place: &DestinationAccess) -> DestinationSettings {
-        DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place) }
+        let public_only = !self.allow_private_addresses;
+        DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place), public_only }
     }
 
     /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours.

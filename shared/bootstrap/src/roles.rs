@@ -10,13 +10,17 @@ use firebackup_aws::{
 };
 use firebackup_control::Probes;
 use firebackup_model::PortError;
-use firebackup_model::port::{Clock, JobQueue, KeyService, Random, Scheduler, Workflow, Workflows};
+use firebackup_model::port::{
+    Clock, IdentityProvider, JobQueue, KeyService, Random, Scheduler, WebhookSender, Workflow, Workflows,
+};
 
 use crate::absent::Absent;
 use crate::aws_environment::AwsEnvironment;
 use crate::places::Places;
 use crate::probes::{DestinationProbes, WorldProbes};
 use crate::projects::Projects;
+use crate::sealed_issuer::{SealedIssuer, allows_private_addresses};
+use crate::webhooks::webhooks;
 
 /// What ports are made from.
 pub struct Parts<'e> {
@@ -32,9 +36,19 @@ impl Parts<'_> {
     }
 
     fn queue(&self) -> Arc<dyn JobQueue> {
-        let (url, dead_letters) =
-            (self.text("FIREBACKUP_JOBS_QUEUE_URL"), self.text("FIREBACKUP_JOBS_DEAD_LETTER_URL"));
-        Arc::new(SqsJobQueue::new(&self.clients, url, dead_letters))
+        self.queue_at("FIREBACKUP_JOBS_QUEUE_URL", "FIREBACKUP_JOBS_DEAD_LETTER_URL")
+    }
+
+    fn notify(&self) -> Arc<dyn JobQueue> {
+        self.queue_at("FIREBACKUP_NOTIFY_QUEUE_URL", "FIREBACKUP_NOTIFY_DEAD_LETTER_URL")
+    }
+
+    fn queue_at(&self, url: &str, dead_letters: &str) -> Arc<dyn JobQueue> {
+        Arc::new(SqsJobQueue::new(&self.clients, self.text(url), self.text(dead_letters)))
+    }
+
+    fn webhooks(&self) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        webhooks(allows_private_addresses(self.environment)).map(Some)
     }
 
     fn workflows(&self) -> Result<Arc<dyn Workflows>, PortError> {
@@ -56,8 +70,17 @@ impl Parts<'_> {
         Arc::new(EventBridgeScheduler::new(&self.clients, settings))
     }
 
+    fn kms(&self) -> KmsKeyService {
+        KmsKeyService::new(&self.clients, self.text("FIREBACKUP_KMS_KEY_ARN"))
+    }
+
     fn keys(&self) -> Arc<dyn KeyService> {
-        Arc::new(KmsKeyService::new(&self.clients, self.text("FIREBACKUP_KMS_KEY_ARN")))
+        Arc::new(self.kms())
+    }
+
+    fn identity(&self) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        let issuer = SealedIssuer::of(self.environment, self.kms(), Arc::clone(&self.clock))?;
+        Ok(issuer.map(|issuer| Arc::new(issuer) as Arc<dyn IdentityProvider>))
     }
 
     fn chunks(&self) -> Option<Arc<WorkBucket>> {
@@ -96,6 +119,27 @@ pub trait Role {
         Arc::new(Absent)
     }
 
+    /// Whom people sign in with.
+    ///
+    /// # Errors
+    /// When the environment names nobody who can be.
+    fn identity(_: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        Ok(None)
+    }
+
+    /// The queue of events and deliveries.
+    fn notify(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    /// What posts to webhooks.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    fn webhooks(_: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        Ok(None)
+    }
+
     /// Where the list of chunks lies.
     fn chunks(_: &Parts<'_>) -> Option<Arc<WorkBucket>> {
         None
@@ -117,6 +161,40 @@ impl Role for Api {
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
         Arc::new(WorldProbes::new(places.clone(), Projects))
+    }
+
+    fn identity(parts: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        parts.identity()
+    }
+
+    fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.notify()
+    }
+
+    fn webhooks(parts: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        parts.webhooks()
+    }
+}
+
+/// Tells webhooks.
+#[derive(Debug)]
+pub enum Notify {}
+
+impl Role for Notify {
+    fn queue(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+
+    fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.notify()
+    }
+
+    fn webhooks(parts: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        parts.webhooks()
     }
 }
 
@@ -183,6 +261,10 @@ impl Role for Care {
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
         Arc::new(DestinationProbes::new(places.clone()))
+    }
+
+    fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.notify()
     }
 
     fn chunks(parts: &Parts<'_>) -> Option<Arc<WorkBucket>> {

@@ -69,6 +69,8 @@ pub struct ControlSettings {
     pub allow_emulators: bool,
     /// Whether projects may be opened by the AWS identity of this installation: where it has one.
     pub allow_federation: bool,
+    /// Whether addresses that others choose, such as endpoints of destinations, may lead to this machine and its networks.
+    pub allow_private_addresses: bool,
     /// The master key of the stack, a KMS ARN; nothing for the key service's own.
     pub master_key: Option<String>,
     /// How many jobs an organization may run at one time, where it has no number of its own.
@@ -83,6 +85,7 @@ impl Default for ControlSettings {
             allow_folders: false,
             allow_emulators: false,
             allow_federation: false,
+            allow_private_addresses: false,
             master_key: None,
             max_running_jobs: 5,
             sign_up: SignUp::Invited,

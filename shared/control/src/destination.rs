@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use firebackup_model::address::is_public;
 use firebackup_model::port::ItemWrite;
 use firebackup_model::{LockMode, Timestamp};
 use percent_encoding::percent_decode_str;
@@ -199,7 +200,8 @@ impl Control {
         caller.may(Right::Manage)?;
         let name = limit::name("name", &new.name)?;
         check_url(&new.url, self.ports().settings.allow_folders)?;
-        new.endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
+        let allow_private = self.ports().settings.allow_private_addresses;
+        new.endpoint.as_deref().map_or(Ok(()), |endpoint| check_endpoint(endpoint, allow_private))?;
         check_lock(new.retention_lock_days, &new.url)?;
         let options = checked_options(&new.options)?;
         let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
@@ -519,18 +521,30 @@ fn reserved_segment(url: &Url) -> Option<&'static str> {
     RESERVED.into_iter().find(|name| path.split('/').any(|segment| segment == *name))
 }
 
-/// In clear text only where nothing leaves the machine.
-fn check_endpoint(text: &str) -> Result<()> {
+/// In clear text only where nothing leaves the machine; inside only where that is allowed. What a name leads to is looked at
+/// by whoever connects.
+fn check_endpoint(text: &str, allow_private: bool) -> Result<()> {
     let wrong = |message: &str| Err(ControlError::field("endpoint", message));
     let Some(url) = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL) else { return wrong("it is not a url") };
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
         return wrong("expected a base url without credentials, `?` and `#`");
+    }
+    if !allow_private && url.host().is_some_and(|host| is_inside(&host)) {
+        return wrong("it leads to an address inside, which whoever runs this server does not allow");
     }
     match url.scheme() {
         "https" if url.host().is_some() => Ok(()),
         "http" if url.host().is_some_and(|host| is_loopback(&host)) => Ok(()),
         "http" => wrong("clear text is refused, except on the loopback interface: use https"),
         _ => wrong("expected https://host"),
+    }
+}
+
+fn is_inside(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(_) => is_loopback(host),
+        Host::Ipv4(address) => !is_public((*address).into()),
+        Host::Ipv6(address) => !is_public((*address).into()),
     }
 }
 
@@ -601,7 +615,8 @@ mod tests {
             "http://127.9.9.9",
             "http://[::1]:9000",
         ] {
-            assert!(check_endpoint(good).is_ok(), "{good}");
+            assert!(check_endpoint(good, true).is_ok(), "{good}");
+            assert_eq!(check_endpoint(good, false).is_ok(), good.starts_with("https"), "{good}");
         }
         for bad in [
             "http://s3.example.com",
@@ -615,7 +630,18 @@ mod tests {
             "s3.example.com",
             "https://",
         ] {
-            assert!(check_endpoint(bad).is_err(), "{bad}");
+            assert!(check_endpoint(bad, true).is_err(), "{bad}");
+        }
+        for inside in [
+            "https://localhost",
+            "https://10.0.0.1",
+            "https://0x7f000001",
+            "https://[::ffff:127.0.0.1]",
+            "https://[fe80::1]",
+        ] {
+            assert!(check_endpoint(inside, true).is_ok(), "{inside}");
+            let error = check_endpoint(inside, false).unwrap_err();
+            assert!(error.to_string().contains("inside"), "{inside}: {error}");
         }
     }
 

@@ -28,5 +28,5 @@ mod unreadable;
 mod verification;
 
 pub use client::{ClientAddress, service};
-pub use router::{openapi, router};
+pub use router::{CALLBACK_PATH, openapi, router};
 pub use state::{HttpState, Repositories, SignInPages};

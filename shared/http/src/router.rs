@@ -23,6 +23,8 @@ use crate::state::HttpState;
 
 /// Where the API begins.
 const BASE: &str = "/api/v1";
+/// Where an issuer sends a browser back to.
+pub const CALLBACK_PATH: &str = "/api/v1/auth/google/callback";
 
 /// The whole API as one service.
 pub fn router(state: HttpState) -> Router {

@@ -27,6 +27,7 @@ mod guard;
 mod location;
 mod locked_store;
 mod probe;
+mod public_connector;
 mod remote;
 mod s3_requests;
 mod settings;

@@ -14,6 +14,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use crate::destination::DestinationKind;
 use crate::guard::GuardedStore;
+use crate::public_connector::Connector;
 use crate::s3_requests::S3Requests;
 use crate::settings::DestinationSettings;
 
@@ -39,14 +40,24 @@ impl Patience {
         }
     }
 
+    /// How long a connection may take to stand.
+    pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+
     /// A part of 8 MiB has to pass within one request, over slow lines too; the client's own limit of 30 s would not
     /// let it at 2 Mbit/s.
-    fn client(self) -> ClientOptions {
-        let timeout = match self {
+    pub(crate) const fn request(self) -> Duration {
+        match self {
             Self::Patient => Duration::from_secs(300),
             Self::Brief => Duration::from_secs(20),
-        };
-        ClientOptions::new().with_timeout(timeout).with_connect_timeout(Duration::from_secs(5))
+        }
+    }
+
+    fn client(self) -> ClientOptions {
+        ClientOptions::new().with_timeout(self.request()).with_connect_timeout(Self::CONNECT)
+    }
+
+    const fn connector(self, public_only: bool) -> Connector {
+        Connector { public_only, patience: self }
     }
 }
 
@@ -92,7 +103,7 @@ fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resul
     }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let is_conditional = !settings.option("aws_conditional_complete").is_some_and(is_none);
-    let requests = S3Requests::new(region, is_conditional);
+    let requests = S3Requests::new(region, is_conditional, patience.connector(settings.is_guarded()));
     let store = builder.with_http_connector(requests.clone()).build().map_err(unusable)?;
     requests.sign_with(store.credentials());
     Ok(store)
@@ -105,6 +116,7 @@ fn gcs(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resu
     let is_http = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_http) || settings.allows_http(VENDOR);
     let client = patience.client().with_allow_http(is_http);
     let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(patience.retry());
+    builder = builder.with_http_connector(patience.connector(settings.is_guarded()));
     builder = with_options(builder, settings, VENDOR, |builder, key: GoogleConfigKey, value| match key {
         GoogleConfigKey::Bucket | GoogleConfigKey::BaseUrl => builder,
         key => builder.with_config(key, value),
@@ -120,6 +132,7 @@ fn azure(container: &str, settings: &DestinationSettings, patience: Patience) ->
     const VENDOR: &str = "azure_";
     let endpoint = settings.endpoint(VENDOR, &["azure_storage_endpoint", "azure_endpoint"])?;
     let mut builder = MicrosoftAzureBuilder::new().with_client_options(patience.client()).with_retry(patience.retry());
+    builder = builder.with_http_connector(patience.connector(settings.is_guarded()));
     builder = with_options(builder, settings, VENDOR, |builder, key: AzureConfigKey, value| match key {
         AzureConfigKey::ContainerName | AzureConfigKey::Endpoint => builder,
         key => builder.with_config(key, value),

@@ -17,9 +17,10 @@ use http::HeaderValue;
 use object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use object_store::client::{
     CredentialProvider, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
 };
 use object_store::{ClientOptions, Result};
+
+use crate::public_connector::Connector;
 
 const COMPLETE_ATTEMPTS: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -40,13 +41,14 @@ pub(crate) struct S3Requests {
     /// Whether uploads in parts are completed only if there is no such object.
     conditional_complete: bool,
     region: String,
+    connector: Connector,
     /// Those of the store that this serves: it holds them, so they are not held here.
     credentials: Arc<OnceLock<Weak<Credentials>>>,
 }
 
 impl S3Requests {
-    pub(crate) fn new(region: String, conditional_complete: bool) -> Self {
-        Self { conditional_complete, region, credentials: Arc::default() }
+    pub(crate) fn new(region: String, conditional_complete: bool, connector: Connector) -> Self {
+        Self { conditional_complete, region, connector, credentials: Arc::default() }
     }
 
     /// Says how requests are signed, once the store is made.
@@ -83,7 +85,7 @@ impl S3Requests {
 
 impl HttpConnector for S3Requests {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-        Ok(self.adorned(ReqwestConnector::default().connect(options)?))
+        Ok(self.adorned(self.connector.connect(options)?))
     }
 }
 
@@ -155,7 +157,9 @@ mod tests {
     use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions};
 
     use super::*;
+    use crate::remote::Patience;
 
+    const ANYWHERE: Connector = Connector { public_only: false, patience: Patience::Brief };
     const BEGUN: &str = "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>u</UploadId></InitiateMultipartUploadResult>";
     const COMPLETED: &str = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
 
@@ -199,7 +203,7 @@ mod tests {
     }
 
     fn store(tape: &Tape, conditional_complete: bool) -> AmazonS3 {
-        let requests = S3Requests::new("eu-central-1".to_owned(), conditional_complete);
+        let requests = S3Requests::new("eu-central-1".to_owned(), conditional_complete, ANYWHERE);
         let builder = AmazonS3Builder::new().with_bucket_name("b").with_region("eu-central-1");
         let builder = builder.with_access_key_id("id").with_secret_access_key("secret");
         let builder = builder.with_checksum_algorithm(Checksum::SHA256);
@@ -323,7 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_nobody_signed_stays_unsigned() {
-        let requests = S3Requests::new("eu-central-1".to_owned(), true);
+        let requests = S3Requests::new("eu-central-1".to_owned(), true, ANYWHERE);
         let mut request = HttpRequest::new(String::new().into());
         let lock = ObjectLock { mode: LockMode::Governance, until: Timestamp::new(1_900_000_000, 0) };
         requests.lock(&mut request, lock).await.unwrap();

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use firebackup_model::address::is_public;
 use firebackup_model::{ErrorKind, PortError};
 use url::{Host, Url};
+
+use crate::public_connector::LeadsInside;
 
 /// Endpoint and options of a destination. `Debug` shows the names of options, never their values.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct DestinationSettings {
     /// environment can be handed in. `AWS_CHECKSUM_ALGORITHM=none` is for services that refuse SHA-256 checksums,
     /// `AWS_CONDITIONAL_COMPLETE=none` for those that refuse to complete an upload only if there is no such object.
     pub options: Vec<(String, String)>,
+    /// Whether the endpoint was chosen by somebody who must not reach this machine and its networks by it.
+    pub public_only: bool,
 }
 
 impl fmt::Debug for DestinationSettings {
@@ -56,8 +61,17 @@ impl DestinationSettings {
         let Some(text) = self.endpoint.as_deref().or_else(from_options) else { return Ok(None) };
         let url = Url::parse(text).map_err(|source| refused("it is not a url").with_source(source))?;
         check(&url, self.allows_http(vendor))?;
+        if self.is_guarded() {
+            check_public(&url)?;
+        }
         let is_http = url.scheme() == "http";
         Ok(Some(Endpoint { url: url.as_str().trim_end_matches('/').to_owned(), is_http }))
+    }
+
+    /// Whether connections go outside only. Where AWS itself is reached, and whoever runs the server says so by its options,
+    /// may be inside.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.public_only && self.endpoint.is_some()
     }
 
     /// Whether plain `http` to any host was asked for in so many words.
@@ -83,6 +97,19 @@ fn check(url: &Url, allows_http: bool) -> Result<(), PortError> {
     }
 }
 
+/// That a host which is an address is one outside; what a name leads to is looked at by whoever connects.
+fn check_public(url: &Url) -> Result<(), PortError> {
+    let is_outside = match url.host() {
+        Some(Host::Ipv4(address)) => is_public(address.into()),
+        Some(Host::Ipv6(address)) => is_public(address.into()),
+        _ => true,
+    };
+    match is_outside && url.scheme() == "https" {
+        true => Ok(()),
+        false => Err(refused(&LeadsInside.to_string())),
+    }
+}
+
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
@@ -101,7 +128,7 @@ mod tests {
 
     fn settings(endpoint: &str, options: &[(&str, &str)]) -> DestinationSettings {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        DestinationSettings { endpoint: Some(endpoint.to_owned()), options }
+        DestinationSettings { endpoint: Some(endpoint.to_owned()), options, public_only: false }
     }
 
     #[test]
@@ -123,6 +150,32 @@ mod tests {
         let asked = settings("http://10.0.0.1:9000", &[("AWS_ALLOW_HTTP", "true")]);
         assert!(asked.endpoint("aws_", &[]).is_ok());
         assert!(asked.endpoint("google_", &[]).is_err());
+    }
+
+    #[test]
+    fn an_endpoint_of_somebody_else_is_outside() {
+        let guarded = |endpoint: &str| DestinationSettings { public_only: true, ..settings(endpoint, &[]) };
+        for good in ["https://nyc3.digitaloceanspaces.com", "https://1.1.1.1:9000"] {
+            assert!(guarded(good).endpoint("aws_", &[]).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://localhost:9000",
+            "http://127.0.0.1:9000",
+            "https://127.0.0.1:9000",
+            "https://0x7f.1",
+            "https://2130706433",
+            "https://10.0.0.1",
+            "https://169.254.169.254",
+            "https://[::1]",
+            "https://[::ffff:10.0.0.1]",
+            "https://[fd00::1]",
+        ] {
+            assert!(guarded(bad).endpoint("aws_", &[]).is_err(), "{bad}");
+        }
+        // where the operator's own options lead is the operator's matter
+        let options = vec![("AWS_ENDPOINT_URL".to_owned(), "http://127.0.0.1:9000".to_owned())];
+        let ambient = DestinationSettings { endpoint: None, options, public_only: true };
+        assert!(ambient.endpoint("aws_", &["aws_endpoint_url"]).is_ok());
     }
 
     #[test]

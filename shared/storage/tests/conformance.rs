@@ -21,12 +21,20 @@ fn folder_url(folder: &TempDir, name: &str) -> String {
 }
 
 fn s3(server: &S3Server, prefix: &str) -> Destination {
-    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options: server.options() };
+    let settings = DestinationSettings {
+        endpoint: Some(server.endpoint().to_owned()),
+        options: server.options(),
+        public_only: false,
+    };
     Destination::open(&format!("s3://{}{prefix}", server.bucket()), &settings).unwrap()
 }
 
 fn gcs(server: &GcsServer, prefix: &str) -> Destination {
-    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options: server.options() };
+    let settings = DestinationSettings {
+        endpoint: Some(server.endpoint().to_owned()),
+        options: server.options(),
+        public_only: false,
+    };
     Destination::open(&format!("gs://{}{prefix}", server.bucket()), &settings).unwrap()
 }
 
@@ -104,7 +112,7 @@ async fn s3_conforms() {
 fn s3_with(server: &S3Server, option: (&str, &str)) -> Destination {
     let mut options = server.options();
     options.push((option.0.to_owned(), option.1.to_owned()));
-    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options };
+    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options, public_only: false };
     Destination::open("s3://firebackup-test/p", &settings).unwrap()
 }
 
@@ -172,7 +180,7 @@ async fn objects_are_locked_in_the_request_that_puts_them() {
     let ministack = Ministack::start().await;
     let made = raw(&ministack, "PUT /locked", "x-amz-bucket-object-lock-enabled: true\r\n").await;
     assert!(made.starts_with("HTTP/1.1 200"), "{made}");
-    let settings = DestinationSettings { endpoint: None, options: ministack.environment() };
+    let settings = DestinationSettings { endpoint: None, options: ministack.environment(), public_only: false };
     let destination = Destination::open("s3://locked/p", &settings).unwrap();
     let store = locked(destination);
     store.put_opts(&Path::from("keys/a"), "key".into(), PutMode::Create.into()).await.unwrap();
@@ -204,7 +212,7 @@ async fn checksums_can_be_left_out_for_services_that_refuse_them() {
     let server = S3Server::start().await;
     let mut options = server.options();
     options.push(("AWS_CHECKSUM_ALGORITHM".to_owned(), "none".to_owned()));
-    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options };
+    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options, public_only: false };
     let destination = Destination::open("s3://firebackup-test", &settings).unwrap();
     assert!(destination.probe().await.unwrap().is_complete());
     assert!(server.unchecked_writes() > 0);
@@ -258,7 +266,7 @@ async fn conditions_that_are_switched_off_are_told() {
     let server = S3Server::start().await;
     let mut options = server.options();
     options.push(("AWS_CONDITIONAL_PUT".to_owned(), "disabled".to_owned()));
-    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options };
+    let settings = DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options, public_only: false };
     let destination = Destination::open("s3://firebackup-test", &settings).unwrap();
     let report = destination.probe().await.unwrap();
     assert!(report.write && report.read && !report.conditional_put, "{report:?}");
@@ -288,7 +296,7 @@ async fn missing_rights_are_told() {
 fn s3_error_settings(server: &S3Server, secret: &str) -> DestinationSettings {
     let options = [("aws_access_key_id", server.access_key()), ("AWS_Secret_Access_Key", secret)];
     let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options }
+    DestinationSettings { endpoint: Some(server.endpoint().to_owned()), options, public_only: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,11 +320,30 @@ async fn a_probe_says_why_it_got_nowhere() {
     assert!(!shown.contains(SECRET), "{shown}");
 }
 
+/// Whatever a name is said to lead to: the listener is never connected to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_inside_is_not_connected_to() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let endpoint = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let key = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AZURE_STORAGE_ACCOUNT_NAME", "c")];
+    let key = key.into_iter().chain([("AZURE_STORAGE_ACCOUNT_KEY", "ZGVtbw==")]);
+    let options: Vec<_> = key.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let settings = DestinationSettings { endpoint: Some(endpoint), options, public_only: true };
+    for url in ["s3://bucket", "az://container"] {
+        let error = Destination::open(url, &settings).unwrap().probe().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InvalidArgument, "{url}: {error}");
+        assert!(error.to_string().contains("an address inside"), "{url}: {error}");
+    }
+    assert!(listener.accept().is_err(), "somebody connected");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_there_can_be_retried() {
     let port = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let options = vec![("AWS_SKIP_SIGNATURE".to_owned(), "true".to_owned())];
-    let settings = DestinationSettings { endpoint: Some(format!("http://127.0.0.1:{port}")), options };
+    let settings =
+        DestinationSettings { endpoint: Some(format!("http://127.0.0.1:{port}")), options, public_only: false };
     let error = Destination::open("s3://bucket", &settings).unwrap().probe().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     assert!(error.can_be_retried());
@@ -334,7 +361,11 @@ fn options_that_cannot_be_used_are_refused_without_their_values() {
         ("gs://bucket", "GOOGLE_SERVICE_ACCOUNT", "cannot be opened"),
         ("az://container", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_NAME"),
     ] {
-        let settings = DestinationSettings { endpoint: None, options: vec![(name.to_owned(), SECRET.to_owned())] };
+        let settings = DestinationSettings {
+            endpoint: None,
+            options: vec![(name.to_owned(), SECRET.to_owned())],
+            public_only: false,
+        };
         let error = Destination::open(url, &settings).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidArgument, "{name}: {error}");
         assert!(error.to_string().contains(says), "{name}: {error}");
@@ -351,7 +382,8 @@ async fn clients_do_not_show_their_tokens() {
         ("az://container", vec![("AZURE_STORAGE_ACCOUNT_NAME", "name"), ("AZURE_STORAGE_TOKEN", SECRET)]),
     ] {
         let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let destination = Destination::open(url, &DestinationSettings { endpoint: None, options }).unwrap();
+        let destination =
+            Destination::open(url, &DestinationSettings { endpoint: None, options, public_only: false }).unwrap();
         let store = destination.store();
         let shown = format!("{destination} {destination:?} {store} {store:?}");
         assert!(!shown.contains(SECRET) && shown.contains(url), "{shown}");

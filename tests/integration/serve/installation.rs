@@ -320,8 +320,8 @@ impl Place {
     }
 }
 
-/// Small chunks and parts: a job has many steps.
-pub const SMALL: [&str; 4] = ["--chunk-documents", CHUNK, "--part-documents", CHUNK];
+/// Small chunks and parts: a job has many steps. Buckets are on this machine.
+pub const SMALL: [&str; 5] = ["--chunk-documents", CHUNK, "--part-documents", CHUNK, "--allow-private-addresses"];
 
 /// Every file below a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {

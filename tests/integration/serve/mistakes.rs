@@ -135,7 +135,16 @@ async fn a_folder_is_a_destination_here_and_a_service_in_the_clear_elsewhere_is_
     let api = server.api(&server.owner_key());
     let found = api.post("/storage/destinations", json!({"name": "folder", "url": installation.url()})).await;
     assert_eq!((&found["kind"], &found["findings"]["missing"]), (&json!("folder"), &json!([])), "{found:#}");
-    for endpoint in ["http://192.0.2.1:9000", "http://storage.example", "ftp://127.0.0.1"] {
+    for endpoint in [
+        "http://192.0.2.1:9000",
+        "http://storage.example",
+        "ftp://127.0.0.1",
+        // and none inside, which whoever runs the server has to allow
+        "http://127.0.0.1:9000",
+        "https://169.254.169.254",
+        "https://0x0a.1",
+        "https://[::ffff:192.168.0.1]",
+    ] {
         let options = json!({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "planted"});
         let wanted = json!({"name": "clear", "url": "s3://bucket/x", "endpoint": endpoint, "options": options});
         let (status, answer) = api.ask(Method::POST, "/storage/destinations", Some(&wanted), None).await;

@@ -21,6 +21,11 @@ impl Api {
         Self { client: HttpClient::new(), url: url.to_owned(), key: key.to_owned() }
     }
 
+    /// Where the API is, without `/api/v1`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Sends a request below `/api/v1` and gives its `data`; panics where it is refused.
     pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
         self.ask_once(method, path, body, None).await

@@ -96,6 +96,14 @@ impl Aws {
         body
     }
 
+    /// How a function is set up, environment included.
+    pub async fn function(&self, function: &str) -> Value {
+        let url = format!("{}/2015-03-31/functions/{function}/configuration", self.endpoint);
+        let answer = self.client.send("GET", &url, &[("authorization", &signature("lambda"))], "").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
     /// What a function has logged, a line an entry; nothing where it has not run.
     pub async fn logs(&self, function: &str) -> Vec<String> {
         let group = json!({"logGroupName": format!("/aws/lambda/{function}"), "limit": 10000});

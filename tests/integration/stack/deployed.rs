@@ -59,6 +59,8 @@ struct Deploying {
     ministack: String,
     emulator: String,
     zips: PathBuf,
+    /// The file of the secret of who signs people in, if somebody does.
+    client_secret: Option<PathBuf>,
 }
 
 impl Deploying {
@@ -68,6 +70,10 @@ impl Deploying {
         command.arg(root().join("scripts/deploy-local")).stdin(Stdio::null());
         command.env("ENDPOINT", &self.ministack).env("CODE", &self.zips).env("OUTPUT", "json");
         command.env("PARAMETERS", parameters).env("FIRESTORE_EMULATOR_HOST", &self.emulator);
+        match &self.client_secret {
+            Some(file) => command.env("OIDC_CLIENT_SECRET_FILE", file),
+            None => command.env_remove("OIDC_CLIENT_SECRET_FILE"),
+        };
         command.env_remove("STACK").env_remove("AWS_PROFILE").env_remove("AWS_ENDPOINT_URL");
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         match output.status.success() {
@@ -87,6 +93,11 @@ pub struct Connected {
 impl Deployed {
     /// Deploys with these parameters of the template: `Key=value` each.
     pub async fn with(parameters: &str) -> Self {
+        Self::signing_in(parameters, None).await
+    }
+
+    /// As [`Self::with`], with the file of the secret that an issuer gave.
+    pub async fn signing_in(parameters: &str, client_secret: Option<PathBuf>) -> Self {
         let given = std::env::var_os("FIREBACKUP_STACK_ZIPS").map(|folder| root().join(folder));
         let zips = match given {
             Some(zips) => zips,
@@ -97,8 +108,8 @@ impl Deployed {
         // functions get this address of the local AWS, whatever else they are told
         let ministack = Ministack::start_with(&[("AWS_ENDPOINT_URL", &aws_proxy.endpoint())]).await;
         aws_proxy.connect(ministack.endpoint());
-        let deploying =
-            Deploying { ministack: ministack.endpoint().to_owned(), emulator: emulator.host().to_owned(), zips };
+        let (at, emulator_host) = (ministack.endpoint().to_owned(), emulator.host().to_owned());
+        let deploying = Deploying { ministack: at, emulator: emulator_host, zips, client_secret };
         let deployed = deploying.run(parameters).await;
         let deployed =
             deployed.unwrap_or_else(|said| panic!("the stack was not deployed:\n{said}\n{}", ministack.output()));

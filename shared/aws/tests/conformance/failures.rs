@@ -50,7 +50,7 @@ async fn missing_credentials_are_no_passing_failure() {
     let settings = AwsSettings {
         region: Some("eu-central-1".to_owned()),
         endpoint: Some("http://127.0.0.1:9".to_owned()),
-        profile: None,
+        ..AwsSettings::default()
     };
     let config = config_loader(&settings).credentials_provider(Nobody).load().await;
     let error = store(&AwsClients::new(&config)).get(&key()).await.unwrap_err();

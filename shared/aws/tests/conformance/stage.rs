@@ -21,7 +21,8 @@ impl Stage {
 
 /// What the adapters are made from, with keys that every local AWS takes.
 pub async fn config_of(endpoint: &str, region: &str) -> aws_config::SdkConfig {
-    let settings = AwsSettings { region: Some(region.to_owned()), endpoint: Some(endpoint.to_owned()), profile: None };
+    let settings =
+        AwsSettings { region: Some(region.to_owned()), endpoint: Some(endpoint.to_owned()), ..AwsSettings::default() };
     let keys = Credentials::new("test", "a-secret-for-tests-only", None, None, "tests");
     config_loader(&settings).credentials_provider(keys).load().await
 }

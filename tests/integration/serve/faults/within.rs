@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use firebackup_bootstrap::StepSettings;
 use firebackup_bootstrap::local::{LocalApp, LocalSettings};
 use firebackup_bootstrap::server::{Guard, Server};
+use firebackup_bootstrap::{SignInSettings, StepSettings};
 use firebackup_codec::secret::SecretKey;
 use firebackup_embedded::{Database, SqliteWorkflows, SystemRandom, WorkflowOptions, key_file};
 use futures::poll;
@@ -33,7 +33,13 @@ impl Within {
     /// One on a folder that a server has made, and that no other serves now.
     pub async fn on(installation: &Installation, steps: StepSettings) -> Self {
         let key = key_file::read(&installation.data().join("master.key")).unwrap();
-        let settings = LocalSettings { steps, parallel: PARALLEL, ambient: Vec::new() };
+        let settings = LocalSettings {
+            steps,
+            parallel: PARALLEL,
+            ambient: Vec::new(),
+            sign_in: SignInSettings::default(),
+            allow_private_addresses: true,
+        };
         let master = SecretKey::from_bytes(*key.expose());
         let app = LocalApp::open(&installation.data(), master, settings).await.unwrap();
         let server = Server::listen("127.0.0.1:0".parse().unwrap(), &Guard::Loopback).await.unwrap();

@@ -1,0 +1,54 @@
+//! Somebody signs in through the deployed API.
+
+use std::fs;
+
+use firebackup_testkit::OAuthServer;
+use serde_json::{Value, json};
+
+use super::deployed::Deployed;
+use crate::browser::{Browser, CLIENT, person};
+
+/// Everybody shares one issuer, whose code and key of the secret come from one deployment.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_signs_in_with_a_secret_that_only_the_stacks_key_opens() {
+    let issuer = OAuthServer::start(CLIENT.0, CLIENT.1).await;
+    issuer.tell(person("ada", "ada@example.com")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client-secret");
+    fs::write(&file, format!("{}\n", CLIENT.1)).unwrap();
+    let parameters = format!(
+        "OidcClientId={} OidcIssuer={} AllowPrivateAddresses=true SignUp=ada@example.com,@example.org",
+        CLIENT.0,
+        issuer.issuer()
+    );
+    let stack = Deployed::signing_in(&parameters, Some(file)).await;
+    stack.explaining("signing in", signs_in(&stack, &issuer)).await;
+    // the template, the function's settings and the table have it in no form but the one that KMS made
+    let function = stack.aws.function("firebackup-api").await;
+    let variables = &function["Environment"]["Variables"];
+    assert_eq!(variables["FIREBACKUP_OIDC_CLIENT_ID"], CLIENT.0, "{function:#}");
+    assert!(variables["FIREBACKUP_OIDC_CLIENT_SECRET"].as_str().is_some_and(|sealed| sealed.len() > 100));
+    assert!(!function.to_string().contains(CLIENT.1));
+    assert!(!stack.ministack.output().contains(CLIENT.1));
+    for line in stack.aws.logs("firebackup-api").await {
+        assert!(!line.contains(CLIENT.1), "{line}");
+    }
+}
+
+async fn signs_in(stack: &Deployed, issuer: &OAuthServer) {
+    let address = format!("{}/api/v1", stack.api.url());
+    let mut browser = Browser::new(&address);
+    let returning = browser.goes(issuer).await;
+    let (status, _, body) = Browser::new(&address).comes_back(&returning).await;
+    assert_eq!((status, &body["error"]["code"]), (401, &json!("SIGN_IN_FAILED")), "{body:#}");
+    let tokens: Value = browser.tokens(issuer).await;
+    let (status, me) = browser.asks("/auth/me", &tokens["accessToken"]).await;
+    assert_eq!((status, &me["data"]["user"]["email"]), (200, &json!("ada@example.com")), "{me:#}");
+    let refresh = json!({ "refreshToken": tokens["refreshToken"] });
+    let (first, second) =
+        (browser.posts("/auth/refresh", &refresh).await, browser.posts("/auth/refresh", &refresh).await);
+    assert_eq!((first.0, second.0), (200, 401), "{:#}", second.1);
+    issuer.tell(person("eve", "eve@example.com")).await;
+    let (status, body) = Browser::new(&address).signs_in(issuer).await;
+    assert_eq!((status, &body["error"]["code"]), (403, &json!("SIGN_UP_CLOSED")), "{body:#}");
+}
