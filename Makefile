@@ -41,7 +41,7 @@ up: ## Build firebackup, serve it with a demo project on a local Firestore emula
 
 # The documentation tests come first, so that the runner's own summary of the suite closes the output.
 .PHONY: test
-test: target/auth/.installed target/oauth/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
+test: target/auth/.installed target/oauth/.installed target/webhooks/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
 	$(CARGO) build --locked --workspace --lib --tests $(foreach bin,$(TEST_BINS),--bin $(bin))
 	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
 	$(CARGO) test --locked --workspace --doc
@@ -102,7 +102,7 @@ fuzz: ## Fuzz every reader of hostile bytes (FUZZ_SECONDS=60 each; needs the nig
 
 .PHONY: locks
 locks: ## Write the npm lock files anew, without the address of any registry
-	@for folder in tests/auth tests/oauth tests/peers; do \
+	@for folder in tests/auth tests/oauth tests/peers tests/webhooks; do \
 		(cd $$folder && $(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund && \
 		sed '/^ *"resolved": /d' package-lock.json >package-lock.json.new && \
 		mv package-lock.json.new package-lock.json) || exit 1; \
@@ -110,7 +110,7 @@ locks: ## Write the npm lock files anew, without the address of any registry
 
 .PHONY: clean-tools
 clean-tools: ## Remove what was installed for tests, lints and measurements
-	rm -rf .tools target/auth target/cargo-lambda target/ministack target/oauth target/peers target/sam
+	rm -rf .tools target/auth target/cargo-lambda target/ministack target/oauth target/peers target/sam target/webhooks
 
 # The Auth emulator that the integration tests start. No package's own install script runs.
 target/auth/.installed: tests/auth/package.json tests/auth/package-lock.json
@@ -122,6 +122,13 @@ target/auth/.installed: tests/auth/package.json tests/auth/package-lock.json
 # The OpenID Connect issuer that the tests of sign-in start.
 target/oauth/.installed: tests/oauth/package.json tests/oauth/package-lock.json
 	@echo "Installing oauth2-mock-server, an OpenID Connect issuer, into target/oauth (about 6 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# The reference library that the tests of webhooks prove signatures with.
+target/webhooks/.installed: tests/webhooks/package.json tests/webhooks/package-lock.json
+	@echo "Installing standardwebhooks, which proves signatures of webhooks, into target/webhooks (under 1 MB)"
 	@mkdir -p $(@D) && cp $^ $(@D)/
 	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
 	@touch $@

@@ -79,6 +79,8 @@ impl AwsApp {
             keys,
             probes: R::probes(&places),
             identity: R::identity(&parts)?,
+            webhooks: R::webhooks(&parts)?,
+            notify: R::notify(&parts),
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 allow_private_addresses,

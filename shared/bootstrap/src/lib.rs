@@ -25,6 +25,7 @@ mod stack_bucket;
 mod steps;
 pub mod tracing_setup;
 mod triggers;
+mod webhooks;
 
 pub use aws_environment::AwsEnvironment;
 /// How a browser is sent back.
@@ -40,4 +41,4 @@ pub use sign_in::{GOOGLE, PublicUrl, SignInSettings, page};
 pub use sqs::each_message;
 pub use stack_bucket::StackBucket;
 pub use steps::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings};
-pub use triggers::{Due, schedule_due, start_message};
+pub use triggers::{Due, notify_message, schedule_due, start_message};

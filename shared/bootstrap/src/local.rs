@@ -13,7 +13,8 @@ use firebackup_embedded::{
 use firebackup_engine::World;
 use firebackup_http::{HttpState, SignInPages};
 use firebackup_model::PortError;
-use firebackup_model::port::{Clock, JobQueue, Random, StepError, StepErrorKind};
+use firebackup_model::port::{Clock, JobQueue, Message, Random, StepError, StepErrorKind};
+use futures::{StreamExt, stream};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -25,7 +26,8 @@ use crate::probes::WorldProbes;
 use crate::projects::Projects;
 use crate::sign_in::{SignInSettings, provider_of};
 use crate::steps::{AppSteps, StepSettings};
-use crate::triggers::{Due, schedule_due, start_job};
+use crate::triggers::{Due, notify, schedule_due, start_job};
+use crate::webhooks::webhooks;
 
 /// The file that holds everything but the key.
 const DATABASE: &str = "firebackup.db";
@@ -37,6 +39,8 @@ const WAIT: Duration = Duration::from_secs(20);
 const HIDDEN: Duration = Duration::from_secs(120);
 /// When a message that failed comes again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How many events and deliveries are dealt with at a time: a receiver that is slow must not hold up the others.
+const NOTICES: usize = 16;
 /// Events that a slow listener may be behind.
 const BACKLOG: usize = 1024;
 /// How often jobs are looked after.
@@ -59,7 +63,7 @@ pub struct LocalSettings {
     pub ambient: Vec<(String, String)>,
     /// How people sign in.
     pub sign_in: SignInSettings,
-    /// Whether issuers and endpoints of destinations may lead to this machine and its networks.
+    /// Whether issuers, webhooks and endpoints of destinations may lead to this machine and its networks.
     pub allow_private_addresses: bool,
 }
 
@@ -77,6 +81,7 @@ pub struct LocalApp {
     clock: Arc<dyn Clock>,
     jobs: Arc<dyn JobQueue>,
     due: Arc<dyn JobQueue>,
+    notify: Arc<dyn JobQueue>,
     workflows: SqliteWorkflows,
     scheduler: SqliteScheduler,
 }
@@ -90,11 +95,12 @@ impl LocalApp {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let database = Database::open(folder.join(DATABASE)).await?;
         let queue = |name| Arc::new(SqliteJobQueue::new(database.clone(), Arc::clone(&clock), name, MOST_DELIVERIES));
-        let (jobs, due) = (queue("jobs"), queue("due"));
+        let (jobs, due, notify) = (queue("jobs"), queue("due"), queue("notify"));
         let options = WorkflowOptions { parallel_chunks: settings.parallel.max(1), ..WorkflowOptions::default() };
         let workflows = SqliteWorkflows::new(database.clone(), Arc::clone(&random), options);
         let scheduler = SqliteScheduler::new(database.clone(), Arc::clone(&clock));
-        let events = Arc::new(LocalEventBus::new(BACKLOG));
+        let events = Arc::new(LocalEventBus::new(BACKLOG).keeping(notify.clone()));
+        let webhooks = webhooks(settings.allow_private_addresses)?;
         let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
         let SignInSettings { issuer, pages, sign_up } = settings.sign_in;
         let identity = provider_of(issuer, settings.allow_private_addresses, &clock)?;
@@ -112,6 +118,8 @@ impl LocalApp {
             random,
             probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
             identity,
+            webhooks: Some(webhooks),
+            notify: notify.clone(),
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,
@@ -123,7 +131,7 @@ impl LocalApp {
         });
         let settings = StepSettings { parallel: settings.parallel.max(1) as u64, ..settings.steps };
         let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None);
-        Ok(Self { control, steps, events, pages, places, clock, jobs, due, workflows, scheduler })
+        Ok(Self { control, steps, events, pages, places, clock, jobs, due, notify, workflows, scheduler })
     }
 
     /// What the router stands on.
@@ -179,8 +187,9 @@ impl LocalApp {
         let fire = Arc::new(FireIntoQueue::new(Arc::clone(&self.due)));
         let steps = Arc::new(self.steps.clone());
         tokio::join!(
-            until(stopped(), consume(&*self.jobs, async |body| start_job(&self.control, body).await.map(drop))),
-            until(stopped(), consume(&*self.due, async |body| self.make_due(body).await)),
+            until(stopped(), consume(&*self.jobs, 1, async |body| start_job(&self.control, body).await.map(drop))),
+            until(stopped(), consume(&*self.due, 1, async |body| self.make_due(body).await)),
+            until(stopped(), consume(&*self.notify, NOTICES, async |body| notify(&self.control, body).await)),
             self.workflows.run(steps, stopped()),
             self.scheduler.run(fire, &SystemAlarm, stopped()),
             until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
@@ -192,7 +201,7 @@ impl LocalApp {
 
     /// Whoever starts a server again has mended what kept it from its work: messages that failed too often get another chance.
     async fn redrive(&self) {
-        for queue in [&self.jobs, &self.due] {
+        for queue in [&self.jobs, &self.due, &self.notify] {
             match queue.redrive().await {
                 Ok(0) => {}
                 Ok(moved) => tracing::info!(moved, "messages that had failed too often are tried again"),
@@ -235,30 +244,35 @@ async fn until(stop: impl Future<Output = ()>, work: impl Future<Output = ()>) {
     }
 }
 
-/// Deals with the messages of a queue, one after the other, for ever.
-async fn consume(queue: &dyn JobQueue, handle: impl AsyncFn(&str) -> Result<(), StepError>) {
-    loop {
-        let messages = match queue.receive(1, WAIT, HIDDEN).await {
-            Ok(messages) => messages,
-            Err(error) => {
-                tracing::warn!(error = %error, "a queue cannot be listened to");
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-        };
-        for message in messages {
-            let done = match handle(&message.body).await {
-                Ok(()) => queue.delete(&message.receipt).await,
-                Err(error) => {
-                    let is_ours = error.kind == StepErrorKind::Retryable;
-                    tracing::warn!(error = %error, deliveries = message.deliveries, is_ours, "a message failed");
-                    queue.release(&message.receipt, AGAIN).await
-                }
-            };
-            if let Err(error) = done {
-                tracing::warn!(error = %error, "a message could not be put away: it comes again");
-            }
+/// Deals with the messages of a queue, so many at a time, for ever.
+async fn consume(queue: &dyn JobQueue, most: usize, handle: impl AsyncFn(&str) -> Result<(), StepError>) {
+    let messages = stream::repeat(()).then(|()| receive(queue)).flat_map(stream::iter);
+    messages.for_each_concurrent(most, |message| deal(queue, message, &handle)).await;
+}
+
+/// The next message, if one comes soon. One at a time: what waits here for its turn would be hidden from others.
+async fn receive(queue: &dyn JobQueue) -> Vec<Message> {
+    match queue.receive(1, WAIT, HIDDEN).await {
+        Ok(messages) => messages,
+        Err(error) => {
+            tracing::warn!(error = %error, "a queue cannot be listened to");
+            tokio::time::sleep(AGAIN).await;
+            Vec::new()
         }
+    }
+}
+
+async fn deal(queue: &dyn JobQueue, message: Message, handle: &impl AsyncFn(&str) -> Result<(), StepError>) {
+    let done = match handle(&message.body).await {
+        Ok(()) => queue.delete(&message.receipt).await,
+        Err(error) => {
+            let is_ours = error.kind == StepErrorKind::Retryable;
+            tracing::warn!(error = %error, deliveries = message.deliveries, is_ours, "a message failed");
+            queue.release(&message.receipt, AGAIN).await
+        }
+    };
+    if let Err(error) = done {
+        tracing::warn!(error = %error, "a message could not be put away: it comes again");
     }
 }
 

@@ -30,7 +30,7 @@ pub enum MaintenanceTask {
         #[serde(default = "first_name")]
         name: String,
     },
-    /// Move the dead letters of the jobs' queue back.
+    /// Move the dead letters of the queues of jobs and of webhooks back.
     Redrive,
     /// Make another owner's key for the first organization: the first one is lost.
     AnotherOwnerKey,
@@ -59,6 +59,7 @@ struct Swept {
     started_again: u64,
     finalized: u64,
     schedules_missed: u64,
+    deliveries: u64,
     failed: u64,
 }
 
@@ -142,7 +143,8 @@ impl Maintenance {
                 Ok(owner_json(&owner))
             }
             MaintenanceTask::Redrive => {
-                let moved = self.control().redrive_jobs().await.map_err(of_control)?;
+                let jobs = self.control().redrive_jobs().await.map_err(of_control)?;
+                let moved = jobs + self.control().redrive_notices().await.map_err(of_control)?;
                 Ok(json!({ "moved": moved }))
             }
             MaintenanceTask::AnotherOwnerKey => {
@@ -195,6 +197,13 @@ impl Maintenance {
                     swept.failed += 1;
                     tracing::warn!(organization = %worker.organization(), error = %error, "no looking for missed schedules");
                 }
+            }
+        }
+        match self.control().queue_overdue_deliveries(worker).await {
+            Ok(queued) => swept.deliveries += queued,
+            Err(error) => {
+                swept.failed += 1;
+                tracing::warn!(organization = %worker.organization(), error = %error, "no looking for lost deliveries");
             }
         }
         for job in self.control().running_jobs(worker).await.map_err(of_control)? {

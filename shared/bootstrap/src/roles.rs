@@ -10,14 +10,17 @@ use firebackup_aws::{
 };
 use firebackup_control::Probes;
 use firebackup_model::PortError;
-use firebackup_model::port::{Clock, IdentityProvider, JobQueue, KeyService, Random, Scheduler, Workflow, Workflows};
+use firebackup_model::port::{
+    Clock, IdentityProvider, JobQueue, KeyService, Random, Scheduler, WebhookSender, Workflow, Workflows,
+};
 
 use crate::absent::Absent;
 use crate::aws_environment::AwsEnvironment;
 use crate::places::Places;
 use crate::probes::{DestinationProbes, WorldProbes};
 use crate::projects::Projects;
-use crate::sealed_issuer::SealedIssuer;
+use crate::sealed_issuer::{SealedIssuer, allows_private_addresses};
+use crate::webhooks::webhooks;
 
 /// What ports are made from.
 pub struct Parts<'e> {
@@ -33,9 +36,19 @@ impl Parts<'_> {
     }
 
     fn queue(&self) -> Arc<dyn JobQueue> {
-        let (url, dead_letters) =
-            (self.text("FIREBACKUP_JOBS_QUEUE_URL"), self.text("FIREBACKUP_JOBS_DEAD_LETTER_URL"));
-        Arc::new(SqsJobQueue::new(&self.clients, url, dead_letters))
+        self.queue_at("FIREBACKUP_JOBS_QUEUE_URL", "FIREBACKUP_JOBS_DEAD_LETTER_URL")
+    }
+
+    fn notify(&self) -> Arc<dyn JobQueue> {
+        self.queue_at("FIREBACKUP_NOTIFY_QUEUE_URL", "FIREBACKUP_NOTIFY_DEAD_LETTER_URL")
+    }
+
+    fn queue_at(&self, url: &str, dead_letters: &str) -> Arc<dyn JobQueue> {
+        Arc::new(SqsJobQueue::new(&self.clients, self.text(url), self.text(dead_letters)))
+    }
+
+    fn webhooks(&self) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        webhooks(allows_private_addresses(self.environment)).map(Some)
     }
 
     fn workflows(&self) -> Result<Arc<dyn Workflows>, PortError> {
@@ -114,6 +127,19 @@ pub trait Role {
         Ok(None)
     }
 
+    /// The queue of events and deliveries.
+    fn notify(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    /// What posts to webhooks.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    fn webhooks(_: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        Ok(None)
+    }
+
     /// Where the list of chunks lies.
     fn chunks(_: &Parts<'_>) -> Option<Arc<WorkBucket>> {
         None
@@ -139,6 +165,36 @@ impl Role for Api {
 
     fn identity(parts: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
         parts.identity()
+    }
+
+    fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.notify()
+    }
+
+    fn webhooks(parts: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        parts.webhooks()
+    }
+}
+
+/// Tells webhooks.
+#[derive(Debug)]
+pub enum Notify {}
+
+impl Role for Notify {
+    fn queue(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+
+    fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.notify()
+    }
+
+    fn webhooks(parts: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
+        parts.webhooks()
     }
 }
 
@@ -205,6 +261,10 @@ impl Role for Care {
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
         Arc::new(DestinationProbes::new(places.clone()))
+    }
+
+    fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.notify()
     }
 
     fn chunks(parts: &Parts<'_>) -> Option<Arc<WorkBucket>> {

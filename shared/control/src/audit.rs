@@ -23,7 +23,7 @@ use crate::month::Month;
 use crate::page::{Page, Paged};
 use crate::record::{Written, new_item};
 use crate::role::Right;
-use crate::tenant::{Author, Caller};
+use crate::tenant::{Author, Caller, OrganizationScope};
 
 /// What became of what was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -123,6 +123,13 @@ impl Act {
     }
 }
 
+impl AuditEntry {
+    fn create(&self, scope: &OrganizationScope) -> Result<ItemWrite> {
+        let key = scope.audit_key(Month::of(self.timestamp), &self.id);
+        Ok(ItemWrite::Create(new_item(key, self, None)?))
+    }
+}
+
 impl Refused<'_> {
     fn action(&self) -> String {
         format!("{} {}", self.method, self.route)
@@ -184,16 +191,26 @@ pub(crate) fn id_of(at: Timestamp, parts: &[&str]) -> AuditId {
 }
 
 impl Control {
-    /// Does a transaction together with the entry that tells of it.
+    /// Does a transaction together with the entry that tells of it, and publishes the event that tells others, where there
+    /// is one: it has the entry's id.
     pub(crate) async fn commit(&self, author: &Author, act: Act, mut writes: Vec<ItemWrite>) -> Result<Written> {
-        writes.push(self.entry(author, act)?);
-        self.write_unrecorded(writes).await
+        let entry = self.new_entry(author, act);
+        writes.push(entry.create(author.scope())?);
+        let written = self.write_unrecorded(writes).await?;
+        if written == Written::Yes {
+            self.publish_done(author.scope(), &entry).await;
+        }
+        Ok(written)
     }
 
     /// The entry that tells of what is done.
     pub(crate) fn entry(&self, author: &Author, act: Act) -> Result<ItemWrite> {
+        self.new_entry(author, act).create(author.scope())
+    }
+
+    fn new_entry(&self, author: &Author, act: Act) -> AuditEntry {
         let now = self.now();
-        let entry = AuditEntry {
+        AuditEntry {
             id: AuditId::new(now, self.ports().random.as_ref()),
             timestamp: now,
             actor: author.actor().to_string(),
@@ -204,9 +221,7 @@ impl Control {
             address: address_of(author.origin()),
             request_id: author.origin().request.clone(),
             count: None,
-        };
-        let key = author.scope().audit_key(Month::of(now), &entry.id);
-        Ok(ItemWrite::Create(new_item(key, &entry, None)?))
+        }
     }
 
     /// Notes that a caller was refused something. Whether that succeeds is of no matter to the request.

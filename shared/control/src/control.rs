@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use firebackup_model::Timestamp;
 use firebackup_model::port::{
-    Clock, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Random, Scheduler, Workflows,
+    Clock, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Random, Scheduler, WebhookSender,
+    Workflows,
 };
 
 use crate::probes::Probes;
@@ -51,6 +52,10 @@ pub struct Ports {
     pub probes: Arc<dyn Probes>,
     /// Whom people sign in with, where that was set up.
     pub identity: Option<Arc<dyn IdentityProvider>>,
+    /// What posts to webhooks; without it there are none.
+    pub webhooks: Option<Arc<dyn WebhookSender>>,
+    /// Where events and deliveries to webhooks wait.
+    pub notify: Arc<dyn JobQueue>,
     /// How this installation is set up.
     pub settings: ControlSettings,
 }

@@ -167,6 +167,18 @@ prefixed_id!(
     "ses_",
     "a session id (ses_ and a ULID)"
 );
+prefixed_id!(
+    /// Names a webhook.
+    WebhookId,
+    "webhook_",
+    "a webhook id (webhook_ and a ULID)"
+);
+prefixed_id!(
+    /// Names a delivery to a webhook.
+    DeliveryId,
+    "dlv_",
+    "a delivery id (dlv_ and a ULID)"
+);
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,8 @@
 //! | `ORG#<org>` | `IDEMPOTENCY#<hash>` | what a request has made; for 24 hours |
 //! | `ORG#<org>` | `MEMBER#<user>` | a member and their role |
 //! | `ORG#<org>` | `INVITE#<inv>` | an open invite, its token as a hash; for 7 days |
+//! | `ORG#<org>` | `WEBHOOK#<webhook>` | a webhook, its address and secret sealed |
+//! | `ORG#<org>#WEBHOOK#<webhook>` | `<dlv>` | a delivery, for 30 days; one that waits in the index under `ORG#<org>#WAITING`, `<time>#<dlv>` |
 //! | `ORG#<org>#AUDIT#<month>` | `<evt>` | an entry of the audit log; never changed |
 //! | `ORG#<org>#REFUSED` | `<evt>` | how often a refused attempt came; for 400 days |
 //! | `ORG#<org>#JOB#<job>` | `PROGRESS` | counters; a partition of their own, as they are written often |
@@ -41,9 +43,12 @@
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
-use firebackup_model::port::{ItemKey, ItemQuery};
+use firebackup_model::port::{ItemKey, ItemQuery, SortRange};
 
-use crate::id::{ApiKeyId, AuditId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId};
+use crate::id::{
+    ApiKeyId, AuditId, DeliveryId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
+    WebhookId,
+};
 use crate::month::Month;
 use crate::tenant::OrganizationScope;
 
@@ -59,6 +64,7 @@ const DELETING: &str = "DELETING#";
 const IDEMPOTENCY: &str = "IDEMPOTENCY#";
 const MEMBER: &str = "MEMBER#";
 const INVITE: &str = "INVITE#";
+const WEBHOOK: &str = "WEBHOOK#";
 const ORG: &str = "ORG#";
 const ORGANIZATIONS: &str = "ORGANIZATIONS";
 
@@ -288,6 +294,43 @@ impl OrganizationScope {
         self.list(INVITE)
     }
 
+    pub(crate) fn webhook_key(&self, id: &WebhookId) -> ItemKey {
+        self.key(format!("{WEBHOOK}{id}"))
+    }
+
+    pub(crate) fn webhooks(&self) -> ItemQuery {
+        self.list(WEBHOOK)
+    }
+
+    fn deliveries_partition(&self, webhook: &WebhookId) -> String {
+        format!("{}#{WEBHOOK}{webhook}", self.partition())
+    }
+
+    pub(crate) fn delivery_key(&self, webhook: &WebhookId, id: &DeliveryId) -> ItemKey {
+        ItemKey::new(self.deliveries_partition(webhook), id.to_string())
+    }
+
+    /// The deliveries to a webhook, newest first.
+    pub(crate) fn deliveries(&self, webhook: &WebhookId) -> ItemQuery {
+        let query = ItemQuery::prefix(self.deliveries_partition(webhook), DeliveryId::PREFIX);
+        ItemQuery { descending: true, ..query }
+    }
+
+    fn waiting_partition(&self) -> String {
+        format!("{}#WAITING", self.partition())
+    }
+
+    /// The place in the index of a delivery that waits until then.
+    pub(crate) fn waiting_delivery(&self, until: Timestamp, id: &DeliveryId) -> ItemKey {
+        ItemKey::new(self.waiting_partition(), format!("{until}#{id}"))
+    }
+
+    /// The deliveries that have waited since before `time`, the longest waiting first, at most so many.
+    pub(crate) fn waiting_deliveries(&self, time: Timestamp, most: u32) -> ItemQuery {
+        let range = SortRange::Between("0".to_owned(), time.to_string());
+        ItemQuery { by_index: true, range, limit: most, ..ItemQuery::prefix(self.waiting_partition(), "") }
+    }
+
     pub(crate) fn audit_key(&self, month: Month, id: &AuditId) -> ItemKey {
         ItemKey::new(format!("{}#AUDIT#{month}", self.partition()), id.to_string())
     }
@@ -359,6 +402,9 @@ mod tests {
             scope.deleting_key(&job),
             scope.idempotency_key("00ff"),
             scope.progress_key(&job),
+            scope.webhook_key(&ulid.into()),
+            scope.delivery_key(&ulid.into(), &ulid.into()),
+            scope.waiting_delivery(time, &ulid.into()),
         ];
         let found: Vec<String> = found.into_iter().map(|key| format!("{} {}", key.partition, key.sort)).collect();
         let expected = [
@@ -394,6 +440,9 @@ mod tests {
             "ORG#org_U DELETING#bkp_U",
             "ORG#org_U IDEMPOTENCY#00ff",
             "ORG#org_U#JOB#bkp_U PROGRESS",
+            "ORG#org_U WEBHOOK#webhook_U",
+            "ORG#org_U#WEBHOOK#webhook_U dlv_U",
+            "ORG#org_U#WAITING 2026-01-31T14:03:00Z#dlv_U",
         ];
         assert_eq!(found, expected.map(|line| line.replace("_U", &format!("_{ULID}"))));
     }
@@ -422,10 +471,26 @@ mod tests {
             (memberships(&ulid.into()), membership(&ulid.into(), &ulid.into())),
             (invites_of("00ff"), invited("00ff", &ulid.into())),
             (strangers(month), stranger(month, &ulid.into())),
+            (scope.webhooks(), scope.webhook_key(&ulid.into())),
+            (scope.deliveries(&ulid.into()), scope.delivery_key(&ulid.into(), &ulid.into())),
         ] {
             assert_eq!(query.partition, key.partition);
-            let firebackup_model::port::SortRange::Prefix(prefix) = &query.range else { panic!("{query:?}") };
+            let SortRange::Prefix(prefix) = &query.range else { panic!("{query:?}") };
             assert!(key.sort.starts_with(prefix.as_str()), "{query:?} {key:?}");
+        }
+    }
+
+    #[test]
+    fn what_waits_is_found_from_its_time_on() {
+        let ulid = Ulid::from_string(ULID).unwrap();
+        let scope = scope_for_tests(ulid.into());
+        let time: Timestamp = "2026-01-31T14:03:00Z".parse().unwrap();
+        let key = scope.waiting_delivery(time, &ulid.into());
+        for (seconds, is_found) in [(-1, false), (1, true), (86_400, true)] {
+            let query = scope.waiting_deliveries(time.plus_seconds(seconds), 1);
+            assert_eq!(query.partition, key.partition);
+            let SortRange::Between(low, high) = query.range else { panic!("{query:?}") };
+            assert_eq!((low..=high).contains(&key.sort), is_found, "{seconds}");
         }
     }
 }

@@ -1,15 +1,18 @@
-//! What others are told of jobs and schedules.
+//! What others are told of jobs, schedules and changes.
 
 use firebackup_model::Timestamp;
+use firebackup_model::id::JobId;
 use firebackup_model::port::DomainEvent;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::audit::AuditEntry;
 use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::id::{ScheduleId, ulid_of};
 use crate::job::{Job, JobStatus};
 use crate::tenant::OrganizationScope;
+use crate::webhook_event::EventName;
 
 impl Control {
     pub(crate) async fn publish_started(&self, scope: &OrganizationScope, job: &Job) -> Result<()> {
@@ -44,6 +47,34 @@ impl Control {
             "error": { "code": reason.code, "message": reason.message },
         });
         self.publish(event(scope, id, kind.to_owned(), scheduled, data)).await
+    }
+
+    /// Says that a schedule has made a backup: at a due time, or because somebody asked. Nobody waits for this one: the
+    /// backup is made whether others can be told or not.
+    pub(crate) async fn publish_triggered(
+        &self,
+        scope: &OrganizationScope,
+        schedule: &ScheduleId,
+        job: &JobId,
+        at: Timestamp,
+    ) {
+        let name = EventName::ScheduleTriggered.as_str();
+        let id = event_id(at, &format!("{schedule} {job} {name}"));
+        let data = json!({ "id": schedule, "jobId": job });
+        if let Err(error) = self.publish(event(scope, id, name.to_owned(), at, data)).await {
+            tracing::warn!(schedule = %schedule, error = %error, "nobody is told that a schedule has made a backup");
+        }
+    }
+
+    /// Says what was done, where others are told of such. It is done whether they can be told or not.
+    pub(crate) async fn publish_done(&self, scope: &OrganizationScope, entry: &AuditEntry) {
+        let Some(name) = EventName::of_action(&entry.action) else { return };
+        let mut data = entry.details.clone().unwrap_or_else(|| json!({}));
+        data["id"] = json!(entry.resource);
+        let done = event(scope, entry.id.to_string(), name.as_str().to_owned(), entry.timestamp, data);
+        if let Err(error) = self.publish(done).await {
+            tracing::warn!(action = entry.action, error = %error, "nobody is told of a change");
+        }
     }
 
     async fn publish(&self, event: DomainEvent) -> Result<()> {

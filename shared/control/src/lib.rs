@@ -17,6 +17,8 @@ mod api_key;
 mod audit;
 mod backup;
 mod control;
+mod delivery;
+mod delivery_attempt;
 mod destination;
 mod error;
 mod federation;
@@ -47,10 +49,14 @@ mod secrets;
 mod service_account;
 mod session;
 mod sign_in;
+mod signature;
+mod slack;
 mod stranger;
 mod tenant;
 mod token;
 mod user;
+mod webhook;
+mod webhook_event;
 mod work;
 
 pub use access::{Credentials, DestinationAccess, ProjectAccess};
@@ -59,11 +65,14 @@ pub use api_key::{ApiKey, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, MAX_EXPORTED, Outcome, Refused};
 pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
+pub use delivery::{Delivery, DeliveryMessage, DeliveryStatus};
+pub use delivery_attempt::AttemptOutcome;
 pub use destination::{Destination, DestinationChange, NewDestination};
 pub use error::{Code, ControlError, Kind, Result};
 pub use federation::provider_name;
 pub use id::{
-    ApiKeyId, AuditId, DestinationId, IdError, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
+    ApiKeyId, AuditId, DeliveryId, DestinationId, IdError, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId,
+    UserId, WebhookId,
 };
 pub use invite::{Invite, NewInvite};
 pub use job::{
@@ -85,4 +94,6 @@ pub use session::{ACCESS_SECONDS, Tokens};
 pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};
 pub use tenant::{Caller, FirstOwner, Me, Person, Worker};
 pub use user::User;
+pub use webhook::{NewWebhook, Webhook, WebhookChange, WebhookType};
+pub use webhook_event::EventName;
 pub use work::{OpenedPlace, Work};

@@ -295,7 +295,9 @@ impl Control {
         let once = Once::new(caller, idempotency, "trigger_schedule", id)?;
         let schedule = self.schedule_record(caller.scope(), id).await?.value;
         let wanted = schedule.wanted(caller.actor().to_string());
-        self.backup_once(caller.author(), &wanted, once.as_ref()).await
+        let backup = self.backup_once(caller.author(), &wanted, once.as_ref()).await?;
+        self.publish_triggered(caller.scope(), id, &backup.job.id, backup.job.created_at).await;
+        Ok(backup)
     }
 
     /// All schedules of an organization, for the sweep.

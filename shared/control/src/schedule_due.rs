@@ -29,6 +29,8 @@ impl Control {
             if let Some(job) = self.load::<Job>(&scope.job_key(&made)).await? {
                 self.ask_again(scope, job.value.facts()).await;
             }
+            // whoever made it may have died before they said so; twice is once
+            self.publish_triggered(scope, schedule, &made, scheduled).await;
             return Ok(Some(made));
         }
         let stored = self.load::<Schedule>(&scope.schedule_key(schedule)).await?;
@@ -37,7 +39,10 @@ impl Control {
             return Ok(None);
         };
         match self.backup_once(&worker.author(), &stored.wanted(schedule.to_string()), Some(&once)).await {
-            Ok(backup) => Ok(Some(backup.job.id)),
+            Ok(backup) => {
+                self.publish_triggered(scope, schedule, &backup.job.id, scheduled).await;
+                Ok(Some(backup.job.id))
+            }
             Err(error) => {
                 self.publish_schedule_failed(scope, schedule, scheduled, &error).await?;
                 Err(error)

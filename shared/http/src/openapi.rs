@@ -17,8 +17,8 @@ const DESCRIPTION: &str = "Backs up Firestore and Firebase Auth users into stora
 
 Send an API key or an access token as `Authorization: Bearer …`. A key belongs to one organization; a person who is signed in \
 may be a member of several and says which by `X-Organization-Id`. Both have one role in it: `viewer` reads, `member` starts \
-backups and restores and reads the audit log too, `admin` looks after projects, destinations, schedules, keys and members \
-too, `owner` may do everything.
+backups and restores and reads the audit log too, `admin` looks after projects, destinations, schedules, webhooks, keys and \
+members too, `owner` may do everything.
 
 Answers are `{\"success\": true, \"data\": …}`, lists `{\"success\": true, \"data\": […], \"meta\": …}`, failures \
 `{\"success\": false, \"error\": {\"code\", \"message\", \"details\"?}}`. Every answer names its request in \
@@ -36,6 +36,7 @@ const TAGS: &[(&str, &str)] = &[
     ("backups", "What can be restored."),
     ("restores", "Backups on their way back, and dry runs."),
     ("schedules", "Backups that are made by the clock."),
+    ("webhooks", "Who is told of what happens."),
     ("audit", "What was done, by whom, and what was refused."),
     ("health", "Whether the service is there."),
 ];
@@ -452,6 +453,9 @@ mod tests {
         for schema in ["NewDestination", "DestinationChange"] {
             let options = &schemas[schema]["properties"]["options"];
             assert_eq!(options["additionalProperties"]["writeOnly"], true, "{schema}: {options}");
+        }
+        for schema in ["NewWebhook", "WebhookChange"] {
+            assert_eq!(schemas[schema]["properties"]["url"]["writeOnly"], true, "{schema}");
         }
         let credentials = serde_json::to_string(&schemas["NewCredentials"]).unwrap();
         assert!(credentials.contains("\"writeOnly\":true"), "{credentials}");

@@ -12,6 +12,7 @@ pub(crate) mod organizations;
 pub(crate) mod projects;
 pub(crate) mod restores;
 pub(crate) mod schedules;
+pub(crate) mod webhooks;
 
 use serde::Serialize;
 use utoipa::ToSchema;

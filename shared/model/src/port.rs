@@ -7,6 +7,7 @@ mod keys;
 mod queue;
 mod scheduler;
 mod versions;
+mod webhook;
 mod workflows;
 
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ pub use keys::{EncryptionContext, KeyBytes, KeyService, WrappedKey};
 pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
 pub use scheduler::{ScheduleRule, Scheduler};
 pub use versions::{ObjectVersions, Removal};
+pub use webhook::{WebhookFailure, WebhookPost, WebhookSender};
 pub use workflows::{Started, StepError, StepErrorKind, Steps, Workflow, WorkflowState, Workflows};
 
 /// Documents in path order, as they come.

@@ -58,6 +58,12 @@ impl OutboundClient {
         Ok(Self { http: builder.build()?, guard })
     }
 
+    /// Whether every address may be called.
+    #[must_use]
+    pub fn allows_inside(&self) -> bool {
+        self.guard.allows_inside()
+    }
+
     /// Whether `url` might be called: [`AddressGuard::check`].
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! file. It listens on a free port of the loopback interface and ends when the [`OAuthServer`] is dropped, and when the
 //! process that started it dies in any way: it reads a pipe from us. Its clock is that of this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use url::Url;
 
+use crate::node_module::installed;
+
+const MODULE: &str = "oauth/node_modules/oauth2-mock-server/dist/index.mjs";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -41,7 +44,7 @@ impl OAuthServer {
     /// # Panics
     /// When it is not installed, or does not come up within 60 seconds.
     pub async fn start(client_id: &str, client_secret: &str) -> Self {
-        let module = module().unwrap_or_else(|| {
+        let module = installed(MODULE).unwrap_or_else(|| {
             panic!("oauth2-mock-server is not installed: run `make target/oauth/.installed`");
         });
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/oauth_server.mjs");
@@ -127,13 +130,4 @@ impl OAuthServer {
 fn client() -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     builder.timeout(REQUEST_LIMIT).build().expect("an HTTP client")
-}
-
-/// Below the target folder that cargo was told, or the workspace's own.
-fn module() -> Option<PathBuf> {
-    let told = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-    let modules =
-        told.into_iter().chain([own]).map(|target| target.join("oauth/node_modules/oauth2-mock-server/dist/index.mjs"));
-    modules.into_iter().find(|module| module.exists())
 }

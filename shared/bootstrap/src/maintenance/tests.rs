@@ -68,6 +68,8 @@ impl Home {
             random,
             probes: Arc::new(Content),
             identity: None,
+            webhooks: None,
+            notify: Arc::new(MemoryQueue::default()),
             settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
         });
         let first = control.first_owner("Acme").await.unwrap().unwrap();

@@ -106,7 +106,7 @@ async fn a_waiting_backup_is_cancelled_at_once() {
         assert_eq!(cancelled.job.status, JobStatus::Cancelled);
     }
     assert_eq!(world.control.running_jobs(&worker).await.unwrap(), []);
-    let told: Vec<_> = world.events.published().into_iter().map(|event| event.kind).collect();
+    let told: Vec<_> = world.events_of("backup.").into_iter().map(|event| event.kind).collect();
     assert_eq!(told, ["backup.cancelled"]);
     let started = world.control.start_job(&worker, &backup.job.id).await.unwrap();
     assert_eq!(started, firebackup_control::StartOutcome::Ended);

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backups;
+mod deliveries;
 mod destinations;
 mod keys;
 mod lists;
@@ -14,6 +15,8 @@ mod roles;
 mod runs;
 mod schedules;
 mod secrets;
+mod signatures;
 mod teams;
 mod tenants;
+mod webhooks;
 mod world;

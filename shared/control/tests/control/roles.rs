@@ -1,8 +1,8 @@
 //! Every verb with every role.
 
 use firebackup_control::{
-    ApiKeyId, Caller, Code, Control, DestinationChange, DestinationId, Kind, NewApiKey, OrganizationChange, Page,
-    ProjectChange, ProjectFilter, ProjectId, Result, Role, ScheduleChange, ScheduleId,
+    ApiKeyId, Caller, Code, Control, DeliveryId, DestinationChange, DestinationId, Kind, NewApiKey, OrganizationChange,
+    Page, ProjectChange, ProjectFilter, ProjectId, Result, Role, ScheduleChange, ScheduleId, WebhookChange, WebhookId,
 };
 use firebackup_model::id::{JobId, JobKind};
 use futures::FutureExt;
@@ -19,6 +19,8 @@ pub struct Ids {
     pub schedule: ScheduleId,
     pub backup: JobId,
     pub restore: JobId,
+    pub webhook: WebhookId,
+    pub delivery: DeliveryId,
 }
 
 impl Ids {
@@ -32,6 +34,8 @@ impl Ids {
             schedule: ulid.into(),
             backup: JobId::new(JobKind::Backup, 1, [1; 10]),
             restore: JobId::new(JobKind::Restore, 1, [1; 10]),
+            webhook: ulid.into(),
+            delivery: ulid.into(),
         }
     }
 }
@@ -73,6 +77,13 @@ pub fn verbs_on_ids<'a>(
         toggle_schedule(&ids.schedule) by Admin;
         trigger_schedule(&ids.schedule, None) by Member;
         remove_schedule(&ids.schedule) by Admin;
+        webhook(&ids.webhook) by Viewer;
+        update_webhook(&ids.webhook, WebhookChange::default()) by Admin;
+        toggle_webhook(&ids.webhook) by Admin;
+        remove_webhook(&ids.webhook) by Admin;
+        test_webhook(&ids.webhook) by Admin;
+        deliveries(&ids.webhook, &Page::default()) by Viewer;
+        redeliver(&ids.webhook, &ids.delivery) by Admin;
         create_backup(by_ids(ids.project), None) by Member;
         create_restore(restore_of(&ids.backup), None) by Member;
         create_schedule(schedule_of(ids.project)) by Admin;

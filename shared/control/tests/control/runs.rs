@@ -105,7 +105,7 @@ async fn an_end_is_for_ever_and_is_told_again() {
         world.clock.advance(10);
         assert_eq!(world.control.finish_job(&worker, id, end).await.unwrap(), JobStatus::Completed);
     }
-    let events = world.events.published();
+    let events = world.events_of("backup.");
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["backup.started", "backup.completed", "backup.completed", "backup.completed"]);
     assert_eq!(events[1], events[2], "twice is once");

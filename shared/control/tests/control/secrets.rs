@@ -5,17 +5,32 @@ use std::error::Error;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use firebackup_control::{
-    Control, ControlSettings, DestinationChange, NewCredentials, NewProject, OrganizationChange, ProjectChange, Role,
+    Control, ControlSettings, Delivery, DestinationChange, NewCredentials, NewProject, NewWebhook, OrganizationChange,
+    Page, ProjectChange, Role, WebhookId,
 };
 use firebackup_model::ErrorKind;
 
-use crate::world::{PLANTED_KEY, PLANTED_OPTION, World, new_destination, new_project};
+use crate::world::{PLANTED_KEY, PLANTED_OPTION, World, new_destination, new_project, new_webhook};
 
 /// Everything that is stored, queued, published, scheduled or started, as one text.
 fn everything(world: &World) -> String {
     let items = world.items.all();
     let (events, rules, started) = (world.events.published(), world.scheduler.rules(), world.workflows.started());
-    format!("{items:?} {events:?} {rules:?} {started:?} {:?}", world.queue.drain())
+    format!("{items:?} {events:?} {rules:?} {started:?} {:?} {:?}", world.queue.drain(), world.notify.drain())
+}
+
+/// Has a webhook told of all that has happened: taken, and refused.
+async fn deliver_everything(world: &World, webhook: &WebhookId) -> Vec<Delivery> {
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    for (index, event) in world.events.published().iter().enumerate() {
+        control.fan_out(&worker, event).await.unwrap();
+        world.receiver.answer(if index % 2 == 0 { Ok(200) } else { Ok(404) });
+        for body in world.notify.drain() {
+            control.attempt_delivery(&worker, &serde_json::from_str(&body).unwrap()).await.unwrap();
+        }
+    }
+    control.test_webhook(&owner, webhook).await.unwrap();
+    control.deliveries(&owner, webhook, &Page::default()).await.unwrap().items
 }
 
 #[tokio::test]
@@ -24,8 +39,10 @@ async fn no_secret_is_stored_queued_or_told() {
     let (project, destination) = world.set_up().await;
     let (_, api_key) = world.key(Role::Member).await;
     world.schedule(&project).await;
+    let (webhook, signing) = world.webhook().await;
     let backup = world.completed(&project).await;
     let owner = world.owner().await;
+    let deliveries = deliver_everything(&world, &webhook.id).await;
     let change = ProjectChange { credentials: Some(new_project("x").credentials), ..ProjectChange::default() };
     world.control.update_project(&owner, &project.id, change).await.unwrap();
     let change = DestinationChange { options: Some(new_destination("x").options), ..DestinationChange::default() };
@@ -35,9 +52,9 @@ async fn no_secret_is_stored_queued_or_told() {
         "{} {work:?} {owner:?} {:?} {:?}",
         everything(&world),
         world.control,
-        (new_project("x"), new_destination("x")),
+        (new_project("x"), new_destination("x"), new_webhook("x"), deliveries, world.receiver.posts()),
     );
-    assert!(shown.contains("backup@shop-1.example"), "something was looked at");
+    assert!(shown.contains("backup@shop-1.example") && shown.contains("answered with 404"), "something was looked at");
     let hash_input = &api_key[30..];
     let mut secrets = vec![
         PLANTED_KEY.to_owned(),
@@ -45,6 +62,9 @@ async fn no_secret_is_stored_queued_or_told() {
         STANDARD.encode(PLANTED_KEY),
         api_key.clone(),
         hash_input.to_owned(),
+        "planted-path".to_owned(),
+        "planted-token".to_owned(),
+        signing.trim_start_matches("whsec_").to_owned(),
         hex::encode(URL_SAFE_NO_PAD.decode(hash_input).unwrap()),
     ];
     for key in world.keys.all() {
@@ -104,6 +124,10 @@ async fn errors_repeat_no_secret() {
     let mut new = new_destination("x");
     new.url = format!("s3://key:{PLANTED_OPTION}@bucket");
     errors.push(text(&control.add_destination(&owner, new).await.unwrap_err()));
+    for url in ["http://x.example/planted", "https://planted url", "planted"] {
+        let new = NewWebhook { url: url.to_owned().into(), ..new_webhook("x") };
+        errors.push(text(&control.create_webhook(&owner, new).await.unwrap_err()));
+    }
     *world.probes.fails.lock().unwrap() = true;
     errors.push(text(&control.connect_project(&owner, new_project("x")).await.unwrap_err()));
     errors.push(text(&control.add_destination(&owner, new_destination("x")).await.unwrap_err()));
@@ -111,7 +135,7 @@ async fn errors_repeat_no_secret() {
     world.clock.advance(10 * 60);
     world.keys.fail(Some(ErrorKind::Internal));
     errors.push(text(&control.connect_project(&owner, new_project("x")).await.unwrap_err()));
-    assert_eq!(errors.len(), 10);
+    assert_eq!(errors.len(), 13);
     for error in errors {
         assert!(!error.contains("planted"), "{error}");
     }

@@ -12,6 +12,8 @@ async fn a_foreign_id_is_answered_as_an_unknown_one() {
     let backup = world.completed(&project).await;
     let restore = world.control.create_restore(&world.owner().await, new_restore(&backup), None).await.unwrap();
     let schedule = world.schedule(&project).await;
+    let (webhook, _) = world.webhook().await;
+    let delivery = world.control.test_webhook(&world.owner().await, &webhook.id).await.unwrap();
     let foreign = Ids {
         key: World::key_of(&world.owner().await),
         project: project.id,
@@ -19,6 +21,8 @@ async fn a_foreign_id_is_answered_as_an_unknown_one() {
         schedule: schedule.id,
         backup: backup.job.id,
         restore: restore.job.id,
+        webhook: webhook.id,
+        delivery: delivery.id,
     };
     let rival = world.second_organization().await;
     let before = world.items.all();

@@ -7,22 +7,27 @@ use async_trait::async_trait;
 use firebackup_control::{
     ApiKeyId, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
     DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination,
-    NewProject, NewRestore, NewSchedule, Origin, Person, Ports, Probes, Project, ProjectAccess, ProjectFindings,
-    RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens, Worker,
+    NewProject, NewRestore, NewSchedule, NewWebhook, Origin, Person, Ports, Probes, Project, ProjectAccess,
+    ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens, Webhook,
+    Worker,
 };
 use firebackup_model::Timestamp;
-use firebackup_model::port::{Clock, Identity, Random};
+use firebackup_model::port::{Clock, DomainEvent, Identity, Random};
 use firebackup_testkit::HandClock;
 use firebackup_testkit::memory_issuer::MemoryIssuer;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
 };
+use firebackup_testkit::memory_receiver::MemoryReceiver;
 
 /// A secret in a service account's key; must be found nowhere.
 pub const PLANTED_KEY: &str = "planted-private-key";
 /// A secret in a destination's options; must be found nowhere.
 pub const PLANTED_OPTION: &str = "planted-secret-access-key";
+
+/// An address with a secret in it; must be found nowhere.
+pub const PLANTED_ADDRESS: &str = "https://receiver.example/planted-path?token=planted-token";
 
 pub struct World {
     pub control: Control,
@@ -35,6 +40,8 @@ pub struct World {
     pub clock: Arc<HandClock>,
     pub probes: Arc<FakeProbes>,
     pub issuer: Arc<MemoryIssuer>,
+    pub receiver: Arc<MemoryReceiver>,
+    pub notify: Arc<MemoryQueue>,
     random: Arc<CountedRandom>,
     owner_key: String,
 }
@@ -107,6 +114,7 @@ impl World {
         let (queue, workflows) = (Arc::new(MemoryQueue::default()), Arc::new(MemoryWorkflows::default()));
         let (scheduler, events) = (Arc::new(MemoryScheduler::default()), Arc::new(MemoryEvents::default()));
         let issuer = Arc::new(MemoryIssuer::default());
+        let (receiver, notify) = (Arc::new(MemoryReceiver::default()), Arc::new(MemoryQueue::default()));
         let (keys, random) = (Arc::new(MemoryKeys::default()), Arc::new(CountedRandom::default()));
         let control = Control::new(Ports {
             items: Arc::new(items.clone()),
@@ -119,10 +127,27 @@ impl World {
             random: random.clone() as Arc<dyn Random>,
             probes: probes.clone(),
             identity: Some(issuer.clone()),
+            webhooks: Some(receiver.clone()),
+            notify: notify.clone(),
             settings,
         });
         let owner_key = String::new();
-        Self { control, items, queue, workflows, scheduler, events, keys, clock, probes, issuer, random, owner_key }
+        Self {
+            control,
+            items,
+            queue,
+            workflows,
+            scheduler,
+            events,
+            keys,
+            clock,
+            probes,
+            issuer,
+            receiver,
+            notify,
+            random,
+            owner_key,
+        }
     }
 
     /// Another organization in the same store, as a later version will make them: over an installation of its own whose
@@ -164,6 +189,11 @@ impl World {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The events that were published of one kind of thing, such as `backup.`.
+    pub fn events_of(&self, prefix: &str) -> Vec<DomainEvent> {
+        self.events.published().into_iter().filter(|event| event.kind.starts_with(prefix)).collect()
     }
 
     /// Goes on to the beginning of the next minute.
@@ -216,6 +246,12 @@ impl World {
         self.control.backup(&self.owner().await, &project.id, &backup.job.id).await.unwrap()
     }
 
+    /// A webhook that wants everything, and its secret.
+    pub async fn webhook(&self) -> (Webhook, String) {
+        let (webhook, secret) = self.control.create_webhook(&self.owner().await, new_webhook("Told")).await.unwrap();
+        (webhook, secret.unwrap().to_string())
+    }
+
     pub async fn schedule(&self, project: &Project) -> Schedule {
         self.control.create_schedule(&self.owner().await, new_schedule(project)).await.unwrap()
     }
@@ -252,6 +288,10 @@ pub fn new_destination(name: &str) -> NewDestination {
         is_default: false,
         retention_lock_days: None,
     }
+}
+
+pub fn new_webhook(name: &str) -> NewWebhook {
+    serde_json::from_value(serde_json::json!({ "name": name, "url": PLANTED_ADDRESS })).unwrap()
 }
 
 pub fn new_backup(project: &Project) -> NewBackup {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::contract::operations;
-use crate::world::{World, bucket, emulator_project, furnish, schedule};
+use crate::world::{World, bucket, emulator_project, furnish, schedule, webhook};
 
 const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
 
@@ -56,6 +56,15 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("DELETE", "/schedules/{scheduleId}", "admin"),
     ("PATCH", "/schedules/{scheduleId}/toggle", "admin"),
     ("POST", "/schedules/{scheduleId}/trigger", "member"),
+    ("GET", "/webhooks", "viewer"),
+    ("POST", "/webhooks", "admin"),
+    ("GET", "/webhooks/{webhookId}", "viewer"),
+    ("PUT", "/webhooks/{webhookId}", "admin"),
+    ("DELETE", "/webhooks/{webhookId}", "admin"),
+    ("PATCH", "/webhooks/{webhookId}/toggle", "admin"),
+    ("POST", "/webhooks/{webhookId}/test", "admin"),
+    ("GET", "/webhooks/{webhookId}/deliveries", "viewer"),
+    ("POST", "/webhooks/{webhookId}/deliveries/{deliveryId}/redeliver", "admin"),
 ];
 
 /// Routes of people, which speak of no organization: an access token opens them, an API key does not.
@@ -90,6 +99,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/organizations/invites/accept") => json!({"token": "fbi_nonsense"}),
         ("POST", "/auth/token") => json!({"code": "fbc_nonsense", "grant_type": "authorization_code"}),
         ("POST", "/auth/refresh") => json!({"refreshToken": "fbr_nonsense"}),
+        ("POST", "/webhooks") => webhook("Another"),
         ("PUT", _) => json!({"name": "Renamed"}),
         _ => return None,
     };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::{PLANTED, World, bucket, id, key_file};
+use crate::world::{PLANTED, World, bucket, id, key_file, webhook};
 
 #[tokio::test]
 async fn what_is_secret_is_in_no_answer() {
@@ -48,4 +48,24 @@ async fn an_api_key_is_shown_once() {
     let listed = world.get("/api/v1/organizations/current/service-account").await;
     assert!(listed.data().as_array().unwrap().len() == 2 && !listed.text.contains(part), "{}", listed.text);
     assert!(listed.data().as_array().unwrap().iter().all(|key| key.get("apiKey").is_none()));
+}
+
+#[tokio::test]
+async fn the_secret_of_a_webhook_is_shown_once_and_its_address_never() {
+    let world = World::new().await;
+    let made = world.post("/api/v1/webhooks", webhook("Told")).await;
+    let secret = made["secret"].as_str().unwrap();
+    assert!(secret.starts_with("whsec_"), "{made}");
+    let place = format!("/api/v1/webhooks/{}", id(&made));
+    let tried = world.call("POST", &format!("{place}/test")).send().await;
+    assert_eq!((tried.status, &tried.data()["lastStatus"]), (200, &json!(204)), "{}", tried.text);
+    let renamed = world.call("PUT", &place).json(&json!({"name": "Renamed"})).send().await;
+    let toggled = world.call("PATCH", &format!("{place}/toggle")).send().await;
+    let (shown, listed) = (world.get(&place).await, world.get("/api/v1/webhooks").await);
+    let deliveries = world.get(&format!("{place}/deliveries")).await;
+    for reply in [tried, renamed, toggled, shown, listed, deliveries] {
+        assert!(reply.status == 200 && !reply.text.contains(&secret[6..]), "{}", reply.text);
+    }
+    let bad = json!({"name": "a", "url": format!("http://receiver.example/{PLANTED}")});
+    assert_eq!(world.call("POST", "/api/v1/webhooks").json(&bad).send().await.outcome(), (422, "VALIDATION_FAILED"));
 }

@@ -25,6 +25,7 @@ use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
 };
+use firebackup_testkit::memory_receiver::MemoryReceiver;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -98,6 +99,8 @@ impl World {
             random: random.clone(),
             probes: Arc::new(TestProbes),
             identity: Some(issuer.clone()),
+            webhooks: Some(Arc::new(MemoryReceiver::default())),
+            notify: Arc::new(MemoryQueue::default()),
             settings,
         });
         let store = Arc::new(InMemory::new());
@@ -430,6 +433,10 @@ impl Repositories for MemoryRepositories {
     }
 }
 
+pub fn webhook(name: &str) -> Value {
+    json!({"name": name, "url": format!("https://receiver.example/{PLANTED}")})
+}
+
 /// Everything that a role table needs, once: ids by name.
 pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
@@ -442,7 +449,11 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let invite = id(&world.post("/api/v1/organizations/current/invites", new_invite).await);
     let new_key = json!({"name": "Key", "role": "viewer"});
     let key = id(&world.post("/api/v1/organizations/current/service-account", new_key).await);
+    let webhook = id(&world.post("/api/v1/webhooks", webhook("Told")).await);
+    let tried = world.call("POST", &format!("/api/v1/webhooks/{webhook}/test")).send().await;
     BTreeMap::from([
+        ("webhookId", webhook),
+        ("deliveryId", id(tried.data())),
         ("projectId", project),
         ("backupId", backup),
         ("restoreId", restore),

@@ -4,3 +4,4 @@ mod addresses;
 mod answers;
 mod local_server;
 mod oidc;
+mod webhooks;

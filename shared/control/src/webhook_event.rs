@@ -1,0 +1,97 @@
+//! What webhooks can be told of.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! event_names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
+        /// What a webhook can be told of. Names stay: records hold them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        pub enum EventName {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)+
+        }
+
+        impl EventName {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// As it stands in events.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+event_names! {
+    /// A backup has begun.
+    BackupStarted = "backup.started",
+    /// A backup is complete and can be restored.
+    BackupCompleted = "backup.completed",
+    /// A backup has failed.
+    BackupFailed = "backup.failed",
+    /// A backup was cancelled.
+    BackupCancelled = "backup.cancelled",
+    /// A restore has begun.
+    RestoreStarted = "restore.started",
+    /// A restore has written everything.
+    RestoreCompleted = "restore.completed",
+    /// A restore has failed.
+    RestoreFailed = "restore.failed",
+    /// A restore was cancelled.
+    RestoreCancelled = "restore.cancelled",
+    /// A schedule was made.
+    ScheduleCreated = "schedule.created",
+    /// A schedule was changed.
+    ScheduleUpdated = "schedule.updated",
+    /// A schedule was removed.
+    ScheduleDeleted = "schedule.deleted",
+    /// A schedule has made a backup, by the clock or by hand.
+    ScheduleTriggered = "schedule.triggered",
+    /// A schedule was due, and its backup could not be made.
+    ScheduleFailed = "schedule.failed",
+    /// A destination was added.
+    StorageConnected = "storage.connected",
+    /// A project was connected.
+    ProjectCreated = "project.created",
+    /// A project was changed.
+    ProjectUpdated = "project.updated",
+    /// A project was removed.
+    ProjectDeleted = "project.deleted",
+    /// Somebody has joined the organization.
+    MemberAdded = "organization.member_added",
+    /// Somebody has left the organization, or was taken out of it.
+    MemberRemoved = "organization.member_removed",
+}
+
+impl EventName {
+    /// The event that tells of an action in the audit log; nothing where none does, or the action's own verb publishes it.
+    pub(crate) fn of_action(action: &str) -> Option<Self> {
+        match action {
+            "schedule.created" => Some(Self::ScheduleCreated),
+            "schedule.updated" => Some(Self::ScheduleUpdated),
+            "schedule.deleted" => Some(Self::ScheduleDeleted),
+            "storage.connected" => Some(Self::StorageConnected),
+            "project.created" => Some(Self::ProjectCreated),
+            "project.updated" => Some(Self::ProjectUpdated),
+            "project.deleted" => Some(Self::ProjectDeleted),
+            "member.added" => Some(Self::MemberAdded),
+            "member.removed" => Some(Self::MemberRemoved),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_records_hold() {
+        for name in EventName::ALL {
+            assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
+        }
+    }
+}
