@@ -41,7 +41,7 @@
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
-use firebackup_model::port::{ItemKey, ItemQuery};
+use firebackup_model::port::{ItemKey, ItemQuery, SortRange};
 
 use crate::id::{ApiKeyId, AuditId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId};
 use crate::month::Month;
@@ -173,6 +173,11 @@ impl OrganizationScope {
 
     fn newest_first(&self, prefix: &str) -> ItemQuery {
         ItemQuery { descending: true, ..self.list(prefix) }
+    }
+
+    /// All that is kept in the organization's own partition.
+    pub(crate) fn all_items(&self) -> ItemQuery {
+        ItemQuery { range: SortRange::All, ..self.list("") }
     }
 
     pub(crate) fn organization_key(&self) -> ItemKey {
@@ -424,7 +429,7 @@ mod tests {
             (strangers(month), stranger(month, &ulid.into())),
         ] {
             assert_eq!(query.partition, key.partition);
-            let firebackup_model::port::SortRange::Prefix(prefix) = &query.range else { panic!("{query:?}") };
+            let SortRange::Prefix(prefix) = &query.range else { panic!("{query:?}") };
             assert!(key.sort.starts_with(prefix.as_str()), "{query:?} {key:?}");
         }
     }

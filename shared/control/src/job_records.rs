@@ -156,6 +156,7 @@ impl Control {
         once: Option<&Once>,
     ) -> Result<Written> {
         let scope = author.scope();
+        with.push(self.goes_on(scope).await?);
         with.push(ItemWrite::Create(new_item(scope.job_key(job.id()), job, index(scope, job))?));
         with.push(ItemWrite::Create(new_item(scope.active_key(job.id()), &ActiveJob::of(job), None)?));
         if let Some(once) = once {

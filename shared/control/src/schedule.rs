@@ -204,6 +204,7 @@ impl Control {
         };
         for _ in 0..MAX_ATTEMPTS {
             let mut writes = self.checks_of(scope, &schedule).await?;
+            writes.push(self.goes_on(scope).await?);
             writes.push(ItemWrite::Create(new_item(scope.schedule_key(&schedule.id), &schedule, None)?));
             let act = Act::new("schedule.created", schedule.id).with(schedule.told());
             if self.commit(caller.author(), act, writes).await? == Written::Yes {

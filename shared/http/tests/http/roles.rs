@@ -13,6 +13,7 @@ const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
 const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/organizations/current", "viewer"),
     ("PUT", "/organizations/current", "owner"),
+    ("POST", "/organizations/current/delete", "owner"),
     ("GET", "/organizations/current/service-account", "viewer"),
     ("POST", "/organizations/current/service-account", "admin"),
     ("DELETE", "/organizations/current/service-account/{apiKeyId}", "admin"),
@@ -86,6 +87,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/schedules") => schedule(&ids["projectId"]),
         ("POST", "/organizations/current/invites") => json!({"email": "another@example.com", "role": "viewer"}),
         ("PUT", "/organizations/current/members/{userId}") => json!({"role": "viewer"}),
+        ("POST", "/organizations/current/delete") => json!({"name": "First"}),
         ("POST", "/organizations") => json!({"name": "Another"}),
         ("POST", "/organizations/invites/accept") => json!({"token": "fbi_nonsense"}),
         ("POST", "/auth/token") => json!({"code": "fbc_nonsense", "grant_type": "authorization_code"}),
