@@ -224,6 +224,11 @@ impl OrganizationScope {
         self.key(format!("{SCHEDULE_MISSED}{id}#{scheduled}"))
     }
 
+    /// The due times that were missed for good.
+    pub(crate) fn schedules_given_up(&self) -> ItemQuery {
+        self.list(SCHEDULE_MISSED)
+    }
+
     pub(crate) fn job_key(&self, id: &JobId) -> ItemKey {
         self.key(format!("{JOB}{id}"))
     }
@@ -416,6 +421,7 @@ mod tests {
             (scope.projects(), scope.project_key(&ulid.into())),
             (scope.destinations(), scope.destination_key(&ulid.into())),
             (scope.schedules(), scope.schedule_key(&ulid.into())),
+            (scope.schedules_given_up(), scope.schedule_given_up_key(&ulid.into(), Timestamp::new(0, 0))),
             (scope.backups(), scope.job_key(&job)),
             (scope.restores(), scope.job_key(&restore)),
             (scope.backups_of_project(&ulid.into()), scope.backup_of_project(&ulid.into(), &job)),

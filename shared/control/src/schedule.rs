@@ -50,7 +50,7 @@ pub struct NewSchedule {
     pub enabled: bool,
 }
 
-fn utc() -> String {
+pub(crate) fn utc() -> String {
     "UTC".to_owned()
 }
 
@@ -119,6 +119,17 @@ pub struct Schedule {
     pub updated_at: Timestamp,
 }
 
+/// Which schedules are asked for; what is left out does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScheduleFilter {
+    /// Of this project.
+    pub project: Option<ProjectId>,
+    /// Only those that fire, or that do not.
+    pub enabled: Option<bool>,
+    /// Only those whose name contains this, in any case.
+    pub search: Option<String>,
+}
+
 /// What the scheduler sends when a schedule is due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleMessage {
@@ -132,7 +143,7 @@ pub struct ScheduleMessage {
 }
 
 /// How many times to come are shown.
-const SHOWN_RUNS: usize = 5;
+pub(crate) const SHOWN_RUNS: usize = 5;
 /// The most characters of an expression and a time zone.
 const MAX_CRON: usize = 200;
 
@@ -151,7 +162,8 @@ impl Schedule {
     }
 }
 
-fn cron(expression: &str, timezone: &str) -> Result<Cron> {
+/// An expression in a time zone.
+pub(crate) fn cron(expression: &str, timezone: &str) -> Result<Cron> {
     if expression.len() > MAX_CRON || timezone.len() > MAX_CRON {
         return Err(ControlError::field("cronExpression", format!("at most {MAX_CRON} characters")));
     }
@@ -217,20 +229,19 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
-    /// Schedules, of one project or of all, oldest first.
+    /// Schedules, oldest first.
     ///
     /// # Errors
     /// When the page cannot be, or the store fails.
-    pub async fn schedules(
-        &self,
-        caller: &Caller,
-        project: Option<&ProjectId>,
-        page: &Page,
-    ) -> Result<Paged<Schedule>> {
+    pub async fn schedules(&self, caller: &Caller, filter: &ScheduleFilter, page: &Page) -> Result<Paged<Schedule>> {
         caller.may(Right::Read)?;
         let now = self.now();
+        let search = filter.search.as_ref().map(|search| search.to_lowercase());
         let pick = |schedule: Schedule| {
-            project.is_none_or(|project| schedule.project_id == *project).then(|| schedule.shown(now))
+            let takes = filter.project.is_none_or(|project| schedule.project_id == project)
+                && filter.enabled.is_none_or(|enabled| schedule.enabled == enabled)
+                && search.as_ref().is_none_or(|search| schedule.name.to_lowercase().contains(search));
+            takes.then(|| schedule.shown(now))
         };
         self.list(caller.scope().schedules(), page, pick).await
     }
