@@ -21,6 +21,7 @@ mod delete_organization;
 mod destination;
 mod error;
 mod federation;
+mod gfs;
 mod id;
 mod idempotency;
 mod invite;
@@ -66,6 +67,7 @@ pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
 pub use destination::{Destination, DestinationChange, NewDestination};
 pub use error::{Code, ControlError, Kind, Result};
 pub use federation::provider_name;
+pub use gfs::Gfs;
 pub use id::{
     ApiKeyId, AuditId, DestinationId, IdError, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
 };

@@ -10,13 +10,14 @@ use crate::audit::Act;
 use crate::backup::{BackupConfig, Wanted};
 use crate::control::Control;
 use crate::error::{ControlError, Result};
+use crate::gfs::Gfs;
 use crate::id::{DestinationId, OrganizationId, ProjectId, ScheduleId};
 use crate::idempotency::Once;
 use crate::job::BackupJob;
 use crate::limit;
 use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
-use crate::retention::Retention;
+use crate::retention::{Retention, check_kept};
 use crate::role::Right;
 use crate::tenant::{Author, Caller, OrganizationScope, Worker};
 
@@ -42,9 +43,12 @@ pub struct NewSchedule {
     /// Where backups are kept; the default destination of the time they are made where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_destination_id: Option<DestinationId>,
-    /// How long they are kept; for ever where nothing is said.
+    /// How long they are kept; for ever where neither this nor `gfs` is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Of which days, weeks, months and years one is kept; in place of `retention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gfs: Option<Gfs>,
     /// Whether it fires.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -75,10 +79,14 @@ pub struct ScheduleChange {
     #[serde(default, deserialize_with = "crate::record::present")]
     #[schema(value_type = Option<DestinationId>)]
     pub storage_destination_id: Option<Option<DestinationId>>,
-    /// How long they are kept; `null` for ever.
+    /// How long they are kept, in place of what was said before; `null` takes it away.
     #[serde(default, deserialize_with = "crate::record::present")]
     #[schema(value_type = Option<Retention>)]
     pub retention: Option<Option<Retention>>,
+    /// Of which days, weeks, months and years one is kept, in place of what was said before; `null` takes it away.
+    #[serde(default, deserialize_with = "crate::record::present")]
+    #[schema(value_type = Option<Gfs>)]
+    pub gfs: Option<Option<Gfs>>,
     /// Whether it fires.
     pub enabled: Option<bool>,
 }
@@ -102,9 +110,12 @@ pub struct Schedule {
     /// Where backups are kept; the default destination of the time they are made where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_destination_id: Option<DestinationId>,
-    /// How long they are kept; for ever where nothing is said.
+    /// How long they are kept; for ever where neither this nor `gfs` is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Of which days, weeks, months and years one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gfs: Option<Gfs>,
     /// Whether it fires.
     pub enabled: bool,
     /// The next five times it fires; none while it is not enabled.
@@ -196,7 +207,7 @@ impl Control {
         let name = limit::name("name", &new.name)?;
         let cron = cron(&new.cron_expression, &new.timezone)?;
         limit::backup(&new.backup_config)?;
-        new.retention.map_or(Ok(()), |retention| retention.check())?;
+        check_kept(new.retention, new.gfs)?;
         let present = self.all::<Schedule>(scope.schedules()).await?.len();
         limit::one_more(present, "schedules")?;
         let now = self.now();
@@ -209,6 +220,7 @@ impl Control {
             backup_config: new.backup_config,
             storage_destination_id: new.storage_destination_id,
             retention: new.retention,
+            gfs: new.gfs,
             enabled: new.enabled,
             next_runs: Vec::new(),
             created_at: now,
@@ -429,7 +441,7 @@ impl Schedule {
     fn told(&self) -> Value {
         json!({
             "name": self.name, "projectId": self.project_id, "cronExpression": self.cron_expression,
-            "timezone": self.timezone, "enabled": self.enabled, "retention": self.retention,
+            "timezone": self.timezone, "enabled": self.enabled, "retention": self.retention, "gfs": self.gfs,
             "storageDestinationId": self.storage_destination_id,
         })
     }
@@ -464,9 +476,14 @@ impl ScheduleChange {
         if let Some(destination) = self.storage_destination_id {
             schedule.storage_destination_id = destination;
         }
+        check_kept(self.retention.flatten(), self.gfs.flatten())?;
         if let Some(retention) = self.retention {
-            retention.map_or(Ok(()), |retention| retention.check())?;
             schedule.retention = retention;
+            schedule.gfs = schedule.gfs.filter(|_| retention.is_none());
+        }
+        if let Some(gfs) = self.gfs {
+            schedule.gfs = gfs;
+            schedule.retention = schedule.retention.filter(|_| gfs.is_none());
         }
         if let Some(enabled) = self.enabled {
             schedule.enabled = enabled;

@@ -1,8 +1,8 @@
 //! Schedules: kept in step with the scheduler, due once, and what their retention keeps.
 
 use firebackup_control::{
-    Code, JobStatus, NewSchedule, NewSchedulePreview, Page, Retention, RetentionType, ScheduleChange, ScheduleFilter,
-    ScheduleMessage,
+    Code, Gfs, JobStatus, NewSchedule, NewSchedulePreview, Page, Retention, RetentionType, ScheduleChange,
+    ScheduleFilter, ScheduleMessage,
 };
 use firebackup_model::port::Clock;
 use firebackup_model::{ErrorKind, Timestamp};
@@ -375,4 +375,54 @@ async fn an_expression_is_looked_at_without_a_schedule() {
         let error = world.control.preview_schedule(&owner, &bad).unwrap_err();
         assert_eq!(error.details, Some(serde_json::json!({ "field": field })));
     }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_said_in_one_of_two_ways() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let change = async |json: &str| {
+        let change: ScheduleChange = serde_json::from_str(json).unwrap();
+        control.update_schedule(&owner, &schedule.id, change).await
+    };
+    let gfs = Gfs { daily: 7, monthly: 12, ..Gfs::default() };
+    let changed = change(r#"{"gfs": {"daily": 7, "monthly": 12}}"#).await.unwrap();
+    assert_eq!((changed.retention, changed.gfs), (None, Some(gfs)));
+    assert_eq!(change(r#"{"name": "renamed"}"#).await.unwrap().gfs, Some(gfs));
+    let changed = change(r#"{"retention": {"type": "size", "value": 5000000000000}}"#).await.unwrap();
+    assert_eq!((changed.retention.unwrap().value, changed.gfs), (5_000_000_000_000, None));
+    assert!(change(r#"{"gfs": null}"#).await.unwrap().retention.is_some(), "there was none");
+    let both = change(r#"{"gfs": {"daily": 1}, "retention": {"type": "count", "value": 1}}"#).await;
+    assert_eq!(code(both), Code::ValidationFailed);
+    assert_eq!(code(change(r#"{"gfs": {}}"#).await), Code::ValidationFailed);
+    let none = change(r#"{"gfs": null, "retention": null}"#).await.unwrap();
+    assert_eq!((none.retention, none.gfs), (None, None));
+}
+
+#[tokio::test]
+async fn one_of_each_day_is_kept_in_the_zone_of_the_schedule() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    // noon in Berlin is still the day before in Honolulu
+    let new = NewSchedule {
+        timezone: "Pacific/Honolulu".to_owned(),
+        retention: None,
+        gfs: Some(Gfs { daily: 2, ..Gfs::default() }),
+        ..new_schedule(&project)
+    };
+    let schedule = control.create_schedule(&owner, new).await.unwrap();
+    let mut made = Vec::new();
+    for at in ["2026-05-01T09:00:00Z", "2026-05-01T11:00:00Z", "2026-05-02T09:30:00Z", "2026-05-02T10:30:00Z"] {
+        world.clock.set(at.parse().unwrap());
+        let job = control.schedule_due(&worker, &schedule.id, world.now()).await.unwrap().unwrap();
+        control.start_job(&worker, &job).await.unwrap();
+        control.finish_job(&worker, &job, completed()).await.unwrap();
+        made.push(job);
+    }
+    let outcome = control.kept_by_schedule(&worker, &schedule.id, world.now()).await.unwrap();
+    assert_eq!(outcome.kept, [made[3].clone(), made[2].clone()]);
+    assert_eq!(outcome.dropped, [made[1].clone(), made[0].clone()]);
 }
