@@ -72,8 +72,6 @@ pub struct OrganizationChange {
 
 /// The most master keys that are remembered. None is forgotten for another: a repository may still be under it.
 const MAX_FORMER_KEYS: usize = 100;
-/// The most jobs an organization may run at one time, whatever it asks for.
-const MAX_RUNNING: u32 = 100;
 
 /// An organization, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -241,7 +239,7 @@ fn refused_key(error: ControlError) -> ControlError {
 
 fn checked(change: OrganizationChange) -> Result<OrganizationChange> {
     if let Some(number) = change.max_running_jobs {
-        limit::between("maxRunningJobs", number, 1, MAX_RUNNING)?;
+        limit::between("maxRunningJobs", number, 1, limit::MAX_RUNNING)?;
     }
     if let Some(Some(key)) = &change.kms_key {
         check_master_key(key)?;

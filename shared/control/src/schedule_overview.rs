@@ -128,7 +128,7 @@ impl Control {
             next_run: schedules.iter().filter_map(|schedule| schedule.next_run(now)).min(),
             completed_in_7_days: looked.completed,
             failed_in_7_days: looked.failed,
-            missed_in_7_days: self.given_up(scope).await?,
+            missed_in_7_days: self.count_up_to(scope.schedules_given_up(), MOST as u64).await?.0,
             partial: looked.partial,
             ..ScheduleOverview::default()
         };
@@ -165,19 +165,6 @@ impl Control {
             looked.partial = query.after.is_some() && count >= MOST;
             if query.after.is_none() || looked.partial {
                 return Ok(looked);
-            }
-        }
-    }
-
-    /// How many due times of the days in which that is known were missed for good.
-    async fn given_up(&self, scope: &OrganizationScope) -> Result<u64> {
-        let (mut count, mut query) = (0, scope.schedules_given_up());
-        loop {
-            let page = self.items().query(&query).await?;
-            count += page.items.len() as u64;
-            query.after = page.next;
-            if query.after.is_none() {
-                return Ok(count);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use firebackup_control::{
-    DeletedOrganization, NewOrganization, Organization, OrganizationChange, OrganizationDeletion,
+    DeletedOrganization, NewOrganization, Organization, OrganizationChange, OrganizationDeletion, Quotas,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,6 +19,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(organizations, create_organization))
         .routes(routes!(organization, update_organization))
         .routes(routes!(delete_organization))
+        .routes(routes!(quotas))
 }
 
 /// Lists the organizations of whoever is signed in
@@ -102,4 +103,17 @@ async fn delete_organization(
     JsonBody(deletion): JsonBody<OrganizationDeletion>,
 ) -> Handled<DeletedOrganization> {
     Ok(Answer::accepted(state.control.delete_organization(&caller, &deletion).await?))
+}
+
+/// Shows what the organization may have, and has
+///
+/// `changeableTo` says what an owner can change, and how far: `runningJobs`, by `maxRunningJobs` of the organization.
+#[utoipa::path(
+    get,
+    path = "/organizations/current/quotas",
+    tag = "organizations",
+    responses((status = 200, description = "Limits and use.", body = Envelope<Quotas>))
+)]
+async fn quotas(State(state): State<HttpState>, Authenticated(caller): Authenticated) -> Handled<Quotas> {
+    Ok(Answer::of(state.control.quotas(&caller).await?))
 }

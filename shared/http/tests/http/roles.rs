@@ -14,6 +14,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/organizations/current", "viewer"),
     ("PUT", "/organizations/current", "owner"),
     ("POST", "/organizations/current/delete", "owner"),
+    ("GET", "/organizations/current/quotas", "viewer"),
     ("GET", "/organizations/current/service-account", "viewer"),
     ("POST", "/organizations/current/service-account", "admin"),
     ("DELETE", "/organizations/current/service-account/{apiKeyId}", "admin"),
