@@ -109,8 +109,9 @@ pub struct BulkOutcome {
     pub id: JobId,
     /// Whether it is about to be deleted.
     pub deleting: bool,
-    /// Why not, as a code.
+    /// Why not, as a code such as `IN_USE`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub code: Option<Code>,
     /// Why not, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,8 +223,7 @@ impl Control {
         caller.may(Right::Read)?;
         let destinations = self.all::<DestinationRecord>(caller.scope().destinations()).await?.into_iter();
         let (completed, partial) = self.completed_backups(caller.scope()).await?;
-        let destinations: Vec<_> =
-            destinations.map(|record| DestinationStats::of(record.value, &completed)).collect();
+        let destinations: Vec<_> = destinations.map(|record| DestinationStats::of(record.value, &completed)).collect();
         Ok(StorageStats {
             backups: destinations.iter().map(|destination| destination.backups).sum(),
             stored_bytes: destinations.iter().map(|destination| destination.stored_bytes).sum(),

@@ -19,6 +19,7 @@ mod backup;
 mod control;
 mod delete_organization;
 mod destination;
+mod destination_use;
 mod error;
 mod federation;
 mod gfs;
@@ -66,6 +67,10 @@ pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
 pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
 pub use destination::{Destination, DestinationChange, NewDestination};
+pub use destination_use::{
+    BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
+    StorageStats,
+};
 pub use error::{Code, ControlError, Kind, Result};
 pub use federation::provider_name;
 pub use gfs::Gfs;

@@ -1,8 +1,12 @@
 //! Destinations.
 
-use firebackup_control::{Code, ControlSettings, DestinationChange, Kind, NewDestination, Page};
+use firebackup_control::{
+    BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobResult, Kind, NewBackup,
+    NewDestination, NewSchedule, Page, Project,
+};
+use firebackup_model::id::JobId;
 
-use crate::world::{World, code, new_backup, new_destination, new_schedule};
+use crate::world::{World, code, new_backup, new_destination, new_project, new_schedule};
 
 #[tokio::test]
 async fn the_first_is_the_default_and_there_is_never_more_than_one() {
@@ -180,6 +184,7 @@ async fn what_uses_a_destination_is_said() {
 async fn backups_are_listed_and_deleted_by_destination_each_by_itself() {
     let world = World::new().await;
     let (project, default) = world.set_up().await;
+    world.clock.advance(1);
     let other = another(&world).await;
     let (owner, control) = (world.owner().await, &world.control);
     let first = kept_in(&world, &project, &default, 10).await;
@@ -187,7 +192,8 @@ async fn backups_are_listed_and_deleted_by_destination_each_by_itself() {
     let elsewhere = kept_in(&world, &project, &other, 40).await;
     let running = world.backup(&project).await;
     let stats = control.storage_stats(&owner).await.unwrap();
-    let told: Vec<_> = stats.destinations.iter().map(|one| (one.id, one.backups, one.stored_bytes, one.newest)).collect();
+    let told: Vec<_> =
+        stats.destinations.iter().map(|one| (one.id, one.backups, one.stored_bytes, one.newest)).collect();
     let newest = |backup: &BackupJob| Some(backup.job.created_at);
     assert_eq!(told, [(default.id, 2, 30, newest(&second)), (other.id, 1, 40, newest(&elsewhere))]);
     assert_eq!((stats.backups, stats.stored_bytes, stats.partial), (3, 70, false));
