@@ -60,6 +60,7 @@ struct Swept {
     finalized: u64,
     schedules_missed: u64,
     deliveries: u64,
+    organizations_deleted: u64,
     failed: u64,
 }
 
@@ -174,6 +175,7 @@ impl Maintenance {
 
     async fn sweep(&self) -> Result<Value, StepError> {
         let mut swept = Swept::default();
+        self.go_on_deleting(&mut swept).await;
         for worker in self.workers().await? {
             if let Err(error) = self.sweep_jobs(&worker, &mut swept).await {
                 swept.failed += 1;
@@ -184,6 +186,17 @@ impl Maintenance {
             crate::metrics::schedules_missed(swept.schedules_missed);
         }
         written(&swept)
+    }
+
+    /// Organizations that are marked as deleted, and whose records are not all gone.
+    async fn go_on_deleting(&self, swept: &mut Swept) {
+        match self.control().go_on_deleting().await {
+            Ok(deleted) => swept.organizations_deleted = deleted,
+            Err(error) => {
+                swept.failed += 1;
+                tracing::warn!(error = %error, "no looking for organizations that are deleted");
+            }
+        }
     }
 
     async fn sweep_jobs(&self, worker: &Worker, swept: &mut Swept) -> Result<(), StepError> {

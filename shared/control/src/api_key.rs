@@ -159,7 +159,9 @@ impl Control {
         let minted = self.mint_key(name, new.role, Some(caller.actor().to_string()), new.expires_at);
         let key = &minted.record.key;
         let act = Act::new("api_key.created", key.id).with(json!({ "name": key.name, "role": key.role }));
-        match self.commit(caller.author(), act, minted.writes(caller.scope())?.into()).await? {
+        let mut writes: Vec<_> = minted.writes(caller.scope())?.into();
+        writes.push(self.goes_on(caller.scope()).await?);
+        match self.commit(caller.author(), act, writes).await? {
             Written::Yes => Ok((minted.record.key, minted.secret)),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }

@@ -1,7 +1,7 @@
 //! Verbs on invites. An invite is for one address and good once; its token is shown to whoever invites, and kept as a hash.
 
 use firebackup_model::Timestamp;
-use firebackup_model::port::{ItemWrite, NewItem};
+use firebackup_model::port::{ItemKey, ItemWrite, NewItem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -97,7 +97,8 @@ impl Control {
         let (record, token) = self.with_token(invite);
         let act = Act::new("invite.created", record.invite.id)
             .with(json!({ "email": record.invite.email, "role": record.invite.role }));
-        let writes = record.writes(caller.scope())?.map(ItemWrite::Create).into();
+        let mut writes: Vec<_> = record.writes(caller.scope())?.map(ItemWrite::Create).into();
+        writes.push(self.goes_on(caller.scope()).await?);
         match self.commit(caller.author(), act, writes).await? {
             Written::Yes => Ok((record.invite, token)),
             Written::Outrun => Err(ControlError::concurrent_change()),
@@ -159,10 +160,7 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let author = self.invited_by(person, &id).await?.ok_or_else(invalid_invite)?;
             let scope = author.scope();
-            let items = self.invite_items(scope, &id).await.map_err(|error| match error.kind {
-                Kind::NotFound => invalid_invite(),
-                _ => error,
-            })?;
+            let items = self.invite_items(scope, &id).await.map_err(gone_is_invalid)?;
             let invite = &items.invite.value;
             if !presented.has(&invite.token_hash) || user.email.as_deref() != Some(&invite.invite.email) {
                 return Err(invalid_invite());
@@ -170,7 +168,7 @@ impl Control {
             if self.load::<Member>(&scope.member_key(&user.id)).await?.is_some() {
                 return Err(ControlError::conflict(Code::Conflict, "you are a member of this organization already"));
             }
-            let organization = self.organization_record(scope).await?;
+            let organization = self.organization_record(scope).await.map_err(gone_is_invalid)?;
             let present = self.all::<Member>(scope.members()).await?.len();
             limit::one_more(present, "members")?;
             let act = Act::new("member.added", user.id).with(json!({ "invite": id, "role": invite.invite.role }));
@@ -197,10 +195,11 @@ impl Control {
 
     async fn invite_items(&self, scope: &OrganizationScope, id: &InviteId) -> Result<InviteItems> {
         let invite = self.found::<InviteRecord>(&scope.invite_key(id), "invite").await?;
-        let hash = token::hash(invite.value.invite.email.as_bytes());
-        let owner = self.load(&item_keys::invite_owner(id)).await?;
-        let invited = self.load(&item_keys::invited(&hash, id)).await?;
-        Ok(InviteItems { invite, ways: [owner, invited].into_iter().flatten().collect() })
+        let mut ways = Vec::new();
+        for way in invite.value.invite.ways() {
+            ways.extend(self.load(&way).await?);
+        }
+        Ok(InviteItems { invite, ways })
     }
 }
 
@@ -229,16 +228,24 @@ impl InviteItems {
     }
 }
 
+impl Invite {
+    /// The keys of the two items that lead to it.
+    pub(crate) fn ways(&self) -> [ItemKey; 2] {
+        let hash = token::hash(self.email.as_bytes());
+        [item_keys::invite_owner(&self.id), item_keys::invited(&hash, &self.id)]
+    }
+}
+
 impl InviteRecord {
     /// The items that hold it and lead to it; gone when it is no good any more.
     fn writes(&self, scope: &OrganizationScope) -> Result<[NewItem; 3]> {
         let (id, expires) = (&self.invite.id, Some(self.invite.expires_at));
         let owner = InviteOwner { organization: scope.organization() };
-        let hash = token::hash(self.invite.email.as_bytes());
+        let [way, invited] = self.invite.ways();
         Ok([
             NewItem { expires, ..new_item(scope.invite_key(id), self, None)? },
-            NewItem { expires, ..new_item(item_keys::invite_owner(id), &owner, None)? },
-            NewItem { expires, ..new_item(item_keys::invited(&hash, id), &owner, None)? },
+            NewItem { expires, ..new_item(way, &owner, None)? },
+            NewItem { expires, ..new_item(invited, &owner, None)? },
         ])
     }
 }
@@ -253,6 +260,14 @@ fn checked_address(text: &str) -> Result<String> {
     match is_address && is_plain && email.len() <= MAX_ADDRESS {
         true => Ok(email),
         false => Err(ControlError::field("email", "expected an address such as ada@example.com")),
+    }
+}
+
+/// What the invite leads to is gone, or about to be.
+fn gone_is_invalid(error: ControlError) -> ControlError {
+    match error.kind {
+        Kind::NotFound => invalid_invite(),
+        _ => error,
     }
 }
 

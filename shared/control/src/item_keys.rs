@@ -181,6 +181,11 @@ impl OrganizationScope {
         ItemQuery { descending: true, ..self.list(prefix) }
     }
 
+    /// All that is kept in the organization's own partition.
+    pub(crate) fn all_items(&self) -> ItemQuery {
+        ItemQuery { range: SortRange::All, ..self.list("") }
+    }
+
     pub(crate) fn organization_key(&self) -> ItemKey {
         self.key("ORGANIZATION")
     }
@@ -223,6 +228,11 @@ impl OrganizationScope {
 
     pub(crate) fn schedule_given_up_key(&self, id: &ScheduleId, scheduled: Timestamp) -> ItemKey {
         self.key(format!("{SCHEDULE_MISSED}{id}#{scheduled}"))
+    }
+
+    /// The due times that were missed for good.
+    pub(crate) fn schedules_given_up(&self) -> ItemQuery {
+        self.list(SCHEDULE_MISSED)
     }
 
     pub(crate) fn job_key(&self, id: &JobId) -> ItemKey {
@@ -460,6 +470,7 @@ mod tests {
             (scope.projects(), scope.project_key(&ulid.into())),
             (scope.destinations(), scope.destination_key(&ulid.into())),
             (scope.schedules(), scope.schedule_key(&ulid.into())),
+            (scope.schedules_given_up(), scope.schedule_given_up_key(&ulid.into(), Timestamp::new(0, 0))),
             (scope.backups(), scope.job_key(&job)),
             (scope.restores(), scope.job_key(&restore)),
             (scope.backups_of_project(&ulid.into()), scope.backup_of_project(&ulid.into(), &job)),

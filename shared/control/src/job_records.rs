@@ -15,11 +15,10 @@ use crate::error::{Code, ControlError, Kind, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::idempotency::Once;
 use crate::job::{BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobStatus, Progress, RestoreJob, is_backup};
+use crate::limit::MAX_ACTIVE;
 use crate::record::{Stored, Written, new_item};
 use crate::tenant::{Author, OrganizationScope};
 
-/// The most unfinished jobs an organization may have.
-const MAX_ACTIVE: usize = 200;
 /// When to ask again where there are too many.
 const RETRY_SECONDS: u32 = 60;
 
@@ -156,6 +155,7 @@ impl Control {
         once: Option<&Once>,
     ) -> Result<Written> {
         let scope = author.scope();
+        with.push(self.goes_on(scope).await?);
         with.push(ItemWrite::Create(new_item(scope.job_key(job.id()), job, index(scope, job))?));
         with.push(ItemWrite::Create(new_item(scope.active_key(job.id()), &ActiveJob::of(job), None)?));
         if let Some(once) = once {

@@ -17,11 +17,14 @@ mod api_key;
 mod audit;
 mod backup;
 mod control;
+mod delete_organization;
 mod delivery;
 mod delivery_attempt;
 mod destination;
+mod destination_use;
 mod error;
 mod federation;
+mod gfs;
 mod id;
 mod idempotency;
 mod invite;
@@ -38,6 +41,7 @@ mod organization;
 mod page;
 mod probes;
 mod project;
+mod quota;
 mod record;
 mod restore;
 mod retention;
@@ -45,6 +49,8 @@ mod role;
 mod schedule;
 mod schedule_due;
 mod schedule_missed;
+mod schedule_overview;
+mod schedule_preset;
 mod secrets;
 mod service_account;
 mod session;
@@ -65,11 +71,17 @@ pub use api_key::{ApiKey, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, MAX_EXPORTED, Outcome, Refused};
 pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
+pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
 pub use delivery::{Delivery, DeliveryMessage, DeliveryStatus};
 pub use delivery_attempt::AttemptOutcome;
 pub use destination::{Destination, DestinationChange, NewDestination};
+pub use destination_use::{
+    BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
+    StorageStats,
+};
 pub use error::{Code, ControlError, Kind, Result};
 pub use federation::provider_name;
+pub use gfs::Gfs;
 pub use id::{
     ApiKeyId, AuditId, DeliveryId, DestinationId, IdError, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId,
     UserId, WebhookId,
@@ -85,10 +97,13 @@ pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
 pub use probes::{DestinationFindings, MissingPermission, Probes, ProjectFindings};
 pub use project::{NewCredentials, NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
+pub use quota::{Quota, Quotas};
 pub use restore::NewRestore;
 pub use retention::{Retention, RetentionOutcome, RetentionType};
 pub use role::{Right, Role};
-pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleMessage};
+pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleFilter, ScheduleMessage};
+pub use schedule_overview::{NextRun, ScheduleOutcome, ScheduleOverview};
+pub use schedule_preset::{NewSchedulePreview, SchedulePreset, SchedulePreview};
 pub use secrets::SecretText;
 pub use session::{ACCESS_SECONDS, Tokens};
 pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};

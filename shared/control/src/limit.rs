@@ -16,8 +16,12 @@ pub(crate) const MAX_LIST: usize = 100;
 const MAX_ENTRY: usize = 1500;
 /// The most bytes all patterns of one request may have together.
 const MAX_PATTERNS: usize = 64 * 1024;
-/// The most projects, destinations, schedules and keys an organization may have, of each.
+/// The most projects, destinations, schedules, members, invites and keys an organization may have, of each.
 pub(crate) const MAX_RECORDS: usize = 1000;
+/// The most unfinished jobs an organization may have.
+pub(crate) const MAX_ACTIVE: usize = 200;
+/// The most jobs an organization may run at one time, whatever it asks for.
+pub(crate) const MAX_RUNNING: u32 = 100;
 
 /// A name for people, without blanks around it.
 pub(crate) fn name(field: &str, text: &str) -> Result<String> {

@@ -72,8 +72,6 @@ pub struct OrganizationChange {
 
 /// The most master keys that are remembered. None is forgotten for another: a repository may still be under it.
 const MAX_FORMER_KEYS: usize = 100;
-/// The most jobs an organization may run at one time, whatever it asks for.
-const MAX_RUNNING: u32 = 100;
 
 /// An organization, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,6 +84,17 @@ pub(crate) struct OrganizationRecord {
     /// The destination that is used where none is named. It stands here so that there is never more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) default_destination: Option<DestinationId>,
+    /// Whether somebody is looking whether it can be deleted; whatever begins takes this away.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub(crate) closing: bool,
+    /// Whether it is deleted: what is left of it is about to go, and nobody gets in.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub(crate) deleting: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+pub(crate) const fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Control {
@@ -136,19 +145,32 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
-    /// A page of all organizations, for sweeps: their ids, and where to go on.
+    /// A page of all organizations, for sweeps: their ids, and where to go on. Those that are deleted are none any more.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn organizations_page(&self, cursor: Option<&str>) -> Result<(Vec<OrganizationId>, Option<String>)> {
         let query = ItemQuery { limit: 100, after: cursor.map(str::to_owned), ..item_keys::all_organizations() };
         let page = self.items().query(&query).await?;
-        let ids = page.items.into_iter().map(|item| Ok(decode::<ListedOrganization>(item)?.value.id));
-        Ok((ids.collect::<Result<_>>()?, page.next))
+        let mut ids = Vec::new();
+        for item in page.items {
+            let listed = decode::<ListedOrganization>(item)?.value;
+            ids.extend((!listed.deleting).then_some(listed.id));
+        }
+        Ok((ids, page.next))
     }
 
+    /// The organization, unless it is deleted.
     pub(crate) async fn organization_record(&self, scope: &OrganizationScope) -> Result<Stored<OrganizationRecord>> {
-        self.found(&scope.organization_key(), "organization").await
+        self.organization_if_there(scope).await?.ok_or_else(|| ControlError::not_found("organization"))
+    }
+
+    pub(crate) async fn organization_if_there(
+        &self,
+        scope: &OrganizationScope,
+    ) -> Result<Option<Stored<OrganizationRecord>>> {
+        let record = self.load::<OrganizationRecord>(&scope.organization_key()).await?;
+        Ok(record.filter(|record| !record.value.deleting))
     }
 
     async fn rewrap_under(
@@ -201,6 +223,9 @@ fn remember_key(organization: &mut Organization, former: &str, now: &str) -> Res
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ListedOrganization {
     pub(crate) id: OrganizationId,
+    /// Whether it is deleted, and the sweep is to go on with that.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub(crate) deleting: bool,
 }
 
 /// A master key of the client's own that cannot be used is the client's to mend.
@@ -214,7 +239,7 @@ fn refused_key(error: ControlError) -> ControlError {
 
 fn checked(change: OrganizationChange) -> Result<OrganizationChange> {
     if let Some(number) = change.max_running_jobs {
-        limit::between("maxRunningJobs", number, 1, MAX_RUNNING)?;
+        limit::between("maxRunningJobs", number, 1, limit::MAX_RUNNING)?;
     }
     if let Some(Some(key)) = &change.kms_key {
         check_master_key(key)?;

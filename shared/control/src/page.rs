@@ -227,6 +227,19 @@ impl Control {
         Ok(Some(total))
     }
 
+    /// How many items a query finds, and whether there are more: it stops counting at the page that reaches `most`.
+    pub(crate) async fn count_up_to(&self, mut query: ItemQuery, most: u64) -> Result<(u64, bool)> {
+        let mut count = 0;
+        loop {
+            let page = self.items().query(&query).await?;
+            count += page.items.len() as u64;
+            query.after = page.next;
+            if query.after.is_none() || count >= most {
+                return Ok((count, query.after.is_some()));
+            }
+        }
+    }
+
     /// All records of a query, for verbs that must look at every one.
     pub(crate) async fn all<R: DeserializeOwned>(&self, mut query: ItemQuery) -> Result<Vec<Stored<R>>> {
         let mut all = Vec::new();

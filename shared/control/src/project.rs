@@ -237,7 +237,8 @@ impl Control {
         let record = ProjectRecord { project, credentials, removing: false };
         let item = new_item(caller.scope().project_key(&record.project.id), &record, None)?;
         let act = Act::new("project.created", record.project.id).with(record.project.told());
-        match self.commit(caller.author(), act, vec![ItemWrite::Create(item)]).await? {
+        let writes = vec![ItemWrite::Create(item), self.goes_on(caller.scope()).await?];
+        match self.commit(caller.author(), act, writes).await? {
             Written::Yes => Ok(record.project),
             Written::Outrun => Err(ControlError::concurrent_change()),
         }

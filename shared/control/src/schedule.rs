@@ -10,13 +10,14 @@ use crate::audit::Act;
 use crate::backup::{BackupConfig, Wanted};
 use crate::control::Control;
 use crate::error::{ControlError, Result};
+use crate::gfs::Gfs;
 use crate::id::{DestinationId, OrganizationId, ProjectId, ScheduleId};
 use crate::idempotency::Once;
 use crate::job::BackupJob;
 use crate::limit;
 use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
-use crate::retention::Retention;
+use crate::retention::{Retention, check_kept};
 use crate::role::Right;
 use crate::tenant::{Author, Caller, OrganizationScope, Worker};
 
@@ -42,15 +43,18 @@ pub struct NewSchedule {
     /// Where backups are kept; the default destination of the time they are made where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_destination_id: Option<DestinationId>,
-    /// How long they are kept; for ever where nothing is said.
+    /// How long they are kept; for ever where neither this nor `gfs` is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Of which days, weeks, months and years one is kept; in place of `retention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gfs: Option<Gfs>,
     /// Whether it fires.
     #[serde(default = "yes")]
     pub enabled: bool,
 }
 
-fn utc() -> String {
+pub(crate) fn utc() -> String {
     "UTC".to_owned()
 }
 
@@ -75,10 +79,14 @@ pub struct ScheduleChange {
     #[serde(default, deserialize_with = "crate::record::present")]
     #[schema(value_type = Option<DestinationId>)]
     pub storage_destination_id: Option<Option<DestinationId>>,
-    /// How long they are kept; `null` for ever.
+    /// How long they are kept, in place of what was said before; `null` takes it away.
     #[serde(default, deserialize_with = "crate::record::present")]
     #[schema(value_type = Option<Retention>)]
     pub retention: Option<Option<Retention>>,
+    /// Of which days, weeks, months and years one is kept, in place of what was said before; `null` takes it away.
+    #[serde(default, deserialize_with = "crate::record::present")]
+    #[schema(value_type = Option<Gfs>)]
+    pub gfs: Option<Option<Gfs>>,
     /// Whether it fires.
     pub enabled: Option<bool>,
 }
@@ -102,9 +110,12 @@ pub struct Schedule {
     /// Where backups are kept; the default destination of the time they are made where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_destination_id: Option<DestinationId>,
-    /// How long they are kept; for ever where nothing is said.
+    /// How long they are kept; for ever where neither this nor `gfs` is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Of which days, weeks, months and years one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gfs: Option<Gfs>,
     /// Whether it fires.
     pub enabled: bool,
     /// The next five times it fires; none while it is not enabled.
@@ -117,6 +128,17 @@ pub struct Schedule {
     /// When it was last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+}
+
+/// Which schedules are asked for; what is left out does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScheduleFilter {
+    /// Of this project.
+    pub project: Option<ProjectId>,
+    /// Only those that fire, or that do not.
+    pub enabled: Option<bool>,
+    /// Only those whose name contains this, in any case.
+    pub search: Option<String>,
 }
 
 /// What the scheduler sends when a schedule is due.
@@ -132,7 +154,7 @@ pub struct ScheduleMessage {
 }
 
 /// How many times to come are shown.
-const SHOWN_RUNS: usize = 5;
+pub(crate) const SHOWN_RUNS: usize = 5;
 /// The most characters of an expression and a time zone.
 const MAX_CRON: usize = 200;
 
@@ -151,7 +173,8 @@ impl Schedule {
     }
 }
 
-fn cron(expression: &str, timezone: &str) -> Result<Cron> {
+/// An expression in a time zone.
+pub(crate) fn cron(expression: &str, timezone: &str) -> Result<Cron> {
     if expression.len() > MAX_CRON || timezone.len() > MAX_CRON {
         return Err(ControlError::field("cronExpression", format!("at most {MAX_CRON} characters")));
     }
@@ -184,7 +207,7 @@ impl Control {
         let name = limit::name("name", &new.name)?;
         let cron = cron(&new.cron_expression, &new.timezone)?;
         limit::backup(&new.backup_config)?;
-        new.retention.map_or(Ok(()), |retention| retention.check())?;
+        check_kept(new.retention, new.gfs)?;
         let present = self.all::<Schedule>(scope.schedules()).await?.len();
         limit::one_more(present, "schedules")?;
         let now = self.now();
@@ -197,6 +220,7 @@ impl Control {
             backup_config: new.backup_config,
             storage_destination_id: new.storage_destination_id,
             retention: new.retention,
+            gfs: new.gfs,
             enabled: new.enabled,
             next_runs: Vec::new(),
             created_at: now,
@@ -204,6 +228,7 @@ impl Control {
         };
         for _ in 0..MAX_ATTEMPTS {
             let mut writes = self.checks_of(scope, &schedule).await?;
+            writes.push(self.goes_on(scope).await?);
             writes.push(ItemWrite::Create(new_item(scope.schedule_key(&schedule.id), &schedule, None)?));
             let act = Act::new("schedule.created", schedule.id).with(schedule.told());
             if self.commit(caller.author(), act, writes).await? == Written::Yes {
@@ -216,20 +241,19 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
-    /// Schedules, of one project or of all, oldest first.
+    /// Schedules, oldest first.
     ///
     /// # Errors
     /// When the page cannot be, or the store fails.
-    pub async fn schedules(
-        &self,
-        caller: &Caller,
-        project: Option<&ProjectId>,
-        page: &Page,
-    ) -> Result<Paged<Schedule>> {
+    pub async fn schedules(&self, caller: &Caller, filter: &ScheduleFilter, page: &Page) -> Result<Paged<Schedule>> {
         caller.may(Right::Read)?;
         let now = self.now();
+        let search = filter.search.as_ref().map(|search| search.to_lowercase());
         let pick = |schedule: Schedule| {
-            project.is_none_or(|project| schedule.project_id == *project).then(|| schedule.shown(now))
+            let takes = filter.project.is_none_or(|project| schedule.project_id == project)
+                && filter.enabled.is_none_or(|enabled| schedule.enabled == enabled)
+                && search.as_ref().is_none_or(|search| schedule.name.to_lowercase().contains(search));
+            takes.then(|| schedule.shown(now))
         };
         self.list(caller.scope().schedules(), page, pick).await
     }
@@ -419,7 +443,7 @@ impl Schedule {
     fn told(&self) -> Value {
         json!({
             "name": self.name, "projectId": self.project_id, "cronExpression": self.cron_expression,
-            "timezone": self.timezone, "enabled": self.enabled, "retention": self.retention,
+            "timezone": self.timezone, "enabled": self.enabled, "retention": self.retention, "gfs": self.gfs,
             "storageDestinationId": self.storage_destination_id,
         })
     }
@@ -454,9 +478,14 @@ impl ScheduleChange {
         if let Some(destination) = self.storage_destination_id {
             schedule.storage_destination_id = destination;
         }
+        check_kept(self.retention.flatten(), self.gfs.flatten())?;
         if let Some(retention) = self.retention {
-            retention.map_or(Ok(()), |retention| retention.check())?;
             schedule.retention = retention;
+            schedule.gfs = schedule.gfs.filter(|_| retention.is_none());
+        }
+        if let Some(gfs) = self.gfs {
+            schedule.gfs = gfs;
+            schedule.retention = schedule.retention.filter(|_| gfs.is_none());
         }
         if let Some(enabled) = self.enabled {
             schedule.enabled = enabled;

@@ -81,6 +81,13 @@ impl DataKeys {
         cache.get(&organization).filter(|cached| cached.stored == *stored).map(|cached| cached.key.clone())
     }
 
+    /// Wipes the key of an organization that is gone.
+    pub(crate) fn forget(&self, organization: OrganizationId) {
+        if let Ok(mut cache) = self.0.lock() {
+            cache.remove(&organization);
+        }
+    }
+
     fn keep(&self, organization: OrganizationId, stored: StoredDataKey, key: SecretKey, since: Timestamp) {
         if let Ok(mut cache) = self.0.lock() {
             cache.insert(organization, CachedKey { key, stored, since });

@@ -107,6 +107,13 @@ impl Cron {
         iter::successors(self.next_after(after), |due| self.next_after(*due)).take(count).collect()
     }
 
+    /// The day that the zone's clock shows at a moment; `None` where calendars are not searched.
+    #[must_use]
+    pub fn date(&self, at: Timestamp) -> Option<NaiveDate> {
+        let at = DateTime::from_timestamp(at.seconds, at.nanos).filter(is_searched)?;
+        Some(at.with_timezone(&self.timezone).date_naive())
+    }
+
     /// The same times as an expression of EventBridge Scheduler, such as `cron(30 2 ? * 2-6 *)`; its time zone is
     /// [`timezone`](Self::timezone).
     ///

@@ -34,6 +34,8 @@ struct Table {
     refusals: u32,
     /// Fails every transaction that writes into a partition whose name contains this.
     broken: Option<String>,
+    /// How many transactions are still done, where not all are.
+    left: Option<u32>,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,11 @@ impl MemoryItems {
     /// Has every transaction fail that writes into a partition whose name contains `part`.
     pub fn break_partitions(&self, part: &str) {
         self.table().broken = Some(part.to_owned());
+    }
+
+    /// Has every transaction after the next `writes` fail, as those of somebody who died; nothing lets all be done again.
+    pub fn stop_after(&self, writes: Option<u32>) {
+        self.table().left = writes;
     }
 
     /// Has calls take other times from now on: another `seed` is another order of things.
@@ -241,6 +248,10 @@ impl ItemStore for MemoryItems {
             table.refusals -= 1;
             return Err(PortError::new(ErrorKind::Aborted, "write items", "another transaction is in the way"));
         }
+        if table.left == Some(0) {
+            return Err(PortError::new(ErrorKind::Unavailable, "write items", "no more is written"));
+        }
+        table.left = table.left.map(|left| left - 1);
         let is_broken = |write: &ItemWrite| {
             table.broken.as_ref().is_some_and(|broken| write.key().partition.contains(broken.as_str()))
         };

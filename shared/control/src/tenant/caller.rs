@@ -108,6 +108,7 @@ impl Control {
         let record =
             record.filter(|record| record.value.is_opened_by(&presented)).ok_or_else(ControlError::invalid_token)?;
         check_good(&record.value.key, self.now())?;
+        self.organization_if_there(&scope).await?.ok_or_else(ControlError::invalid_token)?;
         if organization.is_some_and(|asked| *asked != scope.organization()) {
             return Err(ControlError::forbidden("the api key is of another organization"));
         }

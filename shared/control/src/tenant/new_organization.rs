@@ -53,7 +53,7 @@ impl Control {
         let mut organizations = Vec::new();
         for membership in items {
             let scope = self.scope_of_membership(&membership);
-            let record = self.load::<OrganizationRecord>(&scope.organization_key()).await?;
+            let record = self.organization_if_there(&scope).await?;
             organizations.extend(record.map(|record| record.value.organization));
         }
         Ok(Paged { items: organizations, next, page, limit, total })
@@ -91,7 +91,7 @@ impl Control {
             former_kms_keys: Vec::new(),
             created_at: now,
         };
-        Ok(OrganizationRecord { organization, data_key, default_destination: None })
+        Ok(OrganizationRecord { organization, data_key, default_destination: None, closing: false, deleting: false })
     }
 }
 
@@ -102,7 +102,11 @@ pub(in crate::tenant) fn organization_writes(
 ) -> Result<Vec<ItemWrite>> {
     let id = record.organization.id;
     Ok(vec![
-        ItemWrite::Create(new_item(item_keys::listed_organization(&id), &ListedOrganization { id }, None)?),
+        ItemWrite::Create(new_item(
+            item_keys::listed_organization(&id),
+            &ListedOrganization { id, deleting: false },
+            None,
+        )?),
         ItemWrite::Create(new_item(scope.organization_key(), record, None)?),
     ])
 }

@@ -78,15 +78,23 @@ impl Control {
             None => self.only_organization(&person).await?,
         };
         let member = self.load::<Member>(&scope.member_key(&person.user)).await?;
-        let member = member.ok_or_else(|| ControlError::forbidden("you are not a member of this organization"))?;
+        let is_there = self.organization_if_there(&scope).await?.is_some();
+        let member = member
+            .filter(|_| is_there)
+            .ok_or_else(|| ControlError::forbidden("you are not a member of this organization"))?;
         let author = Author { scope, actor: Actor::User(person.user), origin: person.origin };
         Ok(Caller { author, role: member.value.role })
     }
 
     async fn only_organization(&self, person: &Person) -> Result<OrganizationScope> {
-        let mut scopes = self.scopes_of(person.user, 2).await?;
-        match (scopes.pop(), scopes.pop()) {
-            (Some(only), None) => Ok(only),
+        let mut found = Vec::new();
+        for scope in self.scopes_of(person.user, MOST_TOLD).await? {
+            if self.organization_if_there(&scope).await?.is_some() {
+                found.push(scope);
+            }
+        }
+        match found.as_slice() {
+            [only] => Ok(*only),
             _ => {
                 let message = "say which organization: send its id as X-Organization-Id";
                 Err(ControlError::new(Kind::Invalid, Code::OrganizationRequired, message))

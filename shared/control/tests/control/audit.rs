@@ -2,6 +2,7 @@
 
 use firebackup_control::{
     AuditEntry, AuditFilter, Code, NewInvite, OrganizationChange, Origin, Outcome, Page, Refused, Role, ScheduleChange,
+    ScheduleFilter,
 };
 use firebackup_model::port::ItemStore;
 use firebackup_testkit::memory_issuer::identity;
@@ -108,7 +109,8 @@ async fn a_change_that_is_not_made_leaves_no_entry_and_a_change_that_cannot_be_t
     // the transaction fails at its last write, which is the entry
     world.items.break_partitions("#AUDIT#");
     assert!(world.control.create_schedule(&world.owner().await, new_schedule(&project)).await.is_err());
-    let schedules = world.control.schedules(&world.owner().await, None, &Page::default()).await.unwrap();
+    let schedules =
+        world.control.schedules(&world.owner().await, &ScheduleFilter::default(), &Page::default()).await.unwrap();
     assert!(schedules.items.is_empty(), "the entry and the change are one");
 }
 

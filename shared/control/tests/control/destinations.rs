@@ -1,8 +1,12 @@
 //! Destinations.
 
-use firebackup_control::{Code, ControlSettings, DestinationChange, Kind, NewDestination, Page};
+use firebackup_control::{
+    BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobResult, Kind, NewBackup,
+    NewDestination, NewSchedule, Page, Project,
+};
+use firebackup_model::id::JobId;
 
-use crate::world::{World, code, new_backup, new_destination, new_schedule};
+use crate::world::{World, code, new_backup, new_destination, new_project, new_schedule};
 
 #[tokio::test]
 async fn the_first_is_the_default_and_there_is_never_more_than_one() {
@@ -131,4 +135,80 @@ async fn removing_the_default_leaves_none() {
     let error = world.control.create_backup(&owner, new_backup(&project), None).await.unwrap_err();
     assert_eq!(error.details.unwrap()["field"], "storageDestinationId");
     assert!(world.destination().await.is_default, "the next one is the default again");
+}
+
+/// Another destination, which is not the default.
+async fn another(world: &World) -> Destination {
+    world.control.add_destination(&world.owner().await, new_destination("Another")).await.unwrap()
+}
+
+/// A completed backup in a destination.
+async fn kept_in(world: &World, project: &Project, destination: &Destination, stored: u64) -> BackupJob {
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let new = NewBackup { storage_destination_id: Some(destination.id), ..new_backup(project) };
+    let backup = world.control.create_backup(&owner, new, None).await.unwrap();
+    world.control.start_job(&worker, &backup.job.id).await.unwrap();
+    let end = JobEnd::Completed(Box::new(JobResult { stored, ..JobResult::default() }));
+    world.control.finish_job(&worker, &backup.job.id, end).await.unwrap();
+    world.clock.advance(60);
+    backup
+}
+
+#[tokio::test]
+async fn what_uses_a_destination_is_said() {
+    let world = World::new().await;
+    let (project, default) = world.set_up().await;
+    let other = another(&world).await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let by_default = world.schedule(&project).await;
+    let new = NewSchedule { storage_destination_id: Some(other.id), ..new_schedule(&project) };
+    let named = control.create_schedule(&owner, new).await.unwrap();
+    kept_in(&world, &project, &other, 1).await;
+    let gone = control.connect_project(&owner, new_project("Gone")).await.unwrap();
+    kept_in(&world, &gone, &other, 1).await;
+    control.remove_project(&owner, &gone.id).await.unwrap();
+    let running = world.backup(&project).await;
+    let links = control.destination_links(&owner, &default.id).await.unwrap();
+    let schedules: Vec<_> = links.schedules.iter().map(|schedule| (schedule.id, schedule.named)).collect();
+    assert_eq!((schedules, links.jobs), (vec![(by_default.id, false)], vec![running.job.id]));
+    assert_eq!((links.projects.len(), links.projects[0].backups), (1, 0), "there will be some");
+    let links = control.destination_links(&owner, &other.id).await.unwrap();
+    let schedules: Vec<_> = links.schedules.iter().map(|schedule| (schedule.id, schedule.named)).collect();
+    assert_eq!((schedules, links.jobs), (vec![(named.id, true)], vec![]));
+    let mut projects: Vec<_> = links.projects.iter().map(|one| (one.name.as_deref(), one.backups)).collect();
+    projects.sort_unstable();
+    assert_eq!(projects, [(None, 1), (Some("Shop"), 1)]);
+}
+
+#[tokio::test]
+async fn backups_are_listed_and_deleted_by_destination_each_by_itself() {
+    let world = World::new().await;
+    let (project, default) = world.set_up().await;
+    world.clock.advance(1);
+    let other = another(&world).await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let first = kept_in(&world, &project, &default, 10).await;
+    let second = kept_in(&world, &project, &default, 20).await;
+    let elsewhere = kept_in(&world, &project, &other, 40).await;
+    let running = world.backup(&project).await;
+    let stats = control.storage_stats(&owner).await.unwrap();
+    let told: Vec<_> =
+        stats.destinations.iter().map(|one| (one.id, one.backups, one.stored_bytes, one.newest)).collect();
+    let newest = |backup: &BackupJob| Some(backup.job.created_at);
+    assert_eq!(told, [(default.id, 2, 30, newest(&second)), (other.id, 1, 40, newest(&elsewhere))]);
+    assert_eq!((stats.backups, stats.stored_bytes, stats.partial), (3, 70, false));
+    let listed = control.backups_in_destination(&owner, &default.id, &Page::default()).await.unwrap();
+    let ids: Vec<_> = listed.items.into_iter().map(|backup| backup.job.id).collect();
+    assert_eq!(ids, [running.job.id.clone(), second.job.id.clone(), first.job.id.clone()]);
+    let unknown: JobId = "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+    let backup_ids = vec![elsewhere.job.id, first.job.id.clone(), running.job.id, unknown, first.job.id];
+    let outcomes = control.delete_backups(&owner, &default.id, &BulkDeletion { backup_ids }).await.unwrap();
+    let codes: Vec<_> = outcomes.backups.iter().map(|outcome| (outcome.deleting, outcome.code)).collect();
+    let (missing, unfinished) = ((false, Some(Code::NotFound)), (false, Some(Code::JobState)));
+    assert_eq!(codes, [missing, (true, None), unfinished, missing, (true, None)]);
+    assert_eq!(control.storage_stats(&owner).await.unwrap().destinations[0].stored_bytes, 20);
+    for count in [0, 101] {
+        let deletion = BulkDeletion { backup_ids: vec![second.job.id.clone(); count] };
+        assert_eq!(code(control.delete_backups(&owner, &default.id, &deletion).await), Code::ValidationFailed);
+    }
 }

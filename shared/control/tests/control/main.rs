@@ -2,6 +2,7 @@
 
 mod audit;
 mod backups;
+mod deletion;
 mod deliveries;
 mod destinations;
 mod keys;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use firebackup_codec::wrap::RecoveryKeyPair;
-use firebackup_control::{Code, OpenedPlace, OrganizationChange};
+use firebackup_control::{Code, OpenedPlace, OrganizationChange, Quota, Role};
 use firebackup_model::ErrorKind;
 use firebackup_testkit::memory_ports::{CountedRandom, OTHER_MASTER};
 
-use crate::world::{World, code, new_backup, new_destination};
+use crate::world::{World, code, new_backup, new_destination, new_project};
 
 #[tokio::test]
 async fn what_is_named_is_changed_and_the_rest_stays() {
@@ -173,4 +173,39 @@ async fn the_data_key_is_unwrapped_once_in_five_minutes() {
     assert_eq!(code(world.control.work(&worker, &backup.job.id).await), Code::Unavailable);
     world.keys.fail(None);
     assert!(world.control.work(&worker, &backup.job.id).await.is_ok());
+}
+
+#[tokio::test]
+async fn quotas_say_what_there_is_and_what_may_be() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    world.completed(&project).await;
+    let running = world.backup(&project).await;
+    control.start_job(&worker, &running.job.id).await.unwrap();
+    world.backup(&project).await;
+    world.schedule(&project).await;
+    world.key(Role::Viewer).await;
+    let quotas = control.quotas(&owner).await.unwrap();
+    let of = |used, limit| Quota { used, limit: Some(limit), changeable_to: None, or_more: false };
+    assert_eq!((quotas.projects, quotas.destinations, quotas.schedules), (of(1, 1000), of(1, 1000), of(1, 1000)));
+    assert_eq!((quotas.api_keys, quotas.members, quotas.invites), (of(2, 1000), of(0, 1000), of(0, 1000)));
+    assert_eq!((quotas.unfinished_jobs, quotas.backups.used, quotas.backups.limit), (of(2, 200), 3, None));
+    assert_eq!(quotas.running_jobs, Quota { changeable_to: Some(100), ..of(1, 2) });
+    // what is said to be possible is
+    let change = OrganizationChange { max_running_jobs: Some(100), ..OrganizationChange::default() };
+    control.update_organization(&owner, change).await.unwrap();
+    assert_eq!(control.quotas(&owner).await.unwrap().running_jobs.limit, Some(100));
+}
+
+#[tokio::test]
+async fn the_limit_that_quotas_say_is_the_one_that_is_kept() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let limit = world.control.quotas(&owner).await.unwrap().projects.limit.unwrap();
+    for _ in 0..limit {
+        world.control.connect_project(&owner, new_project("p")).await.unwrap();
+    }
+    assert_eq!(code(world.control.connect_project(&owner, new_project("p")).await), Code::LimitReached);
+    assert_eq!(world.control.quotas(&owner).await.unwrap().projects.used, limit);
 }

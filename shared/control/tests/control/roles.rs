@@ -2,7 +2,8 @@
 
 use firebackup_control::{
     ApiKeyId, Caller, Code, Control, DeliveryId, DestinationChange, DestinationId, Kind, NewApiKey, OrganizationChange,
-    Page, ProjectChange, ProjectFilter, ProjectId, Result, Role, ScheduleChange, ScheduleId, WebhookChange, WebhookId,
+    Page, ProjectChange, ProjectFilter, ProjectId, Result, Role, ScheduleChange, ScheduleFilter, ScheduleId,
+    WebhookChange, WebhookId,
 };
 use firebackup_model::id::{JobId, JobKind};
 use futures::FutureExt;
@@ -133,7 +134,11 @@ async fn a_verb_that_does_something_is_done_by_its_role_and_no_less() {
             ("destinations", Role::Viewer, control.destinations(&caller, &page).await.map(|_| ())),
             ("backups", Role::Viewer, control.backups(&caller, None, &page).await.map(|_| ())),
             ("restores", Role::Viewer, control.restores(&caller, &page).await.map(|_| ())),
-            ("schedules", Role::Viewer, control.schedules(&caller, None, &page).await.map(|_| ())),
+            (
+                "schedules",
+                Role::Viewer,
+                control.schedules(&caller, &ScheduleFilter::default(), &page).await.map(|_| ()),
+            ),
             (
                 "create_backup",
                 Role::Member,

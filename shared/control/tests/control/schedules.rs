@@ -1,12 +1,13 @@
 //! Schedules: kept in step with the scheduler, due once, and what their retention keeps.
 
 use firebackup_control::{
-    Code, JobStatus, NewSchedule, Page, Retention, RetentionType, ScheduleChange, ScheduleMessage,
+    Code, Gfs, JobStatus, NewSchedule, NewSchedulePreview, Page, Retention, RetentionType, ScheduleChange,
+    ScheduleFilter, ScheduleMessage,
 };
 use firebackup_model::port::Clock;
 use firebackup_model::{ErrorKind, Timestamp};
 
-use crate::world::{World, code, completed, new_schedule};
+use crate::world::{World, code, completed, failed, new_project, new_schedule};
 
 #[tokio::test]
 async fn a_schedule_is_stored_and_the_scheduler_is_told() {
@@ -67,7 +68,10 @@ async fn what_may_not_be_is_refused() {
     assert_eq!(code(control.create_schedule(&owner, new()).await), Code::ValidationFailed);
     world.scheduler.fail(Some(ErrorKind::Unavailable));
     assert_eq!(code(control.create_schedule(&owner, new()).await), Code::Unavailable);
-    assert!(control.schedules(&owner, None, &Page::default()).await.unwrap().items.is_empty(), "none was made");
+    assert!(
+        control.schedules(&owner, &ScheduleFilter::default(), &Page::default()).await.unwrap().items.is_empty(),
+        "none was made"
+    );
 }
 
 #[tokio::test]
@@ -275,4 +279,150 @@ async fn an_outage_of_a_dense_schedule_is_made_up_for_by_one_backup() {
         control.schedule_due(&worker, &schedule.id, due).await.unwrap();
         assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 0, "minute {minute}");
     }
+}
+
+#[tokio::test]
+async fn schedules_are_found_by_project_state_and_name() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let other = control.connect_project(&owner, new_project("Other")).await.unwrap();
+    let named = |name: &str, project, enabled| NewSchedule { name: name.to_owned(), enabled, ..new_schedule(project) };
+    for new in [named("Nightly", &project, true), named("weekly", &project, false), named("NIGHT", &other, true)] {
+        control.create_schedule(&owner, new).await.unwrap();
+        world.clock.advance(1);
+    }
+    let any = ScheduleFilter::default;
+    for (filter, expected) in [
+        (any(), vec!["Nightly", "weekly", "NIGHT"]),
+        (ScheduleFilter { project: Some(project.id), ..any() }, vec!["Nightly", "weekly"]),
+        (ScheduleFilter { enabled: Some(false), ..any() }, vec!["weekly"]),
+        (ScheduleFilter { search: Some("night".to_owned()), ..any() }, vec!["Nightly", "NIGHT"]),
+        (ScheduleFilter { project: Some(other.id), enabled: Some(false), ..any() }, vec![]),
+    ] {
+        let found = control.schedules(&owner, &filter, &Page::default()).await.unwrap();
+        let names: Vec<_> = found.items.iter().map(|schedule| schedule.name.as_str()).collect();
+        assert_eq!((names, found.total), (expected.clone(), Some(expected.len() as u64)), "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_overview_says_how_the_schedules_are_doing() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let (good, bad, idle) =
+        (world.schedule(&project).await, world.schedule(&project).await, world.schedule(&project).await);
+    control.toggle_schedule(&owner, &idle.id).await.unwrap();
+    let made = async |id, end: Option<firebackup_control::JobEnd>| {
+        let due = world.now();
+        let job = control.schedule_due(&worker, id, due).await.unwrap().unwrap();
+        if let Some(end) = end {
+            control.start_job(&worker, &job).await.unwrap();
+            control.finish_job(&worker, &job, end).await.unwrap();
+        }
+        world.clock.advance(60);
+        job
+    };
+    made(&bad.id, Some(failed())).await;
+    world.clock.advance(8 * 24 * 60 * 60);
+    made(&good.id, Some(failed())).await;
+    let newest = made(&good.id, Some(completed())).await;
+    let running = made(&bad.id, None).await;
+    // nobody's, and so no matter
+    world.completed(&project).await;
+    let overview = control.schedule_overview(&owner).await.unwrap();
+    assert_eq!((overview.total, overview.enabled, overview.disabled), (3, 2, 1));
+    let statuses: Vec<_> = overview.by_status.into_iter().collect();
+    assert_eq!(statuses, [("completed", 1), ("none", 1), ("pending", 1)]);
+    assert_eq!((overview.completed_in_7_days, overview.failed_in_7_days, overview.missed_in_7_days), (1, 1, 0));
+    let last: Vec<_> = overview.last_outcomes.iter().map(|last| (last.schedule_id, last.backup_id.clone())).collect();
+    assert_eq!(last, [(bad.id, running), (good.id, newest)]);
+    let next = overview.next_run.unwrap();
+    assert!(next.at > world.now() && [good.id, bad.id].contains(&next.schedule_id));
+    assert!(!overview.partial);
+}
+
+#[tokio::test]
+async fn a_due_time_that_was_missed_for_good_is_counted() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let change = firebackup_control::ProjectChange { connected: Some(false), ..Default::default() };
+    control.update_project(&owner, &project.id, change).await.unwrap();
+    world.clock.set(schedule.next_runs[0].plus_seconds(15 * 60));
+    assert_eq!(control.make_up_for_missed(&worker).await.unwrap(), 1);
+    let overview = control.schedule_overview(&owner).await.unwrap();
+    assert_eq!((overview.missed_in_7_days, overview.by_status["none"]), (1, 1));
+    world.clock.advance(8 * 24 * 60 * 60);
+    assert_eq!(control.schedule_overview(&owner).await.unwrap().missed_in_7_days, 0);
+}
+
+#[tokio::test]
+async fn an_expression_is_looked_at_without_a_schedule() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let asked = |expression: &str, timezone: &str| NewSchedulePreview {
+        cron_expression: expression.to_owned(),
+        timezone: timezone.to_owned(),
+    };
+    let preview = world.control.preview_schedule(&owner, &asked(" 0  3 * * *", "Europe/Berlin")).unwrap();
+    let (project, _) = world.set_up().await;
+    assert_eq!(preview.next_runs, world.schedule(&project).await.next_runs, "as a schedule has them");
+    assert_eq!(preview.cron_expression, "0 3 * * *");
+    for (bad, field) in [(asked("never", "UTC"), "cronExpression"), (asked("0 3 * * *", "Mars"), "timezone")] {
+        let error = world.control.preview_schedule(&owner, &bad).unwrap_err();
+        assert_eq!(error.details, Some(serde_json::json!({ "field": field })));
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_is_said_in_one_of_two_ways() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let schedule = world.schedule(&project).await;
+    let change = async |json: &str| {
+        let change: ScheduleChange = serde_json::from_str(json).unwrap();
+        control.update_schedule(&owner, &schedule.id, change).await
+    };
+    let gfs = Gfs { daily: 7, monthly: 12, ..Gfs::default() };
+    let changed = change(r#"{"gfs": {"daily": 7, "monthly": 12}}"#).await.unwrap();
+    assert_eq!((changed.retention, changed.gfs), (None, Some(gfs)));
+    assert_eq!(change(r#"{"name": "renamed"}"#).await.unwrap().gfs, Some(gfs));
+    let changed = change(r#"{"retention": {"type": "size", "value": 5000000000000}}"#).await.unwrap();
+    assert_eq!((changed.retention.unwrap().value, changed.gfs), (5_000_000_000_000, None));
+    assert!(change(r#"{"gfs": null}"#).await.unwrap().retention.is_some(), "there was none");
+    let both = change(r#"{"gfs": {"daily": 1}, "retention": {"type": "count", "value": 1}}"#).await;
+    assert_eq!(code(both), Code::ValidationFailed);
+    assert_eq!(code(change(r#"{"gfs": {}}"#).await), Code::ValidationFailed);
+    let none = change(r#"{"gfs": null, "retention": null}"#).await.unwrap();
+    assert_eq!((none.retention, none.gfs), (None, None));
+}
+
+#[tokio::test]
+async fn one_of_each_day_is_kept_in_the_zone_of_the_schedule() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    // noon in Berlin is still the day before in Honolulu
+    let new = NewSchedule {
+        timezone: "Pacific/Honolulu".to_owned(),
+        retention: None,
+        gfs: Some(Gfs { daily: 2, ..Gfs::default() }),
+        ..new_schedule(&project)
+    };
+    let schedule = control.create_schedule(&owner, new).await.unwrap();
+    let mut made = Vec::new();
+    for at in ["2026-05-01T09:00:00Z", "2026-05-01T11:00:00Z", "2026-05-02T09:30:00Z", "2026-05-02T10:30:00Z"] {
+        world.clock.set(at.parse().unwrap());
+        let job = control.schedule_due(&worker, &schedule.id, world.now()).await.unwrap().unwrap();
+        control.start_job(&worker, &job).await.unwrap();
+        control.finish_job(&worker, &job, completed()).await.unwrap();
+        made.push(job);
+    }
+    let outcome = control.kept_by_schedule(&worker, &schedule.id, world.now()).await.unwrap();
+    assert_eq!(outcome.kept, [made[3].clone(), made[2].clone()]);
+    assert_eq!(outcome.dropped, [made[1].clone(), made[0].clone()]);
 }

@@ -1,6 +1,6 @@
 //! What is another organization's is not there.
 
-use firebackup_control::{Code, Page, ProjectFilter};
+use firebackup_control::{Code, Page, ProjectFilter, ScheduleFilter};
 
 use crate::roles::{Ids, verbs_on_ids};
 use crate::world::{World, code, new_restore};
@@ -54,7 +54,7 @@ async fn lists_show_only_the_callers_own() {
     assert!(control.destinations(&rival, &page).await.unwrap().items.is_empty());
     assert!(control.backups(&rival, None, &page).await.unwrap().items.is_empty());
     assert!(control.backups(&rival, Some(&project.id), &page).await.unwrap().items.is_empty());
-    assert!(control.schedules(&rival, None, &page).await.unwrap().items.is_empty());
+    assert!(control.schedules(&rival, &ScheduleFilter::default(), &page).await.unwrap().items.is_empty());
     assert_eq!(control.api_keys(&rival, &page).await.unwrap().items.len(), 1);
     let owner = world.owner().await;
     assert_eq!(control.backups(&owner, Some(&project.id), &page).await.unwrap().items.len(), 1);

@@ -313,6 +313,7 @@ pub fn new_schedule(project: &Project) -> NewSchedule {
         backup_config: BackupConfig::default(),
         storage_destination_id: None,
         retention: Some(Retention { kind: RetentionType::Count, value: 2 }),
+        gfs: None,
         enabled: true,
     }
 }

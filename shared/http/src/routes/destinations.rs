@@ -1,7 +1,10 @@
 //! Where backups are kept.
 
 use axum::extract::State;
-use firebackup_control::{Destination, DestinationChange, DestinationFindings, DestinationId, NewDestination};
+use firebackup_control::{
+    BackupJob, BulkDeletion, BulkOutcomes, Destination, DestinationChange, DestinationFindings, DestinationId,
+    DestinationLinks, NewDestination, StorageStats,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -17,6 +20,10 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(destinations, add_destination))
         .routes(routes!(destination, update_destination, remove_destination))
         .routes(routes!(verify_destination))
+        .routes(routes!(destination_links))
+        .routes(routes!(backups_in_destination))
+        .routes(routes!(delete_backups))
+        .routes(routes!(storage_stats))
 }
 
 /// Lists the destinations
@@ -124,4 +131,72 @@ async fn verify_destination(
     Ids(id): Ids<DestinationId>,
 ) -> Handled<DestinationFindings> {
     Ok(Answer::of(state.control.verify_destination(&caller, &id).await?))
+}
+
+/// Shows what uses a destination
+///
+/// Schedules, projects with backups there, and jobs that have not ended.
+#[utoipa::path(
+    get,
+    path = "/storage/destinations/{destinationId}/linked",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    responses((status = 200, description = "What uses it.", body = Envelope<DestinationLinks>))
+)]
+async fn destination_links(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+) -> Handled<DestinationLinks> {
+    Ok(Answer::of(state.control.destination_links(&caller, &id).await?))
+}
+
+/// Lists the backups in a destination, newest first
+#[utoipa::path(
+    get,
+    path = "/storage/destinations/{destinationId}/backups",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination."), PageParameters),
+    responses((status = 200, description = "A page of backups.", body = ListEnvelope<BackupJob>))
+)]
+async fn backups_in_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    Asked(page): Asked<PageParameters>,
+) -> HandledList<BackupJob> {
+    Ok(Listed(state.control.backups_in_destination(&caller, &id, &page.into()).await?))
+}
+
+/// Deletes backups in a destination
+///
+/// Role: admin. Each by itself, as if it were deleted alone: the answer says what became of each.
+#[utoipa::path(
+    post,
+    path = "/storage/destinations/{destinationId}/backups/bulk-delete",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    request_body = BulkDeletion,
+    responses((status = 202, description = "What became of each.", body = Envelope<BulkOutcomes>))
+)]
+async fn delete_backups(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    JsonBody(deletion): JsonBody<BulkDeletion>,
+) -> Handled<BulkOutcomes> {
+    Ok(Answer::accepted(state.control.delete_backups(&caller, &id, &deletion).await?))
+}
+
+/// Shows what is kept in the destinations
+///
+/// Completed backups, as they were counted when they were made: no destination is looked at.
+#[utoipa::path(
+    get,
+    path = "/storage/stats",
+    tag = "destinations",
+    responses((status = 200, description = "What is kept, by destination.", body = Envelope<StorageStats>))
+)]
+async fn storage_stats(State(state): State<HttpState>, Authenticated(caller): Authenticated) -> Handled<StorageStats> {
+    Ok(Answer::of(state.control.storage_stats(&caller).await?))
 }

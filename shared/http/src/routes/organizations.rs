@@ -1,7 +1,9 @@
 //! The organization of the caller.
 
 use axum::extract::State;
-use firebackup_control::{NewOrganization, Organization, OrganizationChange};
+use firebackup_control::{
+    DeletedOrganization, NewOrganization, Organization, OrganizationChange, OrganizationDeletion, Quotas,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,6 +18,8 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::default()
         .routes(routes!(organizations, create_organization))
         .routes(routes!(organization, update_organization))
+        .routes(routes!(delete_organization))
+        .routes(routes!(quotas))
 }
 
 /// Lists the organizations of whoever is signed in
@@ -79,4 +83,37 @@ async fn update_organization(
     JsonBody(change): JsonBody<OrganizationChange>,
 ) -> Handled<Organization> {
     Ok(Answer::of(state.control.update_organization(&caller, change).await?))
+}
+
+/// Deletes the organization
+///
+/// Role: owner. Its name confirms it. Refused while it has schedules or jobs that have not ended, and always of the
+/// installation's first. From then on its keys and members are refused, and all of its records go but the audit log. What
+/// lies in its destinations stays there, and no server reads it any more: first note what opens it.
+#[utoipa::path(
+    post,
+    path = "/organizations/current/delete",
+    tag = "organizations",
+    request_body = OrganizationDeletion,
+    responses((status = 202, description = "What is being deleted, and what is left.", body = Envelope<DeletedOrganization>))
+)]
+async fn delete_organization(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(deletion): JsonBody<OrganizationDeletion>,
+) -> Handled<DeletedOrganization> {
+    Ok(Answer::accepted(state.control.delete_organization(&caller, &deletion).await?))
+}
+
+/// Shows what the organization may have, and has
+///
+/// `changeableTo` says what an owner can change, and how far: `runningJobs`, by `maxRunningJobs` of the organization.
+#[utoipa::path(
+    get,
+    path = "/organizations/current/quotas",
+    tag = "organizations",
+    responses((status = 200, description = "Limits and use.", body = Envelope<Quotas>))
+)]
+async fn quotas(State(state): State<HttpState>, Authenticated(caller): Authenticated) -> Handled<Quotas> {
+    Ok(Answer::of(state.control.quotas(&caller).await?))
 }

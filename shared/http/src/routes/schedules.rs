@@ -1,7 +1,11 @@
 //! Backups that are made by the clock.
 
 use axum::extract::State;
-use firebackup_control::{BackupJob, NewSchedule, ProjectId, Schedule, ScheduleChange, ScheduleId};
+use firebackup_control::{
+    BackupJob, NewSchedule, NewSchedulePreview, ProjectId, Schedule, ScheduleChange, ScheduleFilter, ScheduleId,
+    ScheduleOverview, SchedulePreset, SchedulePreview,
+};
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,10 +16,33 @@ use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::parameter::{Asked, IdempotencyKey, IdempotencyParameters, Ids, PageParameters};
 use crate::state::HttpState;
 
+/// Which schedules are asked for.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+struct ScheduleParameters {
+    /// Only those of this project.
+    project_id: Option<ProjectId>,
+    /// Only those that fire, or that do not.
+    enabled: Option<bool>,
+    /// Only those whose name contains this, in any case.
+    search: Option<String>,
+}
+
+impl From<ScheduleParameters> for ScheduleFilter {
+    fn from(asked: ScheduleParameters) -> Self {
+        let search = asked.search.filter(|text| !text.is_empty());
+        Self { project: asked.project_id, enabled: asked.enabled, search }
+    }
+}
+
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {
     OpenApiRouter::default()
         .routes(routes!(schedules, create_schedule))
         .routes(routes!(schedules_of_project))
+        .routes(routes!(schedule_overview))
+        .routes(routes!(schedule_presets))
+        .routes(routes!(preview_schedule))
         .routes(routes!(schedule, update_schedule, remove_schedule))
         .routes(routes!(toggle_schedule))
         .routes(routes!(trigger_schedule))
@@ -26,15 +53,65 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
     get,
     path = "/schedules",
     tag = "schedules",
-    params(PageParameters),
+    params(PageParameters, ScheduleParameters),
     responses((status = 200, description = "A page of schedules.", body = ListEnvelope<Schedule>))
 )]
 async fn schedules(
     State(state): State<HttpState>,
     Authenticated(caller): Authenticated,
     Asked(page): Asked<PageParameters>,
+    Asked(filter): Asked<ScheduleParameters>,
 ) -> HandledList<Schedule> {
-    Ok(Listed(state.control.schedules(&caller, None, &page.into()).await?))
+    Ok(Listed(state.control.schedules(&caller, &filter.into(), &page.into()).await?))
+}
+
+/// Says how the schedules are doing
+///
+/// Counts, the next run, and the last backup of each.
+#[utoipa::path(
+    get,
+    path = "/schedules/stats/overview",
+    tag = "schedules",
+    responses((status = 200, description = "How they are doing.", body = Envelope<ScheduleOverview>))
+)]
+async fn schedule_overview(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+) -> Handled<ScheduleOverview> {
+    Ok(Answer::of(state.control.schedule_overview(&caller).await?))
+}
+
+/// Lists expressions to begin with
+#[utoipa::path(
+    get,
+    path = "/schedules/presets",
+    tag = "schedules",
+    responses((status = 200, description = "All of them, the denser first.", body = ListEnvelope<SchedulePreset>))
+)]
+async fn schedule_presets(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+) -> HandledList<SchedulePreset> {
+    Ok(Listed(state.control.schedule_presets(&caller)?))
+}
+
+/// Says when an expression is due
+///
+/// The next five times; nothing is stored. On AWS a day of month and a day of week together are refused when a schedule is
+/// made of them.
+#[utoipa::path(
+    post,
+    path = "/schedules/preview",
+    tag = "schedules",
+    request_body = NewSchedulePreview,
+    responses((status = 200, description = "When it is due.", body = Envelope<SchedulePreview>))
+)]
+async fn preview_schedule(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(asked): JsonBody<NewSchedulePreview>,
+) -> Handled<SchedulePreview> {
+    Ok(Answer::of(state.control.preview_schedule(&caller, &asked)?))
 }
 
 /// Makes a schedule
@@ -69,7 +146,8 @@ async fn schedules_of_project(
     Ids(project): Ids<ProjectId>,
     Asked(page): Asked<PageParameters>,
 ) -> HandledList<Schedule> {
-    Ok(Listed(state.control.schedules(&caller, Some(&project), &page.into()).await?))
+    let filter = ScheduleFilter { project: Some(project), ..ScheduleFilter::default() };
+    Ok(Listed(state.control.schedules(&caller, &filter, &page.into()).await?))
 }
 
 /// Shows a schedule, with its next five runs

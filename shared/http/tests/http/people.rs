@@ -131,3 +131,23 @@ async fn people_make_organizations() {
     let there = world.call("GET", CURRENT).token(&access).header("x-organization-id", &id(made.data())).send().await;
     assert_eq!(there.data()["name"], "Second");
 }
+
+#[tokio::test]
+async fn an_owner_deletes_their_organization_by_its_name() {
+    let world = World::new().await;
+    let (access, _) = world.sign_in("ada").await;
+    let me = world.call("GET", "/api/v1/organizations").token(&access).send().await;
+    let (own, name) = (id(&me.data()[0]), me.data()[0]["name"].clone());
+    let delete = async |name: &Value| {
+        let call = world.call("POST", "/api/v1/organizations/current/delete").token(&access);
+        call.header("x-organization-id", &own).json(&json!({ "name": name })).send().await
+    };
+    assert_eq!(delete(&json!("Another")).await.outcome(), (422, "VALIDATION_FAILED"));
+    let deleted = delete(&name).await;
+    assert_eq!((deleted.status, &deleted.data()["id"], &deleted.data()["left"]), (202, &json!(own), &json!([])));
+    assert_eq!(delete(&name).await.outcome(), (403, "FORBIDDEN"));
+    let none = world.call("GET", "/api/v1/organizations").token(&access).send().await;
+    assert_eq!(none.data(), &json!([]));
+    let first = world.call("POST", "/api/v1/organizations/current/delete").json(&json!({"name": "First"})).send().await;
+    assert_eq!(first.outcome(), (409, "CONFLICT"));
+}

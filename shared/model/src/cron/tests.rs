@@ -200,3 +200,15 @@ fn stored_schedules_read_back_and_wrong_ones_do_not() {
         assert!(error.contains(reason), "{error}");
     }
 }
+
+#[test]
+fn a_moment_is_of_the_day_that_the_zone_shows() {
+    let date = |zone: &str, at: &str| {
+        let cron = Cron::new("0 3 * * *", zone).unwrap();
+        cron.date(at.parse().unwrap()).map(|date| date.to_string())
+    };
+    assert_eq!(date("UTC", "2026-03-01T23:30:00Z").as_deref(), Some("2026-03-01"));
+    assert_eq!(date("Europe/Berlin", "2026-03-01T23:30:00Z").as_deref(), Some("2026-03-02"));
+    assert_eq!(date("America/New_York", "2026-03-01T04:30:00Z").as_deref(), Some("2026-02-28"));
+    assert_eq!(date("UTC", "9999-01-01T00:00:00Z"), None);
+}
