@@ -11,6 +11,7 @@ mod fidelity;
 mod house;
 mod kill;
 mod limits;
+mod live_client;
 mod serve;
 mod stack;
 mod stage;

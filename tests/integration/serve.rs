@@ -8,6 +8,7 @@ mod faults;
 mod installation;
 mod jobs;
 mod kills;
+mod live;
 mod mistakes;
 mod secrets;
 mod sign_in;

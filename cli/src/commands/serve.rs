@@ -128,7 +128,7 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
         first => first,
     };
     let address = format!("{}://{}/api/v1", if args.tls_cert.is_some() { "https" } else { "http" }, server.address);
-    let serving = server.serve(app.http_state(), stop.clone());
+    let serving = server.serve(app.http_state(), app.live(), stop.clone());
     let working = app.work(stop.clone());
     let (served, (), told) =
         tokio::join!(serving, working, tell(context, &app, &args, &address, &data, owner.as_ref(), stage.as_ref()));

@@ -7,8 +7,8 @@ use firebackup_control::{
     ControlError, DestinationAccess, DestinationFindings, Probes, ProjectAccess, ProjectFindings,
 };
 use firebackup_model::port::{
-    EncryptionContext, JobQueue, KeyBytes, KeyService, Message, ScheduleRule, Scheduler, Started, Workflow,
-    WorkflowState, Workflows, WrappedKey,
+    EncryptionContext, JobQueue, KeyBytes, KeyService, Message, Push, Pushed, ScheduleRule, Scheduler, Started,
+    Workflow, WorkflowState, Workflows, WrappedKey,
 };
 use firebackup_model::{ErrorKind, PortError};
 use serde_json::Value;
@@ -19,6 +19,13 @@ pub(crate) struct Absent;
 
 fn absent(what: &str) -> PortError {
     PortError::new(ErrorKind::Unimplemented, what, "this function is not made for it")
+}
+
+#[async_trait]
+impl Push for Absent {
+    async fn push(&self, _: &str, _: &str) -> Result<Pushed, PortError> {
+        Err(absent("send to a live client"))
+    }
 }
 
 #[async_trait]

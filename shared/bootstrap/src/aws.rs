@@ -81,6 +81,7 @@ impl AwsApp {
             identity: R::identity(&parts)?,
             webhooks: R::webhooks(&parts)?,
             notify: R::notify(&parts),
+            push: R::push(&parts),
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 allow_private_addresses,

@@ -9,6 +9,7 @@ pub mod aws;
 mod aws_environment;
 pub mod buckets;
 mod failure;
+mod live_clients;
 pub mod local;
 mod local_keys;
 mod maintenance;
@@ -32,6 +33,7 @@ pub use aws_environment::AwsEnvironment;
 pub use firebackup_http::SignInPages;
 /// What this installation is to an issuer.
 pub use firebackup_outbound::OidcSettings;
+pub use live_clients::LiveClients;
 pub use local_keys::LocalKeys;
 pub use maintenance::{Maintenance, MaintenanceTask};
 pub use places::Places;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{Control, ControlSettings, FirstOwner, Ports};
 use firebackup_embedded::{
-    Database, FireIntoQueue, LocalEventBus, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SqliteWorkflows,
-    SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
+    Database, FireIntoQueue, LocalEventBus, LocalPush, SqliteItemStore, SqliteJobQueue, SqliteScheduler,
+    SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
 };
 use firebackup_engine::World;
 use firebackup_http::{HttpState, SignInPages};
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::failure::{of_control, unreadable};
+use crate::live_clients::{LiveClients, tell_live};
 use crate::local_keys::LocalKeys;
 use crate::maintenance::{Maintenance, MaintenanceTask};
 use crate::places::{MasterKeys, Places};
@@ -82,6 +83,7 @@ pub struct LocalApp {
     jobs: Arc<dyn JobQueue>,
     due: Arc<dyn JobQueue>,
     notify: Arc<dyn JobQueue>,
+    push: LocalPush,
     workflows: SqliteWorkflows,
     scheduler: SqliteScheduler,
 }
@@ -100,6 +102,7 @@ impl LocalApp {
         let workflows = SqliteWorkflows::new(database.clone(), Arc::clone(&random), options);
         let scheduler = SqliteScheduler::new(database.clone(), Arc::clone(&clock));
         let events = Arc::new(LocalEventBus::new(BACKLOG).keeping(notify.clone()));
+        let push = LocalPush::default();
         let webhooks = webhooks(settings.allow_private_addresses)?;
         let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
         let SignInSettings { issuer, pages, sign_up } = settings.sign_in;
@@ -120,6 +123,7 @@ impl LocalApp {
             identity,
             webhooks: Some(webhooks),
             notify: notify.clone(),
+            push: Arc::new(push.clone()),
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,
@@ -131,7 +135,7 @@ impl LocalApp {
         });
         let settings = StepSettings { parallel: settings.parallel.max(1) as u64, ..settings.steps };
         let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None);
-        Ok(Self { control, steps, events, pages, places, clock, jobs, due, notify, workflows, scheduler })
+        Ok(Self { control, steps, events, pages, places, clock, jobs, due, notify, push, workflows, scheduler })
     }
 
     /// What the router stands on.
@@ -144,6 +148,12 @@ impl LocalApp {
             version: env!("CARGO_PKG_VERSION"),
             sign_in: self.pages.clone(),
         }
+    }
+
+    /// The connections of live clients.
+    #[must_use]
+    pub fn live(&self) -> LiveClients {
+        LiveClients::new(self.push.clone())
     }
 
     /// Makes the first organization and its owner's key; nothing if that was done before.
@@ -189,6 +199,7 @@ impl LocalApp {
         tokio::join!(
             until(stopped(), consume(&*self.jobs, 1, async |body| start_job(&self.control, body).await.map(drop))),
             until(stopped(), consume(&*self.due, 1, async |body| self.make_due(body).await)),
+            until(stopped(), tell_live(&self.control, self.events.listen())),
             until(stopped(), consume(&*self.notify, NOTICES, async |body| notify(&self.control, body).await)),
             self.workflows.run(steps, stopped()),
             self.scheduler.run(fire, &SystemAlarm, stopped()),

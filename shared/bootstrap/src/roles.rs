@@ -11,7 +11,7 @@ use firebackup_aws::{
 use firebackup_control::Probes;
 use firebackup_model::PortError;
 use firebackup_model::port::{
-    Clock, IdentityProvider, JobQueue, KeyService, Random, Scheduler, WebhookSender, Workflow, Workflows,
+    Clock, IdentityProvider, JobQueue, KeyService, Push, Random, Scheduler, WebhookSender, Workflow, Workflows,
 };
 
 use crate::absent::Absent;
@@ -116,6 +116,11 @@ pub trait Role {
 
     /// What looks at projects and destinations.
     fn probes(_: &Places) -> Arc<dyn Probes> {
+        Arc::new(Absent)
+    }
+
+    /// The connections of live clients.
+    fn push(_: &Parts<'_>) -> Arc<dyn Push> {
         Arc::new(Absent)
     }
 

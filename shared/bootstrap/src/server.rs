@@ -3,12 +3,15 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use firebackup_http::{HttpState, service};
 use tokio::sync::watch;
+
+use crate::live_clients::LiveClients;
 
 /// How long requests that are under way may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -97,15 +100,16 @@ impl Server {
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn serve(self, state: HttpState, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn serve(self, state: HttpState, live: LiveClients, mut stop: watch::Receiver<bool>) -> io::Result<()> {
         let handle = Handle::new();
-        let ending = handle.clone();
+        let (ending, all) = (handle.clone(), live.clone());
         tokio::spawn(async move {
             // whoever could ask for a stop is gone: that is one too
             drop(stop.wait_for(|stopped| *stopped).await);
+            all.close();
             ending.graceful_shutdown(Some(GRACE));
         });
-        let service = service(state, self.is_behind_proxy);
+        let service = service(state, Arc::new(live), self.is_behind_proxy);
         match self.tls {
             Some(tls) => axum_server::from_tcp_rustls(self.listener, tls)?.handle(handle).serve(service).await,
             None => axum_server::from_tcp(self.listener)?.handle(handle).serve(service).await,

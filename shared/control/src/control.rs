@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use firebackup_model::Timestamp;
 use firebackup_model::port::{
-    Clock, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Random, Scheduler, WebhookSender,
-    Workflows,
+    Clock, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Push, Random, Scheduler,
+    WebhookSender, Workflows,
 };
 
 use crate::probes::Probes;
@@ -50,6 +50,8 @@ pub struct Ports {
     pub random: Arc<dyn Random>,
     /// Looks at projects and destinations.
     pub probes: Arc<dyn Probes>,
+    /// Who keeps connections of live clients open.
+    pub push: Arc<dyn Push>,
     /// Whom people sign in with, where that was set up.
     pub identity: Option<Arc<dyn IdentityProvider>>,
     /// What posts to webhooks; without it there are none.

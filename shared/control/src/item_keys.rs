@@ -38,6 +38,7 @@
 //! | `CODE#<hash>` | `CODE` | the code at its end; for 2 minutes, the local owner's for 15 |
 //! | `SESSION#<ses>` | `SESSION` | a session, its access tokens as hashes; for 90 days |
 //! | `REFRESH#<hash>` | `SESSION` | a refresh token, used or not; for 30 days |
+//! | `LIVE#<connection>` | `LIVE` | what a live client is told of; for 15 minutes, in the index under `ORG#<org>#LIVE`, `<connection>` |
 //! | `STRANGERS#<month>` | `<evt>` | somebody unknown who was refused; for 90 days |
 //! | `STRANGERS` | `<evt>` | how often in that minute; for 90 days |
 
@@ -156,6 +157,11 @@ pub(crate) fn stranger_count(id: &AuditId) -> ItemKey {
 /// Those of a month, newest first.
 pub(crate) fn strangers(month: Month) -> ItemQuery {
     entries(format!("STRANGERS#{month}"))
+}
+
+/// What a live client is told of.
+pub(crate) fn live_connection(connection: &str) -> ItemKey {
+    ItemKey::new(format!("LIVE#{connection}"), "LIVE")
 }
 
 /// Entries of one partition, newest first.
@@ -354,6 +360,17 @@ impl OrganizationScope {
         ItemKey::new(format!("{}#REFUSED", self.partition()), id.to_string())
     }
 
+    /// A live client's place in the index.
+    pub(crate) fn live_place(&self, connection: &str) -> ItemKey {
+        ItemKey::new(format!("{}#LIVE", self.partition()), connection)
+    }
+
+    /// The live clients.
+    pub(crate) fn live_connections(&self) -> ItemQuery {
+        let query = ItemQuery::prefix(format!("{}#LIVE", self.partition()), "");
+        ItemQuery { by_index: true, range: SortRange::All, ..query }
+    }
+
     pub(crate) fn progress_key(&self, id: &JobId) -> ItemKey {
         ItemKey::new(format!("{}#{JOB}{id}", self.partition()), "PROGRESS")
     }
@@ -415,6 +432,8 @@ mod tests {
             scope.webhook_key(&ulid.into()),
             scope.delivery_key(&ulid.into(), &ulid.into()),
             scope.waiting_delivery(time, &ulid.into()),
+            live_connection("c"),
+            scope.live_place("c"),
         ];
         let found: Vec<String> = found.into_iter().map(|key| format!("{} {}", key.partition, key.sort)).collect();
         let expected = [
@@ -453,6 +472,8 @@ mod tests {
             "ORG#org_U WEBHOOK#webhook_U",
             "ORG#org_U#WEBHOOK#webhook_U dlv_U",
             "ORG#org_U#WAITING 2026-01-31T14:03:00Z#dlv_U",
+            "LIVE#c LIVE",
+            "ORG#org_U#LIVE c",
         ];
         assert_eq!(found, expected.map(|line| line.replace("_U", &format!("_{ULID}"))));
     }

@@ -10,7 +10,7 @@ use crate::audit::AuditEntry;
 use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::id::{ScheduleId, ulid_of};
-use crate::job::{Job, JobStatus};
+use crate::job::{Job, JobStatus, Progress};
 use crate::tenant::OrganizationScope;
 use crate::webhook_event::EventName;
 
@@ -18,6 +18,18 @@ impl Control {
     pub(crate) async fn publish_started(&self, scope: &OrganizationScope, job: &Job) -> Result<()> {
         let at = job.facts().started_at.unwrap_or(job.facts().created_at);
         self.publish(job_event(scope, job, "started", at)).await
+    }
+
+    /// Says how far a job is. Nobody waits for this one: the job goes on whether others can be told or not.
+    pub(crate) async fn publish_progress(&self, scope: &OrganizationScope, job: &Job, tenth: u64, progress: &Progress) {
+        let mut told = job_event(scope, job, "progress", self.now());
+        // of two that are told of one tenth each knows that it is the same
+        let begun = job.facts().started_at.unwrap_or(job.facts().created_at);
+        told.id = event_id(begun, &format!("{} {} {tenth}", job.id(), told.kind));
+        told.data["progress"] = json!(progress);
+        if let Err(error) = self.publish(told).await {
+            tracing::warn!(job = %job.id(), error = %error, "nobody is told how far a job is");
+        }
     }
 
     /// Says how a job has ended.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, JobKind};
-use firebackup_model::port::{ItemKey, ItemWrite};
+use firebackup_model::port::{ItemBody, ItemKey, ItemWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -235,19 +235,24 @@ impl Control {
     /// How far a job has come.
     pub(crate) async fn progress(&self, scope: &OrganizationScope, job: &JobFacts) -> Result<Progress> {
         let counters = self.items().get(&scope.progress_key(&job.id)).await?.map(|item| item.body).unwrap_or_default();
-        let counter = |name: &str| counters.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0);
-        let number = |name: &str| u64::try_from(counter(name)).unwrap_or(0);
-        let (chunks, chunks_done) = (job.chunks.unwrap_or_else(|| number("chunks")), number("chunksDone"));
-        Ok(Progress {
-            documents: number("documents"),
-            bytes: number("bytes"),
-            stored: number("stored"),
-            reads: number("reads"),
-            writes: number("writes"),
-            chunks,
-            chunks_done,
-            percent: percent(job.status, chunks, chunks_done),
-        })
+        Ok(progress_of(job, &counters))
+    }
+}
+
+/// How far a job with these counters has come.
+pub(crate) fn progress_of(job: &JobFacts, counters: &ItemBody) -> Progress {
+    let counter = |name: &str| counters.get(name).and_then(serde_json::Value::as_i64).unwrap_or(0);
+    let number = |name: &str| u64::try_from(counter(name)).unwrap_or(0);
+    let (chunks, chunks_done) = (job.chunks.unwrap_or_else(|| number("chunks")), number("chunksDone"));
+    Progress {
+        documents: number("documents"),
+        bytes: number("bytes"),
+        stored: number("stored"),
+        reads: number("reads"),
+        writes: number("writes"),
+        chunks,
+        chunks_done,
+        percent: percent(job.status, chunks, chunks_done),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
-use firebackup_model::port::{ItemWrite, Started, Workflow};
+use firebackup_model::port::{ItemBody, ItemWrite, Started, Workflow};
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, StartOutcome};
-use crate::job_records::{ActiveJob, RunningJobs, in_days, job_act, replace_job};
+use crate::job_records::{ActiveJob, RunningJobs, in_days, job_act, progress_of, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{Author, OrganizationScope, Worker};
 
@@ -24,7 +24,8 @@ const MAX_WARNINGS: usize = 100;
 const MAX_WARNING: usize = 500;
 
 /// What counts, as [`Control::note_progress`] takes it.
-const COUNTERS: [&str; 7] = ["documents", "bytes", "stored", "reads", "writes", "chunks", "chunksDone"];
+const CHUNKS_DONE: &str = "chunksDone";
+const COUNTERS: [&str; 7] = ["documents", "bytes", "stored", "reads", "writes", "chunks", CHUNKS_DONE];
 
 impl Control {
     /// Starts a job, if its organization has a place for one more.
@@ -139,7 +140,26 @@ impl Control {
             return Err(ControlError::internal(format!("there is no counter {unknown}")));
         }
         let key = worker.scope().progress_key(id);
-        self.items().add(&key, amounts, Some(in_days(self.now(), COUNTERS_DAYS))).await?;
+        let counters = self.items().add(&key, amounts, Some(in_days(self.now(), COUNTERS_DAYS))).await?;
+        match amounts.iter().find(|(name, _)| *name == CHUNKS_DONE) {
+            Some((_, amount)) if *amount > 0 => self.tell_progress(worker, id, &counters, *amount).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells how far a job is where another tenth of its chunks is done now. Counters are added to one after the other, so
+    /// that each tenth is told by whoever completed it.
+    async fn tell_progress(&self, worker: &Worker, id: &JobId, counters: &ItemBody, amount: i64) -> Result<()> {
+        let Some(job) = self.load::<Job>(&worker.scope().job_key(id)).await? else { return Ok(()) };
+        let facts = job.value.facts();
+        let progress = progress_of(facts, counters);
+        let amount = u64::try_from(amount).unwrap_or_default();
+        let tenth = |done: u64| done.saturating_mul(10) / progress.chunks.max(1);
+        let reached = tenth(progress.chunks_done);
+        let is_under_way = progress.chunks > 0 && reached < 10 && !facts.status.has_ended();
+        if is_under_way && reached > tenth(progress.chunks_done.saturating_sub(amount)) {
+            self.publish_progress(worker.scope(), &job.value, reached, &progress).await;
+        }
         Ok(())
     }
 

@@ -34,6 +34,7 @@ mod job_events;
 mod job_records;
 mod job_run;
 mod limit;
+mod live;
 mod look_after;
 mod member;
 mod month;
@@ -91,6 +92,7 @@ pub use job::{
     BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, Rename, RestoreJob,
     RestoreModeName, StartOutcome,
 };
+pub use live::{MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
 pub use organization::{NewOrganization, Organization, OrganizationChange};

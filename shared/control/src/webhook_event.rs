@@ -28,6 +28,8 @@ macro_rules! event_names {
 event_names! {
     /// A backup has begun.
     BackupStarted = "backup.started",
+    /// A backup has come another tenth of its way.
+    BackupProgress = "backup.progress",
     /// A backup is complete and can be restored.
     BackupCompleted = "backup.completed",
     /// A backup has failed.
@@ -36,6 +38,8 @@ event_names! {
     BackupCancelled = "backup.cancelled",
     /// A restore has begun.
     RestoreStarted = "restore.started",
+    /// A restore has come another tenth of its way.
+    RestoreProgress = "restore.progress",
     /// A restore has written everything.
     RestoreCompleted = "restore.completed",
     /// A restore has failed.

@@ -1,6 +1,7 @@
 //! Where requests come from, as whoever takes connections knows it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
@@ -9,7 +10,8 @@ use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 
-use crate::router::router;
+use crate::realtime::LiveConnections;
+use crate::router::live_router;
 use crate::state::HttpState;
 
 /// The address of a client; an extension of requests.
@@ -17,8 +19,13 @@ use crate::state::HttpState;
 pub struct ClientAddress(pub IpAddr);
 
 /// The whole API for a server that takes connections itself, or from a proxy in front of it.
-pub fn service(state: HttpState, is_behind_proxy: bool) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
-    let router = router(state).layer(from_fn(move |request, next| add_client(is_behind_proxy, request, next)));
+pub fn service(
+    state: HttpState,
+    connections: Arc<dyn LiveConnections>,
+    is_behind_proxy: bool,
+) -> IntoMakeServiceWithConnectInfo<Router, SocketAddr> {
+    let router =
+        live_router(state, connections).layer(from_fn(move |request, next| add_client(is_behind_proxy, request, next)));
     router.into_make_service_with_connect_info()
 }
 

@@ -19,6 +19,7 @@ mod failure;
 mod openapi;
 mod parameter;
 mod preview;
+mod realtime;
 mod refusal;
 mod request;
 mod router;
@@ -28,5 +29,6 @@ mod unreadable;
 mod verification;
 
 pub use client::{ClientAddress, service};
+pub use realtime::LiveConnections;
 pub use router::{CALLBACK_PATH, openapi, router};
 pub use state::{HttpState, Repositories, SignInPages};

@@ -47,7 +47,7 @@ pub(crate) async fn frame(State(random): State<Arc<dyn Random>>, mut request: Re
 /// The client's own id where it is one that can stand in a log, else a new one.
 fn request_id(headers: &HeaderMap, random: &dyn Random) -> String {
     let sent = headers.get(REQUEST_ID_HEADER).and_then(|value| value.to_str().ok());
-    sent.filter(|id| is_sane(id)).map_or_else(|| new_request_id(random), str::to_owned)
+    sent.filter(|id| is_sane(id)).map_or_else(|| new_id(random), str::to_owned)
 }
 
 fn is_sane(id: &str) -> bool {
@@ -55,7 +55,8 @@ fn is_sane(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
-fn new_request_id(random: &dyn Random) -> String {
+/// An id that nobody guesses.
+pub(crate) fn new_id(random: &dyn Random) -> String {
     let mut bytes = [0; 16];
     random.fill(&mut bytes);
     format!("{:032x}", u128::from_be_bytes(bytes))

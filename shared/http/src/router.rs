@@ -1,7 +1,7 @@
 //! All routes, and what surrounds them.
 
 use std::any::Any;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::body::MAX_BODY_BYTES;
 use crate::failure::Failure;
+use crate::realtime::{self, LiveConnections};
 use crate::refusal::note_refusals;
 use crate::request::frame;
 use crate::routes;
@@ -26,10 +27,19 @@ const BASE: &str = "/api/v1";
 /// Where an issuer sends a browser back to.
 pub const CALLBACK_PATH: &str = "/api/v1/auth/google/callback";
 
-/// The whole API as one service.
+/// The whole API as one service, but for live clients: behind API Gateway another function has them.
 pub fn router(state: HttpState) -> Router {
+    surrounded(Router::from(documented()), state)
+}
+
+/// The same with live clients.
+pub(crate) fn live_router(state: HttpState, connections: Arc<dyn LiveConnections>) -> Router {
+    surrounded(Router::from(documented()).merge(realtime::route(connections)), state)
+}
+
+fn surrounded(routes: Router<HttpState>, state: HttpState) -> Router {
     let random = state.random.clone();
-    Router::from(documented())
+    routes
         .route("/openapi.json", get(document))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

@@ -4,6 +4,7 @@ mod events;
 mod identity;
 mod items;
 mod keys;
+mod push;
 mod queue;
 mod scheduler;
 mod versions;
@@ -28,6 +29,7 @@ pub use items::{
     NewItem, SortRange,
 };
 pub use keys::{EncryptionContext, KeyBytes, KeyService, WrappedKey};
+pub use push::{MAX_PUSH_BYTES, Push, Pushed};
 pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
 pub use scheduler::{ScheduleRule, Scheduler};
 pub use versions::{ObjectVersions, Removal};

@@ -19,6 +19,7 @@ pub mod key_service_suite;
 pub mod memory_issuer;
 pub mod memory_items;
 pub mod memory_ports;
+pub mod memory_push;
 pub mod memory_receiver;
 pub mod method;
 pub mod ministack;

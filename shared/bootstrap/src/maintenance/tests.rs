@@ -17,6 +17,7 @@ use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows, OTHER_MASTER,
 };
+use firebackup_testkit::memory_push::MemoryPush;
 use tempfile::TempDir;
 
 use super::*;
@@ -70,6 +71,7 @@ impl Home {
             identity: None,
             webhooks: None,
             notify: Arc::new(MemoryQueue::default()),
+            push: Arc::new(MemoryPush::default()),
             settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
         });
         let first = control.first_owner("Acme").await.unwrap().unwrap();

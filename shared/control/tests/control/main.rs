@@ -7,6 +7,7 @@ mod deliveries;
 mod destinations;
 mod keys;
 mod lists;
+mod live;
 mod organizations;
 mod people;
 mod projects;

@@ -280,3 +280,27 @@ async fn a_result_fits_into_a_record_whatever_was_found() {
     assert_eq!((result.documents, result.preview, result.warnings.len()), (7, None, 100));
     assert!(result.warnings[0].contains("too large") && result.warnings[99].chars().count() == 500);
 }
+
+/// Whoever finishes chunks at the same time, and however often a job is planned: nine tenths are told, each once.
+#[tokio::test]
+async fn each_tenth_of_a_job_is_told_once_and_the_last_by_its_end() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let worker = world.worker().await;
+    let id = world.backup(&project).await.job.id;
+    world.control.start_job(&worker, &id).await.unwrap();
+    world.control.note_progress(&worker, &id, &[("chunksDone", 0), ("documents", 1)]).await.unwrap();
+    world.control.note_chunks(&worker, &id, 37).await.unwrap();
+    let steps = (0..37).map(|_| world.control.note_progress(&worker, &id, &[("documents", 10), ("chunksDone", 1)]));
+    futures::future::try_join_all(steps).await.unwrap();
+    let told = || world.events.published().into_iter().filter(|event| event.kind == "backup.progress");
+    let mut percents: Vec<_> = told().map(|event| event.data["progress"]["percent"].as_u64().unwrap()).collect();
+    percents.sort_unstable();
+    assert_eq!(percents.len(), 9, "{percents:?}");
+    assert!(percents.iter().enumerate().all(|(index, percent)| percent / 10 == index as u64 + 1), "{percents:?}");
+    let ids: std::collections::BTreeSet<_> = told().map(|event| event.id).collect();
+    assert_eq!(ids.len(), 9);
+    world.control.finish_job(&worker, &id, completed()).await.unwrap();
+    world.control.note_progress(&worker, &id, &[("chunksDone", 1)]).await.unwrap();
+    assert_eq!(told().count(), 9, "a step that comes late tells nothing");
+}

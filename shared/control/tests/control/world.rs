@@ -19,6 +19,7 @@ use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
 };
+use firebackup_testkit::memory_push::MemoryPush;
 use firebackup_testkit::memory_receiver::MemoryReceiver;
 
 /// A secret in a service account's key; must be found nowhere.
@@ -42,8 +43,9 @@ pub struct World {
     pub issuer: Arc<MemoryIssuer>,
     pub receiver: Arc<MemoryReceiver>,
     pub notify: Arc<MemoryQueue>,
+    pub push: Arc<MemoryPush>,
     random: Arc<CountedRandom>,
-    owner_key: String,
+    pub owner_key: String,
 }
 
 /// Finds what it is told to find, and keeps what it was shown.
@@ -116,6 +118,7 @@ impl World {
         let issuer = Arc::new(MemoryIssuer::default());
         let (receiver, notify) = (Arc::new(MemoryReceiver::default()), Arc::new(MemoryQueue::default()));
         let (keys, random) = (Arc::new(MemoryKeys::default()), Arc::new(CountedRandom::default()));
+        let push = Arc::new(MemoryPush::default());
         let control = Control::new(Ports {
             items: Arc::new(items.clone()),
             queue: queue.clone(),
@@ -129,6 +132,7 @@ impl World {
             identity: Some(issuer.clone()),
             webhooks: Some(receiver.clone()),
             notify: notify.clone(),
+            push: push.clone(),
             settings,
         });
         let owner_key = String::new();
@@ -145,6 +149,7 @@ impl World {
             issuer,
             receiver,
             notify,
+            push,
             random,
             owner_key,
         }

@@ -25,6 +25,7 @@ use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows,
 };
+use firebackup_testkit::memory_push::MemoryPush;
 use firebackup_testkit::memory_receiver::MemoryReceiver;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
@@ -101,6 +102,7 @@ impl World {
             identity: Some(issuer.clone()),
             webhooks: Some(Arc::new(MemoryReceiver::default())),
             notify: Arc::new(MemoryQueue::default()),
+            push: Arc::new(MemoryPush::default()),
             settings,
         });
         let store = Arc::new(InMemory::new());

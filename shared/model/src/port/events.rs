@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::PortError;
 use crate::timestamp::Timestamp;
@@ -21,6 +21,14 @@ pub struct DomainEvent {
     pub organization: String,
     /// What; never a secret, a document path or a document.
     pub data: Value,
+}
+
+impl DomainEvent {
+    /// What webhooks and live clients are told of it.
+    #[must_use]
+    pub fn payload(&self) -> Value {
+        json!({ "id": self.id, "type": self.kind, "timestamp": self.timestamp, "data": self.data })
+    }
 }
 
 /// Where events go; each is delivered at least once.

@@ -1,0 +1,131 @@
+//! Live clients: who may listen, to what, and for how long.
+
+use firebackup_control::{Code, NewApiKey, Origin, Role, SUBSCRIPTION_SECONDS};
+use firebackup_model::Timestamp;
+use firebackup_model::port::DomainEvent;
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+fn event(world: &World, kind: &str, organization: &str) -> DomainEvent {
+    let data = json!({ "id": "bkp_1" });
+    let (id, kind) = ("evt_1".to_owned(), kind.to_owned());
+    DomainEvent { id, kind, timestamp: world_time(world), organization: organization.to_owned(), data }
+}
+
+fn world_time(world: &World) -> Timestamp {
+    firebackup_model::port::Clock::now(world.clock.as_ref())
+}
+
+impl World {
+    async fn says(&self, connection: &str, message: &Value) -> Value {
+        self.control.live_request(connection, &message.to_string(), &Origin::default()).await.unwrap();
+        let sent = self.push.take();
+        assert!(sent.len() <= 1 && sent.iter().all(|(to, _)| to == connection), "{sent:?}");
+        sent.first().map(|(_, text)| serde_json::from_str(text).unwrap()).unwrap_or_default()
+    }
+
+    /// Who was told of an event of the first organization.
+    async fn told(&self, kind: &str) -> Vec<String> {
+        let organization = self.owner().await.organization().to_string();
+        let told = self.control.tell_live(&event(self, kind, &organization)).await.unwrap();
+        let sent = self.push.take();
+        assert_eq!(told, sent.len());
+        sent.into_iter().map(|(connection, _)| connection).collect()
+    }
+}
+
+#[tokio::test]
+async fn whoever_subscribes_is_told_what_webhooks_are_told() {
+    let world = World::new().await;
+    for connection in ["all", "some", "silent"] {
+        world.push.open(connection);
+    }
+    assert_eq!(world.says("all", &json!({ "type": "ping" })).await, json!({ "type": "pong" }));
+    assert_eq!(world.told("backup.started").await, [""; 0], "who has not said who they are hears nothing");
+    let subscribed = world.says("all", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    assert_eq!((&subscribed["type"], &subscribed["topics"]), (&json!("subscribed"), &json!([])), "{subscribed}");
+    let topics = json!(["restore", "backup.failed"]);
+    world.says("some", &json!({ "type": "subscribe", "token": world.owner_key, "topics": topics })).await;
+    assert_eq!(world.told("backup.started").await, ["all"]);
+    let mut both = world.told("backup.failed").await;
+    both.sort_unstable();
+    assert_eq!(both, ["all", "some"]);
+    let organization = world.owner().await.organization().to_string();
+    let happened = event(&world, "backup.failed", &organization);
+    world.control.tell_live(&happened).await.unwrap();
+    let text = &world.push.take()[0].1;
+    assert_eq!(serde_json::from_str::<Value>(text).unwrap(), happened.payload());
+    assert_eq!(happened.payload().as_object().unwrap().len(), 4, "not whose it is: whoever hears it knows");
+
+    // other topics replace those of before
+    world.says("all", &json!({ "type": "subscribe", "token": world.owner_key, "topics": ["storage"] })).await;
+    assert_eq!(world.told("restore.started").await, ["some"]);
+    assert_eq!(world.says("some", &json!({ "type": "unsubscribe" })).await, json!({ "type": "unsubscribed" }));
+    assert_eq!(world.told("restore.started").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn nobody_hears_of_another_organization_or_for_longer_than_a_quarter_of_an_hour() {
+    let world = World::new().await;
+    let rival = world.second_organization().await.organization().to_string();
+    world.push.open("one");
+    world.says("one", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    assert_eq!(world.control.tell_live(&event(&world, "backup.started", &rival)).await.unwrap(), 0);
+    let asked = json!({ "type": "subscribe", "token": world.owner_key, "organizationId": rival });
+    assert_eq!(world.says("one", &asked).await["error"]["code"], Code::Forbidden.as_str());
+    assert_eq!(world.told("backup.started").await, ["one"], "what was refused changes nothing");
+    world.clock.advance(SUBSCRIPTION_SECONDS);
+    assert_eq!(world.told("backup.started").await, [""; 0]);
+    world.says("one", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    assert_eq!(world.told("backup.started").await, ["one"]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_good_opens_nothing_and_is_noted() {
+    let world = World::new().await;
+    let (owner, viewer) = (world.owner().await, Role::Viewer);
+    let new = NewApiKey { name: "Eyes".to_owned(), role: viewer, expires_at: None };
+    let (key, secret) = world.control.create_api_key(&owner, new).await.unwrap();
+    world.push.open("one");
+    world.says("one", &json!({ "type": "subscribe", "token": secret.as_str() })).await;
+    assert_eq!(world.told("backup.started").await, ["one"], "viewers may look");
+    world.control.revoke_api_key(&owner, &key.id).await.unwrap();
+    for (token, expect) in [(secret.as_str(), Code::InvalidToken), ("planted-token", Code::InvalidToken)] {
+        let answer = world.says("one", &json!({ "type": "subscribe", "token": token })).await;
+        assert_eq!((&answer["type"], &answer["error"]["code"]), (&json!("error"), &json!(expect.as_str())), "{answer}");
+        assert!(!answer.to_string().contains(token), "{answer}");
+    }
+    let noted = world.control.strangers(&owner, &firebackup_control::Page::default()).await.unwrap().items;
+    assert_eq!((noted.len(), noted[0].count, noted[0].action.as_str()), (1, Some(2), "SUBSCRIBE /realtime"));
+    for nonsense in [json!({ "type": "subscribe" }), json!({ "type": "shout" }), json!([1])] {
+        let answer = world.says("one", &nonsense).await;
+        assert_eq!(answer["error"]["code"], Code::InvalidRequest.as_str(), "{answer}");
+    }
+    let topics = json!({ "type": "subscribe", "token": world.owner_key, "topics": ["nonsense"] });
+    assert_eq!(world.says("one", &topics).await["error"]["code"], Code::ValidationFailed.as_str());
+}
+
+#[tokio::test]
+async fn connections_that_are_gone_are_forgotten_and_there_are_only_so_many() {
+    let world = World::new().await;
+    world.push.open("gone");
+    world.says("gone", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    world.push.close("gone");
+    assert_eq!(world.told("backup.started").await, [""; 0]);
+    world.push.open("gone");
+    assert_eq!(world.told("backup.started").await, [""; 0], "a connection of the same name is another one");
+    world.control.live_gone("nobody").await.unwrap();
+    let subscribe = json!({ "type": "subscribe", "token": world.owner_key });
+    for number in 0..100 {
+        let connection = number.to_string();
+        world.push.open(&connection);
+        assert_eq!(world.says(&connection, &subscribe).await["type"], "subscribed");
+    }
+    world.push.open("beyond");
+    assert_eq!(world.says("beyond", &subscribe).await["error"]["code"], Code::LimitReached.as_str());
+    assert_eq!(world.says("7", &subscribe).await["type"], "subscribed", "who is in stays in");
+    world.control.live_gone("7").await.unwrap();
+    assert_eq!(world.says("beyond", &subscribe).await["type"], "subscribed");
+    assert_eq!(world.told("backup.started").await.len(), 100);
+}

@@ -1,0 +1,60 @@
+//! A backup is watched as it happens.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::installation::{Place, Server};
+use crate::live_client::LiveClient;
+
+async fn connect(server: &Server) -> LiveClient {
+    LiveClient::connect(&format!("{}/realtime", server.address().replace("http://", "ws://")), None).await
+}
+
+fn types(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+}
+
+/// About twenty chunks, so that each tenth is told; what is told is what a webhook is told, and in its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_watched_from_its_start_to_its_end() {
+    let place = Place::with(1000).await;
+    let api = place.api();
+    let (mut client, mut stranger) = (connect(&place.server).await, connect(&place.server).await);
+    client.subscribe(&place.key).await;
+    let told = api
+        .post("/webhooks", json!({ "name": "w", "type": "webhook", "url": "http://127.0.0.1:1", "events": [] }))
+        .await;
+    let backup = api.back_up(&place.project).await;
+    let heard = client.until("backup.completed").await;
+    assert_eq!(types(&heard)[..1], ["backup.started"], "{heard:#?}");
+    let progress: Vec<_> = heard.iter().filter(|event| event["type"] == "backup.progress").collect();
+    let percents: Vec<_> =
+        progress.iter().map(|event| event["data"]["progress"]["percent"].as_u64().unwrap()).collect();
+    assert!(percents.is_sorted() && (5..=9).contains(&percents.len()), "{percents:?}");
+    for event in &heard {
+        assert_eq!(event["data"]["id"], backup.as_str(), "{event:#}");
+        let mut members: Vec<_> = event.as_object().unwrap().keys().map(String::as_str).collect();
+        members.sort_unstable();
+        assert_eq!(members, ["data", "id", "timestamp", "type"], "{event:#}");
+    }
+    let completed = heard.last().unwrap();
+    let deliveries = format!("/webhooks/{}/deliveries?limit=100", told["id"].as_str().unwrap());
+    let delivered = api.wait(&deliveries, "the same event", |found| {
+        found.as_array().is_some_and(|found| found.iter().any(|one| one["eventId"] == completed["id"]))
+    });
+    delivered.await;
+
+    // who has not subscribed hears nothing of it, and an answer all the same
+    stranger.say(&json!({ "type": "ping" })).await;
+    assert_eq!(stranger.hear().await, json!({ "type": "pong" }));
+    stranger.say(&json!({ "type": "subscribe", "token": "fb_planted" })).await;
+    let refused = stranger.hear().await;
+    assert_eq!(refused["error"]["code"], "INVALID_TOKEN", "{refused:#}");
+    assert!(!place.installation.log().contains(&place.key), "a token that was sent stands in no log");
+
+    // open connections do not keep a server from its end
+    let (ended, after) = place.server.running.terminate();
+    assert!(ended.success() && after < Duration::from_secs(8), "{ended:?} {after:?}");
+    assert_eq!(client.next().await, None);
+}
