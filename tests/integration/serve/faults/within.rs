@@ -83,7 +83,7 @@ impl Within {
 
     async fn answering<T>(self, beside: impl Future<Output = ()>, test: impl Future<Output = T>) -> T {
         let Self { app, server, stop, .. } = self;
-        let serving = server.serve(app.http_state(), stop.subscribe());
+        let serving = server.serve(app.http_state(), app.live(), stop.subscribe());
         let testing = async {
             let given = test.await;
             stop.send_replace(true);
