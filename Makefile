@@ -17,7 +17,7 @@ FIGURES ?=
 DOCUMENTS ?= 5000
 RUNS ?= 1
 NEXTEST_FLAGS ?=
-# Ten functions link the same SDKs: for the tests one program stands for all, beside two of the real ones.
+# Eleven functions link the same SDKs: for the tests one program stands for all, beside two of the real ones.
 TEST_BINS := firebackup bootstrap api backup-chunk
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)

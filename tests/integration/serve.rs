@@ -13,6 +13,7 @@ mod mistakes;
 mod secrets;
 mod sign_in;
 mod starts;
+mod webhooks;
 
 use std::time::Duration;
 

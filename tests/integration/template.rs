@@ -26,6 +26,7 @@ const FUNCTIONS: &[&str] = &[
     "restore-chunk",
     "restore-finalize",
     "maintenance",
+    "notify",
 ];
 
 /// The template, as any YAML parser reads it.

@@ -1,7 +1,7 @@
 //! All functions in one program: which one it is says `_HANDLER`, as Lambda sets it.
 
 use firebackup_bootstrap::aws::run;
-use firebackup_bootstrap::roles::{Care, Chunk, Ends, Start, Trigger};
+use firebackup_bootstrap::roles::{Care, Chunk, Ends, Notify, Start, Trigger};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -13,6 +13,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         "backup-plan" => run::<Ends, _, _, _>(firebackup_function_backup_plan::handle).await,
         "job-start" => run::<Start, _, _, _>(firebackup_function_job_start::handle).await,
         "maintenance" => run::<Care, _, _, _>(firebackup_function_maintenance::handle).await,
+        "notify" => run::<Notify, _, _, _>(firebackup_function_notify::handle).await,
         "restore-chunk" => run::<Chunk, _, _, _>(firebackup_function_restore_chunk::handle).await,
         "restore-finalize" => run::<Ends, _, _, _>(firebackup_function_restore_finalize::handle).await,
         "restore-plan" => run::<Ends, _, _, _>(firebackup_function_restore_plan::handle).await,
@@ -59,6 +60,11 @@ mod tests {
     #[test]
     fn maintenance_reads_its_sample_events() {
         each::<MaintenanceTask>("maintenance", &["unknown"]);
+    }
+
+    #[test]
+    fn notify_reads_its_sample_events() {
+        each::<SqsEvent>("notify", &[]);
     }
 
     #[test]

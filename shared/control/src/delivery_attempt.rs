@@ -121,9 +121,7 @@ impl Control {
         for record in self.all::<WebhookRecord>(scope.webhooks()).await? {
             if record.value.webhook.wants(&event.kind) {
                 let delivery = DeliveryRecord::new(&record.value.webhook.id, event, self.now());
-                // outrun: it was made before, by somebody who may have died before they queued it; one message too many
-                // stands for nothing
-                self.write_unrecorded(vec![delivery.create(scope)?]).await?;
+                self.make_delivery(scope, &delivery).await?;
                 self.send_delivery(scope, &delivery).await?;
                 told += 1;
             }
@@ -139,15 +137,29 @@ impl Control {
     pub async fn attempt_delivery(&self, worker: &Worker, message: &DeliveryMessage) -> Result<AttemptOutcome> {
         let scope = worker.scope();
         let key = scope.delivery_key(&message.webhook, &message.delivery);
-        let stored = self.load::<DeliveryRecord>(&key).await?;
-        let Some(mut stored) = stored.filter(|stored| stored.value.awaits(message.attempt)) else {
-            return Ok(AttemptOutcome::Settled);
-        };
+        for _ in 0..MAX_ATTEMPTS {
+            let stored = self.load::<DeliveryRecord>(&key).await?;
+            let Some(stored) = stored.filter(|stored| stored.value.awaits(message.attempt)) else {
+                return Ok(AttemptOutcome::Settled);
+            };
+            if let Some(outcome) = self.attempt_as_it_stands(scope, stored).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Does the next try of a delivery; nothing where others were faster, and it is to be looked at anew.
+    async fn attempt_as_it_stands(
+        &self,
+        scope: &OrganizationScope,
+        mut stored: Stored<DeliveryRecord>,
+    ) -> Result<Option<AttemptOutcome>> {
         if stored.value.is_early(self.now()) {
             self.send_delivery(scope, &stored.value).await?;
-            return Ok(AttemptOutcome::Waits);
+            return Ok(Some(AttemptOutcome::Waits));
         }
-        let webhook = match self.webhook_to_tell(scope, &message.webhook).await? {
+        let webhook = match self.webhook_to_tell(scope, &stored.value.delivery.webhook_id).await? {
             Ok(webhook) if stored.value.has_tries_left() => webhook,
             Ok(_) => return self.bury(scope, stored, "nobody has come back from the last try").await,
             Err(reason) => return self.bury(scope, stored, reason).await,
@@ -156,10 +168,10 @@ impl Control {
         let opened = self.opened_webhook(scope, &webhook).await?;
         stored.value.begin(self.now());
         if self.write_unrecorded(vec![stored.replace_delivery(scope)?]).await? == Written::Outrun {
-            return Ok(AttemptOutcome::Settled);
+            return Ok(None);
         }
         let tried = self.try_once(scope, &webhook, &opened, &stored.value).await?;
-        self.note_outcome(scope, stored, &tried).await
+        self.note_outcome(scope, stored, &tried).await.map(Some)
     }
 
     /// Queues deliveries again that should have been tried long ago, the longest waiting first; says how many. Their messages
@@ -187,6 +199,19 @@ impl Control {
         Ok(self.ports().notify.redrive().await?)
     }
 
+    /// Stores a new delivery, unless it was made before.
+    async fn make_delivery(&self, scope: &OrganizationScope, record: &DeliveryRecord) -> Result<()> {
+        let write = record.create(scope)?;
+        let key = write.key().clone();
+        if self.write_unrecorded(vec![write]).await? == Written::Outrun {
+            // whoever made it may have died before they queued it, so it is queued again: one message too many stands for
+            // nothing. One that is not there was only in somebody's way, and the event must come again.
+            let before = self.load::<DeliveryRecord>(&key).await?;
+            return before.map(drop).ok_or_else(ControlError::concurrent_change);
+        }
+        Ok(())
+    }
+
     /// The webhook, or why nothing is sent to it.
     async fn webhook_to_tell(
         &self,
@@ -206,14 +231,14 @@ impl Control {
         scope: &OrganizationScope,
         mut stored: Stored<DeliveryRecord>,
         reason: &str,
-    ) -> Result<AttemptOutcome> {
+    ) -> Result<Option<AttemptOutcome>> {
         let delivery = &mut stored.value.delivery;
         delivery.status = DeliveryStatus::Dead;
         delivery.next_attempt_at = None;
         delivery.last_error = Some(reason.to_owned());
         match self.write_unrecorded(vec![stored.replace_delivery(scope)?]).await? {
-            Written::Yes => Ok(AttemptOutcome::Dead),
-            Written::Outrun => Ok(AttemptOutcome::Settled),
+            Written::Yes => Ok(Some(AttemptOutcome::Dead)),
+            Written::Outrun => Ok(None),
         }
     }
 

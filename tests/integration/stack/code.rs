@@ -10,7 +10,7 @@ use crate::binary::built;
 
 /// Those with a program of their own.
 const REAL: [&str; 2] = ["api", "backup-chunk"];
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "schedule-trigger",
     "job-start",
     "backup-plan",
@@ -19,6 +19,7 @@ const OTHERS: [&str; 8] = [
     "restore-chunk",
     "restore-finalize",
     "maintenance",
+    "notify",
 ];
 
 /// Packs what is older than its program; gives the folder of all zips.

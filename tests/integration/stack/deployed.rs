@@ -23,7 +23,7 @@ use crate::stage::{emulator, firestore, read_all, write_all};
 pub const BOUND: Duration = Duration::from_secs(120);
 
 /// The functions of the stack, for their logs.
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 11] = [
     "api",
     "schedule-trigger",
     "job-start",
@@ -34,6 +34,7 @@ const FUNCTIONS: [&str; 10] = [
     "restore-chunk",
     "restore-finalize",
     "maintenance",
+    "notify",
 ];
 
 /// A running stack. Everything ends when it is dropped.

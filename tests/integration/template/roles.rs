@@ -20,7 +20,8 @@ const TABLE: Grant = Grant(
     ],
     &["dynamodb:table/${Name}"],
 );
-/// A chunk looks at its job and says how far it is; it deletes nothing and lists nothing by the index.
+/// A chunk looks at its job and says how far it is, a webhook is told and that is noted: nothing is deleted, nor listed by the
+/// index.
 const TABLE_OF_CHUNK: Grant = Grant(
     &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"],
     &["dynamodb:table/${Name}"],
@@ -38,6 +39,7 @@ const SCHEDULES: Grant = Grant(
 const PASS_ROLE: Grant = Grant(&["iam:PassRole"], &["ScheduleRole"]);
 const EVENTS: Grant = Grant(&["events:PutEvents"], &["EventBus"]);
 const SEND_JOBS: Grant = Grant(&["sqs:SendMessage"], &["JobsQueue"]);
+const SEND_NOTICES: Grant = Grant(&["sqs:SendMessage"], &["NotifyQueue"]);
 const DEAD_LETTERS: Grant = Grant(&["sqs:SendMessage"], &["AsyncDeadLetters"]);
 const LIST: Grant = Grant(&["s3:ListBucket", "s3:ListBucketVersions"], &[BUCKET]);
 const READ: Grant = Grant(&["s3:GetObject", "s3:GetObjectVersion"], &[OBJECTS]);
@@ -73,6 +75,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 REENCRYPT,
                 SCHEDULES,
                 PASS_ROLE,
+                SEND_NOTICES,
                 Grant(
                     &[
                         "s3:GetBucketVersioning",
@@ -116,6 +119,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 PASS_ROLE,
                 START,
                 DELETE_PLAN,
+                SEND_NOTICES,
                 Grant(
                     &[
                         "s3:DeleteObject",
@@ -147,10 +151,19 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 ),
                 Grant(
                     &["sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:StartMessageMoveTask"],
-                    &["JobsDeadLetters"],
+                    &["JobsDeadLetters", "NotifyDeadLetters"],
                 ),
             ],
         ],
+        "notify" => vec![&[
+            TABLE_OF_CHUNK,
+            UNWRAP,
+            SEND_NOTICES,
+            Grant(
+                &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"],
+                &["NotifyQueue"],
+            ),
+        ]],
         other => panic!("say here what {other} may do"),
     }
 }

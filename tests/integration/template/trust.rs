@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::{FUNCTIONS, Template, assert_finds, assert_none, logical, named};
 
-/// The policies of resources: those of the buckets only deny (see `guards.rs`), and API Gateway may call `api`.
-const OF_RESOURCES: &[&str] = &["BucketPolicy", "WorkBucketPolicy", "HttpApiPermission"];
+/// The policies of resources: those of the buckets only deny (see `guards.rs`), API Gateway may call `api`, and the rule of
+/// the bus may send to the queue of webhooks.
+const OF_RESOURCES: &[&str] = &["BucketPolicy", "WorkBucketPolicy", "HttpApiPermission", "NotifyQueuePolicy"];
 
 /// Who may take a role, and on whose behalf.
 fn trust(role: &str) -> Value {
@@ -64,7 +65,22 @@ fn other_rights(template: &Template) -> Vec<String> {
     if named(&template.resource("HttpApiPermission")["Properties"]["SourceArn"]) != "execute-api:${HttpApi}/*" {
         found.push("others than the HTTP API may call api".to_owned());
     }
+    if template.resource("NotifyQueuePolicy")["Properties"] != only_the_rule_sends() {
+        found.push("others than the rule may send to NotifyQueue".to_owned());
+    }
     found
+}
+
+/// EventBridge may send what our own rule matched, and nothing else of anybody's.
+fn only_the_rule_sends() -> Value {
+    let queue = json!({"Fn::GetAtt": ["NotifyQueue", "Arn"]});
+    let of_the_rule = json!({"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["NotifyRule", "Arn"]}}});
+    let statement = json!({
+        "Sid": "Events", "Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage",
+        "Resource": queue, "Condition": of_the_rule,
+    });
+    let document = json!({"Version": "2012-10-17", "Statement": [statement]});
+    json!({"Queues": [{"Ref": "NotifyQueue"}], "PolicyDocument": document})
 }
 
 #[test]
@@ -122,4 +138,7 @@ fn rights_come_from_the_roles_own_policies_only() {
     assert_finds(other_rights, &bounded, "ApiRole has PermissionsBoundary");
     let callable = template.without("/Resources/HttpApiPermission/Properties", "SourceArn");
     assert_finds(other_rights, &callable, "others than the HTTP API may call api");
+    let statement = "/Resources/NotifyQueuePolicy/Properties/PolicyDocument/Statement/0";
+    let open = template.without(statement, "Condition");
+    assert_finds(other_rights, &open, "others than the rule may send");
 }

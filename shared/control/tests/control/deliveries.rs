@@ -161,6 +161,20 @@ async fn of_many_that_have_one_message_one_posts() {
     }
 }
 
+#[tokio::test]
+async fn a_transaction_that_is_in_the_way_loses_nothing() {
+    let world = World::new().await;
+    let (webhook, _) = world.webhook().await;
+    let (worker, event) = (world.worker().await, event(&world).await);
+    world.items.refuse(1);
+    assert_eq!(code(world.control.fan_out(&worker, &event).await), Code::ConcurrentChange, "it comes again");
+    assert_eq!(messages(&world).len(), 0);
+    world.control.fan_out(&worker, &event).await.unwrap();
+    world.items.refuse(1);
+    assert_eq!(deal(&world).await, [AttemptOutcome::Delivered]);
+    assert_eq!((only(&world, &webhook).await.attempts, world.receiver.posts().len()), (1, 1));
+}
+
 /// Polls a verb so often and drops it, as a process that dies there. Says whether it came to its end before.
 async fn dies_after(polls: u32, verb: impl Future) -> bool {
     let mut verb = std::pin::pin!(verb);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_embedded::{LocalEventBus, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SystemClock};
-use firebackup_model::port::DomainEvent;
+use firebackup_model::port::{Clock, DomainEvent, EventBus, JobQueue};
 use firebackup_testkit::event_bus_suite::{self, ArrivedEvents};
 use firebackup_testkit::job_queue_suite::{self, QueueUnderTest};
 use firebackup_testkit::scheduler_suite::{self, KeptSchedules};
@@ -79,8 +79,26 @@ async fn the_event_bus_conforms_for_all_who_listen() {
     let late = LocalEventBus::new(2);
     let mut slow = late.listen();
     for event in &first[..5] {
-        firebackup_model::port::EventBus::publish(&late, std::slice::from_ref(event)).await.unwrap();
+        late.publish(std::slice::from_ref(event)).await.unwrap();
     }
     assert_eq!(slow.recv().await, Err(RecvError::Lagged(3)), "who is too slow is told so");
     assert_eq!(slow.recv().await.as_ref(), Ok(&first[3]));
+}
+
+#[tokio::test]
+async fn the_event_bus_keeps_in_a_queue_what_nobody_hears() {
+    let (_folder, database) = new_database().await;
+    let queue = Arc::new(SqliteJobQueue::new(database, Arc::new(SystemClock), "notify", 3));
+    let bus = LocalEventBus::new(1).keeping(queue.clone());
+    let event = DomainEvent {
+        id: "evt_1".to_owned(),
+        kind: "project.created".to_owned(),
+        timestamp: SystemClock.now(),
+        organization: "org_1".to_owned(),
+        data: Value::Null,
+    };
+    bus.publish(std::slice::from_ref(&event)).await.unwrap();
+    let kept = queue.receive(2, Duration::from_secs(1), Duration::from_secs(1)).await.unwrap();
+    let kept: Vec<DomainEvent> = kept.iter().map(|message| serde_json::from_str(&message.body).unwrap()).collect();
+    assert_eq!(kept, [event]);
 }
