@@ -66,7 +66,7 @@ pub use audit::{AuditEntry, AuditFilter, MAX_EXPORTED, Outcome, Refused};
 pub use backup::{BackupConfig, BackupType, NewBackup};
 pub use control::{Control, ControlSettings, Ports};
 pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
-pub use destination::{Destination, DestinationChange, NewDestination};
+pub use destination::{Destination, DestinationChange, NewDestination, NewPlace};
 pub use destination_use::{
     BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
     StorageStats,

@@ -16,6 +16,7 @@ mod body;
 mod client;
 mod envelope;
 mod failure;
+mod files;
 mod openapi;
 mod parameter;
 mod preview;

@@ -43,6 +43,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/storage/destinations/{destinationId}/backups", "viewer"),
     ("POST", "/storage/destinations/{destinationId}/backups/bulk-delete", "admin"),
     ("GET", "/storage/stats", "viewer"),
+    ("POST", "/storage/connect", "admin"),
+    ("POST", "/storage/buckets/verify", "admin"),
+    ("GET", "/storage/destinations/{destinationId}/files", "viewer"),
+    ("GET", "/storage/destinations/{destinationId}/files/stats", "viewer"),
     ("POST", "/backups", "member"),
     ("POST", "/backups/restore", "member"),
     ("GET", "/backups/project/{projectId}", "viewer"),
@@ -91,6 +95,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
+        ("POST", "/storage/connect" | "/storage/buckets/verify") => json!({"url": "s3://backups/shop"}),
         ("POST", path) if path.ends_with("/bulk-delete") => json!({"backupIds": [ids["backupId"]]}),
         ("POST", "/backups/restore") => json!({"backupId": ids["backupId"], "dryRun": true}),
         ("POST", "/schedules/preview") => json!({"cronExpression": "0 3 * * *"}),
@@ -112,6 +117,9 @@ fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
     let mut filled = format!("/api/v1{path}");
     for (name, id) in ids {
         filled = filled.replace(&format!("{{{name}}}"), id);
+    }
+    if path.contains("/files") {
+        filled = format!("{filled}?projectId={}", ids["projectId"]);
     }
     filled
 }
