@@ -14,6 +14,7 @@
 mod authentication;
 mod body;
 mod client;
+mod comparison;
 mod envelope;
 mod failure;
 mod files;

@@ -160,6 +160,7 @@ const REACHING_OUT: &[&str] = &[
     "destination_file_stats",
     "verify_backup",
     "preview_backup",
+    "compare_backups",
     "begin_sign_in",
     "finish_sign_in",
 ];
@@ -170,7 +171,7 @@ const LEADING: &[&str] = &["begin_sign_in", "finish_sign_in"];
 /// The one operation that cannot fail.
 const HEALTH: &str = "health";
 /// Operations that read in a backup.
-const READING: &[&str] = &["verify_backup", "preview_backup"];
+const READING: &[&str] = &["verify_backup", "preview_backup", "compare_backups"];
 
 /// How the schemas of envelopes are named, before what they hold.
 const ENVELOPE: &str = "Envelope_";

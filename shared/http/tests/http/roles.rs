@@ -55,6 +55,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/backups/{projectId}/{backupId}/cancel", "member"),
     ("GET", "/backups/{projectId}/{backupId}/verify", "viewer"),
     ("GET", "/backups/{projectId}/{backupId}/preview", "viewer"),
+    ("GET", "/backups/{projectId}/diff", "viewer"),
     ("GET", "/restores", "viewer"),
     ("GET", "/restores/{restoreId}", "viewer"),
     ("POST", "/restores/{restoreId}/cancel", "member"),
@@ -118,10 +119,11 @@ fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
     for (name, id) in ids {
         filled = filled.replace(&format!("{{{name}}}"), id);
     }
-    if path.contains("/files") {
-        filled = format!("{filled}?projectId={}", ids["projectId"]);
+    match path.rsplit('/').next() {
+        Some("files" | "stats") if path.contains("/files") => format!("{filled}?projectId={}", ids["projectId"]),
+        Some("diff") => format!("{filled}?from={0}&to={0}", ids["backupId"]),
+        _ => filled,
     }
-    filled
 }
 
 async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>, token: Option<&str>) -> (u16, String) {
