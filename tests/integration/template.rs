@@ -27,6 +27,7 @@ const FUNCTIONS: &[&str] = &[
     "restore-finalize",
     "maintenance",
     "notify",
+    "realtime",
 ];
 
 /// The template, as any YAML parser reads it.

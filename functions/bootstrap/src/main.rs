@@ -1,7 +1,7 @@
 //! All functions in one program: which one it is says `_HANDLER`, as Lambda sets it.
 
 use firebackup_bootstrap::aws::run;
-use firebackup_bootstrap::roles::{Care, Chunk, Ends, Notify, Start, Trigger};
+use firebackup_bootstrap::roles::{Care, Chunk, Ends, Live, Notify, Start, Trigger};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -14,6 +14,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         "job-start" => run::<Start, _, _, _>(firebackup_function_job_start::handle).await,
         "maintenance" => run::<Care, _, _, _>(firebackup_function_maintenance::handle).await,
         "notify" => run::<Notify, _, _, _>(firebackup_function_notify::handle).await,
+        "realtime" => run::<Live, _, _, _>(firebackup_function_realtime::handle).await,
         "restore-chunk" => run::<Chunk, _, _, _>(firebackup_function_restore_chunk::handle).await,
         "restore-finalize" => run::<Ends, _, _, _>(firebackup_function_restore_finalize::handle).await,
         "restore-plan" => run::<Ends, _, _, _>(firebackup_function_restore_plan::handle).await,
@@ -25,7 +26,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 #[cfg(test)]
 mod tests {
     use aws_lambda_events::event::sqs::SqsEvent;
-    use firebackup_bootstrap::{ChunkInput, Due, FinalizeInput, JobInput, MaintenanceTask};
+    use firebackup_bootstrap::{ChunkInput, Due, FinalizeInput, JobInput, LiveInput, MaintenanceTask};
     use lambda_http::request::LambdaRequest;
 
     fn each<T: serde::de::DeserializeOwned>(function: &str, refused: &[&str]) {
@@ -65,6 +66,11 @@ mod tests {
     #[test]
     fn notify_reads_its_sample_events() {
         each::<SqsEvent>("notify", &[]);
+    }
+
+    #[test]
+    fn realtime_reads_its_sample_events() {
+        each::<LiveInput>("realtime", &["unknown"]);
     }
 
     #[test]

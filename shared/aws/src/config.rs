@@ -127,6 +127,12 @@ impl AwsClients {
     }
 
     #[cfg(feature = "control")]
+    pub(crate) fn gateway_management(&self, endpoint: &str) -> aws_sdk_apigatewaymanagement::Client {
+        let config = aws_sdk_apigatewaymanagement::config::Builder::from(&self.0).endpoint_url(endpoint).build();
+        aws_sdk_apigatewaymanagement::Client::from_conf(config)
+    }
+
+    #[cfg(feature = "control")]
     pub(crate) fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.0)
     }

@@ -50,6 +50,8 @@ mod job_queue;
 mod key_service;
 mod public_names;
 #[cfg(feature = "control")]
+mod push;
+#[cfg(feature = "control")]
 mod scheduler;
 #[cfg(feature = "control")]
 mod work_bucket;
@@ -73,6 +75,8 @@ pub use item_store::DynamoItemStore;
 pub use job_queue::SqsJobQueue;
 #[cfg(feature = "kms")]
 pub use key_service::{KmsKeyService, region_of_key};
+#[cfg(feature = "control")]
+pub use push::GatewayPush;
 #[cfg(feature = "control")]
 pub use scheduler::{EventBridgeScheduler, SchedulerSettings};
 #[cfg(feature = "control")]

@@ -10,6 +10,7 @@ mod aws_environment;
 pub mod buckets;
 mod failure;
 mod live_clients;
+mod live_input;
 pub mod local;
 mod local_keys;
 mod maintenance;
@@ -34,6 +35,7 @@ pub use firebackup_http::SignInPages;
 /// What this installation is to an issuer.
 pub use firebackup_outbound::OidcSettings;
 pub use live_clients::LiveClients;
+pub use live_input::{ConnectionContext, LiveAnswer, LiveInput, live};
 pub use local_keys::LocalKeys;
 pub use maintenance::{Maintenance, MaintenanceTask};
 pub use places::Places;

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use firebackup_aws::{
-    AwsClients, EventBridgeScheduler, KmsKeyService, SchedulerSettings, SqsJobQueue, StepFunctions, WorkBucket,
+    AwsClients, EventBridgeScheduler, GatewayPush, KmsKeyService, SchedulerSettings, SqsJobQueue, StepFunctions,
+    WorkBucket,
 };
 use firebackup_control::Probes;
 use firebackup_model::PortError;
@@ -178,6 +179,20 @@ impl Role for Api {
 
     fn webhooks(parts: &Parts<'_>) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
         parts.webhooks()
+    }
+}
+
+/// Tells live clients what happens.
+#[derive(Debug)]
+pub enum Live {}
+
+impl Role for Live {
+    fn queue(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    fn push(parts: &Parts<'_>) -> Arc<dyn Push> {
+        Arc::new(GatewayPush::new(&parts.clients, &parts.text("FIREBACKUP_LIVE_ENDPOINT")))
     }
 }
 

@@ -55,6 +55,22 @@ pub struct NewDestination {
     pub retention_lock_days: Option<u32>,
 }
 
+/// A place that may become a destination.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewPlace {
+    /// As the URL of a destination.
+    #[schema(example = "s3://my-backups/firestore")]
+    pub url: String,
+    /// The base URL of an S3-compatible service; `https`, or on the loopback interface `http`.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// Credentials and other options, such as `AWS_ACCESS_KEY_ID`; not kept.
+    #[serde(default)]
+    #[schema(write_only, value_type = BTreeMap<String, String>)]
+    pub options: BTreeMap<String, SecretText>,
+}
+
 /// What is to be changed of a destination; what is left out stays. Its URL stays for ever: backups lie there.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -199,14 +215,10 @@ impl Control {
     pub async fn add_destination(&self, caller: &Caller, new: NewDestination) -> Result<Destination> {
         caller.may(Right::Manage)?;
         let name = limit::name("name", &new.name)?;
-        check_url(&new.url, self.ports().settings.allow_folders)?;
-        let allow_private = self.ports().settings.allow_private_addresses;
-        new.endpoint.as_deref().map_or(Ok(()), |endpoint| check_endpoint(endpoint, allow_private))?;
         check_lock(new.retention_lock_days, &new.url)?;
-        let options = checked_options(&new.options)?;
+        let access = self.checked_access(new.url, new.endpoint, &new.options)?;
         let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
         limit::one_more(present, "destinations")?;
-        let access = DestinationAccess { url: new.url, endpoint: new.endpoint, options };
         let findings = self.ports().probes.destination(&access).await?;
         let now = self.now();
         let destination = Destination {
@@ -226,6 +238,30 @@ impl Control {
         let sealed_options = self.seal_options(caller.scope(), destination.id, &access.options).await?;
         let record = DestinationRecord { destination, sealed_options, removing: false };
         self.store_destination(caller.author(), record, new.is_default).await
+    }
+
+    /// Looks at a place as if it were to be added; nothing is stored.
+    ///
+    /// # Errors
+    /// As [`Self::add_destination`].
+    pub async fn try_destination(&self, caller: &Caller, place: NewPlace) -> Result<DestinationFindings> {
+        caller.may(Right::Manage)?;
+        let access = self.checked_access(place.url, place.endpoint, &place.options)?;
+        self.ports().probes.destination(&access).await
+    }
+
+    fn checked_access(
+        &self,
+        url: String,
+        endpoint: Option<String>,
+        options: &BTreeMap<String, SecretText>,
+    ) -> Result<DestinationAccess> {
+        let settings = &self.ports().settings;
+        check_url(&url, settings.allow_folders)?;
+        let allow_private = settings.allow_private_addresses;
+        endpoint.as_deref().map_or(Ok(()), |endpoint| check_endpoint(endpoint, allow_private))?;
+        let options = checked_options(options)?;
+        Ok(DestinationAccess { url, endpoint, options })
     }
 
     /// The organization's destinations, oldest first.

@@ -146,7 +146,8 @@ pub struct JobResult {
     pub consistency: Option<String>,
     /// Whether what a restore replaced was kept, so that the restore can be taken back.
     pub undo: bool,
-    /// What a dry run found, by collection, with samples.
+    /// What a dry run found, by collection, with samples, and the `bill` of the restore: the document `reads`, `writes` and
+    /// `deletes` that Firestore bills.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub preview: Option<Value>,

@@ -75,7 +75,7 @@ pub use control::{Control, ControlSettings, Ports};
 pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
 pub use delivery::{Delivery, DeliveryMessage, DeliveryStatus};
 pub use delivery_attempt::AttemptOutcome;
-pub use destination::{Destination, DestinationChange, NewDestination};
+pub use destination::{Destination, DestinationChange, NewDestination, NewPlace};
 pub use destination_use::{
     BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
     StorageStats,

@@ -9,7 +9,7 @@ use crate::control::Control;
 use crate::destination::{Destination, DestinationRecord};
 use crate::error::{Code, ControlError, Result};
 use crate::id::{DestinationId, ProjectId};
-use crate::job::{Job, JobStatus};
+use crate::job::{BackupJob, Job, JobStatus};
 use crate::organization::{Organization, OrganizationRecord};
 use crate::project::Project;
 use crate::record::{Stored, decode};
@@ -87,6 +87,30 @@ impl Control {
         }
         let organization = self.organization_record(caller.scope()).await?;
         self.opened_place(caller.scope(), organization, &Job::Backup(Box::new(backup))).await
+    }
+
+    /// Where the repository of a project is in a destination, to look at it: where one of the organization's backups lies in
+    /// it. Destinations of two organizations may lie in one bucket, so that the names alone prove nothing.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound) of the destination, or of such a repository.
+    pub async fn open_repository(
+        &self,
+        caller: &Caller,
+        id: &DestinationId,
+        project: &ProjectId,
+        encrypted: bool,
+    ) -> Result<OpenedPlace> {
+        caller.may(Right::Read)?;
+        let scope = caller.scope();
+        self.destination_record(scope, id).await?;
+        let backups = self.all::<BackupJob>(scope.backups_of_project(project)).await?.into_iter();
+        let mut backups = backups.map(|backup| backup.value).filter(|backup| backup.job.result.is_some());
+        if !backups.any(|backup| backup.storage_destination_id == *id && backup.config.encrypt == encrypted) {
+            return Err(ControlError::not_found("repository"));
+        }
+        let organization = self.organization_record(scope).await?;
+        self.place_at(scope, organization, *id, (*project, encrypted)).await
     }
 
     /// Every repository that a job of the organization may have made, in order and each once, for whoever looks after them.

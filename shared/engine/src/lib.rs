@@ -10,6 +10,7 @@ mod auto_level;
 mod backup;
 mod backup_steps;
 mod batch;
+mod bill;
 mod budget;
 mod contents;
 mod diff;
@@ -51,6 +52,7 @@ mod write_batch;
 
 pub use backup::{Backup, BackupBuilder, BackupOutcome, Estimate, estimate, quick_backup};
 pub use backup_steps::{BackupSteps, StepDone};
+pub use bill::RestoreBill;
 pub use contents::{Contents, Item};
 pub use diff::{Change, ChangeCounts, Difference, Sample, diff};
 pub use error::{EngineError, Result};

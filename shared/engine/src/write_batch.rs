@@ -229,6 +229,7 @@ impl BatchWriter {
         if absent.is_empty() {
             return Ok(HashSet::new());
         }
+        self.meter.reads.add(absent.len() as u64);
         let then = match self.target.source.get(&absent, Some(guard)).await {
             Ok(then) => then,
             Err(error) if error.kind == ErrorKind::ReadTimeTooOld => {

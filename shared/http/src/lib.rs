@@ -14,8 +14,10 @@
 mod authentication;
 mod body;
 mod client;
+mod comparison;
 mod envelope;
 mod failure;
+mod files;
 mod openapi;
 mod parameter;
 mod preview;

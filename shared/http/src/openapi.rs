@@ -155,8 +155,13 @@ const REACHING_OUT: &[&str] = &[
     "add_destination",
     "update_destination",
     "verify_destination",
+    "try_destination",
+    "verify_bucket",
+    "destination_files",
+    "destination_file_stats",
     "verify_backup",
     "preview_backup",
+    "compare_backups",
     "begin_sign_in",
     "finish_sign_in",
 ];
@@ -167,7 +172,7 @@ const LEADING: &[&str] = &["begin_sign_in", "finish_sign_in"];
 /// The one operation that cannot fail.
 const HEALTH: &str = "health";
 /// Operations that read in a backup.
-const READING: &[&str] = &["verify_backup", "preview_backup"];
+const READING: &[&str] = &["verify_backup", "preview_backup", "compare_backups"];
 
 /// How the schemas of envelopes are named, before what they hold.
 const ENVELOPE: &str = "Envelope_";

@@ -46,6 +46,7 @@ fn violations(template: &Template) -> Vec<String> {
         found.extend(unless_on_failure(template, &named(&target["Arn"])));
     }
     found.extend(unless_on_failure(template, "ScheduleTriggerFunction"));
+    found.extend(unless_on_failure(template, "RealtimeFunction"));
     found
 }
 

@@ -164,6 +164,12 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 &["NotifyQueue"],
             ),
         ]],
+        "realtime" => vec![&[
+            TABLE,
+            INDEX,
+            DEAD_LETTERS,
+            Grant(&["execute-api:ManageConnections"], &["execute-api:${LiveApi}/live/POST/@connections/*"]),
+        ]],
         other => panic!("say here what {other} may do"),
     }
 }

@@ -5,9 +5,16 @@ use serde_json::{Value, json};
 
 use super::{FUNCTIONS, Template, assert_finds, assert_none, logical, named};
 
-/// The policies of resources: those of the buckets only deny (see `guards.rs`), API Gateway may call `api`, and the rule of
-/// the bus may send to the queue of webhooks.
-const OF_RESOURCES: &[&str] = &["BucketPolicy", "WorkBucketPolicy", "HttpApiPermission", "NotifyQueuePolicy"];
+/// The policies of resources: those of the buckets only deny (see `guards.rs`), API Gateway may call `api` and `realtime`, and
+/// the rules of the bus may send to the queue of webhooks and call `realtime`.
+const OF_RESOURCES: &[&str] = &[
+    "BucketPolicy",
+    "WorkBucketPolicy",
+    "HttpApiPermission",
+    "NotifyQueuePolicy",
+    "LiveApiPermission",
+    "LiveRulePermission",
+];
 
 /// Who may take a role, and on whose behalf.
 fn trust(role: &str) -> Value {
@@ -64,6 +71,12 @@ fn other_rights(template: &Template) -> Vec<String> {
     }
     if named(&template.resource("HttpApiPermission")["Properties"]["SourceArn"]) != "execute-api:${HttpApi}/*" {
         found.push("others than the HTTP API may call api".to_owned());
+    }
+    if named(&template.resource("LiveApiPermission")["Properties"]["SourceArn"]) != "execute-api:${LiveApi}/*" {
+        found.push("others than the WebSocket API may call realtime".to_owned());
+    }
+    if named(&template.resource("LiveRulePermission")["Properties"]["SourceArn"]) != "LiveRule" {
+        found.push("others than the rule may call realtime".to_owned());
     }
     if template.resource("NotifyQueuePolicy")["Properties"] != only_the_rule_sends() {
         found.push("others than the rule may send to NotifyQueue".to_owned());
@@ -138,6 +151,10 @@ fn rights_come_from_the_roles_own_policies_only() {
     assert_finds(other_rights, &bounded, "ApiRole has PermissionsBoundary");
     let callable = template.without("/Resources/HttpApiPermission/Properties", "SourceArn");
     assert_finds(other_rights, &callable, "others than the HTTP API may call api");
+    for (name, who) in [("LiveApiPermission", "WebSocket API"), ("LiveRulePermission", "rule")] {
+        let callable = template.without(&format!("/Resources/{name}/Properties"), "SourceArn");
+        assert_finds(other_rights, &callable, &format!("others than the {who} may call realtime"));
+    }
     let statement = "/Resources/NotifyQueuePolicy/Properties/PolicyDocument/Statement/0";
     let open = template.without(statement, "Condition");
     assert_finds(other_rights, &open, "others than the rule may send");

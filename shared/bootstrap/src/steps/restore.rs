@@ -99,7 +99,7 @@ impl AppSteps {
             }
             Err(error) => return Err(of_engine(error)),
         };
-        let finalized = self.end(worker, job.clone(), completed(outcome)).await?;
+        let finalized = self.end(worker, job.clone(), completed(outcome, steps.restore.options.mode)).await?;
         // what is left behind is a prune's to remove
         if let Err(error) = steps.clear(job).await {
             tracing::warn!(job = %job, error = %error, "the traces of a restore could not be removed");
@@ -179,10 +179,10 @@ fn options(restore: &RestoreJob) -> RestoreOptions {
     }
 }
 
-fn completed(outcome: RestoreOutcome) -> JobEnd {
+fn completed(outcome: RestoreOutcome, mode: RestoreMode) -> JobEnd {
     let result = match outcome {
         RestoreOutcome::Restored { report, users } => restored(report, users),
-        RestoreOutcome::DryRun(dry_run) => compared(dry_run),
+        RestoreOutcome::DryRun(dry_run) => compared(dry_run, mode),
     };
     JobEnd::Completed(Box::new(result))
 }
@@ -209,7 +209,7 @@ fn restored(report: RestoreReport, users: Option<UserReport>) -> JobResult {
     }
 }
 
-fn compared(dry_run: DryRun) -> JobResult {
+fn compared(dry_run: DryRun, mode: RestoreMode) -> JobResult {
     let totals = dry_run.difference.totals;
     let problems = dry_run.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.reason));
     JobResult {
@@ -219,7 +219,12 @@ fn compared(dry_run: DryRun) -> JobResult {
         same: totals.same,
         failed: dry_run.problems.len() as u64,
         warnings: problems.take(MAX_WARNINGS).collect(),
-        preview: serde_json::to_value(PreviewView { guard: dry_run.guard, difference: dry_run.difference }).ok(),
+        preview: serde_json::to_value(PreviewView {
+            guard: dry_run.guard,
+            bill: dry_run.bill(mode),
+            difference: dry_run.difference,
+        })
+        .ok(),
         ..JobResult::default()
     }
 }
@@ -228,6 +233,8 @@ fn compared(dry_run: DryRun) -> JobResult {
 #[derive(serde::Serialize)]
 struct PreviewView {
     guard: firebackup_model::Timestamp,
+    /// What the restore costs at Firestore that is given this guard, in what Firestore bills.
+    bill: firebackup_engine::RestoreBill,
     #[serde(flatten)]
     difference: firebackup_engine::Difference,
 }

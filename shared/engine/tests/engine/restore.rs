@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{EngineError, RestoreOptions, Stop};
+use firebackup_engine::{EngineError, RestoreBill, RestoreOptions, Stop};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::{DatabaseName, Selection};
 
@@ -39,6 +39,35 @@ async fn a_dry_run_counts_what_the_restore_then_does() {
         assert_eq!((report.tally.written, report.tally.deleted), (created + updated, deleted), "{mode:?}");
         restore(&repository, &report.job, fixture.target(), RestoreOptions::default()).run().await.unwrap();
         assert_eq!(contents(&fixture.database), before, "the undo gives back what was there: {mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_bill_of_a_dry_run_is_what_the_restore_then_takes() {
+    for mode in [RestoreMode::Overwrite, RestoreMode::SkipExisting, RestoreMode::Mirror] {
+        for undo in [true, false] {
+            let (fixture, repository) = Fixture::new(80).await;
+            let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+            for n in 0..7 {
+                fixture.database.set(&format!("users/u{:05}", n * 4), -n - 1);
+            }
+            for n in 7..10 {
+                fixture.database.remove(&format!("users/u{:05}", n * 4));
+            }
+            fixture.database.set("users/added", 1);
+            let options = RestoreOptions { mode, undo, ..RestoreOptions::default() };
+            let dry = restore(&repository, &snapshot, fixture.target(), options.clone()).dry_run(0).await.unwrap();
+            let options = RestoreOptions { guard: Some(dry.guard), ..options };
+            let job = restore(&repository, &snapshot, fixture.target(), options);
+            let report = job.run().await.unwrap();
+            let taken = RestoreBill {
+                reads: job.meter.reads.get(),
+                writes: report.tally.written,
+                deletes: report.tally.deleted,
+            };
+            assert_eq!(dry.bill(mode), taken, "{mode:?} {undo}");
+            assert_eq!(taken.writes + taken.deletes, job.meter.writes.get(), "{mode:?} {undo}");
+        }
     }
 }
 

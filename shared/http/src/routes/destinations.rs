@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use firebackup_control::{
-    BackupJob, BulkDeletion, BulkOutcomes, Destination, DestinationChange, DestinationFindings, DestinationId,
-    DestinationLinks, NewDestination, StorageStats,
+    BackupJob, BulkDeletion, BulkOutcomes, Caller, Destination, DestinationChange, DestinationFindings, DestinationId,
+    DestinationLinks, NewDestination, NewPlace, StorageStats,
 };
+use firebackup_engine::Repository;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -12,6 +13,8 @@ use super::{Handled, HandledList, Removed};
 use crate::authentication::Authenticated;
 use crate::body::JsonBody;
 use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
+use crate::failure::Failure;
+use crate::files::{FileParameters, FileStats, RepositoryParameters, StoredFile, file_stats, files};
 use crate::parameter::{Asked, Ids, PageParameters};
 use crate::state::HttpState;
 
@@ -24,6 +27,10 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(backups_in_destination))
         .routes(routes!(delete_backups))
         .routes(routes!(storage_stats))
+        .routes(routes!(try_destination))
+        .routes(routes!(verify_bucket))
+        .routes(routes!(destination_files))
+        .routes(routes!(destination_file_stats))
 }
 
 /// Lists the destinations
@@ -199,4 +206,96 @@ async fn delete_backups(
 )]
 async fn storage_stats(State(state): State<HttpState>, Authenticated(caller): Authenticated) -> Handled<StorageStats> {
     Ok(Answer::of(state.control.storage_stats(&caller).await?))
+}
+
+/// Looks at a place before it is added
+///
+/// Role: admin. Writes, reads, lists and deletes a probe there and says which right is missing. Nothing is kept.
+#[utoipa::path(
+    post,
+    path = "/storage/connect",
+    tag = "destinations",
+    request_body = NewPlace,
+    responses((status = 200, description = "What was found.", body = Envelope<DestinationFindings>))
+)]
+async fn try_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(place): JsonBody<NewPlace>,
+) -> Handled<DestinationFindings> {
+    Ok(Answer::of(state.control.try_destination(&caller, place).await?))
+}
+
+/// Verifies a bucket that is no destination yet
+///
+/// Role: admin. The same as `POST /storage/connect`.
+#[utoipa::path(
+    post,
+    path = "/storage/buckets/verify",
+    tag = "destinations",
+    request_body = NewPlace,
+    responses((status = 200, description = "What was found.", body = Envelope<DestinationFindings>))
+)]
+async fn verify_bucket(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(place): JsonBody<NewPlace>,
+) -> Handled<DestinationFindings> {
+    Ok(Answer::of(state.control.try_destination(&caller, place).await?))
+}
+
+/// Lists the objects of a project's repository
+///
+/// In order of name, with bytes and time. By cursor only. Not found where the organization has no completed backup in it.
+#[utoipa::path(
+    get,
+    path = "/storage/destinations/{destinationId}/files",
+    tag = "destinations",
+    params(
+        ("destinationId" = DestinationId, Path, description = "The destination."),
+        RepositoryParameters,
+        FileParameters
+    ),
+    responses((status = 200, description = "A page of objects.", body = ListEnvelope<StoredFile>))
+)]
+async fn destination_files(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    Asked(of): Asked<RepositoryParameters>,
+    Asked(asked): Asked<FileParameters>,
+) -> HandledList<StoredFile> {
+    let (repository, lists_in_order) = open(&state, &caller, &id, &of).await?;
+    Ok(Listed(files(&repository, lists_in_order, &asked).await?))
+}
+
+/// Counts the objects of a project's repository
+///
+/// By folder, with their bytes: what the bucket is billed for, but older versions. At most 100,000 objects are counted.
+#[utoipa::path(
+    get,
+    path = "/storage/destinations/{destinationId}/files/stats",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination."), RepositoryParameters),
+    responses((status = 200, description = "What they come to.", body = Envelope<FileStats>))
+)]
+async fn destination_file_stats(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    Asked(of): Asked<RepositoryParameters>,
+) -> Handled<FileStats> {
+    let (repository, _) = open(&state, &caller, &id, &of).await?;
+    Ok(Answer::of(file_stats(&repository).await?))
+}
+
+/// Opens a repository; says too whether its store lists in order of name, as buckets do and folders do not.
+async fn open(
+    state: &HttpState,
+    caller: &Caller,
+    id: &DestinationId,
+    of: &RepositoryParameters,
+) -> Result<(Repository, bool), Failure> {
+    let place = state.control.open_repository(caller, id, &of.project_id, of.encrypted).await?;
+    Ok((state.repositories.open(&place).await?, place.destination.kind != "folder"))
 }

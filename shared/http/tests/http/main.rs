@@ -3,6 +3,7 @@
 mod audit;
 mod bodies;
 mod contract;
+mod files;
 mod frames;
 mod idempotency;
 mod lists;

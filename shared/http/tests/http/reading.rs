@@ -4,7 +4,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{World, id};
 
 #[tokio::test]
 async fn a_preview_counts_documents_by_collection() {
@@ -99,6 +99,41 @@ async fn a_destination_that_fails_is_told_apart_from_damage() {
         let reply = world.get(&format!("/api/v1/backups/{project}/{backup}/{what}")).await;
         assert_eq!(reply.outcome(), (502, "DESTINATION_FAILED"), "{what}: {}", reply.text);
     }
+}
+
+#[tokio::test]
+async fn two_backups_are_compared_by_collection_with_samples() {
+    let world = World::new().await;
+    let (project, first) = world.completed_backup(30).await;
+    let second = world.another_backup(&project, 33, 100).await;
+    let path = |from: &str, to: &str| format!("/api/v1/backups/{project}/diff?from={from}&to={to}");
+    let found = world.get(&path(&first, &second)).await;
+    assert_eq!(found.status, 200, "{}", found.text);
+    assert_eq!(found.data()["totals"], json!({"created": 3, "updated": 10, "deleted": 0, "same": 20}));
+    let orders = json!({"name": "orders", "created": 1, "updated": 4, "deleted": 0, "same": 6});
+    assert_eq!((&found.data()["collections"][0], &found.data()["from"]), (&orders, &json!(first)));
+    let samples = found.data()["samples"].as_array().unwrap();
+    assert_eq!((samples.len(), &samples[0]), (13, &json!({"path": "orders/d00000", "change": "updated"})));
+    let back = world.get(&path(&second, &first)).await;
+    assert_eq!(back.data()["totals"], json!({"created": 0, "updated": 10, "deleted": 3, "same": 20}));
+    let same = world.get(&format!("{}&full=true", path(&first, &first))).await;
+    assert_eq!((&same.data()["totals"]["same"], &same.data()["samples"]), (&json!(30), &json!([])));
+}
+
+#[tokio::test]
+async fn what_cannot_be_compared_is_said() {
+    let world = World::new().await;
+    let (project, first) = world.completed_backup(5).await;
+    let running = id(&world.post("/api/v1/backups", json!({"projectId": project})).await);
+    let path = |from: &str, to: &str| format!("/api/v1/backups/{project}/diff?from={from}&to={to}");
+    let unknown = "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    assert_eq!(world.get(&path(&first, &running)).await.outcome(), (409, "JOB_STATE"));
+    assert_eq!(world.get(&path(unknown, &first)).await.outcome(), (404, "NOT_FOUND"));
+    assert_eq!(world.get(&path(&first, "nonsense")).await.outcome(), (400, "INVALID_REQUEST"));
+    let elsewhere = path(&first, &first).replace(&project, &world.project().await);
+    assert_eq!(world.get(&elsewhere).await.outcome(), (404, "NOT_FOUND"), "of another project");
+    world.repositories.fail_from_now_on();
+    assert_eq!(world.get(&path(&first, &first)).await.outcome(), (502, "DESTINATION_FAILED"));
 }
 
 /// The one object in a folder of the repository.

@@ -43,6 +43,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/storage/destinations/{destinationId}/backups", "viewer"),
     ("POST", "/storage/destinations/{destinationId}/backups/bulk-delete", "admin"),
     ("GET", "/storage/stats", "viewer"),
+    ("POST", "/storage/connect", "admin"),
+    ("POST", "/storage/buckets/verify", "admin"),
+    ("GET", "/storage/destinations/{destinationId}/files", "viewer"),
+    ("GET", "/storage/destinations/{destinationId}/files/stats", "viewer"),
     ("POST", "/backups", "member"),
     ("POST", "/backups/restore", "member"),
     ("GET", "/backups/project/{projectId}", "viewer"),
@@ -51,6 +55,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/backups/{projectId}/{backupId}/cancel", "member"),
     ("GET", "/backups/{projectId}/{backupId}/verify", "viewer"),
     ("GET", "/backups/{projectId}/{backupId}/preview", "viewer"),
+    ("GET", "/backups/{projectId}/diff", "viewer"),
     ("GET", "/restores", "viewer"),
     ("GET", "/restores/{restoreId}", "viewer"),
     ("POST", "/restores/{restoreId}/cancel", "member"),
@@ -100,6 +105,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
+        ("POST", "/storage/connect" | "/storage/buckets/verify") => json!({"url": "s3://backups/shop"}),
         ("POST", path) if path.ends_with("/bulk-delete") => json!({"backupIds": [ids["backupId"]]}),
         ("POST", "/backups/restore") => json!({"backupId": ids["backupId"], "dryRun": true}),
         ("POST", "/schedules/preview") => json!({"cronExpression": "0 3 * * *"}),
@@ -123,7 +129,11 @@ fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
     for (name, id) in ids {
         filled = filled.replace(&format!("{{{name}}}"), id);
     }
-    filled
+    match path.rsplit('/').next() {
+        Some("files" | "stats") if path.contains("/files") => format!("{filled}?projectId={}", ids["projectId"]),
+        Some("diff") => format!("{filled}?from={0}&to={0}", ids["backupId"]),
+        _ => filled,
+    }
 }
 
 async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>, token: Option<&str>) -> (u16, String) {

@@ -210,14 +210,25 @@ impl World {
     /// The same, with the backup done: it lies in the store.
     pub async fn completed_backup(&self, documents: i64) -> (String, String) {
         let (project, backup) = self.started_backup().await;
+        self.complete(&backup, documents, 0).await;
+        (project, backup)
+    }
+
+    /// Another backup of a project, which is done: of so many documents, the first ten of which were raised by so much.
+    pub async fn another_backup(&self, project: &str, documents: i64, raised: i64) -> String {
+        let backup = id(&self.post("/api/v1/backups", json!({"projectId": project})).await);
+        self.complete(&backup, documents, raised).await;
+        backup
+    }
+
+    async fn complete(&self, backup: &str, documents: i64, raised: i64) {
         let job: JobId = backup.parse().unwrap();
         let worker = self.control.worker(&self.organization);
         self.control.start_job(&worker, &job).await.unwrap();
-        let manifest = self.repositories.back_up(&job, documents).await;
+        let manifest = self.repositories.back_up(&job, documents, raised).await;
         let result =
             JobResult { documents: manifest.totals.documents, stored: manifest.stored_bytes, ..JobResult::default() };
         self.control.finish_job(&worker, &job, JobEnd::Completed(Box::new(result))).await.unwrap();
-        (project, backup)
     }
 }
 
@@ -401,11 +412,17 @@ impl MemoryRepositories {
     }
 
     /// Makes the backup of this id, as the steps of a workflow would.
-    async fn back_up(&self, job: &JobId, documents: i64) -> firebackup_model::manifest::Manifest {
-        let repository = Repository::init(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap();
+    async fn back_up(&self, job: &JobId, documents: i64, raised: i64) -> firebackup_model::manifest::Manifest {
+        let repository = match Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await {
+            Ok(repository) => repository,
+            Err(_) => Repository::init(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap(),
+        };
         let database = MemoryDatabase::new(DatabaseName::new("demo-shop", "(default)"));
         for n in 0..documents {
-            database.set(&format!("{}/d{n:05}", if n % 3 == 0 { "orders" } else { "users" }), n);
+            database.set(
+                &format!("{}/d{n:05}", if n % 3 == 0 { "orders" } else { "users" }),
+                if n < 10 { n + raised } else { n },
+            );
         }
         let steps = Backup::builder(repository, Arc::new(database)).steps();
         for chunk in 0..steps.plan(job).await.unwrap() {
