@@ -11,6 +11,7 @@ mod deployed;
 mod endings;
 mod journey;
 mod keeping;
+mod live;
 mod locks;
 mod messages;
 mod sign_in;

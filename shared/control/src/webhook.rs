@@ -179,10 +179,13 @@ impl Control {
         let record = WebhookRecord { webhook, sealed_url, sealed_secret };
         let item = new_item(caller.scope().webhook_key(&id), &record, None)?;
         let act = Act::new("webhook.created", id).with(record.webhook.told());
-        match self.commit(caller.author(), act, vec![ItemWrite::Create(item)]).await? {
-            Written::Yes => Ok((record.webhook, secret)),
-            Written::Outrun => Err(ControlError::concurrent_change()),
+        for _ in 0..MAX_ATTEMPTS {
+            let writes = vec![ItemWrite::Create(item.clone()), self.goes_on(caller.scope()).await?];
+            if self.commit(caller.author(), act.clone(), writes).await? == Written::Yes {
+                return Ok((record.webhook, secret));
+            }
         }
+        Err(ControlError::concurrent_change())
     }
 
     /// The organization's webhooks, oldest first.

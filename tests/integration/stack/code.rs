@@ -10,7 +10,7 @@ use crate::binary::built;
 
 /// Those with a program of their own.
 const REAL: [&str; 2] = ["api", "backup-chunk"];
-const OTHERS: [&str; 9] = [
+const OTHERS: [&str; 10] = [
     "schedule-trigger",
     "job-start",
     "backup-plan",
@@ -20,6 +20,7 @@ const OTHERS: [&str; 9] = [
     "restore-finalize",
     "maintenance",
     "notify",
+    "realtime",
 ];
 
 /// Packs what is older than its program; gives the folder of all zips.

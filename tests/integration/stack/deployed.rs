@@ -23,7 +23,7 @@ use crate::stage::{emulator, firestore, read_all, write_all};
 pub const BOUND: Duration = Duration::from_secs(120);
 
 /// The functions of the stack, for their logs.
-const FUNCTIONS: [&str; 11] = [
+const FUNCTIONS: [&str; 12] = [
     "api",
     "schedule-trigger",
     "job-start",
@@ -35,6 +35,7 @@ const FUNCTIONS: [&str; 11] = [
     "restore-finalize",
     "maintenance",
     "notify",
+    "realtime",
 ];
 
 /// A running stack. Everything ends when it is dropped.
@@ -151,6 +152,11 @@ impl Deployed {
             child.wait_with_output().unwrap()
         };
         tokio::task::spawn_blocking(run).await.unwrap()
+    }
+
+    /// The owner's key.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// An output of the template, such as `BucketName`.

@@ -6,23 +6,25 @@ use firebackup_testkit::OAuthServer;
 use serde_json::{Value, json};
 
 use super::deployed::Deployed;
+use super::live::is_watched;
 use crate::browser::{Browser, CLIENT, person};
 
-/// Everybody shares one issuer, whose code and key of the secret come from one deployment.
+/// The secret of the sign-in opens with the stack's key alone; a backup is watched live, and a webhook told of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_signs_in_with_a_secret_that_only_the_stacks_key_opens() {
+async fn somebody_signs_in_and_watches_a_backup() {
     let issuer = OAuthServer::start(CLIENT.0, CLIENT.1).await;
     issuer.tell(person("ada", "ada@example.com")).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("client-secret");
     fs::write(&file, format!("{}\n", CLIENT.1)).unwrap();
     let parameters = format!(
-        "OidcClientId={} OidcIssuer={} AllowPrivateAddresses=true SignUp=ada@example.com,@example.org",
+        "ChunkDocuments=20 OidcClientId={} OidcIssuer={} AllowPrivateAddresses=true SignUp=ada@example.com,@example.org",
         CLIENT.0,
         issuer.issuer()
     );
     let stack = Deployed::signing_in(&parameters, Some(file)).await;
     stack.explaining("signing in", signs_in(&stack, &issuer)).await;
+    stack.explaining("watching", is_watched(&stack)).await;
     // the template, the function's settings and the table have it in no form but the one that KMS made
     let function = stack.aws.function("firebackup-api").await;
     let variables = &function["Environment"]["Variables"];

@@ -1,9 +1,9 @@
 //! Every verb with every role.
 
 use firebackup_control::{
-    ApiKeyId, Caller, Code, Control, DeliveryId, DestinationChange, DestinationId, Kind, NewApiKey, OrganizationChange,
-    Page, ProjectChange, ProjectFilter, ProjectId, Result, Role, ScheduleChange, ScheduleFilter, ScheduleId,
-    WebhookChange, WebhookId,
+    ApiKeyId, BulkDeletion, Caller, Code, Control, DeliveryId, DestinationChange, DestinationId, Kind, NewApiKey,
+    OrganizationChange, Page, ProjectChange, ProjectFilter, ProjectId, Result, Role, ScheduleChange, ScheduleFilter,
+    ScheduleId, WebhookChange, WebhookId,
 };
 use firebackup_model::id::{JobId, JobKind};
 use futures::FutureExt;
@@ -67,6 +67,10 @@ pub fn verbs_on_ids<'a>(
         update_destination(&ids.destination, DestinationChange::default()) by Admin;
         verify_destination(&ids.destination) by Admin;
         remove_destination(&ids.destination) by Admin;
+        destination_links(&ids.destination) by Viewer;
+        backups_in_destination(&ids.destination, &Page::default()) by Viewer;
+        delete_backups(&ids.destination, &BulkDeletion { backup_ids: vec![ids.backup.clone()] }) by Admin;
+        open_repository(&ids.destination, &ids.project, true) by Viewer;
         backup(&ids.project, &ids.backup) by Viewer;
         open_backup(&ids.project, &ids.backup) by Viewer;
         cancel_backup(&ids.project, &ids.backup) by Member;

@@ -1,0 +1,41 @@
+//! A backup of the stack is watched as it happens, and a webhook is told of it.
+
+use serde_json::json;
+
+use super::api::id_of;
+use super::deployed::{BOUND, Deployed};
+use crate::live_client::LiveClient;
+
+pub async fn is_watched(stack: &Deployed) {
+    let project = stack.project("demo-live", 400).await;
+    let (mut client, mut stranger) = (connect(stack).await, connect(stack).await);
+    client.subscribe(stack.key()).await;
+    stranger.say(&json!({ "type": "subscribe", "token": "fb_planted" })).await;
+    assert_eq!(stranger.hear().await["error"]["code"], "INVALID_TOKEN");
+    // nobody answers there: the delivery stands all the same
+    let webhook = json!({ "name": "w", "url": "http://127.0.0.1:1/hook", "events": ["backup.completed"] });
+    let webhook = stack.api.post("/webhooks", webhook).await;
+    let path = stack.api.backup(&project.id).await;
+    let heard = client.until("backup.completed").await;
+    assert!(heard.iter().any(|event| event["type"] == "backup.started"), "{heard:#?}");
+    let completed = heard.last().unwrap();
+    assert_eq!(completed["data"]["id"], id_of(&path), "{completed:#}");
+    stack.api.reaches(&path, &["completed"], BOUND).await;
+    let deliveries = format!("/webhooks/{}/deliveries", webhook["id"].as_str().unwrap());
+    firebackup_testkit::eventually("the webhook is told", BOUND, async || {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let found = stack.api.get(&deliveries).await;
+        let told = found.as_array()?.iter().find(|one| one["eventId"] == completed["id"])?.clone();
+        (told["attempts"].as_u64() > Some(0)).then_some(())
+    })
+    .await;
+    stranger.say(&json!({ "type": "ping" })).await;
+    assert_eq!(stranger.hear().await, json!({ "type": "pong" }), "who has not subscribed has heard of nothing");
+}
+
+async fn connect(stack: &Deployed) -> LiveClient {
+    let at = stack.ministack.endpoint().trim_start_matches("http://").to_owned();
+    let port = at.rsplit_once(':').unwrap().1;
+    let host = format!("{}.execute-api.localhost:{port}", stack.output("LiveApiId"));
+    LiveClient::connect(&format!("ws://{at}/live"), Some(&host)).await
+}
