@@ -6,6 +6,7 @@ mod killed;
 mod lies;
 mod queue;
 mod scheduler;
+mod two_years;
 mod workflows;
 
 use firebackup_embedded::Database;
