@@ -53,7 +53,7 @@ fn small() -> Value {
         "plan_seconds": 4, "finalize_seconds": 6, "compressed_share": 0.5, "bytes_a_part": 12_800_000,
         "table_writes_a_chunk": 4, "table_reads_a_chunk": 3, "table_writes_a_job": 40, "table_reads_a_job": 30,
         "puts_a_chunk": 2, "puts_a_job": 8, "gets_a_chunk": 2, "gets_a_job": 8, "key_calls_a_chunk": 1, "key_calls_a_job": 2,
-        "seconds_between_cancel_checks": 2,
+        "seconds_between_cancel_checks": 2, "seconds_between_progress_notes": 1,
     }));
     inputs["measured"]["idle"] = valued(&json!({
         "sweep_seconds": 0.5, "sweep_table_reads": 4, "sweep_table_writes": 2, "sweep_log_bytes": 1000,
@@ -86,7 +86,8 @@ fn backup_by_hand(price: impl Fn(&str) -> f64) -> Vec<(&'static str, f64)> {
     let puts = (20.0 + 40.0 + 20.0 + 20.0 + 8.0) / 1e3 * price("s3_1k_puts");
     // 20 runs, 20 receipts and 8 other objects are looked at.
     let gets = (20.0 + 20.0 + 8.0) / 1e3 * price("s3_1k_gets");
-    let writes = (20.0 * 4.0 + 40.0) / 1e6 * price("dynamodb_million_writes");
+    // Of the hundred seconds of chunks each says how far it is.
+    let writes = (20.0 * 4.0 + 40.0 + 100.0) / 1e6 * price("dynamodb_million_writes");
     // Of the hundred seconds of chunks every second one has a look whether the job was cancelled.
     let reads = (20.0 * 3.0 + 30.0 + 50.0) / 1e6 * price("dynamodb_million_reads");
     vec![

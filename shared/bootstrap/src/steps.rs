@@ -1,6 +1,7 @@
 //! The steps of jobs: JSON in, one verb of the engine, JSON out.
 
 mod backup;
+mod progress;
 mod restore;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use serde_json::Value;
 use crate::failure::{of_control, unreadable};
 use crate::places::Places;
 use crate::projects::Projects;
+#[cfg(test)]
+pub(crate) use progress::Counted;
 
 /// How large steps are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use firebackup_control::{
     NewCredentials, NewDestination, NewProject, OrganizationChange, Ports, Probes, Project, ProjectAccess,
     ProjectFindings,
 };
-use firebackup_engine::{Repository, World};
+use firebackup_engine::{Meter, Repository, World};
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{KeyService, Random, StepErrorKind, Steps};
 use firebackup_testkit::HandClock;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
-use crate::steps::StepSettings;
+use crate::steps::{Counted, StepSettings};
 
 /// An installation with a project and a folder to keep its backups in.
 struct Home {
@@ -235,4 +235,39 @@ async fn a_chunk_that_was_cancelled_is_no_failure() {
     assert_eq!(ended["status"], "cancelled");
     let shown = home.shown(&backup).await;
     assert_eq!((shown.job.status, shown.job.error), (JobStatus::Cancelled, None));
+}
+
+/// Whoever looks at a job that works on one large chunk sees what is a second old, and in the end what it came to: nothing
+/// is counted twice.
+#[tokio::test(start_paused = true)]
+async fn progress_is_noted_each_second_and_replaced_by_the_end() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let (steps, id) = (&home.maintenance.steps, &backup.job.id);
+    let meter = Meter::default();
+    let documents = async || home.shown(&backup).await.job.progress.unwrap().documents;
+    let working = async {
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            meter.documents.add(10);
+            // past the second, so that what was noted in it is there
+            tokio::time::sleep(std::time::Duration::from_millis(1001)).await;
+            tokio::task::yield_now().await;
+            seen.push(documents().await);
+        }
+        seen
+    };
+    let (seen, noted) = steps.watched(&home.worker, id, &meter, working).await;
+    assert!(seen.is_sorted() && seen[3] >= 30 && noted.documents >= 30, "{seen:?} {noted:?}");
+    let came_to = Counted { documents: 41, chunks_done: 1, ..Counted::default() };
+    steps.note_end(&home.worker, id, Some(came_to), noted).await;
+    assert_eq!(documents().await, 41);
+
+    // the same chunk once more, whose work was done by another try
+    let again = async { tokio::time::sleep(std::time::Duration::from_millis(2500)).await };
+    let ((), noted) = steps.watched(&home.worker, id, &meter, again).await;
+    assert_eq!((noted.documents, documents().await), (40, 81));
+    steps.note_end(&home.worker, id, None, noted).await;
+    let progress = home.shown(&backup).await.job.progress.unwrap();
+    assert_eq!((progress.documents, progress.chunks_done), (41, 1));
 }

@@ -1,12 +1,15 @@
 //! The steps of a backup.
 
+use std::sync::Arc;
+
 use firebackup_control::{BackupConfig, BackupJob, Job, JobEnd, JobResult, Work, Worker};
-use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Repository, Stop};
+use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Meter, Repository, Stop};
 use firebackup_model::id::JobId;
 use firebackup_model::manifest::{Consistency, Manifest};
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
+use super::progress::Counted;
 use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned};
 use crate::failure::{of_control, of_engine, of_port};
 
@@ -43,18 +46,20 @@ impl AppSteps {
         let (work, backup) = self.backup_work(&worker, &named).await?;
         let repository = self.places.open(&work.place).await.map_err(of_engine)?;
         let (stop, _watching) = self.watch(&worker, &job);
-        let builder = self.backup(&work, &backup.config, repository).await?.stop(stop);
-        let done = builder.steps().chunk(&job, chunk, sequence).await.map_err(of_engine)?;
-        if done.is_first {
-            let amounts = [
-                ("documents", done.documents),
-                ("bytes", done.bytes),
-                ("stored", done.stored),
-                ("reads", done.reads),
-                ("chunksDone", u64::from(done.done)),
-            ];
-            self.note(&worker, &job, &amounts).await;
-        }
+        let meter = Arc::new(Meter::default());
+        let builder = self.backup(&work, &backup.config, repository).await?.stop(stop).meter(Arc::clone(&meter));
+        let steps = builder.steps();
+        let (done, noted) = self.watched(&worker, &job, &meter, steps.chunk(&job, chunk, sequence)).await;
+        let came_to = done.as_ref().ok().filter(|done| done.is_first).map(|done| Counted {
+            documents: done.documents,
+            bytes: done.bytes,
+            stored: done.stored,
+            reads: done.reads,
+            chunks_done: u64::from(done.done),
+            ..Counted::default()
+        });
+        self.note_end(&worker, &job, came_to, noted).await;
+        let done = done.map_err(of_engine)?;
         Ok(ChunkDone { job, organization, chunk, sequence: done.sequence, done: done.done })
     }
 
@@ -133,15 +138,6 @@ impl AppSteps {
         }
         let users = self.projects.users(&work.project_access).await.map_err(of_port)?;
         Ok(builder.users(users))
-    }
-
-    /// Progress is for looking at: that it cannot be noted stops nothing.
-    pub(super) async fn note(&self, worker: &Worker, job: &JobId, amounts: &[(&'static str, u64)]) {
-        let amounts: Vec<(&'static str, i64)> =
-            amounts.iter().map(|(name, amount)| (*name, i64::try_from(*amount).unwrap_or(i64::MAX))).collect();
-        if let Err(error) = self.control.note_progress(worker, job, &amounts).await {
-            tracing::warn!(job = %job, error = %error, "progress could not be noted");
-        }
     }
 }
 

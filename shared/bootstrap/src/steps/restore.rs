@@ -12,6 +12,7 @@ use firebackup_model::job::RestoreMode;
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
+use super::progress::Counted;
 use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned};
 use crate::failure::{of_control, of_engine, of_port};
 
@@ -49,14 +50,17 @@ impl AppSteps {
         let worker = self.control.worker(&organization);
         let (stop, _watching) = self.watch(&worker, &job);
         let steps = self.restore_steps(&worker, &job, stop).await?;
-        let done = steps.part(&job, chunk, sequence).await.map_err(of_engine)?;
-        if done.is_first {
+        let meter = Arc::clone(&steps.restore.meter);
+        let (done, noted) = self.watched(&worker, &job, &meter, steps.part(&job, chunk, sequence)).await;
+        let came_to = done.as_ref().ok().filter(|done| done.is_first).map(|done| {
             let tally = &done.tally;
             let writes = tally.written + tally.deleted;
             let documents = writes + tally.same + tally.skipped + tally.conflicts + tally.failed + done.compared;
-            let amounts = [("documents", documents), ("writes", writes), ("chunksDone", u64::from(done.done))];
-            self.note(&worker, &job, &amounts).await;
-        }
+            // of the rest nothing else is told but what the meter has counted
+            Counted { documents, writes, chunks_done: u64::from(done.done), ..noted }
+        });
+        self.note_end(&worker, &job, came_to, noted).await;
+        let done = done.map_err(of_engine)?;
         Ok(ChunkDone { job, organization, chunk, sequence: done.sequence, done: done.done })
     }
 
