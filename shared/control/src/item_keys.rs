@@ -34,7 +34,7 @@
 //! | `USER#<user>` | `USER` | a user |
 //! | `USER#<user>` | `ORG#<org>` | that they are a member |
 //! | `SUBJECT#<hash of issuer and subject>` | `USER` | whom an issuer's subject is here |
-//! | `SIGNIN#<hash of the state>` | `SIGNIN` | that a sign-in has begun; for 10 minutes |
+//! | `SIGNIN#<hash of the state>` | `SIGNIN` | that a sign-in was used; for 11 minutes |
 //! | `CODE#<hash>` | `CODE` | the code at its end; for 2 minutes, the local owner's for 15 |
 //! | `SESSION#<ses>` | `SESSION` | a session, its access tokens as hashes; for 90 days |
 //! | `REFRESH#<hash>` | `SESSION` | a refresh token, used or not; for 30 days |
@@ -109,7 +109,7 @@ pub(crate) fn subject(hash: &str) -> ItemKey {
     ItemKey::new(format!("SUBJECT#{hash}"), "USER")
 }
 
-/// That a sign-in has begun.
+/// That a sign-in was used.
 pub(crate) fn sign_in(hash: &str) -> ItemKey {
     ItemKey::new(format!("SIGNIN#{hash}"), "SIGNIN")
 }

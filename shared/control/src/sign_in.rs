@@ -1,11 +1,11 @@
 //! The sign-in: a browser is sent to the issuer, and comes back with a code.
 //!
 //! What ties the way there to the way back is derived from one secret that only the browser holds (in a cookie): state,
-//! nonce and the verifier of PKCE. Nothing that is stored would help whoever reads it.
+//! nonce and the verifier of PKCE. Nothing is stored on the way there, so that nobody fills the table by asking; on the way
+//! back it is, that this one was used.
 
-use firebackup_model::ErrorKind;
-use firebackup_model::PortError;
-use firebackup_model::port::{Identity, IdentityProvider, ItemWrite, NewItem, SignIn};
+use firebackup_model::port::{Identity, IdentityProvider, ItemWrite, NewItem, Random, SignIn};
+use firebackup_model::{ErrorKind, PortError, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -70,14 +70,29 @@ pub struct BegunSignIn {
     pub browser_secret: Zeroizing<String>,
 }
 
-/// That a sign-in has begun; good once.
+/// That somebody has come back; a second one is not let in.
 #[derive(Debug, Serialize, Deserialize)]
-struct SignInRecord {}
+struct UsedSignIn {}
+
+/// How much the clocks of two processes of ours may differ, in seconds.
+const SKEW_SECONDS: i64 = 60;
 
 /// What one browser's secret stands for.
 fn derived(browser_secret: &str) -> SignIn {
     let part = |name: &str| token::hash(format!("{name}:{browser_secret}").as_bytes());
     SignIn { state: part("state"), nonce: part("nonce"), verifier: part("verifier") }
+}
+
+/// What a browser is given: a secret, and when.
+fn browser_secret(random: &dyn Random, now: Timestamp) -> Zeroizing<String> {
+    Zeroizing::new(format!("{}.{}", token::secret(random).as_str(), now.seconds))
+}
+
+/// Whether a browser was given this, and not too long ago. Whoever changes the time changes what is derived from it.
+fn is_under_way(browser_secret: &str, now: Timestamp) -> bool {
+    let Some((secret, begun)) = browser_secret.split_once('.') else { return false };
+    let age = begun.parse::<i64>().ok().and_then(|begun| now.seconds.checked_sub(begun));
+    token::is_secret(secret) && age.is_some_and(|age| (-SKEW_SECONDS..=SIGN_IN_SECONDS).contains(&age))
 }
 
 impl Control {
@@ -92,15 +107,9 @@ impl Control {
     /// # Errors
     /// [`SignInUnavailable`](Code::SignInUnavailable) where no issuer is set up; when the issuer does not answer.
     pub async fn begin_sign_in(&self) -> Result<BegunSignIn> {
-        let browser_secret = token::secret(self.ports().random.as_ref());
-        let sign_in = derived(&browser_secret);
-        let url = self.issuer()?.authorization_url(&sign_in).await.map_err(refused_by_issuer)?;
-        let item = new_item(item_keys::sign_in(&token::hash(sign_in.state.as_bytes())), &SignInRecord {}, None)?;
-        let item = NewItem { expires: Some(self.now().plus_seconds(SIGN_IN_SECONDS)), ..item };
-        match self.write_unrecorded(vec![ItemWrite::Create(item)]).await? {
-            Written::Yes => Ok(BegunSignIn { url, browser_secret }),
-            Written::Outrun => Err(ControlError::concurrent_change()),
-        }
+        let browser_secret = browser_secret(self.ports().random.as_ref(), self.now());
+        let url = self.issuer()?.authorization_url(&derived(&browser_secret)).await.map_err(refused_by_issuer)?;
+        Ok(BegunSignIn { url, browser_secret })
     }
 
     /// Ends a sign-in: proves who came back, makes a user of whoever is new and may become one, and gives a code for
@@ -116,13 +125,15 @@ impl Control {
         browser_secret: Option<&str>,
         origin: &Origin,
     ) -> Result<Zeroizing<String>> {
-        let sign_in = derived(browser_secret.filter(|secret| token::is_secret(secret)).ok_or_else(failed)?);
+        let now = self.now();
+        let sign_in = derived(browser_secret.filter(|secret| is_under_way(secret, now)).ok_or_else(failed)?);
         if !token::is_same(&sign_in.state, state) {
             return Err(failed());
         }
-        let begun = self.load::<SignInRecord>(&item_keys::sign_in(&token::hash(state.as_bytes()))).await?;
+        let used = new_item(item_keys::sign_in(&token::hash(state.as_bytes())), &UsedSignIn {}, None)?;
+        let used = NewItem { expires: Some(now.plus_seconds(SIGN_IN_SECONDS + SKEW_SECONDS)), ..used };
         // before the issuer is asked: of two that come with one code, one asks
-        if self.write_unrecorded(vec![begun.ok_or_else(failed)?.delete()]).await? == Written::Outrun {
+        if self.write_unrecorded(vec![ItemWrite::Create(used)]).await? == Written::Outrun {
             return Err(failed());
         }
         let identity = self.issuer()?.identify(code, &sign_in).await.map_err(refused_by_issuer)?;
@@ -196,6 +207,8 @@ fn refused_by_issuer(error: PortError) -> ControlError {
 
 #[cfg(test)]
 mod tests {
+    use firebackup_testkit::memory_ports::CountedRandom;
+
     use super::*;
 
     #[test]
@@ -215,6 +228,23 @@ mod tests {
             assert_eq!(listed.takes(email), expect, "{email:?}");
         }
         assert!(SignUp::Anyone.takes(None) && !SignUp::Invited.takes(Some("ada@example.com")));
+    }
+
+    #[test]
+    fn a_sign_in_is_under_way_for_ten_minutes() {
+        let begun = Timestamp::new(1_000_000, 0);
+        let secret = browser_secret(&CountedRandom::default(), begun);
+        for (seconds, expect) in [(-61, false), (-60, true), (0, true), (600, true), (601, false)] {
+            assert_eq!(is_under_way(&secret, begun.plus_seconds(seconds)), expect, "{seconds}");
+        }
+        let (alone, _) = secret.split_once('.').unwrap();
+        for bad in
+            ["", ".", alone, ".1000000", &format!("{alone}."), &format!("{alone}.x"), &format!("{alone}.{}", i64::MIN)]
+        {
+            assert!(!is_under_way(bad, begun), "{bad}");
+        }
+        let later = format!("{alone}.{}", begun.seconds + 1);
+        assert_ne!(derived(&later).state, derived(&secret).state, "the time is part of it");
     }
 
     #[test]

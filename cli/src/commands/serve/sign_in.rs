@@ -23,7 +23,7 @@ pub(crate) struct SignInArgs {
     /// The issuer
     #[arg(long, value_name = "URL", default_value = GOOGLE, requires = "oidc_client_id")]
     oidc_issuer: String,
-    /// Where browsers reach this server, such as https://backup.example.com [default: where it listens]
+    /// Where browsers reach this server, scheme and host [default: where it listens]
     #[arg(long, value_name = "URL")]
     public_url: Option<PublicUrl>,
     /// The page that a browser is sent to after a sign-in, with its code as `?code=`

@@ -4,6 +4,7 @@ use firebackup_control::{
     Code, DeliveryStatus, EventName, Invite, NewInvite, NewWebhook, Page, Role, WebhookChange, WebhookType,
 };
 use firebackup_model::ErrorKind;
+use firebackup_model::id::JobId;
 use firebackup_testkit::memory_issuer::identity;
 use serde_json::{Value, json};
 
@@ -120,12 +121,14 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
     control.update_project(&owner, &project.id, firebackup_control::ProjectChange::default()).await.unwrap();
     let backup = world.completed(&project).await;
     for job in control.running_jobs(&worker).await.unwrap() {
+        come_half_way(&world, job.id()).await;
         control.finish_job(&worker, job.id(), crate::world::failed()).await.unwrap();
     }
     control.cancel_backup(&owner, &project.id, &world.backup(&project).await.job.id).await.unwrap();
     for end in [crate::world::completed(), crate::world::failed(), firebackup_control::JobEnd::Cancelled] {
         let restore = control.create_restore(&owner, crate::world::new_restore(&backup), None).await.unwrap();
         control.start_job(&worker, &restore.job.id).await.unwrap();
+        come_half_way(&world, &restore.job.id).await;
         control.finish_job(&worker, &restore.job.id, end).await.unwrap();
     }
     control.toggle_schedule(&owner, &schedule.id).await.unwrap();
@@ -145,6 +148,12 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
         world.events.published().into_iter().map(|event| event.kind).collect();
     let offered = EventName::ALL.iter().map(|name| name.as_str().to_owned()).collect();
     assert_eq!(published, offered, "what is offered happens, and what happens is offered");
+}
+
+async fn come_half_way(world: &World, job: &JobId) {
+    let worker = world.worker().await;
+    world.control.note_chunks(&worker, job, 2).await.unwrap();
+    world.control.note_progress(&worker, job, &[("chunksDone", 1)]).await.unwrap();
 }
 
 async fn join_and_leave(world: &World) {

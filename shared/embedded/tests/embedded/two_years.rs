@@ -21,8 +21,9 @@ const LAST: &str = "2028-01-01T00:00:00Z";
 /// Summer time of an hour and of half an hour, on both sides of the equator, beginning at two and at midnight.
 const ZONES: [&str; 5] =
     ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Africa/Cairo"];
-/// Due at these times: an expression, and whether a moment on the wall is one.
-const EXPRESSIONS: [(&str, fn(&Wall) -> bool); 4] = [
+/// An expression, and whether a moment on the wall is one of its times.
+type Expression = (&'static str, fn(&Wall) -> bool);
+const EXPRESSIONS: [Expression; 4] = [
     ("30 2 * * *", |wall| (wall.hour, wall.minute) == (2, 30)),
     ("0 0 * * *", |wall| (wall.hour, wall.minute) == (0, 0)),
     ("30 1-3 * * 0", |wall| wall.weekday == 0 && (1..=3).contains(&wall.hour) && wall.minute == 30),
