@@ -1,8 +1,9 @@
 //! The figures of `docs/benchmarks.md`: each a ratio taken in one run, with what it is compared with interleaved.
 //!
 //! `make bench FIGURES="..."`, or `cargo bench --workspace --bench figures -- [engine] [emulator] [memory] [lookup]
-//! [serve]`; without names, all of them.
+//! [serve] [api]`; without names, all of them.
 
+mod api;
 mod emulator;
 mod engine_alone;
 mod lookup;
@@ -28,6 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("serve") {
         serve::run()?;
+    }
+    if wanted("api") {
+        runtime.block_on(api::run())?;
     }
     if wanted("emulator") {
         runtime.block_on(emulator::run())?;

@@ -22,18 +22,18 @@ pub fn run() -> Result<()> {
     // the first start makes database, key and owner
     let mut first = Vec::new();
     for round in 0..ROUNDS {
-        let (server, took) = start(&program, &folder.path().join(format!("new-{round}")))?;
+        let (server, took, _) = start(&program, &folder.path().join(format!("new-{round}")))?;
         end(server)?;
         first.push(took);
     }
     let data = folder.path().join("new-0");
     let mut later = Vec::new();
     for _ in 0..ROUNDS {
-        let (server, took) = start(&program, &data)?;
+        let (server, took, _) = start(&program, &data)?;
         end(server)?;
         later.push(took);
     }
-    let (server, _) = start(&program, &data)?;
+    let (server, ..) = start(&program, &data)?;
     std::thread::sleep(REST);
     let resident = resident_kib(&server)?;
     end(server)?;
@@ -43,7 +43,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-fn told(mut times: Vec<Duration>) -> String {
+pub fn told(mut times: Vec<Duration>) -> String {
     times.sort();
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let (median, most) = (millis(times[times.len() / 2]), times.last().map_or(0.0, |time| millis(*time)));
@@ -51,7 +51,7 @@ fn told(mut times: Vec<Duration>) -> String {
 }
 
 /// A server that has answered, and how long that took.
-fn start(program: &Path, data: &Path) -> Result<(Child, Duration)> {
+pub fn start(program: &Path, data: &Path) -> Result<(Child, Duration, SocketAddr)> {
     // free a moment ago, and known before the server is there to tell
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = Command::new(program);
@@ -65,7 +65,7 @@ fn start(program: &Path, data: &Path) -> Result<(Child, Duration)> {
         }
         std::thread::sleep(Duration::from_micros(500));
     }
-    Ok((server, started.elapsed()))
+    Ok((server, started.elapsed(), address))
 }
 
 fn answers(address: SocketAddr) -> bool {
@@ -79,7 +79,7 @@ fn answers(address: SocketAddr) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-fn end(mut server: Child) -> Result<()> {
+pub fn end(mut server: Child) -> Result<()> {
     server.kill()?;
     server.wait()?;
     Ok(())
