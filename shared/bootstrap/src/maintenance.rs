@@ -7,10 +7,11 @@ use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use crate::failure::{of_control, of_engine, of_port};
 use crate::stack_bucket::StackBucket;
-use crate::steps::{AppSteps, Failed, STOPPED};
+use crate::steps::{AppSteps, Failed, STOPPED, span};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,7 +222,7 @@ impl Maintenance {
         }
         for job in self.control().running_jobs(worker).await.map_err(of_control)? {
             swept.jobs += 1;
-            match self.look_after(worker, &job).await {
+            match self.look_after(worker, &job).instrument(span::of_care(&job)).await {
                 Ok(Care::None) => {}
                 Ok(Care::SentAgain) => swept.sent_again += 1,
                 Ok(Care::StartedAgain) => swept.started_again += 1,

@@ -2,6 +2,7 @@
 
 mod backup;
 mod restore;
+pub(crate) mod span;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +161,17 @@ impl AppSteps {
         Ok(Planned { job: input.job, organization: input.organization, chunks, items })
     }
 
+    /// Does a step in a span of its job, and notes why it failed.
+    async fn step<T>(
+        &self,
+        step: &'static str,
+        (organization, job): (OrganizationId, JobId),
+        work: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        let span = span::of_step(step, &job);
+        span::within(span, self.noting((organization, job), work)).await
+    }
+
     /// Gives what a step came to, and notes why it failed, for whoever ends the job: the map of a state machine tells only
     /// that chunks failed. That it cannot be noted changes nothing.
     async fn noting<T>(
@@ -188,8 +200,9 @@ impl AppSteps {
             // it expires by itself
             tracing::warn!(job = %job, error = %error, "the list of chunks could not be removed");
         }
-        let status = self.control.finish_job(worker, &job, end).await.map_err(of_control)?;
+        let status = self.control.finish_job(worker, &job, end).await.map_err(of_control)?.status();
         crate::metrics::job_ended(&job, status);
+        tracing::info!(status = status.name(), "a job has ended");
         Ok(Finalized { job, organization: worker.organization(), status })
     }
 

@@ -39,6 +39,7 @@ impl Control {
         let scope = worker.scope();
         for _ in 0..MAX_ATTEMPTS {
             let Some(mut job) = self.load::<Job>(&scope.job_key(id)).await? else { return Ok(StartOutcome::Ended) };
+            job.value.name_request();
             match job.value.status() {
                 JobStatus::Running | JobStatus::Cancelling => return self.start_workflow(scope, &job.value).await,
                 status if status.has_ended() => return Ok(StartOutcome::Ended),
@@ -163,26 +164,26 @@ impl Control {
         Ok(())
     }
 
-    /// Ends a job, frees its place, and tells whoever wants to know. Gives the status that the job has for ever now: one
-    /// that has ended before stays as it is, and it is told again. One that was asked to end is cancelled, however it
-    /// failed.
+    /// Ends a job, frees its place, and tells whoever wants to know. Gives the job as it is for ever now: one that has ended
+    /// before stays as it is, and it is told again. One that was asked to end is cancelled, however it failed.
     ///
     /// # Errors
     /// When a service fails: it is to be done again.
-    pub async fn finish_job(&self, worker: &Worker, id: &JobId, end: JobEnd) -> Result<JobStatus> {
+    pub async fn finish_job(&self, worker: &Worker, id: &JobId, end: JobEnd) -> Result<Job> {
         let scope = worker.scope();
         for _ in 0..MAX_ATTEMPTS {
             let job = self.job(scope, id).await?;
+            job.value.name_request();
             if job.value.status().has_ended() {
                 self.publish_ended(scope, &job.value).await?;
                 self.wake_waiting(scope).await?;
-                return Ok(job.value.status());
+                return Ok(job.value);
             }
             if self.end_if_unchanged(&worker.author(), job, end.clone()).await? == Written::Yes {
                 let job = self.job(scope, id).await?.value;
                 self.publish_ended(scope, &job).await?;
                 self.wake_waiting(scope).await?;
-                return Ok(job.status());
+                return Ok(job);
             }
         }
         Err(ControlError::concurrent_change())

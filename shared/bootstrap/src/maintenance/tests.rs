@@ -6,18 +6,18 @@ use async_trait::async_trait;
 use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
 use firebackup_control::{
     BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
-    NewCredentials, NewDestination, NewProject, OrganizationChange, Ports, Probes, Project, ProjectAccess,
+    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Ports, Probes, Project, ProjectAccess,
     ProjectFindings,
 };
 use firebackup_engine::{Repository, World};
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{KeyService, Random, StepErrorKind, Steps};
-use firebackup_testkit::HandClock;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows, OTHER_MASTER,
 };
 use firebackup_testkit::memory_push::MemoryPush;
+use firebackup_testkit::{HandClock, Log};
 use tempfile::TempDir;
 
 use super::*;
@@ -85,10 +85,14 @@ impl Home {
     }
 
     async fn started_backup(&self) -> BackupJob {
-        let new = serde_json::from_value(json!({ "projectId": self.project.id })).unwrap();
-        let backup = self.control.create_backup(&self.owner, new, None).await.unwrap();
+        let backup = self.backup(&self.owner).await;
         self.control.start_job(&self.worker, &backup.job.id).await.unwrap();
         backup
+    }
+
+    async fn backup(&self, caller: &Caller) -> BackupJob {
+        let new = serde_json::from_value(json!({ "projectId": self.project.id })).unwrap();
+        self.control.create_backup(caller, new, None).await.unwrap()
     }
 
     /// The repository of a backup, made where there is none.
@@ -235,4 +239,41 @@ async fn a_chunk_that_was_cancelled_is_no_failure() {
     assert_eq!(ended["status"], "cancelled");
     let shown = home.shown(&backup).await;
     assert_eq!((shown.job.status, shown.job.error), (JobStatus::Cancelled, None));
+}
+
+#[tokio::test]
+async fn what_is_logged_of_a_job_names_the_request_that_asked_for_it() {
+    let home = Home::new().await;
+    let origin = Origin { request: Some("find-me".to_owned()), ..Origin::default() };
+    let backup = home.backup(&home.owner.clone().from(origin)).await;
+    let named = json!({"job": backup.job.id, "organization": home.worker.organization()});
+    let (log, _guard) = Log::listen();
+    crate::triggers::start_job(&home.control, &named.to_string()).await.unwrap();
+    let mut chunk = named.clone();
+    (chunk["chunk"], chunk["sequence"]) = (json!(0), json!(0));
+    home.maintenance.steps.run("backup-chunk", chunk).await.unwrap_err();
+    let mut last = named;
+    last["failed"] = json!({"Error": "Fatal", "Cause": "it is so"});
+    home.maintenance.steps.run("backup-finalize", last).await.unwrap();
+    let job = format!("job={}", backup.job.id);
+    for (span, line) in [
+        ("job-start", "a job was asked to start"),
+        ("step=\"backup-chunk\"", "a step has failed"),
+        ("step=\"backup-finalize\"", "a job has ended"),
+        ("step=\"backup-finalize\"", "a step is done"),
+    ] {
+        let line = log.line(line);
+        assert!([span, &job, "request_id=\"find-me\""].iter().all(|part| line.contains(part)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_asked_for_is_logged_without_a_request() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let named = json!({"job": backup.job.id, "organization": home.worker.organization()});
+    let (log, _guard) = Log::listen();
+    crate::triggers::start_job(&home.control, &named.to_string()).await.unwrap();
+    let line = log.line("a job was asked to start");
+    assert!(line.contains(backup.job.id.as_str()) && !line.contains("request_id"), "{line}");
 }
