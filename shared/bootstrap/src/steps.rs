@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::{of_control, unreadable};
+use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::projects::Projects;
 
@@ -56,6 +57,7 @@ pub struct AppSteps {
     pub(crate) settings: StepSettings,
     /// Where the list of chunks is put for the state machine; nothing on one machine.
     pub(crate) work_bucket: Option<Arc<WorkBucket>>,
+    pub(crate) metrics: Arc<dyn Metrics>,
 }
 
 /// What every step is told.
@@ -131,14 +133,15 @@ pub struct Finalized {
 impl AppSteps {
     /// Steps over these.
     #[must_use]
-    pub const fn new(
+    pub(crate) const fn new(
         control: Control,
         places: Places,
         projects: Projects,
         settings: StepSettings,
         work_bucket: Option<Arc<WorkBucket>>,
+        metrics: Arc<dyn Metrics>,
     ) -> Self {
-        Self { control, places, projects, settings, work_bucket }
+        Self { control, places, projects, settings, work_bucket, metrics }
     }
 
     /// The same, with another bound of time for a step.
@@ -200,8 +203,9 @@ impl AppSteps {
             // it expires by itself
             tracing::warn!(job = %job, error = %error, "the list of chunks could not be removed");
         }
-        let status = self.control.finish_job(worker, &job, end).await.map_err(of_control)?.status();
-        crate::metrics::job_ended(&job, status);
+        let ended = self.control.finish_job(worker, &job, end).await.map_err(of_control)?;
+        self.metrics.job_ended(&ended);
+        let status = ended.status();
         tracing::info!(status = status.name(), "a job has ended");
         Ok(Finalized { job, organization: worker.organization(), status })
     }

@@ -356,7 +356,9 @@ impl Job {
         }
     }
 
-    pub(crate) const fn noun(&self) -> &'static str {
+    /// What it is, in a word: `backup` or `restore`.
+    #[must_use]
+    pub const fn noun(&self) -> &'static str {
         match self {
             Self::Backup(_) => "backup",
             Self::Restore(_) => "restore",
@@ -376,6 +378,22 @@ pub struct JobMessage {
     pub job: JobId,
     /// Whose.
     pub organization: OrganizationId,
+}
+
+/// How many jobs there are that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueuedJobs {
+    /// Those that wait for their turn.
+    pub waiting: u64,
+    /// Those that have begun.
+    pub active: u64,
+}
+
+impl std::ops::AddAssign for QueuedJobs {
+    fn add_assign(&mut self, more: Self) {
+        self.waiting += more.waiting;
+        self.active += more.active;
+    }
 }
 
 /// What became of a request to start a job.

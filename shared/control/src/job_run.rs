@@ -6,7 +6,7 @@ use firebackup_model::port::{ItemBody, ItemWrite, Started, Workflow};
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
-use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, StartOutcome};
+use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, QueuedJobs, StartOutcome};
 use crate::job_records::{ActiveJob, RunningJobs, in_days, job_act, progress_of, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{Author, OrganizationScope, Worker};
@@ -214,6 +214,22 @@ impl Control {
             self.ask_to_start(scope, &job.job).await;
         }
         Ok(())
+    }
+
+    /// How many jobs of an organization have not ended. Asks for their marks: two reads, and no job is read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn queued_jobs(&self, worker: &Worker) -> Result<QueuedJobs> {
+        let running = self.running(worker.scope()).await?.map(|running| running.value.jobs).unwrap_or_default();
+        let mut queued = QueuedJobs::default();
+        for job in self.active_jobs(worker.scope()).await? {
+            match running.contains(&job.job) {
+                true => queued.active += 1,
+                false => queued.waiting += 1,
+            }
+        }
+        Ok(queued)
     }
 
     /// All jobs of an organization that have not ended, those that wait included; those that asked first first.

@@ -10,6 +10,7 @@ use firebackup_control::{
     ProjectFindings,
 };
 use firebackup_engine::{Repository, World};
+use firebackup_http::Exposition;
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{KeyService, Random, StepErrorKind, Steps};
 use firebackup_testkit::memory_items::MemoryItems;
@@ -21,6 +22,8 @@ use firebackup_testkit::{HandClock, Log};
 use tempfile::TempDir;
 
 use super::*;
+use crate::local_metrics::LocalMetrics;
+use crate::metrics::{Emf, Prometheus};
 use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::steps::StepSettings;
@@ -80,7 +83,8 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         control.add_destination(&owner, destination(&folder)).await.unwrap();
         let project = control.connect_project(&owner, new_project()).await.unwrap();
-        let steps = AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None);
+        let steps =
+            AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None, Arc::new(Emf::new(None)));
         Self { control, keys, maintenance: Maintenance::new(steps), owner, worker, project, _folder: folder }
     }
 
@@ -276,4 +280,24 @@ async fn a_job_that_nobody_asked_for_is_logged_without_a_request() {
     crate::triggers::start_job(&home.control, &named.to_string()).await.unwrap();
     let line = log.line("a job was asked to start");
     assert!(line.contains(backup.job.id.as_str()) && !line.contains("request_id"), "{line}");
+}
+
+#[tokio::test]
+async fn jobs_that_wait_and_run_are_counted_but_not_at_every_look() {
+    let home = Home::new().await;
+    home.started_backup().await;
+    home.backup(&home.owner).await;
+    home.backup(&home.owner).await;
+    let said = async || {
+        let metrics = LocalMetrics::new(Arc::new(Prometheus::new()), home.maintenance.clone());
+        (metrics.text().await, metrics)
+    };
+    let (text, metrics) = said().await;
+    assert!(text.contains("queue_jobs_waiting 2.0") && text.contains("queue_jobs_active 1.0"), "{text}");
+    home.started_backup().await;
+    assert_eq!(metrics.text().await, text, "it was looked at a moment ago");
+    let (text, _) = said().await;
+    assert!(text.contains("queue_jobs_waiting 2.0") && text.contains("queue_jobs_active 2.0"), "{text}");
+    let swept = home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap();
+    assert_eq!((&swept["jobs"], &swept["waiting"]), (&json!(4), &json!(2)), "the sweep counts the same");
 }
