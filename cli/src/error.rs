@@ -148,7 +148,8 @@ impl CliError {
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Pattern { .. } | Self::Server(ServerError::InTheClear(_)) => Exit::Usage,
+            Self::Usage(_) | Self::Pattern { .. } => Exit::Usage,
+            Self::Server(error) if error.is_of_usage() => Exit::Usage,
             Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => Exit::NotFound,
             Self::Port(error) if is_missing_repository(error) => Exit::NotFound,
             Self::Engine(error) if error.is_resumable_stop() => Exit::Stopped,
@@ -160,7 +161,8 @@ impl CliError {
     /// The kind of failure, one word for programs.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Usage(_) | Self::Pattern { .. } | Self::Server(ServerError::InTheClear(_)) => "usage",
+            Self::Usage(_) | Self::Pattern { .. } => "usage",
+            Self::Server(error) if error.is_of_usage() => "usage",
             Self::Refused(_) | Self::Unfit { .. } => "refused",
             Self::NotFound(_) => "not_found",
             Self::Engine(error) => engine_kind(error),

@@ -4,17 +4,19 @@ mod demo;
 mod sign_in;
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use firebackup_bootstrap::StepSettings;
 use firebackup_bootstrap::local::{LocalApp, LocalSettings};
-use firebackup_bootstrap::server::{Guard, Server};
+use firebackup_bootstrap::server::{Guard, MetricsServer, Server};
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::FirstOwner;
 use firebackup_embedded::{SystemRandom, key_file};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::commands::demo::stage::Stage;
 use crate::commands::serve::sign_in::SignInArgs;
@@ -56,6 +58,9 @@ pub(crate) struct ServeArgs {
     /// A proxy in front of it speaks TLS: listen in the clear
     #[arg(long)]
     behind_proxy: bool,
+    /// Where Prometheus finds `/metrics`, a loopback address (127.0.0.1:9464); nowhere where none is given
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// Chunks of one job that are done at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
@@ -88,6 +93,9 @@ pub(crate) struct ServeArgs {
 struct Started {
     address: String,
     data: PathBuf,
+    /// Where Prometheus finds what is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
     /// Of the first start only, and where another one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<String>,
@@ -109,6 +117,7 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
     let stop = context.interrupt.asked();
     // before anything is made: a server that may not listen makes nothing
     let server = Server::listen(args.listen, &guard(&args)).await?;
+    let metrics = args.metrics_listen.map(MetricsServer::listen).transpose()?;
     let data = args.data.clone().unwrap_or_else(|| folder_of(args.demo).into());
     let stage = match args.demo {
         true => {
@@ -127,14 +136,36 @@ pub(crate) async fn run(context: &Context, args: ServeArgs) -> Result<Exit> {
         None if args.new_owner_key => app.another_owner_key().await?,
         first => first,
     };
-    let address = format!("{}://{}/api/v1", if args.tls_cert.is_some() { "https" } else { "http" }, server.address);
+    let at = Listening::of(&args, &server, metrics.as_ref());
     let serving = server.serve(app.http_state(), app.live(), stop.clone());
+    let showing = show(metrics, &app, stop.clone());
     let working = app.work(stop.clone());
-    let (served, (), told) =
-        tokio::join!(serving, working, tell(context, &app, &args, &address, &data, owner.as_ref(), stage.as_ref()));
+    let telling = tell(context, &app, &args, &at, &data, owner.as_ref(), stage.as_ref());
+    let (served, shown, (), told) = tokio::join!(serving, showing, working, telling);
     told?;
-    served.map_err(CliError::file("serve", Path::new(&address)))?;
+    served.and(shown).map_err(CliError::file("serve", Path::new(&at.address)))?;
     Ok(Exit::Done)
+}
+
+/// Where it listens.
+struct Listening {
+    address: String,
+    metrics: Option<String>,
+}
+
+impl Listening {
+    fn of(args: &ServeArgs, server: &Server, metrics: Option<&MetricsServer>) -> Self {
+        let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+        let address = format!("{scheme}://{}/api/v1", server.address);
+        Self { address, metrics: metrics.map(MetricsServer::url) }
+    }
+}
+
+async fn show(metrics: Option<MetricsServer>, app: &LocalApp, stop: watch::Receiver<bool>) -> io::Result<()> {
+    match metrics {
+        Some(server) => server.serve(app.metrics(), stop).await,
+        None => Ok(()),
+    }
 }
 
 const fn folder_of(demo: bool) -> &'static str {
@@ -185,7 +216,7 @@ async fn tell(
     context: &Context,
     app: &LocalApp,
     args: &ServeArgs,
-    address: &str,
+    at: &Listening,
     data: &Path,
     owner: Option<&FirstOwner>,
     stage: Option<&Stage>,
@@ -207,8 +238,8 @@ async fn tell(
     let sign_in = app.owner_code().await?;
     let sign_in_link = sign_in.as_ref().and_then(|code| args.sign_in.link(code));
     let shown_sign_in = SignIn { code: sign_in.as_deref().map(String::as_str), link: sign_in_link.as_deref() };
-    let mut lines = vec![output.good("FireBackup is running."), told_pairs(address, data, owner, &shown_sign_in)];
-    lines.extend(shown.as_ref().map(|shown| demo::text(output, address, shown)));
+    let mut lines = vec![output.good("FireBackup is running."), told_pairs(at, data, owner, &shown_sign_in)];
+    lines.extend(shown.as_ref().map(|shown| demo::text(output, &at.address, shown)));
     let ends = match shown {
         Some(_) => "Ctrl-C ends it; a demonstration begins anew each time.",
         None => "Ctrl-C ends it; jobs go on where they were when it is started again.",
@@ -216,8 +247,8 @@ async fn tell(
     lines.push(output.dim(ends));
     let api_key = owner.map(|owner| owner.api_key.to_string());
     let sign_in_code = sign_in.map(|code| code.to_string());
-    let (address, data) = (address.to_owned(), data.to_owned());
-    let started = Started { address, data, api_key, sign_in_code, sign_in_link, demo: shown };
+    let (address, metrics, data) = (at.address.clone(), at.metrics.clone(), data.to_owned());
+    let started = Started { address, data, metrics, api_key, sign_in_code, sign_in_link, demo: shown };
     output.result(&started, &lines.join("\n"))
 }
 
@@ -227,8 +258,9 @@ struct SignIn<'a> {
     link: Option<&'a str>,
 }
 
-fn told_pairs(address: &str, data: &Path, owner: Option<&FirstOwner>, sign_in: &SignIn<'_>) -> String {
-    let mut told = vec![("address", address.to_owned()), ("data", data.display().to_string())];
+fn told_pairs(at: &Listening, data: &Path, owner: Option<&FirstOwner>, sign_in: &SignIn<'_>) -> String {
+    let mut told = vec![("address", at.address.clone()), ("data", data.display().to_string())];
+    told.extend(at.metrics.clone().map(|url| ("metrics", url)));
     if let Some(owner) = owner {
         told.push(("api key", format!("{} (the owner's; it is shown this once)", owner.api_key.as_str())));
     }

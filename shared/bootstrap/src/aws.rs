@@ -22,13 +22,14 @@ use tower::ServiceExt;
 
 use crate::aws_environment::AwsEnvironment;
 use crate::maintenance::Maintenance;
+use crate::metrics::{Emf, Metrics};
 use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::roles::{Api, Parts, Role};
 use crate::sealed_issuer::allows_private_addresses;
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, StepSettings};
-use crate::{metrics, tracing_setup};
+use crate::tracing_setup;
 
 /// What is left of a function's time when a step hands over: to finish the upload, put the receipt and answer.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -46,6 +47,7 @@ pub struct AwsApp {
     places: Places,
     bucket: Option<StackBucket>,
     app_url: Option<String>,
+    metrics: Arc<dyn Metrics>,
 }
 
 impl AwsApp {
@@ -94,10 +96,17 @@ impl AwsApp {
             clock: Arc::clone(&parts.clock),
             random: Arc::clone(&parts.random),
         });
-        let steps =
-            AppSteps::new(control.clone(), places.clone(), Projects, step_settings(environment)?, R::chunks(&parts));
+        let metrics: Arc<dyn Metrics> = Arc::new(Emf::new(environment.get("FIREBACKUP_STACK")));
+        let steps = AppSteps::new(
+            control.clone(),
+            places.clone(),
+            Projects,
+            step_settings(environment)?,
+            R::chunks(&parts),
+            Arc::clone(&metrics),
+        );
         let app_url = environment.get("FIREBACKUP_APP_URL").map(str::to_owned);
-        Ok(Self { control, steps, places, bucket: StackBucket::of(environment), app_url })
+        Ok(Self { control, steps, places, bucket: StackBucket::of(environment), app_url, metrics })
     }
 
     /// What the router stands on.
@@ -109,6 +118,7 @@ impl AwsApp {
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
             sign_in: SignInPages { app_url: self.app_url.clone(), is_secure: true },
+            observer: self.metrics.clone(),
         }
     }
 
@@ -148,16 +158,13 @@ fn step_settings(environment: &AwsEnvironment) -> Result<StepSettings, PortError
     })
 }
 
-/// Begins to log and to count, and builds the app: what every function does before its first event.
+/// Begins to log, and builds the app: what every function does before its first event.
 ///
 /// # Errors
 /// As [`AwsApp::build`].
 pub async fn start<R: Role>() -> Result<AwsApp, PortError> {
     let environment = AwsEnvironment::from_system();
     tracing_setup::start_json(environment.get("FIREBACKUP_LOG"));
-    if let Some(stack) = environment.get("FIREBACKUP_STACK") {
-        metrics::start(stack);
-    }
     AwsApp::build::<R>(&environment).await
 }
 

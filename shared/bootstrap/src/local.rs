@@ -21,7 +21,9 @@ use zeroize::Zeroizing;
 use crate::failure::{of_control, unreadable};
 use crate::live_clients::{LiveClients, tell_live};
 use crate::local_keys::LocalKeys;
+use crate::local_metrics::LocalMetrics;
 use crate::maintenance::{Maintenance, MaintenanceTask};
+use crate::metrics::Prometheus;
 use crate::places::{MasterKeys, Places};
 use crate::probes::WorldProbes;
 use crate::projects::Projects;
@@ -86,6 +88,7 @@ pub struct LocalApp {
     push: LocalPush,
     workflows: SqliteWorkflows,
     scheduler: SqliteScheduler,
+    metrics: Arc<Prometheus>,
 }
 
 impl LocalApp {
@@ -133,9 +136,24 @@ impl LocalApp {
                 ..ControlSettings::default()
             },
         });
+        let metrics = Arc::new(Prometheus::new());
         let settings = StepSettings { parallel: settings.parallel.max(1) as u64, ..settings.steps };
-        let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None);
-        Ok(Self { control, steps, events, pages, places, clock, jobs, due, notify, push, workflows, scheduler })
+        let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None, metrics.clone());
+        Ok(Self {
+            control,
+            steps,
+            events,
+            pages,
+            places,
+            clock,
+            jobs,
+            due,
+            notify,
+            push,
+            workflows,
+            scheduler,
+            metrics,
+        })
     }
 
     /// What the router stands on.
@@ -147,6 +165,7 @@ impl LocalApp {
             random: Arc::clone(&self.places.world().random),
             version: env!("CARGO_PKG_VERSION"),
             sign_in: self.pages.clone(),
+            observer: self.metrics.clone(),
         }
     }
 
@@ -154,6 +173,12 @@ impl LocalApp {
     #[must_use]
     pub fn live(&self) -> LiveClients {
         LiveClients::new(self.push.clone())
+    }
+
+    /// What was counted since this was opened, for whoever asks.
+    #[must_use]
+    pub fn metrics(&self) -> LocalMetrics {
+        LocalMetrics::new(Arc::clone(&self.metrics), Maintenance::new(self.steps.clone()))
     }
 
     /// Makes the first organization and its owner's key; nothing if that was done before.

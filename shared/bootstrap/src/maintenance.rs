@@ -1,16 +1,17 @@
 //! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more, locks,
 //! keys.
 
-use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, OpenedPlace, Worker};
+use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, OpenedPlace, QueuedJobs, Worker};
 use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::Instrument;
 
 use crate::failure::{of_control, of_engine, of_port};
 use crate::stack_bucket::StackBucket;
-use crate::steps::{AppSteps, Failed, STOPPED};
+use crate::steps::{AppSteps, Failed, STOPPED, span};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,7 @@ pub struct Maintenance {
 #[serde(rename_all = "camelCase")]
 struct Swept {
     jobs: u64,
+    waiting: u64,
     sent_again: u64,
     started_again: u64,
     finalized: u64,
@@ -183,7 +185,12 @@ impl Maintenance {
             }
         }
         if swept.schedules_missed > 0 {
-            crate::metrics::schedules_missed(swept.schedules_missed);
+            self.steps.metrics.schedules_missed(swept.schedules_missed);
+        }
+        // where nothing waits and nothing runs, nothing is written: an idle stack pays for no metric
+        if swept.jobs > 0 {
+            let active = swept.jobs - swept.waiting;
+            self.steps.metrics.jobs_queued(QueuedJobs { waiting: swept.waiting, active });
         }
         written(&swept)
     }
@@ -221,7 +228,8 @@ impl Maintenance {
         }
         for job in self.control().running_jobs(worker).await.map_err(of_control)? {
             swept.jobs += 1;
-            match self.look_after(worker, &job).await {
+            swept.waiting += u64::from(job.status() == JobStatus::Pending);
+            match self.look_after(worker, &job).instrument(span::of_care(&job)).await {
                 Ok(Care::None) => {}
                 Ok(Care::SentAgain) => swept.sent_again += 1,
                 Ok(Care::StartedAgain) => swept.started_again += 1,
@@ -440,6 +448,18 @@ impl Maintenance {
             }
         }
         self.control().rewrap_secrets(worker).await.map_err(of_control)
+    }
+
+    /// How many jobs of all organizations have not ended.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn queued_jobs(&self) -> Result<QueuedJobs, StepError> {
+        let mut queued = QueuedJobs::default();
+        for worker in self.workers().await? {
+            queued += self.control().queued_jobs(&worker).await.map_err(of_control)?;
+        }
+        Ok(queued)
     }
 
     /// A proof for each organization there is.

@@ -1,86 +1,42 @@
-//! Metrics as CloudWatch reads them out of a log: a line of JSON each (the embedded metric format).
+//! What is counted, wherever it goes: lines of a log that CloudWatch reads, or what Prometheus asks for.
+//!
+//! Names are the same in both. Labels and dimensions are words of which there are few: no id, no path, no organization.
 
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use firebackup_control::JobStatus;
-use firebackup_model::id::{JobId, JobKind};
-use serde_json::{Value, json};
-
-const NAMESPACE: &str = "FireBackup";
-
-static STACK: OnceLock<String> = OnceLock::new();
-
-/// Begins to write metrics to standard output, for a stack of this name. Without, none are written.
-pub fn start(stack: &str) {
-    // the first one stays: it is the same process
-    drop(STACK.set(stack.to_owned()));
-}
-
-/// Counts a job that has ended.
-pub(crate) fn job_ended(job: &JobId, status: JobStatus) {
-    let kind = match job.kind() {
-        JobKind::Backup => "backup",
-        JobKind::Restore => "restore",
-        JobKind::Prune => "prune",
-    };
-    let name = match status {
-        JobStatus::Completed => "JobsCompleted",
-        JobStatus::Failed => "JobsFailed",
-        JobStatus::Cancelled => "JobsCancelled",
-        _ => return,
-    };
-    write(name, 1, Some(kind));
-}
-
-/// Counts due times of schedules that were not served.
-pub(crate) fn schedules_missed(count: u64) {
-    write("SchedulesMissed", count, None);
-}
-
-fn write(name: &str, count: u64, kind: Option<&str>) {
-    let Some(stack) = STACK.get() else { return };
-    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    println!("{}", line(stack, name, count, kind, millis));
-}
-
-fn line(stack: &str, name: &str, count: u64, kind: Option<&str>, millis: u64) -> Value {
-    let mut dimensions = vec![json!(["Stack"])];
-    if kind.is_some() {
-        dimensions.push(json!(["Stack", "Kind"]));
-    }
-    let mut line = json!({
-        "_aws": {
-            "Timestamp": millis,
-            "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
-                "Dimensions": dimensions,
-                "Metrics": [{ "Name": name, "Unit": "Count" }],
-            }],
-        },
-        "Stack": stack,
-    });
-    line[name] = count.into();
-    if let Some(kind) = kind {
-        line["Kind"] = kind.into();
-    }
-    line
-}
-
+pub(crate) mod emf;
+pub(crate) mod prometheus;
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod samples;
 
-    #[test]
-    fn a_line_names_what_it_counts_and_for_whom() {
-        let line = line("prod", "JobsFailed", 1, Some("backup"), 1_700_000_000_000);
-        let metrics = json!([{
-            "Namespace": "FireBackup",
-            "Dimensions": [["Stack"], ["Stack", "Kind"]],
-            "Metrics": [{ "Name": "JobsFailed", "Unit": "Count" }],
-        }]);
-        let told = json!({ "Timestamp": 1_700_000_000_000_u64, "CloudWatchMetrics": metrics });
-        assert_eq!(line, json!({ "_aws": told, "Stack": "prod", "Kind": "backup", "JobsFailed": 1 }));
-        assert!(!line.to_string().contains('\n'), "a metric is one line of the log");
+use firebackup_control::{Job, QueuedJobs};
+use firebackup_http::Observer;
+
+pub(crate) use emf::Emf;
+pub(crate) use prometheus::Prometheus;
+
+/// Takes what is to be counted. Nobody waits for it.
+pub(crate) trait Metrics: Observer {
+    /// A job has ended. One that is told to have ended once more is counted once more: whoever ended it may have died before
+    /// it was counted, and an alarm must not miss it.
+    fn job_ended(&self, job: &Job);
+
+    /// So many due times of schedules were not served.
+    fn schedules_missed(&self, count: u64);
+
+    /// So many jobs are there that have not ended, of all organizations.
+    fn jobs_queued(&self, queued: QueuedJobs);
+}
+
+/// How long a job ran.
+fn seconds_of(job: &Job) -> Option<f64> {
+    let facts = job.facts();
+    let (began, ended) = (facts.started_at?, facts.ended_at?);
+    Some(ended.millis().saturating_sub(began.millis()) as f64 / 1000.0)
+}
+
+/// The bytes of a backup's documents.
+fn bytes_of(job: &Job) -> Option<u64> {
+    match job {
+        Job::Backup(backup) => backup.job.result.as_ref().map(|result| result.bytes),
+        Job::Restore(_) => None,
     }
 }

@@ -1,17 +1,18 @@
 //! The HTTP server of one machine.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use firebackup_http::{HttpState, service};
+use firebackup_http::{HttpState, METRICS_PATH, metrics_service, service};
 use tokio::sync::watch;
 
 use crate::live_clients::LiveClients;
+use crate::local_metrics::LocalMetrics;
 
 /// How long requests that are under way may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -42,6 +43,12 @@ pub enum ServerError {
          --behind-proxy when a proxy in front of it speaks TLS"
     )]
     InTheClear(IpAddr),
+    /// It would tell strangers what this server does.
+    #[error(
+        "{0} can be reached from elsewhere, and metrics are of all organizations: listen on a loopback address, where \
+         something on this machine collects them"
+    )]
+    MetricsElsewhere(IpAddr),
     /// The certificate or its key cannot be used.
     #[error("could not use the certificate {certificate} with its key")]
     Certificate {
@@ -62,11 +69,19 @@ pub enum ServerError {
     },
 }
 
+impl ServerError {
+    /// Whether another choice of addresses and options is all that is needed.
+    #[must_use]
+    pub const fn is_of_usage(&self) -> bool {
+        matches!(self, Self::InTheClear(_) | Self::MetricsElsewhere(_))
+    }
+}
+
 /// A server that listens.
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    listener: std::net::TcpListener,
+    listener: TcpListener,
     tls: Option<RustlsConfig>,
     is_behind_proxy: bool,
 }
@@ -89,10 +104,7 @@ impl Server {
             }
             Guard::Loopback | Guard::BehindProxy => None,
         };
-        let failed = |source| ServerError::Listen { address, source };
-        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = listen(address)?;
         Ok(Self { address, listener, tls, is_behind_proxy: *guard == Guard::BehindProxy })
     }
 
@@ -117,9 +129,67 @@ impl Server {
     }
 }
 
+/// A server of metrics that listens, on this machine only.
+pub struct MetricsServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl MetricsServer {
+    /// Begins to listen. There is no key and no TLS, so that nobody from elsewhere may get here.
+    ///
+    /// # Errors
+    /// As [`ServerError`] says.
+    pub fn listen(address: SocketAddr) -> Result<Self, ServerError> {
+        if !address.ip().is_loopback() {
+            return Err(ServerError::MetricsElsewhere(address.ip()));
+        }
+        let (listener, address) = listen(address)?;
+        Ok(Self { address, listener })
+    }
+
+    /// Answers who asks for [`METRICS_PATH`] until `stop` says so.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, metrics: LocalMetrics, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+        let handle = Handle::new();
+        let ending = handle.clone();
+        tokio::spawn(async move {
+            drop(stop.wait_for(|stopped| *stopped).await);
+            ending.shutdown();
+        });
+        axum_server::from_tcp(self.listener)?.handle(handle).serve(metrics_service(Arc::new(metrics))).await
+    }
+
+    /// The address that Prometheus is given.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}{METRICS_PATH}", self.address)
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metrics_are_for_this_machine() {
+        for address in ["0.0.0.0:0", "[::]:0", "10.0.0.1:0"] {
+            let refused = MetricsServer::listen(address.parse().unwrap()).err();
+            assert!(matches!(refused, Some(ServerError::MetricsElsewhere(_))), "{address}");
+        }
+        assert!(MetricsServer::listen("127.0.0.1:0".parse().unwrap()).is_ok());
+    }
 
     #[tokio::test]
     async fn nothing_is_served_in_the_clear_where_others_can_listen() {

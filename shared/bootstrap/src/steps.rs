@@ -3,6 +3,7 @@
 mod backup;
 mod progress;
 mod restore;
+pub(crate) mod span;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::failure::{of_control, unreadable};
+use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::projects::Projects;
 #[cfg(test)]
@@ -58,6 +60,7 @@ pub struct AppSteps {
     pub(crate) settings: StepSettings,
     /// Where the list of chunks is put for the state machine; nothing on one machine.
     pub(crate) work_bucket: Option<Arc<WorkBucket>>,
+    pub(crate) metrics: Arc<dyn Metrics>,
 }
 
 /// What every step is told.
@@ -133,14 +136,15 @@ pub struct Finalized {
 impl AppSteps {
     /// Steps over these.
     #[must_use]
-    pub const fn new(
+    pub(crate) const fn new(
         control: Control,
         places: Places,
         projects: Projects,
         settings: StepSettings,
         work_bucket: Option<Arc<WorkBucket>>,
+        metrics: Arc<dyn Metrics>,
     ) -> Self {
-        Self { control, places, projects, settings, work_bucket }
+        Self { control, places, projects, settings, work_bucket, metrics }
     }
 
     /// The same, with another bound of time for a step.
@@ -161,6 +165,17 @@ impl AppSteps {
             }
         };
         Ok(Planned { job: input.job, organization: input.organization, chunks, items })
+    }
+
+    /// Does a step in a span of its job, and notes why it failed.
+    async fn step<T>(
+        &self,
+        step: &'static str,
+        (organization, job): (OrganizationId, JobId),
+        work: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        let span = span::of_step(step, &job);
+        span::within(span, self.noting((organization, job), work)).await
     }
 
     /// Gives what a step came to, and notes why it failed, for whoever ends the job: the map of a state machine tells only
@@ -191,8 +206,10 @@ impl AppSteps {
             // it expires by itself
             tracing::warn!(job = %job, error = %error, "the list of chunks could not be removed");
         }
-        let status = self.control.finish_job(worker, &job, end).await.map_err(of_control)?;
-        crate::metrics::job_ended(&job, status);
+        let ended = self.control.finish_job(worker, &job, end).await.map_err(of_control)?;
+        self.metrics.job_ended(&ended);
+        let status = ended.status();
+        tracing::info!(status = status.name(), "a job has ended");
         Ok(Finalized { job, organization: worker.organization(), status })
     }
 

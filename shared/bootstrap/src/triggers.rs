@@ -6,6 +6,8 @@ use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{DomainEvent, StepError, StepErrorKind};
 use serde::Deserialize;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::failure::{of_control, unreadable};
 
@@ -59,10 +61,14 @@ pub async fn start_message(control: &Control, message: &SqsMessage) -> Result<()
 /// As [`start_message`].
 pub async fn start_job(control: &Control, body: &str) -> Result<StartOutcome, StepError> {
     let message: JobMessage = serde_json::from_str(body).map_err(unreadable)?;
-    let worker = control.worker(&message.organization);
-    let outcome = control.start_job(&worker, &message.job).await.map_err(of_control)?;
-    tracing::info!(job = %message.job, outcome = ?outcome, "a job was asked to start");
-    Ok(outcome)
+    let span = tracing::info_span!("job-start", job = %message.job, request_id = Empty);
+    let start = async {
+        let worker = control.worker(&message.organization);
+        let outcome = control.start_job(&worker, &message.job).await.map_err(of_control)?;
+        tracing::info!(outcome = ?outcome, "a job was asked to start");
+        Ok(outcome)
+    };
+    start.instrument(span).await
 }
 
 /// What the queue of webhooks brings.

@@ -226,7 +226,7 @@ impl Control {
         project.value.check_usable()?;
         let destination = self.meant_destination(scope, wanted.destination).await?;
         let backup = BackupJob {
-            job: new_facts(self, scope, JobKind::Backup, wanted.created_by.clone()),
+            job: new_facts(self, author, JobKind::Backup, wanted.created_by.clone()),
             project_id: wanted.project,
             google_project: project.value.project.google_project.clone(),
             database: project.value.database(wanted.config.database.as_deref())?,

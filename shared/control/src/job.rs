@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::backup::BackupConfig;
 use crate::id::{DestinationId, OrganizationId, ProjectId, ScheduleId};
 
+/// What spans call the request that a job goes back to: as those of requests do.
+const REQUEST_FIELD: &str = "request_id";
+
 /// How a job stands. An end is for ever; only a completed backup can go on to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -74,6 +77,10 @@ pub struct JobFacts {
     pub ended_at: Option<Timestamp>,
     /// Who asked for it: the id of an API key or of a schedule.
     pub created_by: String,
+    /// The request that asked for it, as its answer named it in `X-Request-Id`; nothing where none did, as for a due time
+    /// of a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// How far it has come; only while one job is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -341,7 +348,17 @@ impl Job {
         }
     }
 
-    pub(crate) const fn noun(&self) -> &'static str {
+    /// Says in the span of whoever works on the job which request asked for it. A span without a field `request_id` stays as
+    /// it is.
+    pub(crate) fn name_request(&self) {
+        if let Some(request) = &self.facts().request_id {
+            tracing::Span::current().record(REQUEST_FIELD, request.as_str());
+        }
+    }
+
+    /// What it is, in a word: `backup` or `restore`.
+    #[must_use]
+    pub const fn noun(&self) -> &'static str {
         match self {
             Self::Backup(_) => "backup",
             Self::Restore(_) => "restore",
@@ -361,6 +378,22 @@ pub struct JobMessage {
     pub job: JobId,
     /// Whose.
     pub organization: OrganizationId,
+}
+
+/// How many jobs there are that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueuedJobs {
+    /// Those that wait for their turn.
+    pub waiting: u64,
+    /// Those that have begun.
+    pub active: u64,
+}
+
+impl std::ops::AddAssign for QueuedJobs {
+    fn add_assign(&mut self, more: Self) {
+        self.waiting += more.waiting;
+        self.active += more.active;
+    }
 }
 
 /// What became of a request to start a job.

@@ -68,18 +68,19 @@ pub(crate) fn replace_job(scope: &OrganizationScope, job: &Stored<Job>) -> Resul
 }
 
 /// Facts of a job that is only now asked for.
-pub(crate) fn new_facts(control: &Control, scope: &OrganizationScope, kind: JobKind, created_by: String) -> JobFacts {
+pub(crate) fn new_facts(control: &Control, author: &Author, kind: JobKind, created_by: String) -> JobFacts {
     let now = control.now();
     let mut random = [0; 10];
     control.ports().random.fill(&mut random);
     JobFacts {
         id: JobId::new(kind, u64::try_from(now.millis()).unwrap_or(0), random),
-        organization_id: scope.organization(),
+        organization_id: author.scope().organization(),
         status: JobStatus::Pending,
         created_at: now,
         started_at: None,
         ended_at: None,
         created_by,
+        request_id: author.origin().request.clone(),
         progress: None,
         result: None,
         error: None,

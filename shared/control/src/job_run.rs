@@ -6,7 +6,7 @@ use firebackup_model::port::{ItemBody, ItemWrite, Started, Workflow};
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
-use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, StartOutcome};
+use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, QueuedJobs, StartOutcome};
 use crate::job_records::{ActiveJob, RunningJobs, in_days, job_act, progress_of, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{Author, OrganizationScope, Worker};
@@ -39,6 +39,7 @@ impl Control {
         let scope = worker.scope();
         for _ in 0..MAX_ATTEMPTS {
             let Some(mut job) = self.load::<Job>(&scope.job_key(id)).await? else { return Ok(StartOutcome::Ended) };
+            job.value.name_request();
             match job.value.status() {
                 JobStatus::Running | JobStatus::Cancelling => return self.start_workflow(scope, &job.value).await,
                 status if status.has_ended() => return Ok(StartOutcome::Ended),
@@ -163,26 +164,26 @@ impl Control {
         Ok(())
     }
 
-    /// Ends a job, frees its place, and tells whoever wants to know. Gives the status that the job has for ever now: one
-    /// that has ended before stays as it is, and it is told again. One that was asked to end is cancelled, however it
-    /// failed.
+    /// Ends a job, frees its place, and tells whoever wants to know. Gives the job as it is for ever now: one that has ended
+    /// before stays as it is, and it is told again. One that was asked to end is cancelled, however it failed.
     ///
     /// # Errors
     /// When a service fails: it is to be done again.
-    pub async fn finish_job(&self, worker: &Worker, id: &JobId, end: JobEnd) -> Result<JobStatus> {
+    pub async fn finish_job(&self, worker: &Worker, id: &JobId, end: JobEnd) -> Result<Job> {
         let scope = worker.scope();
         for _ in 0..MAX_ATTEMPTS {
             let job = self.job(scope, id).await?;
+            job.value.name_request();
             if job.value.status().has_ended() {
                 self.publish_ended(scope, &job.value).await?;
                 self.wake_waiting(scope).await?;
-                return Ok(job.value.status());
+                return Ok(job.value);
             }
             if self.end_if_unchanged(&worker.author(), job, end.clone()).await? == Written::Yes {
                 let job = self.job(scope, id).await?.value;
                 self.publish_ended(scope, &job).await?;
                 self.wake_waiting(scope).await?;
-                return Ok(job.status());
+                return Ok(job);
             }
         }
         Err(ControlError::concurrent_change())
@@ -213,6 +214,22 @@ impl Control {
             self.ask_to_start(scope, &job.job).await;
         }
         Ok(())
+    }
+
+    /// How many jobs of an organization have not ended. Asks for their marks: two reads, and no job is read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn queued_jobs(&self, worker: &Worker) -> Result<QueuedJobs> {
+        let running = self.running(worker.scope()).await?.map(|running| running.value.jobs).unwrap_or_default();
+        let mut queued = QueuedJobs::default();
+        for job in self.active_jobs(worker.scope()).await? {
+            match running.contains(&job.job) {
+                true => queued.active += 1,
+                false => queued.waiting += 1,
+            }
+        }
+        Ok(queued)
     }
 
     /// All jobs of an organization that have not ended, those that wait included; those that asked first first.

@@ -89,8 +89,8 @@ pub use id::{
 };
 pub use invite::{Invite, NewInvite};
 pub use job::{
-    BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, Rename, RestoreJob,
-    RestoreModeName, StartOutcome,
+    BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs, Rename,
+    RestoreJob, RestoreModeName, StartOutcome,
 };
 pub use live::{MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;

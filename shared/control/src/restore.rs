@@ -119,7 +119,7 @@ impl Control {
         let destination = self.destination_record(scope, &source.destination).await?;
         destination.value.check_usable()?;
         let restore = RestoreJob {
-            job: new_facts(self, scope, JobKind::Restore, caller.actor().to_string()),
+            job: new_facts(self, caller.author(), JobKind::Restore, caller.actor().to_string()),
             backup_id: new.backup_id.clone(),
             project_id: source.project,
             target_project_id: target,

@@ -68,6 +68,7 @@ impl Control {
     pub async fn work_to_end(&self, worker: &Worker, job: &JobId) -> Result<Work> {
         let scope = worker.scope();
         let job = self.job(scope, job).await?.value;
+        job.name_request();
         let organization = self.organization_record(scope).await?;
         let (project, project_access) = self.opened_project(scope, &organization, job.project()).await?;
         let place = self.opened_place(scope, organization, &job).await?;

@@ -1,6 +1,5 @@
 //! What every request is framed by: an id, a span, a line in the log, headers.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -9,6 +8,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use firebackup_model::port::Random;
 use tracing::{Instrument, info, info_span};
+
+use crate::observer::{Answered, name_of};
+use crate::state::HttpState;
 
 /// Names a request in answers and in the log.
 pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,10 +22,12 @@ const MAX_REQUEST_ID: usize = 64;
 pub(crate) struct RequestId(pub(crate) String);
 
 /// Frames a request. The span names the route and not the path, and neither query nor body.
-pub(crate) async fn frame(State(random): State<Arc<dyn Random>>, mut request: Request, next: Next) -> Response {
-    let id = request_id(request.headers(), &*random);
+pub(crate) async fn frame(State(state): State<HttpState>, mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers(), &*state.random);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let method = name_of(request.method());
     let span = info_span!(
         "request",
         request_id = id,
@@ -35,8 +39,9 @@ pub(crate) async fn frame(State(random): State<Arc<dyn Random>>, mut request: Re
     async move {
         let began = Instant::now();
         let mut response = next.run(request).await;
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        info!(status = response.status().as_u16(), millis, "answered");
+        let (took, status) = (began.elapsed(), response.status().as_u16());
+        info!(status, millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "answered");
+        state.observer.answered(&Answered { method, route, status, took });
         add_headers(response.headers_mut(), &id);
         response
     }

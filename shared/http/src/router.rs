@@ -38,7 +38,6 @@ pub(crate) fn live_router(state: HttpState, connections: Arc<dyn LiveConnections
 }
 
 fn surrounded(routes: Router<HttpState>, state: HttpState) -> Router {
-    let random = state.random.clone();
     routes
         .route("/openapi.json", get(document))
         .fallback(no_route)
@@ -46,7 +45,7 @@ fn surrounded(routes: Router<HttpState>, state: HttpState) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn_with_state(state.clone(), note_refusals))
-        .layer(from_fn_with_state(random, frame))
+        .layer(from_fn_with_state(state.clone(), frame))
         .with_state(state)
 }
 

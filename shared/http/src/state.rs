@@ -8,6 +8,8 @@ use firebackup_control::{Control, OpenedPlace, Result};
 use firebackup_engine::Repository;
 use firebackup_model::port::Random;
 
+use crate::observer::Observer;
+
 /// Opens the repository that a backup lies in, to read it.
 #[async_trait]
 pub trait Repositories: Send + Sync {
@@ -28,6 +30,8 @@ pub struct HttpState {
     pub version: &'static str,
     /// How a browser is sent back after a sign-in.
     pub sign_in: SignInPages,
+    /// Who is told of every answer.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// How a browser is sent back after a sign-in.

@@ -93,6 +93,8 @@ fn where_others_can_listen_too_nothing_is_served_in_the_clear_and_nothing_made()
         let message = told["error"]["message"].as_str().unwrap();
         assert!(message.contains("--tls-cert") && message.contains("--behind-proxy"), "{message}");
     }
+    let (code, told) = installation.refused(&["--metrics-listen", "0.0.0.0:0"]);
+    assert_eq!((code, told["error"]["kind"].as_str()), (2, Some("usage")), "{told:#}");
     assert!(!installation.data().exists(), "a server that may not listen makes nothing");
     for arguments in [
         &["--tls-cert", "cert.pem"][..],
@@ -106,6 +108,30 @@ fn where_others_can_listen_too_nothing_is_served_in_the_clear_and_nothing_made()
         assert_eq!(installation.refused(arguments).0, 2, "{arguments:?}");
     }
     assert!(!installation.data().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_counted_is_shown_where_it_was_asked_for_and_nowhere_else() {
+    let installation = Installation::new();
+    let server = installation.start(&["--metrics-listen", "127.0.0.1:0"]).await;
+    let api = Api { client: Client::new(), address: server.address().to_owned(), key: server.owner_key() };
+    assert_eq!(api.get("/projects").await, serde_json::json!([]));
+    let url = server.told["metrics"].as_str().expect("it says where").to_owned();
+    let reply = api.client.get(&url).send().await.unwrap();
+    assert_eq!(reply.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let text = reply.text().await.unwrap();
+    for line in [
+        "api_request_duration_seconds_count{method=\"GET\",route=\"/api/v1/projects\",status=\"2xx\"} 1",
+        "backup_success_total 0",
+        "queue_jobs_waiting 0.0",
+        "queue_jobs_active 0.0",
+    ] {
+        assert!(text.lines().any(|said| said == line), "{line}: {text}");
+    }
+    let elsewhere = server.address().replace("/api/v1", "/metrics");
+    assert_eq!(api.client.get(elsewhere).send().await.unwrap().status(), 404);
+    let nothing = url.replace("/metrics", "/health");
+    assert_eq!(api.client.get(nothing).send().await.unwrap().status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

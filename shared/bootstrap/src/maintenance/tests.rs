@@ -6,21 +6,24 @@ use async_trait::async_trait;
 use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
 use firebackup_control::{
     BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
-    NewCredentials, NewDestination, NewProject, OrganizationChange, Ports, Probes, Project, ProjectAccess,
+    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Ports, Probes, Project, ProjectAccess,
     ProjectFindings,
 };
 use firebackup_engine::{Meter, Repository, World};
+use firebackup_http::Exposition;
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{KeyService, Random, StepErrorKind, Steps};
-use firebackup_testkit::HandClock;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows, OTHER_MASTER,
 };
 use firebackup_testkit::memory_push::MemoryPush;
+use firebackup_testkit::{HandClock, Log};
 use tempfile::TempDir;
 
 use super::*;
+use crate::local_metrics::LocalMetrics;
+use crate::metrics::{Emf, Prometheus};
 use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::steps::{Counted, StepSettings};
@@ -80,15 +83,20 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         control.add_destination(&owner, destination(&folder)).await.unwrap();
         let project = control.connect_project(&owner, new_project()).await.unwrap();
-        let steps = AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None);
+        let steps =
+            AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None, Arc::new(Emf::new(None)));
         Self { control, keys, maintenance: Maintenance::new(steps), owner, worker, project, _folder: folder }
     }
 
     async fn started_backup(&self) -> BackupJob {
-        let new = serde_json::from_value(json!({ "projectId": self.project.id })).unwrap();
-        let backup = self.control.create_backup(&self.owner, new, None).await.unwrap();
+        let backup = self.backup(&self.owner).await;
         self.control.start_job(&self.worker, &backup.job.id).await.unwrap();
         backup
+    }
+
+    async fn backup(&self, caller: &Caller) -> BackupJob {
+        let new = serde_json::from_value(json!({ "projectId": self.project.id })).unwrap();
+        self.control.create_backup(caller, new, None).await.unwrap()
     }
 
     /// The repository of a backup, made where there is none.
@@ -270,4 +278,61 @@ async fn progress_is_noted_each_second_and_replaced_by_the_end() {
     steps.note_end(&home.worker, id, None, noted).await;
     let progress = home.shown(&backup).await.job.progress.unwrap();
     assert_eq!((progress.documents, progress.chunks_done), (41, 1));
+}
+
+#[tokio::test]
+async fn what_is_logged_of_a_job_names_the_request_that_asked_for_it() {
+    let home = Home::new().await;
+    let origin = Origin { request: Some("find-me".to_owned()), ..Origin::default() };
+    let backup = home.backup(&home.owner.clone().from(origin)).await;
+    let named = json!({"job": backup.job.id, "organization": home.worker.organization()});
+    let (log, _guard) = Log::listen();
+    crate::triggers::start_job(&home.control, &named.to_string()).await.unwrap();
+    let mut chunk = named.clone();
+    (chunk["chunk"], chunk["sequence"]) = (json!(0), json!(0));
+    home.maintenance.steps.run("backup-chunk", chunk).await.unwrap_err();
+    let mut last = named;
+    last["failed"] = json!({"Error": "Fatal", "Cause": "it is so"});
+    home.maintenance.steps.run("backup-finalize", last).await.unwrap();
+    let job = format!("job={}", backup.job.id);
+    for (span, line) in [
+        ("job-start", "a job was asked to start"),
+        ("step=\"backup-chunk\"", "a step has failed"),
+        ("step=\"backup-finalize\"", "a job has ended"),
+        ("step=\"backup-finalize\"", "a step is done"),
+    ] {
+        let line = log.line(line);
+        assert!([span, &job, "request_id=\"find-me\""].iter().all(|part| line.contains(part)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_asked_for_is_logged_without_a_request() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let named = json!({"job": backup.job.id, "organization": home.worker.organization()});
+    let (log, _guard) = Log::listen();
+    crate::triggers::start_job(&home.control, &named.to_string()).await.unwrap();
+    let line = log.line("a job was asked to start");
+    assert!(line.contains(backup.job.id.as_str()) && !line.contains("request_id"), "{line}");
+}
+
+#[tokio::test]
+async fn jobs_that_wait_and_run_are_counted_but_not_at_every_look() {
+    let home = Home::new().await;
+    home.started_backup().await;
+    home.backup(&home.owner).await;
+    home.backup(&home.owner).await;
+    let said = async || {
+        let metrics = LocalMetrics::new(Arc::new(Prometheus::new()), home.maintenance.clone());
+        (metrics.text().await, metrics)
+    };
+    let (text, metrics) = said().await;
+    assert!(text.contains("queue_jobs_waiting 2.0") && text.contains("queue_jobs_active 1.0"), "{text}");
+    home.started_backup().await;
+    assert_eq!(metrics.text().await, text, "it was looked at a moment ago");
+    let (text, _) = said().await;
+    assert!(text.contains("queue_jobs_waiting 2.0") && text.contains("queue_jobs_active 2.0"), "{text}");
+    let swept = home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap();
+    assert_eq!((&swept["jobs"], &swept["waiting"]), (&json!(4), &json!(2)), "the sweep counts the same");
 }

@@ -10,7 +10,7 @@ use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
 use super::progress::Counted;
-use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned};
+use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned, span};
 use crate::failure::{of_control, of_engine, of_port};
 
 impl AppSteps {
@@ -19,7 +19,7 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn backup_plan(&self, input: JobInput) -> Result<Planned, StepError> {
-        self.noting((input.organization, input.job.clone()), self.plan_backup(input)).await
+        self.step("backup-plan", (input.organization, input.job.clone()), self.plan_backup(input)).await
     }
 
     async fn plan_backup(&self, input: JobInput) -> Result<Planned, StepError> {
@@ -36,7 +36,7 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn backup_chunk(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
-        self.noting((input.organization, input.job.clone()), self.chunk_of_backup(input)).await
+        self.step("backup-chunk", (input.organization, input.job.clone()), self.chunk_of_backup(input)).await
     }
 
     async fn chunk_of_backup(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
@@ -68,6 +68,11 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn backup_finalize(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
+        let span = span::of_step("backup-finalize", &input.job);
+        span::within(span, self.end_of_backup(input)).await
+    }
+
+    async fn end_of_backup(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
         let worker = self.control.worker(&input.organization);
         if let Some(failed) = &input.failed {
             return self.end_failed_backup(&worker, input.job, failed).await;

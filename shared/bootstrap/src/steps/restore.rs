@@ -13,7 +13,7 @@ use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
 use super::progress::Counted;
-use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned};
+use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned, span};
 use crate::failure::{of_control, of_engine, of_port};
 
 /// How many documents that differ a dry run names.
@@ -27,7 +27,7 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn restore_plan(&self, input: JobInput) -> Result<Planned, StepError> {
-        self.noting((input.organization, input.job.clone()), self.plan_restore(input)).await
+        self.step("restore-plan", (input.organization, input.job.clone()), self.plan_restore(input)).await
     }
 
     async fn plan_restore(&self, input: JobInput) -> Result<Planned, StepError> {
@@ -42,7 +42,7 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn restore_chunk(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
-        self.noting((input.organization, input.job.clone()), self.part_of_restore(input)).await
+        self.step("restore-chunk", (input.organization, input.job.clone()), self.part_of_restore(input)).await
     }
 
     async fn part_of_restore(&self, input: ChunkInput) -> Result<ChunkDone, StepError> {
@@ -69,6 +69,11 @@ impl AppSteps {
     /// # Errors
     /// As the state machine matches them: retryable, fatal or cancelled.
     pub async fn restore_finalize(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
+        let span = span::of_step("restore-finalize", &input.job);
+        span::within(span, self.end_of_restore(input)).await
+    }
+
+    async fn end_of_restore(&self, input: FinalizeInput) -> Result<Finalized, StepError> {
         let worker = self.control.worker(&input.organization);
         let Some(failed) = &input.failed else {
             let named = (input.organization, input.job.clone());

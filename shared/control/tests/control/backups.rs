@@ -128,7 +128,7 @@ async fn a_running_backup_is_told_to_end() {
     assert_eq!(world.control.work(&worker, &backup.job.id).await.unwrap_err().kind, Kind::Cancelled);
     assert!(world.control.work_to_end(&worker, &backup.job.id).await.is_ok());
     let end = world.control.finish_job(&worker, &backup.job.id, firebackup_control::JobEnd::Cancelled).await.unwrap();
-    assert_eq!(end, JobStatus::Cancelled);
+    assert_eq!(end.status(), JobStatus::Cancelled);
     let done = world.completed(&project).await;
     assert_eq!(code(world.control.cancel_backup(&owner, &project.id, &done.job.id).await), Code::JobState);
 }

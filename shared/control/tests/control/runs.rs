@@ -103,7 +103,7 @@ async fn an_end_is_for_ever_and_is_told_again() {
     world.events.fail(None);
     for end in [completed(), failed(), JobEnd::Cancelled] {
         world.clock.advance(10);
-        assert_eq!(world.control.finish_job(&worker, id, end).await.unwrap(), JobStatus::Completed);
+        assert_eq!(world.control.finish_job(&worker, id, end).await.unwrap().status(), JobStatus::Completed);
     }
     let events = world.events_of("backup.");
     let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
@@ -159,7 +159,7 @@ async fn the_failure_noted_last_explains_an_end_that_nobody_explains() {
         }
         let shown = async || control.backup(&world.owner().await, &project.id, &id).await.unwrap().job;
         assert_eq!((shown().await.status, shown().await.error), (JobStatus::Running, None), "it goes on");
-        assert_eq!(control.finish_job(&worker, &id, end).await.unwrap(), status);
+        assert_eq!(control.finish_job(&worker, &id, end).await.unwrap().status(), status);
         control.note_failure(&worker, &id, "JOB_FAILED", "behind its end").await.unwrap();
         assert_eq!((shown().await.status, shown().await.error), (status, error));
     }
@@ -194,14 +194,18 @@ async fn a_job_that_was_asked_to_end_is_cancelled_however_it_failed() {
         control.start_job(&worker, &id).await.unwrap();
         control.note_failure(&worker, &id, "JOB_FAILED", "a chunk failed").await.unwrap();
         control.cancel_backup(&owner, &project.id, &id).await.unwrap();
-        assert_eq!(control.finish_job(&worker, &id, end).await.unwrap(), JobStatus::Cancelled);
+        assert_eq!(control.finish_job(&worker, &id, end).await.unwrap().status(), JobStatus::Cancelled);
         assert_eq!(control.backup(&owner, &project.id, &id).await.unwrap().job.error, None);
         assert_eq!(world.events.published().pop().unwrap().kind, "backup.cancelled");
     }
     let id = world.backup(&project).await.job.id;
     control.start_job(&worker, &id).await.unwrap();
     control.cancel_backup(&owner, &project.id, &id).await.unwrap();
-    assert_eq!(control.finish_job(&worker, &id, completed()).await.unwrap(), JobStatus::Completed, "it was committed");
+    assert_eq!(
+        control.finish_job(&worker, &id, completed()).await.unwrap().status(),
+        JobStatus::Completed,
+        "it was committed"
+    );
 }
 
 #[tokio::test]

@@ -57,3 +57,23 @@ async fn two_of_a_header_that_may_come_once_are_refused() {
     let call = world.call("GET", "/api/v1/projects").header("authorization", "Bearer fb_x");
     assert_eq!(call.send().await.outcome(), (400, "INVALID_REQUEST"));
 }
+
+#[tokio::test]
+async fn an_observer_is_told_of_routes_and_of_nothing_that_a_client_wrote() {
+    let world = World::new().await;
+    let project = world.project().await;
+    world.answers.0.lock().unwrap().clear();
+    world.get(&format!("/api/v1/projects/{project}")).await;
+    world.call("GET", "/api/v1/invented?q=1").undocumented().send().await;
+    world.call("INVENTED", "/health").undocumented().send().await;
+    let told = world.answers.0.lock().unwrap().clone();
+    let expect = [("GET", "/api/v1/projects/{projectId}", "2xx"), ("GET", "none", "4xx"), ("other", "/health", "4xx")];
+    assert_eq!(told, expect.map(|(method, route, class)| (method, route.to_owned(), class)));
+}
+
+#[tokio::test]
+async fn what_was_counted_is_no_route_of_the_api() {
+    let world = World::new().await;
+    let reply = world.call("GET", firebackup_http::METRICS_PATH).undocumented().send().await;
+    assert_eq!(reply.status, 404);
+}

@@ -1,8 +1,8 @@
 //! An installation in memory, and a client of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::Router;
@@ -15,7 +15,7 @@ use firebackup_control::{
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
-use firebackup_http::{ClientAddress, HttpState, Repositories, SignInPages, router};
+use firebackup_http::{Answered, ClientAddress, HttpState, Observer, Repositories, SignInPages, router};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
 use firebackup_model::{DatabaseName, Timestamp};
@@ -47,8 +47,20 @@ pub struct World {
     pub store: Arc<InMemory>,
     pub repositories: Arc<MemoryRepositories>,
     pub issuer: Arc<MemoryIssuer>,
+    pub answers: Arc<Answers>,
     pub organization: OrganizationId,
     pub owner: String,
+}
+
+/// What an observer is told: method, route and class of status of each answer.
+#[derive(Default)]
+pub struct Answers(pub Mutex<Vec<(&'static str, String, &'static str)>>);
+
+impl Observer for Answers {
+    fn answered(&self, answered: &Answered<'_>) {
+        let told = (answered.method, answered.route.to_owned(), answered.status_class());
+        self.0.lock().unwrap().push(told);
+    }
 }
 
 /// An answer.
@@ -105,7 +117,7 @@ impl World {
             push: Arc::new(MemoryPush::default()),
             settings,
         });
-        let store = Arc::new(InMemory::new());
+        let (store, answers) = (Arc::new(InMemory::new()), Arc::new(Answers::default()));
         let world = firebackup_engine::World { clock: clock.clone(), random: random.clone() };
         let repositories = Arc::new(MemoryRepositories { store: store.clone(), world, mood: AtomicU64::new(0) });
         let state = HttpState {
@@ -114,10 +126,23 @@ impl World {
             random,
             version: "1.2.3",
             sign_in: SignInPages { app_url: None, is_secure: true },
+            observer: answers.clone(),
         };
         let first = control.first_owner("First").await.unwrap().unwrap();
         let (organization, owner) = (first.organization.id, first.api_key.to_string());
-        Self { router: router(state), control, clock, items, keys, store, repositories, issuer, organization, owner }
+        Self {
+            router: router(state),
+            control,
+            clock,
+            items,
+            keys,
+            store,
+            repositories,
+            issuer,
+            answers,
+            organization,
+            owner,
+        }
     }
 
     /// Another organization of the same installation, and its owner's key.
