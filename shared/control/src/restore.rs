@@ -21,7 +21,7 @@ use crate::tenant::{Caller, OrganizationScope};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRestore {
     /// The backup; or a restore that kept what it replaced, to take that restore back.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = r"^(bkp|restore)_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     pub backup_id: JobId,
     /// The project to write; the one that was backed up where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

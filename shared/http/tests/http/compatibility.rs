@@ -413,3 +413,30 @@ fn events_are_documented_by_the_names_that_are_taken() {
     let body = json!({"name": "Told", "url": "https://receiver.example/", "events": ["backup.completed"]});
     assert_eq!(check(schema("NewWebhook"), &body), Vec::<String>::new());
 }
+
+/// Found by schemathesis: texts that are no ids were documented as good, and answered 400.
+#[test]
+fn ids_of_jobs_are_documented_as_ids() {
+    let diff = described("GET", "/backups/{}/diff").unwrap();
+    let of_parameter = |name: &str| parameter(diff, name).unwrap()["schema"]["pattern"].as_str();
+    for (pattern, prefix) in [
+        (of_parameter("from"), "^bkp_"),
+        (of_parameter("to"), "^bkp_"),
+        (schema("NewRestore")["properties"]["backupId"]["pattern"].as_str(), "^(bkp|restore)_"),
+    ] {
+        assert!(pattern.is_some_and(|pattern| pattern.starts_with(prefix)), "{prefix}: {pattern:?}");
+    }
+}
+
+/// Found by schemathesis: the document refused what the server takes.
+#[tokio::test]
+async fn an_event_that_is_named_twice_is_named_once() {
+    let world = World::new().await;
+    let events = json!(["backup.failed", "backup.failed"]);
+    let body = json!({"name": "Told", "url": "https://receiver.example/", "events": events});
+    let made = world.post("/api/v1/webhooks", body).await;
+    assert_eq!(made["events"], json!(["backup.failed"]));
+    for name in ["NewWebhook", "WebhookChange"] {
+        assert!(schema(name)["properties"]["events"].get("uniqueItems").is_none(), "{name}");
+    }
+}
