@@ -41,7 +41,7 @@ up: ## Build firebackup, serve it with a demo project on a local Firestore emula
 
 # The documentation tests come first, so that the runner's own summary of the suite closes the output.
 .PHONY: test
-test: target/auth/.installed target/oauth/.installed target/webhooks/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
+test: target/auth/.installed target/client/.installed target/oauth/.installed target/schemathesis/.installed target/webhooks/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
 	$(CARGO) build --locked --workspace --lib --tests $(foreach bin,$(TEST_BINS),--bin $(bin))
 	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
 	$(CARGO) test --locked --workspace --doc
@@ -102,7 +102,7 @@ fuzz: ## Fuzz every reader of hostile bytes (FUZZ_SECONDS=60 each; needs the nig
 
 .PHONY: locks
 locks: ## Write the npm lock files anew, without the address of any registry
-	@for folder in tests/auth tests/oauth tests/peers tests/webhooks; do \
+	@for folder in tests/auth tests/client tests/oauth tests/peers tests/webhooks; do \
 		(cd $$folder && $(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund && \
 		sed '/^ *"resolved": /d' package-lock.json >package-lock.json.new && \
 		mv package-lock.json.new package-lock.json) || exit 1; \
@@ -110,7 +110,8 @@ locks: ## Write the npm lock files anew, without the address of any registry
 
 .PHONY: clean-tools
 clean-tools: ## Remove what was installed for tests, lints and measurements
-	rm -rf .tools target/auth target/cargo-lambda target/ministack target/oauth target/peers target/sam target/webhooks
+	rm -rf .tools target/auth target/cargo-lambda target/client target/ministack target/oauth target/peers target/sam \
+		target/schemathesis target/webhooks
 
 # The Auth emulator that the integration tests start. No package's own install script runs.
 target/auth/.installed: tests/auth/package.json tests/auth/package-lock.json
@@ -131,6 +132,21 @@ target/webhooks/.installed: tests/webhooks/package.json tests/webhooks/package-l
 	@echo "Installing standardwebhooks, which proves signatures of webhooks, into target/webhooks (under 1 MB)"
 	@mkdir -p $(@D) && cp $^ $(@D)/
 	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# What makes a client of the API out of docs/openapi.json, and the compiler that looks at it.
+target/client/.installed: tests/client/package.json tests/client/package-lock.json
+	@echo "Installing openapi-typescript and TypeScript into target/client (about 45 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@cd $(@D) && $(NPM) ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# What sends the API requests that nobody thought of.
+target/schemathesis/.installed: tests/schemathesis/requirements.txt
+	@echo "Installing schemathesis into target/schemathesis (about 95 MB)"
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@$(PYTHON) -m venv --clear $(@D)/venv
+	@$(@D)/venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(@D)/requirements.txt
 	@touch $@
 
 # The local AWS that the tests start, and the checker of templates.

@@ -5,6 +5,7 @@ mod auth;
 mod binary;
 mod browser;
 mod cli;
+mod client;
 mod consistency;
 mod cost;
 mod fidelity;

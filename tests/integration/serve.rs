@@ -10,6 +10,7 @@ mod jobs;
 mod kills;
 mod live;
 mod mistakes;
+mod schemathesis;
 mod secrets;
 mod sign_in;
 mod starts;

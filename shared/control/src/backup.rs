@@ -22,6 +22,7 @@ use crate::tenant::{Author, Caller, OrganizationScope};
 /// What kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(default = "full")]
 pub enum BackupType {
     /// Everything that is selected.
     #[default]
@@ -87,24 +88,27 @@ pub struct NewBackup {
     pub database: Option<String>,
     /// Collection patterns; none means all.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub collections: Vec<String>,
     /// Collection patterns that are left out.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub exclude_collections: Vec<String>,
     /// Whether collections bring what lies below their documents.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub include_subcollections: bool,
     /// Whether Auth users are backed up too.
     #[serde(default)]
+    #[schema(default = false)]
     pub include_auth: bool,
     /// `brotli`, `zstd`, `gzip` or `none`, with a level if you like (`zstd:3`).
     #[serde(default = "brotli")]
-    #[schema(example = "brotli")]
+    #[schema(example = "brotli", default = "brotli")]
     pub compression: String,
     /// Whether it is encrypted.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub encrypt: bool,
 }
 

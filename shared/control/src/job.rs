@@ -207,6 +207,7 @@ pub struct Rename {
 /// What happens to documents that are in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(default = "overwrite")]
 pub enum RestoreModeName {
     /// They are replaced.
     #[default]

@@ -21,7 +21,7 @@ use crate::tenant::{Caller, OrganizationScope};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRestore {
     /// The backup; or a restore that kept what it replaced, to take that restore back.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = r"^(bkp|restore)_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     pub backup_id: JobId,
     /// The project to write; the one that was backed up where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,28 +31,30 @@ pub struct NewRestore {
     pub database: Option<String>,
     /// Collection patterns; none means all.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub collections: Vec<String>,
     /// Globs over document paths; none means all.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub paths: Vec<String>,
     /// Collection patterns that are left out.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub exclude: Vec<String>,
     /// Collections that get another path.
     #[serde(default)]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub renames: Vec<Rename>,
     /// What happens to documents in the way.
     #[serde(default)]
     pub mode: RestoreModeName,
     /// Whether Auth users are restored too.
     #[serde(default)]
+    #[schema(default = false)]
     pub include_auth: bool,
     /// Whether what is replaced is kept, so that the restore can be taken back.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub undo: bool,
     /// Documents changed after this time are left alone: the time of a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +62,7 @@ pub struct NewRestore {
     pub guard: Option<Timestamp>,
     /// Whether it only says what it would do.
     #[serde(default)]
+    #[schema(default = false)]
     pub dry_run: bool,
 }
 

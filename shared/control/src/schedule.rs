@@ -35,7 +35,7 @@ pub struct NewSchedule {
     pub cron_expression: String,
     /// An IANA time zone.
     #[serde(default = "utc")]
-    #[schema(example = "Europe/Berlin")]
+    #[schema(example = "Europe/Berlin", default = "UTC")]
     pub timezone: String,
     /// What is backed up, and how.
     #[serde(default, deserialize_with = "crate::backup::strict")]
@@ -51,6 +51,7 @@ pub struct NewSchedule {
     pub gfs: Option<Gfs>,
     /// Whether it fires.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub enabled: bool,
 }
 

@@ -44,13 +44,15 @@ pub struct NewWebhook {
     #[serde(rename = "type", default = "signed")]
     pub kind: WebhookType,
     /// Where to; `https`. It is never shown again, but for its host.
-    #[schema(write_only, value_type = String, example = "https://example.com/firebackup")]
+    #[schema(write_only, value_type = String, example = "https://receiver.example/firebackup")]
     pub url: SecretText,
-    /// Of what it is told; of everything, whatever is yet to come included, where none is named.
+    /// Of what it is told; of everything, whatever is yet to come included, where none is named. Twice is once.
     #[serde(default)]
+    #[schema(value_type = Vec<EventName>, default = json!([]))]
     pub events: BTreeSet<EventName>,
     /// Whether it is told.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     pub enabled: bool,
 }
 
@@ -72,6 +74,7 @@ pub struct WebhookChange {
     #[schema(write_only, value_type = Option<String>)]
     pub url: Option<SecretText>,
     /// Of what it is told; replaced as a whole, empty for everything.
+    #[schema(value_type = Option<Vec<EventName>>)]
     pub events: Option<BTreeSet<EventName>>,
     /// Whether it is told.
     pub enabled: Option<bool>,

@@ -1,11 +1,15 @@
 //! What webhooks can be told of.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 macro_rules! event_names {
     ($($(#[$doc:meta])* $name:ident = $text:literal),+ $(,)?) => {
         /// What a webhook can be told of. Names stay: records hold them.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum EventName {
             $($(#[$doc])* #[serde(rename = $text)] $name,)+
         }
@@ -68,6 +72,23 @@ event_names! {
     MemberAdded = "organization.member_added",
     /// Somebody has left the organization, or was taken out of it.
     MemberRemoved = "organization.member_removed",
+}
+
+/// The derive reads no name that a macro puts in.
+impl utoipa::PartialSchema for EventName {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("What a webhook can be told of."))
+            .enum_values(Some(Self::ALL.iter().map(|name| name.as_str())))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for EventName {
+    fn name() -> Cow<'static, str> {
+        "EventName".into()
+    }
 }
 
 impl EventName {

@@ -29,10 +29,10 @@ const SAMPLES: usize = 20;
 #[into_params(parameter_in = Query)]
 pub(crate) struct ComparisonParameters {
     /// The backup before.
-    #[param(value_type = String)]
+    #[param(value_type = String, pattern = r"^bkp_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     pub(crate) from: JobId,
     /// The backup after.
-    #[param(value_type = String)]
+    #[param(value_type = String, pattern = r"^bkp_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     pub(crate) to: JobId,
     /// Whether two that are stored in 64 MiB to 1 GiB together are compared too, and for as long as it takes. Behind a
     /// gateway that ends a request after some time, that may be too long.

@@ -43,10 +43,13 @@ pub(crate) struct Meta {
     /// How many entries were asked for.
     limit: u32,
     /// How many entries there are; null where they were not counted (more than 1,000, or a cursor was given).
+    #[schema(required)]
     total: Option<u64>,
     /// How many pages there are; null where `total` is.
+    #[schema(required)]
     total_pages: Option<u64>,
     /// Give it as `cursor` to go on; null at the end.
+    #[schema(required)]
     cursor: Option<String>,
 }
 

@@ -77,7 +77,7 @@ impl From<PageParameters> for Page {
 pub(crate) struct IdempotencyParameters {
     /// Sent again with the same key within 24 hours, the request is answered as it was the first time and starts
     /// nothing more.
-    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    #[param(rename = "Idempotency-Key", required = false, value_type = String, pattern = "^[!-~]{1,255}$")]
     _idempotency_key: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use url::Url;
 
-use crate::node_module::installed;
+use crate::installed::installed;
 
 const MODULE: &str = "oauth/node_modules/oauth2-mock-server/dist/index.mjs";
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::node_module::installed;
+use crate::installed::installed;
 
 const MODULE: &str = "webhooks/node_modules/standardwebhooks/dist/index.js";
 

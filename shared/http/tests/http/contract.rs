@@ -12,6 +12,11 @@ pub struct Operation {
     described: &'static Value,
 }
 
+/// All of it.
+pub fn document() -> &'static Value {
+    &DOCUMENT
+}
+
 /// Every operation: method in upper case, path with names in braces.
 pub fn operations() -> Vec<(String, String)> {
     let paths = DOCUMENT["paths"].as_object().unwrap();
@@ -62,7 +67,7 @@ impl Operation {
     }
 }
 
-fn resolve(value: &'static Value) -> &'static Value {
+pub fn resolve(value: &'static Value) -> &'static Value {
     match value["$ref"].as_str() {
         Some(reference) => resolve(DOCUMENT.pointer(&reference[1..]).unwrap()),
         None => value,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bodies;
+mod compatibility;
 mod contract;
 mod files;
 mod frames;
