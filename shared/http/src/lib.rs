@@ -19,6 +19,7 @@ mod envelope;
 mod failure;
 mod files;
 mod openapi;
+mod page;
 mod parameter;
 mod preview;
 mod realtime;
