@@ -21,6 +21,7 @@ mod failure;
 mod files;
 mod observer;
 mod openapi;
+mod page;
 mod parameter;
 mod preview;
 mod realtime;

@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::body::MAX_BODY_BYTES;
 use crate::failure::Failure;
+use crate::page;
 use crate::realtime::{self, LiveConnections};
 use crate::refusal::note_refusals;
 use crate::request::frame;
@@ -27,14 +28,14 @@ const BASE: &str = "/api/v1";
 /// Where an issuer sends a browser back to.
 pub const CALLBACK_PATH: &str = "/api/v1/auth/google/callback";
 
-/// The whole API as one service, but for live clients: behind API Gateway another function has them.
+/// The whole API as one service, but for live clients, which another function has behind API Gateway, and the page.
 pub fn router(state: HttpState) -> Router {
     surrounded(Router::from(documented()), state)
 }
 
-/// The same with live clients.
+/// The same with live clients, and the page to try it.
 pub(crate) fn live_router(state: HttpState, connections: Arc<dyn LiveConnections>) -> Router {
-    surrounded(Router::from(documented()).merge(realtime::route(connections)), state)
+    surrounded(Router::from(documented()).merge(realtime::route(connections)).merge(page::routes()), state)
 }
 
 fn surrounded(routes: Router<HttpState>, state: HttpState) -> Router {

@@ -35,6 +35,23 @@ async fn each_start_prints_a_code_with_which_the_owner_signs_in_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_is_given_a_page_that_loads_from_this_server_alone() {
+    let installation = Installation::new();
+    let server = installation.start(&[]).await;
+    let root = server.address().trim_end_matches("/api/v1");
+    for (path, kind) in [("/docs", "text/html"), ("/docs/page.css", "text/css"), ("/docs/page.js", "text/javascript")] {
+        let answer = reqwest::get(format!("{root}{path}")).await.unwrap();
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(header("content-type").starts_with(kind), "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{path}: {policy}");
+        assert!(!policy.contains("http") && !policy.contains("unsafe"), "{path}: {policy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_start_prints_the_owners_key_and_no_later_one_does() {
     let installation = Installation::new();
     let server = installation.start(&["--organization", "Acme"]).await;

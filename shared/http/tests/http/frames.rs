@@ -17,7 +17,17 @@ async fn health_and_the_document_are_open_to_everybody() {
 #[tokio::test]
 async fn an_unknown_route_and_an_unknown_method_are_answered_in_the_envelope() {
     let world = World::new().await;
-    for path in ["/", "/api/v1", "/api/v1/nothing", "/api/v1/projects/", "/api/v2/projects", "/projects"] {
+    // the page is `serve`'s alone
+    for path in [
+        "/",
+        "/docs",
+        "/docs/page.js",
+        "/api/v1",
+        "/api/v1/nothing",
+        "/api/v1/projects/",
+        "/api/v2/projects",
+        "/projects",
+    ] {
         let reply = world.call("GET", path).undocumented().send().await;
         assert_eq!(reply.outcome(), (404, "ROUTE_NOT_FOUND"), "{path}");
         assert_eq!(reply.body["success"], false);
