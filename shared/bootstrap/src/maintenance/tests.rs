@@ -265,7 +265,7 @@ async fn progress_is_noted_each_second_and_replaced_by_the_end() {
         }
         seen
     };
-    let (seen, noted) = steps.watched(&home.worker, id, &meter, working).await;
+    let (seen, noted) = steps.watched(&home.worker, id, &meter, Box::pin(working)).await;
     assert!(seen.is_sorted() && seen[3] >= 30 && noted.documents >= 30, "{seen:?} {noted:?}");
     let came_to = Counted { documents: 41, chunks_done: 1, ..Counted::default() };
     steps.note_end(&home.worker, id, Some(came_to), noted).await;
@@ -273,7 +273,7 @@ async fn progress_is_noted_each_second_and_replaced_by_the_end() {
 
     // the same chunk once more, whose work was done by another try
     let again = async { tokio::time::sleep(std::time::Duration::from_millis(2500)).await };
-    let ((), noted) = steps.watched(&home.worker, id, &meter, again).await;
+    let ((), noted) = steps.watched(&home.worker, id, &meter, Box::pin(again)).await;
     assert_eq!((noted.documents, documents().await), (40, 81));
     steps.note_end(&home.worker, id, None, noted).await;
     let progress = home.shown(&backup).await.job.progress.unwrap();

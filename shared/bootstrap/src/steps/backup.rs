@@ -49,7 +49,8 @@ impl AppSteps {
         let meter = Arc::new(Meter::default());
         let builder = self.backup(&work, &backup.config, repository).await?.stop(stop).meter(Arc::clone(&meter));
         let steps = builder.steps();
-        let (done, noted) = self.watched(&worker, &job, &meter, steps.chunk(&job, chunk, sequence)).await;
+        let step = Box::pin(steps.chunk(&job, chunk, sequence));
+        let (done, noted) = self.watched(&worker, &job, &meter, step).await;
         let came_to = done.as_ref().ok().filter(|done| done.is_first).map(|done| Counted {
             documents: done.documents,
             bytes: done.bytes,

@@ -1,5 +1,6 @@
 //! How far a step is, noted while it works: at most once a second, so that whoever looks sees what is a second old.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use firebackup_control::Worker;
@@ -59,12 +60,12 @@ impl AppSteps {
         worker: &Worker,
         job: &JobId,
         meter: &Meter,
-        step: impl Future<Output = T>,
+        // on the heap: twice the state of a restore is more than the stack of a worker's thread holds
+        mut step: Pin<Box<impl Future<Output = T>>>,
     ) -> (T, Counted) {
         let (mut noted, mut noting) = (Counted::default(), None::<JoinHandle<()>>);
         let mut seconds = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tokio::pin!(step);
         let done = loop {
             tokio::select! {
                 done = &mut step => break done,

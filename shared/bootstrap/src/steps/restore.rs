@@ -51,7 +51,8 @@ impl AppSteps {
         let (stop, _watching) = self.watch(&worker, &job);
         let steps = self.restore_steps(&worker, &job, stop).await?;
         let meter = Arc::clone(&steps.restore.meter);
-        let (done, noted) = self.watched(&worker, &job, &meter, steps.part(&job, chunk, sequence)).await;
+        let step = Box::pin(steps.part(&job, chunk, sequence));
+        let (done, noted) = self.watched(&worker, &job, &meter, step).await;
         let came_to = done.as_ref().ok().filter(|done| done.is_first).map(|done| {
             let tally = &done.tally;
             let writes = tally.written + tally.deleted;
