@@ -13,7 +13,6 @@
 
 use firebackup_model::Timestamp;
 use firebackup_model::port::{DomainEvent, WebhookFailure, WebhookPost};
-use serde_json::json;
 
 use crate::control::Control;
 use crate::delivery::{Delivery, DeliveryMessage, DeliveryRecord, DeliveryStatus};
@@ -303,10 +302,7 @@ fn post(kind: WebhookType, opened: &OpenedWebhook, event: &DomainEvent, at: Time
     let mut headers = vec![("content-type", "application/json".to_owned())];
     let body = match kind {
         WebhookType::Slack => slack::body(event),
-        WebhookType::Webhook => {
-            let DomainEvent { id, kind, timestamp, data, .. } = event;
-            json!({ "id": id, "type": kind, "timestamp": timestamp, "data": data }).to_string()
-        }
+        WebhookType::Webhook => event.payload().to_string(),
     };
     if let Some(secret) = &opened.secret {
         headers.extend(signature::headers(secret, &event.id, at, &body)?);

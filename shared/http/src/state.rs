@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use firebackup_control::{Control, OpenedPlace, Result};
 use firebackup_engine::Repository;
 use firebackup_model::port::Random;
+use url::Url;
 
 use crate::observer::Observer;
 
@@ -41,6 +42,19 @@ pub struct SignInPages {
     pub app_url: Option<String>,
     /// Whether browsers reach us by TLS, so that cookies may say so.
     pub is_secure: bool,
+}
+
+impl SignInPages {
+    /// Where a browser goes with a code, where there is an application.
+    ///
+    /// # Errors
+    /// When its address is none.
+    pub fn with_code(&self, code: &str) -> Result<Option<String>, url::ParseError> {
+        let Some(app) = &self.app_url else { return Ok(None) };
+        let mut url = Url::parse(app)?;
+        url.query_pairs_mut().append_pair("code", code);
+        Ok(Some(url.into()))
+    }
 }
 
 impl fmt::Debug for HttpState {

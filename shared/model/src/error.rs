@@ -1,7 +1,7 @@
 //! Errors of the ports: each names its operation, keeps its source and knows whether trying again can help.
 
 use std::error::Error;
-use std::fmt;
+use std::{fmt, io, iter};
 
 /// What kind of failure it was; one place maps each to *retry or not* and to what a client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,5 +113,27 @@ impl fmt::Debug for PortError {
 impl Error for PortError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+/// Whether an error of type `E` is among the causes of an error, itself included. A wrapper may show what it holds by its
+/// source or, as [`io::Error`] does, by name.
+#[must_use]
+pub fn is_caused_by<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).any(|cause| {
+        let held = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause.is::<E>() || held.is_some_and(|held| held.is::<E>())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_found_however_deep_and_behind_an_io_error() {
+        let behind = || io::Error::other(fmt::Error);
+        let deep = PortError::new(ErrorKind::Internal, "a", "").with_source(behind());
+        assert!(is_caused_by::<fmt::Error>(&fmt::Error) && is_caused_by::<fmt::Error>(&behind()));
+        assert!(is_caused_by::<fmt::Error>(&deep) && !is_caused_by::<std::num::ParseIntError>(&deep));
     }
 }

@@ -1,8 +1,9 @@
 //! What goes wrong on the way out. Errors name the host and never the rest of a URL, which may hold a secret.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
+
+use firebackup_model::error::is_caused_by;
 
 /// Why an address is not called.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,7 @@ impl OutboundError {
     /// What the HTTP client said about a request to `host`. Its own words for it would name the whole URL.
     pub(crate) fn from_client(host: &str, error: reqwest::Error) -> Self {
         let (host, error) = (host.to_owned(), error.without_url());
-        if is_refused(&error) {
+        if is_caused_by::<Refusal>(&error) {
             Self::Refused { host, source: Refusal::Inside }
         } else if error.is_connect() {
             Self::Unreachable { host, source: error.into() }
@@ -79,17 +80,4 @@ impl OutboundError {
 /// What the guard gives the HTTP client in place of addresses; it comes back as a cause of the client's own error.
 pub(crate) fn inside() -> Box<dyn Error + Send + Sync> {
     Refusal::Inside.into()
-}
-
-/// Whether the guard is the cause. A wrapper may show what it holds by its source or, as [`io::Error`] does, by name.
-fn is_refused(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<Refusal>() || held.is_some_and(|held| held.is::<Refusal>()) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

@@ -4,10 +4,11 @@ use std::error::Error;
 use std::io;
 use std::iter;
 
+use firebackup_model::error::is_caused_by;
 use firebackup_model::{ErrorKind, PortError};
 use object_store::client::{HttpError, HttpErrorKind};
 
-use crate::public_connector::leads_inside;
+use crate::public_connector::{LEADS_INSIDE, LeadsInside};
 
 /// What a failure of a store means. `operation` is a verb phrase (`read the manifest`). A full disk has the kind
 /// [`ErrorKind::Other`], as trying again does not empty it; failures on the way to a remote store can be retried.
@@ -69,10 +70,6 @@ const DISK_FULL: Meaning = (ErrorKind::Other, "the disk is full");
 const NO_BUCKET: Meaning = (ErrorKind::NotFound, "there is no such bucket");
 const NO_OBJECT: Meaning = (ErrorKind::NotFound, "there is no such object");
 const NOT_ACCEPTED: Meaning = (ErrorKind::Unauthenticated, "the credentials were not accepted");
-const LEADS_INSIDE: Meaning = (
-    ErrorKind::InvalidArgument,
-    "the endpoint leads to an address inside, which whoever runs this server does not allow",
-);
 const NOT_ALLOWED: Meaning = (ErrorKind::PermissionDenied, "the credentials do not allow it");
 
 fn meaning(error: &object_store::Error, reply: Option<&Reply>) -> Meaning {
@@ -98,8 +95,8 @@ fn meaning(error: &object_store::Error, reply: Option<&Reply>) -> Meaning {
 }
 
 fn generic(error: &object_store::Error, store: &str, reply: Option<&Reply>) -> Meaning {
-    if leads_inside(error) {
-        return LEADS_INSIDE;
+    if is_caused_by::<LeadsInside>(error) {
+        return (ErrorKind::InvalidArgument, LEADS_INSIDE);
     }
     if asked_the_machine_for_credentials(error) {
         return (ErrorKind::Unauthenticated, "no credentials were given, and this machine has no role of its own");

@@ -3,8 +3,6 @@
 //! A name is resolved once, here, and the connection is made to what was looked at: a name that answers differently the
 //! next time gains nothing. Hosts that are addresses are looked at with the settings.
 
-use std::error::Error;
-use std::io;
 use std::net::SocketAddr;
 
 use firebackup_model::address::is_public;
@@ -15,9 +13,13 @@ use reqwest::redirect::Policy;
 
 use crate::remote::Patience;
 
+/// What is said of it.
+pub(crate) const LEADS_INSIDE: &str =
+    "the endpoint leads to an address inside, which whoever runs this server does not allow";
+
 /// An endpoint leads to this machine or its networks.
 #[derive(Debug, thiserror::Error)]
-#[error("the endpoint leads to an address inside, which whoever runs this server does not allow")]
+#[error("{LEADS_INSIDE}")]
 pub(crate) struct LeadsInside;
 
 /// Makes clients that go anywhere, or outside only.
@@ -59,17 +61,4 @@ impl Resolve for PublicNames {
             }
         })
     }
-}
-
-/// Whether that is the cause. A wrapper may show what it holds by its source or, as [`io::Error`] does, by name.
-pub(crate) fn leads_inside(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        if error.is::<LeadsInside>() || held.is_some_and(|held| held.is::<LeadsInside>()) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

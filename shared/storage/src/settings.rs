@@ -6,7 +6,7 @@ use firebackup_model::address::is_public;
 use firebackup_model::{ErrorKind, PortError};
 use url::{Host, Url};
 
-use crate::public_connector::LeadsInside;
+use crate::public_connector::LEADS_INSIDE;
 
 /// Endpoint and options of a destination. `Debug` shows the names of options, never their values.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn check_public(url: &Url) -> Result<(), PortError> {
     };
     match is_outside && url.scheme() == "https" {
         true => Ok(()),
-        false => Err(refused(&LeadsInside.to_string())),
+        false => Err(refused(LEADS_INSIDE)),
     }
 }
 

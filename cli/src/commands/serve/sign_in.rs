@@ -54,15 +54,17 @@ impl SignInArgs {
             }),
             _ => None,
         };
-        let pages = SignInPages { app_url: self.app_url.clone(), is_secure };
-        Ok(SignInSettings { issuer, pages, sign_up: SignUp::read(&self.sign_up) })
+        Ok(SignInSettings { issuer, pages: self.pages(is_secure), sign_up: SignUp::read(&self.sign_up) })
     }
 
     /// The page that signs the owner in.
     pub(crate) fn link(&self, code: &str) -> Option<String> {
-        let mut url = page(self.app_url.as_deref()?).ok()?;
-        url.query_pairs_mut().append_pair("code", code);
-        Some(url.into())
+        // what is no address was refused with the arguments
+        self.pages(false).with_code(code).ok().flatten()
+    }
+
+    fn pages(&self, is_secure: bool) -> SignInPages {
+        SignInPages { app_url: self.app_url.clone(), is_secure }
     }
 
     fn reached_at(&self, address: SocketAddr, is_tls: bool) -> Result<PublicUrl> {

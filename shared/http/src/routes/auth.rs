@@ -9,7 +9,6 @@ use firebackup_control::{
     ACCESS_SECONDS, ApiKey, Code, ControlError, Kind, Me, OrganizationId, SIGN_IN_SECONDS, Tokens, User,
 };
 use serde::{Deserialize, Serialize};
-use url::Url;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -186,7 +185,7 @@ async fn finish_sign_in(
     };
     let secret = browser_secret(&headers);
     let code = state.control.finish_sign_in(&returned, &code, secret, &origin).await?.to_string();
-    let mut response = match state.sign_in.app_url.as_deref().map(|app| with_code(app, &code)).transpose()? {
+    let mut response = match state.sign_in.with_code(&code).map_err(ControlError::internal)? {
         Some(url) => (StatusCode::FOUND, [(header::LOCATION, url)]).into_response(),
         None => Answer::of(SignInCode { code }).into_response(),
     };
@@ -278,12 +277,6 @@ fn browser_secret(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
-}
-
-fn with_code(app: &str, code: &str) -> Result<String, Failure> {
-    let mut url = Url::parse(app).map_err(ControlError::internal)?;
-    url.query_pairs_mut().append_pair("code", code);
-    Ok(url.into())
 }
 
 #[cfg(test)]
