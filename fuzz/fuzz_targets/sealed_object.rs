@@ -19,8 +19,8 @@ fn parses(kind: ObjectType, json: &[u8]) -> bool {
         ObjectType::UsersReceipt => from_slice::<UsersReceipt>(json).is_ok(),
         ObjectType::UndoReceipt => from_slice::<UndoReceipt>(json).is_ok(),
         ObjectType::RestoreMark => from_slice::<RestoreMark>(json).is_ok(),
-        // their types are the engine's own
-        ObjectType::PruneMark | ObjectType::RestoreReceipt => true,
+        // their types are the engine's and control's own
+        ObjectType::PruneMark | ObjectType::RestoreReceipt | ObjectType::AuditPart => true,
     }
 }
 
@@ -34,6 +34,7 @@ fn read(bytes: &[u8], sealing: &Sealing) {
         Some(7) => ObjectType::UndoReceipt,
         Some(8) => ObjectType::RestoreMark,
         Some(9) => ObjectType::RestoreReceipt,
+        Some(10) => ObjectType::AuditPart,
         _ => ObjectType::Manifest,
     };
     if let Ok(opened) = open(kind, REPOSITORY, MANIFEST_PATH, sealing, bytes) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_control::{
-    ControlError, DestinationAccess, DestinationFindings, Probes, ProjectAccess, ProjectFindings,
+    Archive, ArchivePlace, ControlError, DestinationAccess, DestinationFindings, Probes, ProjectAccess, ProjectFindings,
 };
 use firebackup_model::port::{
     EncryptionContext, JobQueue, KeyBytes, KeyService, Message, Push, Pushed, ScheduleRule, Scheduler, Started,
@@ -101,6 +101,17 @@ impl KeyService for Absent {
 
     async fn rewrap(&self, _: &WrappedKey, _: Option<&str>, _: &EncryptionContext) -> Result<WrappedKey, PortError> {
         Err(absent("wrap a key anew"))
+    }
+}
+
+#[async_trait]
+impl Archive for Absent {
+    async fn put(&self, _: &ArchivePlace, _: &str, _: Vec<u8>) -> Result<bool, ControlError> {
+        Err(absent("put a part of the audit log").into())
+    }
+
+    async fn get(&self, _: &ArchivePlace, _: &str, _: u64) -> Result<Option<Vec<u8>>, ControlError> {
+        Err(absent("read a part of the audit log").into())
     }
 }
 

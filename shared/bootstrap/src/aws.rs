@@ -80,6 +80,7 @@ impl AwsApp {
             events: Arc::new(EventBridgeBus::new(&parts.clients, parts.text("FIREBACKUP_EVENT_BUS"))),
             keys,
             probes: R::probes(&places),
+            archive: R::archive(&places),
             identity: R::identity(&parts)?,
             webhooks: R::webhooks(&parts)?,
             notify: R::notify(&parts),

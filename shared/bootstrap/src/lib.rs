@@ -5,6 +5,7 @@
 //! one machine. What is decided is decided in `control` and `engine`.
 
 mod absent;
+mod archive;
 pub mod aws;
 mod aws_environment;
 pub mod buckets;

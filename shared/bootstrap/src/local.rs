@@ -55,6 +55,8 @@ const RETENTION: Duration = Duration::from_secs(6 * 3600);
 const LOCKS: Duration = Duration::from_secs(24 * 3600);
 /// How often keys are looked after.
 const KEYS: Duration = Duration::from_secs(24 * 3600);
+/// How often months of the audit log that are over are looked for.
+const AUDIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How an installation on one machine is set up.
 pub struct LocalSettings {
@@ -123,6 +125,7 @@ impl LocalApp {
             clock: Arc::clone(&clock),
             random,
             probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
+            archive: Arc::new(places.clone()),
             identity,
             webhooks: Some(webhooks),
             notify: notify.clone(),
@@ -232,6 +235,7 @@ impl LocalApp {
             until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),
             until(stopped(), self.maintain(MaintenanceTask::Locks, LOCKS)),
             until(stopped(), self.maintain(MaintenanceTask::Keys, KEYS)),
+            until(stopped(), self.maintain(MaintenanceTask::Audit, AUDIT)),
         );
     }
 

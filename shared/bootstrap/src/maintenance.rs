@@ -25,6 +25,8 @@ pub enum MaintenanceTask {
     Locks,
     /// Wrap the keys of repositories and of secrets for the master keys and recovery keys of now.
     Keys,
+    /// Seal months of the audit log that are over into the bucket.
+    Audit,
     /// Make the first organization and its owner's key, unless there is one.
     OwnerKey {
         /// The organization's name.
@@ -89,6 +91,16 @@ struct Locked {
     failed: u64,
 }
 
+/// What became of months of the audit log.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sealed {
+    organizations: u64,
+    parts: u64,
+    entries: u64,
+    failed: u64,
+}
+
 /// What became of keys.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +147,7 @@ impl Maintenance {
             MaintenanceTask::Retention => self.retention().await,
             MaintenanceTask::Locks => self.locks().await,
             MaintenanceTask::Keys => self.keys().await,
+            MaintenanceTask::Audit => self.audit().await,
             MaintenanceTask::OwnerKey { name } => {
                 let Some(owner) = self.control().first_owner(name).await.map_err(of_control)? else {
                     return Ok(Value::Null);
@@ -448,6 +461,24 @@ impl Maintenance {
             }
         }
         self.control().rewrap_secrets(worker).await.map_err(of_control)
+    }
+
+    async fn audit(&self) -> Result<Value, StepError> {
+        let mut sealed = Sealed::default();
+        for worker in self.workers().await? {
+            match self.control().seal_audit(&worker).await.map_err(of_control) {
+                Ok(done) => {
+                    sealed.organizations += u64::from(done.parts > 0);
+                    sealed.parts += done.parts;
+                    sealed.entries += done.entries;
+                }
+                Err(error) => {
+                    sealed.failed += 1;
+                    in_trouble(&worker, &error);
+                }
+            }
+        }
+        written(&sealed)
     }
 
     /// How many jobs of all organizations have not ended.

@@ -100,8 +100,18 @@ impl Places {
 
     /// Opens the destination of a project's repository, so that what is put is locked where that is wanted.
     fn repository(&self, place: &OpenedPlace) -> Result<Destination, PortError> {
-        let destination = self.destination(&repository_url(place), &place.access)?;
-        match self.lock_rule(&place.access, place.destination.retention_lock_days, &destination)? {
+        self.locked_destination(&repository_url(place), &place.access, place.destination.retention_lock_days)
+    }
+
+    /// Opens a destination, so that what is put is locked where that is wanted.
+    pub(crate) fn locked_destination(
+        &self,
+        url: &str,
+        access: &DestinationAccess,
+        days: Option<u32>,
+    ) -> Result<Destination, PortError> {
+        let destination = self.destination(url, access)?;
+        match self.lock_rule(access, days, &destination)? {
             Some(rule) => destination.locked(rule, Arc::clone(&self.world.clock)),
             None => Ok(destination),
         }

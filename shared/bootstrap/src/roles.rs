@@ -9,7 +9,7 @@ use firebackup_aws::{
     AwsClients, EventBridgeScheduler, GatewayPush, KmsKeyService, SchedulerSettings, SqsJobQueue, StepFunctions,
     WorkBucket,
 };
-use firebackup_control::Probes;
+use firebackup_control::{Archive, Probes};
 use firebackup_model::PortError;
 use firebackup_model::port::{
     Clock, IdentityProvider, JobQueue, KeyService, Push, Random, Scheduler, WebhookSender, Workflow, Workflows,
@@ -120,6 +120,11 @@ pub trait Role {
         Arc::new(Absent)
     }
 
+    /// Where months of the audit log lie.
+    fn archive(_: &Places) -> Arc<dyn Archive> {
+        Arc::new(Absent)
+    }
+
     /// The connections of live clients.
     fn push(_: &Parts<'_>) -> Arc<dyn Push> {
         Arc::new(Absent)
@@ -167,6 +172,10 @@ impl Role for Api {
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
         Arc::new(WorldProbes::new(places.clone(), Projects))
+    }
+
+    fn archive(places: &Places) -> Arc<dyn Archive> {
+        Arc::new(places.clone())
     }
 
     fn identity(parts: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
@@ -281,6 +290,10 @@ impl Role for Care {
 
     fn probes(places: &Places) -> Arc<dyn Probes> {
         Arc::new(DestinationProbes::new(places.clone()))
+    }
+
+    fn archive(places: &Places) -> Arc<dyn Archive> {
+        Arc::new(places.clone())
     }
 
     fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {

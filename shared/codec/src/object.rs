@@ -40,6 +40,8 @@ pub enum ObjectType {
     RestoreMark = 8,
     /// What one step of a part of a restore has done.
     RestoreReceipt = 9,
+    /// Entries of an organization's audit log, of one month.
+    AuditPart = 10,
 }
 
 impl ObjectType {
@@ -54,6 +56,7 @@ impl ObjectType {
             Self::UndoReceipt => "an undo receipt",
             Self::RestoreMark => "a mark of a restore",
             Self::RestoreReceipt => "a receipt of a restore",
+            Self::AuditPart => "a part of an audit log",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ORG#<org>#AUDIT#<month>` | `<evt>` | an entry |
 //! | `ORG#<org>#REFUSED` | `<evt>` | how often it came in that minute, of a refused attempt |
+//! | `ORG#<org>#SEALED#<month>` | `<part>` | where a part of a month that is over lies, sealed ([`audit_seal`](crate::audit_seal)) |
 //!
 //! A refused attempt is an entry too: one for a caller, what was asked, and a minute, with how often it came. Whoever is not
 //! known is one stranger an address and minute, in a list of the installation's own ([`strangers`](crate::stranger)).
@@ -20,9 +21,7 @@ use crate::error::{Code, Result};
 use crate::id::{AuditId, ulid_of};
 use crate::job_records::in_days;
 use crate::month::Month;
-use crate::page::{Page, Paged};
 use crate::record::{Written, new_item};
-use crate::role::Right;
 use crate::tenant::{Author, Caller, OrganizationScope};
 
 /// What became of what was tried.
@@ -160,7 +159,7 @@ impl Refused<'_> {
 }
 
 impl AuditFilter {
-    fn takes(&self, entry: &AuditEntry) -> bool {
+    pub(crate) fn takes(&self, entry: &AuditEntry) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
         is(&self.actor, &entry.actor)
             && self.action.as_ref().is_none_or(|wanted| is_action(wanted, &entry.action))
@@ -258,26 +257,6 @@ impl Control {
         let kept = expires.unwrap_or_else(|| in_days(entry.timestamp, COUNT_DAYS));
         self.items().add(&counter, &[(COUNT, 1)], Some(kept)).await?;
         Ok(())
-    }
-
-    /// Entries of the audit log, newest first.
-    ///
-    /// # Errors
-    /// When the page cannot be, or the store fails.
-    pub async fn audit(&self, caller: &Caller, filter: &AuditFilter, page: &Page) -> Result<Paged<AuditEntry>> {
-        caller.may(Right::ReadAudit)?;
-        let scope = caller.scope();
-        let made = self.organization_record(scope).await?.value.organization.created_at;
-        let first = filter.from.map_or(made, |from| from.max(made));
-        let last = filter.to.map_or_else(|| self.now(), |to| to.min(self.now()));
-        let months = Month::of(first).until(Month::of(last));
-        let queries = months.into_iter().rev().map(|month| (month.to_string(), scope.audit(month))).collect();
-        let mut paged =
-            self.list_through(queries, page, |entry: AuditEntry| filter.takes(&entry).then_some(entry)).await?;
-        for entry in paged.items.iter_mut().filter(|entry| entry.outcome == Outcome::Refused) {
-            entry.count = Some(self.counted(&scope.refused_key(&entry.id)).await?);
-        }
-        Ok(paged)
     }
 
     /// How often a refused attempt came; once at least.

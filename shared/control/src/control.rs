@@ -10,6 +10,7 @@ use firebackup_model::port::{
     WebhookSender, Workflows,
 };
 
+use crate::archive::Archive;
 use crate::probes::Probes;
 use crate::secrets::DataKeys;
 use crate::sign_in::SignUp;
@@ -50,6 +51,8 @@ pub struct Ports {
     pub random: Arc<dyn Random>,
     /// Looks at projects and destinations.
     pub probes: Arc<dyn Probes>,
+    /// Where months of the audit log lie once they are over.
+    pub archive: Arc<dyn Archive>,
     /// Who keeps connections of live clients open.
     pub push: Arc<dyn Push>,
     /// Whom people sign in with, where that was set up.

@@ -124,6 +124,8 @@ pub struct Destination {
     pub updated_at: Timestamp,
 }
 
+/// What uses a destination that holds parts of the audit log.
+const AUDIT_LOG: &str = "the audit log";
 /// What a destination's options are sealed for.
 const OPTIONS: &str = "options";
 /// The most bytes a URL may have.
@@ -177,6 +179,9 @@ pub(crate) struct DestinationRecord {
     /// Whether somebody is about to remove it: nothing new may begin to use it.
     #[serde(default)]
     removing: bool,
+    /// Whether parts of the audit log lie there: then it is needed for as long as they are to be read.
+    #[serde(default)]
+    pub(crate) holds_audit: bool,
 }
 
 impl Destination {
@@ -236,7 +241,7 @@ impl Control {
             updated_at: now,
         };
         let sealed_options = self.seal_options(caller.scope(), destination.id, &access.options).await?;
-        let record = DestinationRecord { destination, sealed_options, removing: false };
+        let record = DestinationRecord { destination, sealed_options, removing: false, holds_audit: false };
         self.store_destination(caller.author(), record, new.is_default).await
     }
 
@@ -364,7 +369,10 @@ impl Control {
             }
             let mut record = self.destination_record(caller.scope(), id).await?;
             let mut organization = self.organization_record(caller.scope()).await?;
-            let users = self.users_of_destination(caller.scope(), id, &organization.value).await?;
+            let mut users = self.users_of_destination(caller.scope(), id, &organization.value).await?;
+            if record.value.holds_audit {
+                users.push(AUDIT_LOG.to_owned());
+            }
             if !users.is_empty() {
                 record.value.removing = false;
                 match self.write_unrecorded(vec![record.replace(None)?]).await? {

@@ -19,6 +19,7 @@
 //! | `ORG#<org>` | `WEBHOOK#<webhook>` | a webhook, its address and secret sealed |
 //! | `ORG#<org>#WEBHOOK#<webhook>` | `<dlv>` | a delivery, for 30 days; one that waits in the index under `ORG#<org>#WAITING`, `<time>#<dlv>` |
 //! | `ORG#<org>#AUDIT#<month>` | `<evt>` | an entry of the audit log; never changed |
+//! | `ORG#<org>#SEALED#<month>` | `<part>` | where a part of a month of the audit log lies that has left the table |
 //! | `ORG#<org>#REFUSED` | `<evt>` | how often a refused attempt came; for 400 days |
 //! | `ORG#<org>#JOB#<job>` | `PROGRESS` | counters; a partition of their own, as they are written often |
 //!
@@ -356,6 +357,19 @@ impl OrganizationScope {
         entries(format!("{}#AUDIT#{month}", self.partition()))
     }
 
+    fn sealed_partition(&self, month: Month) -> String {
+        format!("{}#SEALED#{month}", self.partition())
+    }
+
+    /// A part of a month that has left the table.
+    pub(crate) fn sealed_part_key(&self, month: Month, name: &str) -> ItemKey {
+        ItemKey::new(self.sealed_partition(month), name)
+    }
+
+    pub(crate) fn sealed_parts(&self, month: Month) -> ItemQuery {
+        ItemQuery::prefix(self.sealed_partition(month), "audit/")
+    }
+
     pub(crate) fn refused_key(&self, id: &AuditId) -> ItemKey {
         ItemKey::new(format!("{}#REFUSED", self.partition()), id.to_string())
     }
@@ -401,6 +415,7 @@ mod tests {
             scope.invite_key(&invite),
             scope.audit_key(month, &entry),
             scope.refused_key(&entry),
+            scope.sealed_part_key(month, "audit/name"),
             user(&user_id),
             membership(&user_id, &ulid.into()),
             subject("00ff"),
@@ -441,6 +456,7 @@ mod tests {
             "ORG#org_U INVITE#inv_U",
             "ORG#org_U#AUDIT#2026-01 evt_U",
             "ORG#org_U#REFUSED evt_U",
+            "ORG#org_U#SEALED#2026-01 audit/name",
             "USER#user_U USER",
             "USER#user_U ORG#org_U",
             "SUBJECT#00ff USER",
@@ -500,6 +516,7 @@ mod tests {
             (scope.members(), scope.member_key(&ulid.into())),
             (scope.invites(), scope.invite_key(&ulid.into())),
             (scope.audit(month), scope.audit_key(month, &ulid.into())),
+            (scope.sealed_parts(month), scope.sealed_part_key(month, "audit/name")),
             (memberships(&ulid.into()), membership(&ulid.into(), &ulid.into())),
             (invites_of("00ff"), invited("00ff", &ulid.into())),
             (strangers(month), stranger(month, &ulid.into())),

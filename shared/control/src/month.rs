@@ -20,6 +20,23 @@ impl Month {
         Self(date.year() * 12 + date.month0() as i32)
     }
 
+    /// When it begins.
+    pub(crate) fn start(self) -> Timestamp {
+        let (year, month) = (self.0.div_euclid(12), self.0.rem_euclid(12) as u32 + 1);
+        let first = chrono::NaiveDate::from_ymd_opt(year, month, 1).unwrap_or_default();
+        Timestamp::from_millis(first.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis())
+    }
+
+    /// The month before.
+    pub(crate) const fn before(self) -> Self {
+        Self(self.0 - 1)
+    }
+
+    /// The month after.
+    pub(crate) const fn after(self) -> Self {
+        Self(self.0 + 1)
+    }
+
     /// This month and those after it up to and with `last`; none where that comes before.
     pub(crate) fn until(self, last: Self) -> Vec<Self> {
         (self.0.max(last.0 - MOST)..=last.0).map(Self).collect()
@@ -62,6 +79,9 @@ mod tests {
         ] {
             assert_eq!(Month::of(time.parse().unwrap()).to_string(), month, "{time}");
             assert_eq!(month.parse(), Ok(Month::of(time.parse().unwrap())));
+            let (found, start) = (Month::of(time.parse().unwrap()), format!("{month}-01T00:00:00Z"));
+            assert_eq!(found.start(), start.parse().unwrap());
+            assert_eq!((found.before().after(), found.before() < found), (found, true));
         }
         for bad in ["2026-13", "2026-0", "2026-1", "202611", "", "2026-00", "x-y"] {
             assert!(bad.parse::<Month>().is_err(), "{bad}");

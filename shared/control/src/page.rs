@@ -21,7 +21,7 @@ pub const MAX_SKIPPED: u64 = 10_000;
 /// The most entries that are counted.
 const MAX_COUNTED: u32 = 1000;
 /// How often the store is asked for one page, where a filter leaves most entries out.
-const MAX_ROUNDS: u32 = 50;
+pub(crate) const MAX_ROUNDS: u32 = 50;
 
 /// Which page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Page {
         Self { page, limit, cursor: None }
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if !(1..=MAX_PAGE_LIMIT).contains(&self.limit) {
             return Err(ControlError::field("limit", format!("expected 1 to {MAX_PAGE_LIMIT}")));
         }
@@ -78,7 +78,7 @@ impl Page {
     }
 
     /// How many entries come before it.
-    const fn skipped(&self) -> u32 {
+    pub(crate) const fn skipped(&self) -> u32 {
         if self.cursor.is_some() { 0 } else { (self.page - 1) * self.limit }
     }
 }
@@ -161,7 +161,7 @@ fn queries_from(
     Ok(queries)
 }
 
-fn wrong_cursor() -> ControlError {
+pub(crate) fn wrong_cursor() -> ControlError {
     ControlError::new(Kind::Invalid, Code::InvalidCursor, "the cursor is not one of this list")
 }
 

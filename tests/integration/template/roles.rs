@@ -133,6 +133,8 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 Grant(
                     &["s3:PutObject"],
                     &[
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/audit/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/audit/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/snapshots/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/snapshots/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/prunes/*",

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
 use firebackup_control::{
-    BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
-    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Ports, Probes, Project, ProjectAccess,
-    ProjectFindings,
+    AuditFilter, BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
+    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Page, Ports, Probes, Project,
+    ProjectAccess, ProjectFindings,
 };
 use firebackup_engine::{Meter, Repository, World};
 use firebackup_http::Exposition;
@@ -32,11 +32,12 @@ use crate::steps::{Counted, StepSettings};
 struct Home {
     control: Control,
     keys: Arc<MemoryKeys>,
+    clock: Arc<HandClock>,
     maintenance: Maintenance,
     owner: Caller,
     worker: Worker,
     project: Project,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Finds everything in order.
@@ -68,9 +69,10 @@ impl Home {
             scheduler: Arc::new(MemoryScheduler::default()),
             events: Arc::new(MemoryEvents::default()),
             keys: keys.clone(),
-            clock,
+            clock: clock.clone(),
             random,
             probes: Arc::new(Content),
+            archive: Arc::new(places.clone()),
             identity: None,
             webhooks: None,
             notify: Arc::new(MemoryQueue::default()),
@@ -85,7 +87,7 @@ impl Home {
         let project = control.connect_project(&owner, new_project()).await.unwrap();
         let steps =
             AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None, Arc::new(Emf::new(None)));
-        Self { control, keys, maintenance: Maintenance::new(steps), owner, worker, project, _folder: folder }
+        Self { control, keys, clock, maintenance: Maintenance::new(steps), owner, worker, project, folder }
     }
 
     async fn started_backup(&self) -> BackupJob {
@@ -335,4 +337,22 @@ async fn jobs_that_wait_and_run_are_counted_but_not_at_every_look() {
     assert!(text.contains("queue_jobs_waiting 2.0") && text.contains("queue_jobs_active 2.0"), "{text}");
     let swept = home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap();
     assert_eq!((&swept["jobs"], &swept["waiting"]), (&json!(4), &json!(2)), "the sweep counts the same");
+}
+
+#[tokio::test]
+async fn a_month_that_is_over_goes_into_the_folder_and_is_told_from_there() {
+    let home = Home::new().await;
+    let told = async || home.control.audit(&home.owner, &AuditFilter::default(), &Page::default()).await.unwrap().items;
+    let before = told().await;
+    assert!(before.len() >= 3, "an organization, a destination, a project");
+    home.clock.advance(60 * 86_400);
+    let done = home.maintenance.run(&MaintenanceTask::Audit).await.unwrap();
+    assert_eq!(done, json!({ "organizations": 1, "parts": 1, "entries": before.len(), "failed": 0 }));
+    let after = told().await;
+    assert_eq!(after[0].action, "audit.sealed");
+    assert_eq!(after[1..], before);
+    let sealed = home.folder.path().join("audit").join(home.owner.organization().to_string());
+    std::fs::remove_dir_all(sealed).unwrap();
+    let lost = home.control.audit(&home.owner, &AuditFilter::default(), &Page::default()).await.unwrap_err();
+    assert!(lost.to_string().contains("is not there any more"), "{lost}");
 }

@@ -1,6 +1,7 @@
 //! The verbs of the control plane over ports in memory.
 
 mod audit;
+mod audit_months;
 mod backups;
 mod deletion;
 mod deliveries;

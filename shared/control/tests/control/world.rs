@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_control::{
-    ApiKeyId, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings, Credentials, Destination,
-    DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination,
-    NewProject, NewRestore, NewSchedule, NewWebhook, Origin, Person, Ports, Probes, Project, ProjectAccess,
-    ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens, Webhook,
-    Worker,
+    ApiKeyId, Archive, ArchivePlace, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings,
+    Credentials, Destination, DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup,
+    NewCredentials, NewDestination, NewProject, NewRestore, NewSchedule, NewWebhook, Origin, Person, Ports, Probes,
+    Project, ProjectAccess, ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp,
+    Tokens, Webhook, Worker,
 };
 use firebackup_model::Timestamp;
 use firebackup_model::port::{Clock, DomainEvent, Identity, Random};
@@ -40,12 +40,51 @@ pub struct World {
     pub keys: Arc<MemoryKeys>,
     pub clock: Arc<HandClock>,
     pub probes: Arc<FakeProbes>,
+    pub archive: Arc<MemoryArchive>,
     pub issuer: Arc<MemoryIssuer>,
     pub receiver: Arc<MemoryReceiver>,
     pub notify: Arc<MemoryQueue>,
     pub push: Arc<MemoryPush>,
     random: Arc<CountedRandom>,
     pub owner_key: String,
+}
+
+/// Objects by their names, below one destination.
+#[derive(Default)]
+pub struct MemoryArchive {
+    pub objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Whether it cannot be reached.
+    pub fails: Mutex<bool>,
+    /// How many were read.
+    pub reads: Mutex<u64>,
+}
+
+impl MemoryArchive {
+    fn check(&self) -> Result<()> {
+        match *self.fails.lock().unwrap() {
+            true => Err(ControlError::destination("no answer")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Archive for MemoryArchive {
+    async fn put(&self, _: &ArchivePlace, name: &str, bytes: Vec<u8>) -> Result<bool> {
+        self.check()?;
+        let mut objects = self.objects.lock().unwrap();
+        let is_new = !objects.contains_key(name);
+        objects.entry(name.to_owned()).or_insert(bytes);
+        Ok(is_new)
+    }
+
+    async fn get(&self, _: &ArchivePlace, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        self.check()?;
+        *self.reads.lock().unwrap() += 1;
+        let found = self.objects.lock().unwrap().get(name).cloned();
+        assert!(found.as_ref().is_none_or(|bytes| bytes.len() as u64 <= most));
+        Ok(found)
+    }
 }
 
 /// Finds what it is told to find, and keeps what it was shown.
@@ -118,7 +157,7 @@ impl World {
         let issuer = Arc::new(MemoryIssuer::default());
         let (receiver, notify) = (Arc::new(MemoryReceiver::default()), Arc::new(MemoryQueue::default()));
         let (keys, random) = (Arc::new(MemoryKeys::default()), Arc::new(CountedRandom::default()));
-        let push = Arc::new(MemoryPush::default());
+        let (push, archive) = (Arc::new(MemoryPush::default()), Arc::new(MemoryArchive::default()));
         let control = Control::new(Ports {
             items: Arc::new(items.clone()),
             queue: queue.clone(),
@@ -133,6 +172,7 @@ impl World {
             webhooks: Some(receiver.clone()),
             notify: notify.clone(),
             push: push.clone(),
+            archive: archive.clone(),
             settings,
         });
         let owner_key = String::new();
@@ -146,6 +186,7 @@ impl World {
             keys,
             clock,
             probes,
+            archive,
             issuer,
             receiver,
             notify,

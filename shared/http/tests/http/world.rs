@@ -10,8 +10,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{
-    Control, ControlError, ControlSettings, Credentials, DestinationAccess, DestinationFindings, JobEnd, JobResult,
-    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, SignUp,
+    Archive, ArchivePlace, Control, ControlError, ControlSettings, Credentials, DestinationAccess, DestinationFindings,
+    JobEnd, JobResult, OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, SignUp,
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
@@ -111,6 +111,7 @@ impl World {
             clock: clock.clone(),
             random: random.clone(),
             probes: Arc::new(TestProbes),
+            archive: Arc::new(TestProbes),
             identity: Some(issuer.clone()),
             webhooks: Some(Arc::new(MemoryReceiver::default())),
             notify: Arc::new(MemoryQueue::default()),
@@ -391,6 +392,17 @@ pub fn schedule(project: &str) -> Value {
 
 /// Finds everything in order, unless the name of the thing asks for trouble.
 struct TestProbes;
+
+#[async_trait]
+impl Archive for TestProbes {
+    async fn put(&self, _: &ArchivePlace, _: &str, _: Vec<u8>) -> Result<bool, ControlError> {
+        Err(ControlError::destination("there is no archive here"))
+    }
+
+    async fn get(&self, _: &ArchivePlace, _: &str, _: u64) -> Result<Option<Vec<u8>>, ControlError> {
+        Err(ControlError::destination("there is no archive here"))
+    }
+}
 
 #[async_trait]
 impl Probes for TestProbes {
