@@ -207,7 +207,7 @@ impl Control {
         self.new_entry(author, act).create(author.scope())
     }
 
-    fn new_entry(&self, author: &Author, act: Act) -> AuditEntry {
+    pub(crate) fn new_entry(&self, author: &Author, act: Act) -> AuditEntry {
         let now = self.now();
         AuditEntry {
             id: AuditId::new(now, self.ports().random.as_ref()),

@@ -68,6 +68,10 @@ event_names! {
     ProjectUpdated = "project.updated",
     /// A project was removed.
     ProjectDeleted = "project.deleted",
+    /// A backup was read back, and is as it was written.
+    VerificationCompleted = "verification.completed",
+    /// A backup was read back, and is damaged.
+    VerificationFailed = "verification.failed",
     /// Somebody has joined the organization.
     MemberAdded = "organization.member_added",
     /// Somebody has left the organization, or was taken out of it.
@@ -102,6 +106,8 @@ impl EventName {
             "project.created" => Some(Self::ProjectCreated),
             "project.updated" => Some(Self::ProjectUpdated),
             "project.deleted" => Some(Self::ProjectDeleted),
+            "verification.completed" => Some(Self::VerificationCompleted),
+            "verification.failed" => Some(Self::VerificationFailed),
             "member.added" => Some(Self::MemberAdded),
             "member.removed" => Some(Self::MemberRemoved),
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firebackup_control::{Code, ControlError, Kind};
+use firebackup_control::{Code, ControlError, Kind, ProjectId, Verified};
 use firebackup_engine::{EngineError, Meter, Repository, Verification, check, verify};
 use firebackup_model::id::JobId;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,15 @@ pub(crate) enum Depth {
     Full,
     /// Every run is there with its size, and its index says what the manifest says. Documents were not read.
     Structure,
+}
+
+impl Depth {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Structure => "structure",
+        }
+    }
 }
 
 /// What a verification found.
@@ -106,6 +115,11 @@ fn too_large(backup: &JobId, stored: u64) -> Failure {
 }
 
 impl BackupVerification {
+    /// What is noted of it.
+    pub(crate) const fn to_note<'a>(&'a self, project: &'a ProjectId) -> Verified<'a> {
+        Verified { project, backup: &self.backup_id, verified: self.verified, depth: self.depth.name() }
+    }
+
     fn of(depth: Depth, found: Verification) -> Self {
         Self {
             backup_id: found.snapshot,

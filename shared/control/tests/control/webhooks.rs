@@ -1,7 +1,7 @@
 //! Webhooks: what may be one, what it is told, and what is shown of it.
 
 use firebackup_control::{
-    Code, DeliveryStatus, EventName, Invite, NewInvite, NewWebhook, Page, Role, WebhookChange, WebhookType,
+    Code, DeliveryStatus, EventName, Invite, NewInvite, NewWebhook, Page, Role, Verified, WebhookChange, WebhookType,
 };
 use firebackup_model::ErrorKind;
 use firebackup_model::id::JobId;
@@ -144,6 +144,10 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
     control.remove_schedule(&owner, &schedule.id).await.unwrap();
     control.remove_project(&owner, &project.id).await.unwrap();
     join_and_leave(&world).await;
+    for verified in [true, false] {
+        let found = Verified { project: &project.id, backup: &backup.job.id, verified, depth: "full" };
+        control.note_verified(&owner, found).await.unwrap();
+    }
     let published: std::collections::BTreeSet<String> =
         world.events.published().into_iter().map(|event| event.kind).collect();
     let offered = EventName::ALL.iter().map(|name| name.as_str().to_owned()).collect();
@@ -178,4 +182,28 @@ async fn an_event_of_a_change_has_the_id_of_its_entry_and_its_failure_is_nobodys
     assert_eq!(event.organization, owner.organization().to_string());
     world.events.fail(Some(ErrorKind::Unavailable));
     world.project().await;
+}
+
+#[tokio::test]
+async fn what_a_verification_found_is_told_once_a_minute() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let backup = world.completed(&project).await.job.id;
+    let viewer = world.caller(Role::Viewer).await;
+    let found = |verified, depth| Verified { project: &project.id, backup: &backup, verified, depth };
+    for _ in 0..3 {
+        world.control.note_verified(&viewer, found(true, "full")).await.unwrap();
+        world.clock.advance(1);
+    }
+    world.control.note_verified(&viewer, found(false, "full")).await.unwrap();
+    world.next_minute();
+    world.control.note_verified(&viewer, found(true, "full")).await.unwrap();
+    let told = world.events_of("verification.");
+    let kinds: Vec<_> = told.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["verification.completed", "verification.failed", "verification.completed"]);
+    assert_eq!(told[0].data, json!({ "id": backup, "projectId": project.id, "verified": true, "depth": "full" }));
+    let filter = firebackup_control::AuditFilter { action: Some("verification.".to_owned()), ..Default::default() };
+    let entries = world.control.audit(&world.owner().await, &filter, &Page::default()).await.unwrap().items;
+    assert_eq!(entries.len(), 3);
+    assert!(entries.iter().all(|entry| entry.actor == viewer.actor().to_string()));
 }

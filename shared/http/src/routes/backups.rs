@@ -153,7 +153,8 @@ async fn cancel_backup(
 ///
 /// Reads all of a backup of up to 64 MiB back and compares every hash and count: `depth` is `full`. Of a larger one it looks
 /// at the `structure`: every run is there with its size, and its index says what the manifest says. Up to 1 GiB are read in
-/// full when that is asked for; more than that `firebackup verify` does. Damage is an answer: `verified` is false.
+/// full when that is asked for; more than that `firebackup verify` does. Damage is an answer: `verified` is false. What was
+/// found is an entry in the audit log, one a minute for who asks, and an event for webhooks.
 #[utoipa::path(
     get,
     path = "/backups/{projectId}/{backupId}/verify",
@@ -172,7 +173,12 @@ async fn verify_backup(
     Asked(asked): Asked<VerificationParameters>,
 ) -> Handled<BackupVerification> {
     let repository = open(&state, &caller, &project, &id).await?;
-    Ok(Answer::of(verification(&repository, &id, &asked).await?))
+    let found = verification(&repository, &id, &asked).await?;
+    // what was found is told to whoever asked, whether it can be noted or not
+    if let Err(error) = state.control.note_verified(&caller, found.to_note(&project)).await {
+        tracing::warn!(job = %id, error = %error, "what a verification found cannot be noted");
+    }
+    Ok(Answer::of(found))
 }
 
 /// Shows what a backup holds

@@ -177,6 +177,8 @@ const VALUES: &[(&str, &[&str])] = &[
             "project.created",
             "project.updated",
             "project.deleted",
+            "verification.completed",
+            "verification.failed",
             "organization.member_added",
             "organization.member_removed",
         ],
@@ -195,8 +197,6 @@ const MISSING_VALUES: &[(&str, &str, &str)] = &[
     ("JobStatus", "verifying", "a backup that is read back is no job"),
     ("EventName", "storage.error", "not told yet"),
     ("EventName", "project.disconnected", "told as `project.updated`"),
-    ("EventName", "verification.completed", "the answer to whoever asks tells it"),
-    ("EventName", "verification.failed", "the answer to whoever asks tells it"),
 ];
 
 /// Filters of lists.

@@ -32,6 +32,10 @@ async fn a_backup_that_is_whole_is_verified() {
     assert_eq!((&data["verified"], &data["originProven"]), (&json!(true), &json!(true)));
     assert_eq!((&data["records"], &data["depth"]), (&json!(30), &json!("full")));
     assert!(data["bytes"].as_u64().unwrap() > 0);
+    let noted = world.get("/api/v1/audit?action=verification.").await;
+    let entry = &noted.data()[0];
+    assert_eq!((&entry["action"], &entry["resource"]), (&json!("verification.completed"), &json!(backup)));
+    assert_eq!(entry["details"], json!({ "projectId": project, "verified": true, "depth": "full" }));
 }
 
 #[tokio::test]
@@ -48,6 +52,8 @@ async fn damage_is_an_answer_that_names_the_object() {
     let found = world.get(&path).await;
     assert_eq!((found.status, &found.data()["verified"]), (200, &json!(false)), "{}", found.text);
     assert!(found.data()["problem"].as_str().unwrap().contains(run.as_ref()), "{}", found.text);
+    let noted = world.get("/api/v1/audit?action=verification.failed").await;
+    assert_eq!(noted.data()[0]["resource"], json!(backup), "{}", noted.text);
 
     world.store.put(&run, whole.slice(..whole.len() - 1).into()).await.unwrap();
     let found = world.get(&path).await;
