@@ -1,8 +1,8 @@
 //! Lists, a page at a time.
 //!
 //! The cursor is the truth: it goes on exactly where the page before ended, at any depth. Page numbers are for people:
-//! they are served by skipping, up to [`MAX_SKIPPED`] entries. A total is given only where counting costs no more than
-//! one page of the store.
+//! they are served by skipping, up to [`MAX_SKIPPED`] entries. A total is given only where there are few entries, so that a
+//! page of a list costs the same whatever its length.
 
 use std::collections::VecDeque;
 
@@ -18,8 +18,8 @@ use crate::record::{Stored, decode};
 pub const MAX_PAGE_LIMIT: u32 = 100;
 /// How far page numbers reach: `page` times `limit` is at most this.
 pub const MAX_SKIPPED: u64 = 10_000;
-/// The most entries that are counted.
-const MAX_COUNTED: u32 = 1000;
+/// The most entries that are counted: counting is reading, and a page must not cost more the more there are.
+const MAX_COUNTED: u32 = 100;
 /// How often the store is asked for one page, where a filter leaves most entries out.
 pub(crate) const MAX_ROUNDS: u32 = 50;
 
@@ -52,7 +52,7 @@ pub struct Paged<T> {
     pub page: u32,
     /// How many entries were asked for.
     pub limit: u32,
-    /// How many there are in all, where that was cheap to count (at most 1,000, and no cursor was given).
+    /// How many there are in all, where that was cheap to count (at most 100, and no cursor was given).
     pub total: Option<u64>,
 }
 
@@ -210,14 +210,14 @@ impl Control {
         Ok(Paged { items, next: walk.cursor(), page: page.page, limit: page.limit, total })
     }
 
-    /// How many there are, where one page of the store holds them all.
+    /// How many there are, where they are few.
     async fn count<R, T, P>(&self, query: ItemQuery, pick: P) -> Result<Option<u64>>
     where
         R: DeserializeOwned,
         P: Fn(R) -> Option<T>,
     {
-        let page = self.items().query(&ItemQuery { limit: MAX_COUNTED, ..query }).await?;
-        if page.next.is_some() {
+        let page = self.items().query(&ItemQuery { limit: MAX_COUNTED + 1, ..query }).await?;
+        if page.next.is_some() || page.items.len() > MAX_COUNTED as usize {
             return Ok(None);
         }
         let mut total = 0;

@@ -42,7 +42,7 @@ pub(crate) struct Meta {
     page: u32,
     /// How many entries were asked for.
     limit: u32,
-    /// How many entries there are; null where they were not counted (more than 1,000, or a cursor was given).
+    /// How many entries there are; null where they were not counted (more than 100, or a cursor was given).
     #[schema(required)]
     total: Option<u64>,
     /// How many pages there are; null where `total` is.

@@ -25,6 +25,16 @@ pub struct MemoryItems {
     clock: Arc<dyn Clock>,
     table: Arc<Mutex<Table>>,
     calls: Arc<AtomicU64>,
+    read: Arc<Mutex<ReadItems>>,
+}
+
+/// What queries have read: what a store like DynamoDB is paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReadItems {
+    /// Queries.
+    pub queries: u64,
+    /// Items that they found, up to their limits.
+    pub items: u64,
 }
 
 #[derive(Default)]
@@ -51,7 +61,7 @@ impl MemoryItems {
     /// No items yet; the clock says what has expired.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, table: Arc::default(), calls: Arc::default() }
+        Self { clock, table: Arc::default(), calls: Arc::default(), read: Arc::default() }
     }
 
     /// All items as they are stored, expired ones included, for tests that look for what must not stand there.
@@ -74,6 +84,12 @@ impl MemoryItems {
     /// Has every transaction after the next `writes` fail, as those of somebody who died; nothing lets all be done again.
     pub fn stop_after(&self, writes: Option<u32>) {
         self.table().left = writes;
+    }
+
+    /// What queries have read since this was asked last.
+    #[must_use]
+    pub fn take_read(&self) -> ReadItems {
+        std::mem::take(&mut *self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Has calls take other times from now on: another `seed` is another order of things.
@@ -237,6 +253,9 @@ impl ItemStore for MemoryItems {
         let has_more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| has_more).map(|(place, _)| cursor(query, place));
+        let mut read = self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        read.queries += 1;
+        read.items += found.len() as u64;
         Ok(ItemPage { items: found.into_iter().map(|(_, item)| item).collect(), next })
     }
 
