@@ -1,6 +1,7 @@
 //! What the stack's template and state machines must say, read from the files themselves. A local AWS checks no policy:
 //! a role that may do too much, or a queue with nowhere to put what it cannot deliver, shows here or nowhere.
 
+mod dashboard;
 mod events;
 mod guards;
 mod machines;

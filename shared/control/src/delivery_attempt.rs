@@ -12,7 +12,7 @@
 //! A message names its try, and so stands for nothing once that has begun: what the queue or the sweep doubles comes to one.
 
 use firebackup_model::Timestamp;
-use firebackup_model::port::{DomainEvent, WebhookFailure, WebhookPost};
+use firebackup_model::port::{DomainEvent, WebhookAnswer, WebhookFailure, WebhookPost};
 
 use crate::control::Control;
 use crate::delivery::{Delivery, DeliveryMessage, DeliveryRecord, DeliveryStatus};
@@ -42,6 +42,10 @@ pub enum AttemptOutcome {
 const DELAYS: [i64; 7] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 8 * 3600, 10 * 3600];
 /// By how much a delay is longer at most, as one part of so many: else all that failed together would come back together.
 const JITTER: f64 = 10.0;
+/// What a receiver answers that wants to be told nothing more.
+const GONE: u16 = 410;
+/// For how long a receiver may ask to be left alone at most.
+const MOST_PATIENCE_SECONDS: i64 = 12 * 3600;
 /// How long a try may take from its beginning to its outcome: much longer than the sender waits for an answer.
 const BEGUN_SECONDS: i64 = 60;
 /// How long a delivery must be overdue for its message to count as lost.
@@ -54,18 +58,34 @@ const MOST_SWEPT: u32 = 200;
 pub(crate) struct Tried {
     began: Timestamp,
     milliseconds: u64,
-    answer: Result<u16, WebhookFailure>,
+    answer: Result<WebhookAnswer, WebhookFailure>,
 }
 
 impl Tried {
+    fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+
     fn was_taken(&self) -> bool {
-        matches!(self.answer, Ok(200..=299))
+        matches!(self.status(), Some(200..=299))
+    }
+
+    /// Whether the receiver says that it is to be told nothing more, ever.
+    fn is_unwanted(&self) -> bool {
+        self.status() == Some(GONE)
+    }
+
+    /// Until when the receiver asks to be left alone, in bounds: it must not put off what it will never take.
+    fn patience(&self, now: Timestamp) -> Option<Timestamp> {
+        let answer = self.answer.as_ref().ok().filter(|answer| [429, 503].contains(&answer.status))?;
+        Some(now.plus_seconds(i64::from(answer.retry_after?).min(MOST_PATIENCE_SECONDS)))
     }
 
     fn failure(&self) -> Option<String> {
-        match &self.answer {
+        match self.answer.as_ref().map(|answer| answer.status) {
             Ok(200..=299) => None,
             Ok(status @ 300..=399) => Some(format!("answered with {status}: a redirect is not followed")),
+            Ok(GONE) => Some(format!("answered with {GONE}: it wants to be told nothing more, and was disabled")),
             Ok(status) => Some(format!("answered with {status}")),
             Err(failure) => Some(failure.to_string()),
         }
@@ -75,7 +95,7 @@ impl Tried {
     pub(crate) fn note(&self, delivery: &mut Delivery, next: Option<Timestamp>) {
         delivery.last_attempt_at = Some(self.began);
         delivery.last_milliseconds = Some(self.milliseconds);
-        delivery.last_status = self.answer.as_ref().ok().copied();
+        delivery.last_status = self.status();
         delivery.last_error = self.failure();
         delivery.next_attempt_at = next.filter(|_| !self.was_taken());
         delivery.status = match (self.was_taken(), next) {
@@ -141,7 +161,7 @@ impl Control {
             let Some(stored) = stored.filter(|stored| stored.value.awaits(message.attempt)) else {
                 return Ok(AttemptOutcome::Settled);
             };
-            if let Some(outcome) = self.attempt_as_it_stands(scope, stored).await? {
+            if let Some(outcome) = self.attempt_as_it_stands(worker, stored).await? {
                 return Ok(outcome);
             }
         }
@@ -151,9 +171,10 @@ impl Control {
     /// Does the next try of a delivery; nothing where others were faster, and it is to be looked at anew.
     async fn attempt_as_it_stands(
         &self,
-        scope: &OrganizationScope,
+        worker: &Worker,
         mut stored: Stored<DeliveryRecord>,
     ) -> Result<Option<AttemptOutcome>> {
+        let scope = worker.scope();
         if stored.value.is_early(self.now()) {
             self.send_delivery(scope, &stored.value).await?;
             return Ok(Some(AttemptOutcome::Waits));
@@ -170,6 +191,9 @@ impl Control {
             return Ok(None);
         }
         let tried = self.try_once(scope, &webhook, &opened, &stored.value).await?;
+        if tried.is_unwanted() {
+            self.disable_unwanted(worker, &webhook.webhook.id).await?;
+        }
         self.note_outcome(scope, stored, &tried).await.map(Some)
     }
 
@@ -264,7 +288,8 @@ impl Control {
         stored: Stored<DeliveryRecord>,
         tried: &Tried,
     ) -> Result<AttemptOutcome> {
-        let next = self.next_attempt(stored.value.tries);
+        let next = self.next_attempt(stored.value.tries).filter(|_| !tried.is_unwanted());
+        let next = next.map(|next| tried.patience(self.now()).map_or(next, |until| until.max(next)));
         let (key, attempt) = (stored.key, stored.value.delivery.attempts);
         for _ in 0..MAX_ATTEMPTS {
             let found = self.load::<DeliveryRecord>(&key).await?;
@@ -304,8 +329,8 @@ fn post(kind: WebhookType, opened: &OpenedWebhook, event: &DomainEvent, at: Time
         WebhookType::Slack => slack::body(event),
         WebhookType::Webhook => event.payload().to_string(),
     };
-    if let Some(secret) = &opened.secret {
-        headers.extend(signature::headers(secret, &event.id, at, &body)?);
+    if !opened.secrets.is_empty() {
+        headers.extend(signature::headers(&opened.secrets, &event.id, at, &body)?);
     }
     Ok(WebhookPost { url: opened.url.to_string(), headers, body })
 }

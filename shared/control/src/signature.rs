@@ -24,10 +24,17 @@ pub(crate) fn new_secret(random: &dyn Random) -> Zeroizing<String> {
     Zeroizing::new(format!("{SECRET}{}", encoded.as_str()))
 }
 
-/// The headers that prove from whom a body comes, and when.
-pub(crate) fn headers(secret: &str, id: &str, at: Timestamp, body: &str) -> Result<[(&'static str, String); 3]> {
+/// The headers that prove from whom a body comes, and when: a signature by each secret, of which a receiver needs to know
+/// one.
+pub(crate) fn headers(
+    secrets: &[Zeroizing<String>],
+    id: &str,
+    at: Timestamp,
+    body: &str,
+) -> Result<[(&'static str, String); 3]> {
     let time = at.seconds.to_string();
-    let signature = signature(secret, id, &time, body)?;
+    let signatures: Vec<_> = secrets.iter().map(|secret| signature(secret, id, &time, body)).collect::<Result<_>>()?;
+    let signature = signatures.join(" ");
     Ok([("webhook-id", id.to_owned()), ("webhook-timestamp", time), ("webhook-signature", signature)])
 }
 

@@ -19,7 +19,7 @@ use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
 use crate::secrets::{SealedSecret, SecretText};
-use crate::tenant::{Caller, OrganizationScope};
+use crate::tenant::{Caller, OrganizationScope, Worker};
 use crate::webhook_event::EventName;
 use crate::{signature, slack};
 
@@ -64,7 +64,7 @@ const fn yes() -> bool {
     true
 }
 
-/// What is to be changed of a webhook; what is left out stays. Its type and its secret stay for ever.
+/// What is to be changed of a webhook; what is left out stays. Its type stays for ever.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WebhookChange {
@@ -115,12 +115,23 @@ pub(crate) struct WebhookRecord {
     /// What deliveries are signed with; Slack asks for no signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_secret: Option<SealedSecret>,
+    /// The one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former_secret: Option<FormerSecret>,
+}
+
+/// A secret that was exchanged, and with which is signed beside the new one for a while.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct FormerSecret {
+    sealed: SealedSecret,
+    until: Timestamp,
 }
 
 /// A webhook's address and secret, opened.
 pub(crate) struct OpenedWebhook {
     pub(crate) url: Zeroizing<String>,
-    pub(crate) secret: Option<Zeroizing<String>>,
+    /// What deliveries are signed with, the newest first; Slack's have none.
+    pub(crate) secrets: Vec<Zeroizing<String>>,
 }
 
 /// What an address is sealed for.
@@ -129,6 +140,8 @@ const URL: &str = "webhook-url";
 const SECRET: &str = "webhook-secret";
 /// The most bytes an address may have.
 const MAX_URL: usize = 2048;
+/// For how many seconds is signed with the secret before, too.
+const FORMER_SECONDS: i64 = 24 * 3600;
 /// The most webhooks an organization may have: each event is written once for every one of them.
 const MAX_WEBHOOKS: usize = 50;
 
@@ -179,7 +192,7 @@ impl Control {
             Some(secret) => Some(self.seal_for(caller.scope(), &id, SECRET, secret).await?),
             None => None,
         };
-        let record = WebhookRecord { webhook, sealed_url, sealed_secret };
+        let record = WebhookRecord { webhook, sealed_url, sealed_secret, former_secret: None };
         let item = new_item(caller.scope().webhook_key(&id), &record, None)?;
         let act = Act::new("webhook.created", id).with(record.webhook.told());
         for _ in 0..MAX_ATTEMPTS {
@@ -270,6 +283,50 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
+    /// Exchanges the secret that deliveries are signed with. For a day they are signed with the one before too, so that a
+    /// receiver can be told of the new one meanwhile.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound); [`Unprocessable`](crate::Kind::Unprocessable) of Slack's, which have none.
+    pub async fn exchange_webhook_secret(
+        &self,
+        caller: &Caller,
+        id: &WebhookId,
+    ) -> Result<(Webhook, Zeroizing<String>)> {
+        caller.may(Right::Manage)?;
+        let secret = signature::new_secret(self.ports().random.as_ref());
+        let sealed = self.seal_for(caller.scope(), id, SECRET, &secret).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let mut record = self.webhook_record(caller.scope(), id).await?;
+            let Some(former) = record.value.sealed_secret.replace(sealed.clone()) else {
+                return Err(ControlError::field("type", "deliveries to Slack are not signed: there is no secret"));
+            };
+            let until = self.now().plus_seconds(FORMER_SECONDS);
+            record.value.former_secret = Some(FormerSecret { sealed: former, until });
+            record.value.webhook.updated_at = self.now();
+            let act = Act::new("webhook.secret_exchanged", id).with(json!({ "formerUntil": until }));
+            if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
+                return Ok((record.value.webhook, secret));
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Disables a webhook whose receiver wants to be told nothing more.
+    pub(crate) async fn disable_unwanted(&self, worker: &Worker, id: &WebhookId) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let found = self.load::<WebhookRecord>(&worker.scope().webhook_key(id)).await?;
+            let Some(mut record) = found.filter(|record| record.value.webhook.enabled) else { return Ok(()) };
+            record.value.webhook.enabled = false;
+            record.value.webhook.updated_at = self.now();
+            let act = Act::new("webhook.updated", id).with(record.value.webhook.told());
+            if self.commit(&worker.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
     pub(crate) async fn webhook_record(
         &self,
         scope: &OrganizationScope,
@@ -295,8 +352,10 @@ impl Control {
         let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
         let id = record.webhook.id.to_string();
         let url = secrets.open(&id, URL, &record.sealed_url)?;
-        let secret = record.sealed_secret.as_ref().map(|sealed| secrets.open(&id, SECRET, sealed)).transpose()?;
-        Ok(OpenedWebhook { url, secret })
+        let former = record.former_secret.as_ref().filter(|former| self.now() < former.until);
+        let sealed = record.sealed_secret.iter().chain(former.map(|former| &former.sealed));
+        let secrets = sealed.map(|sealed| secrets.open(&id, SECRET, sealed)).collect::<Result<_>>()?;
+        Ok(OpenedWebhook { url, secrets })
     }
 
     async fn store_changed(&self, caller: &Caller, record: &mut Stored<WebhookRecord>) -> Result<Written> {

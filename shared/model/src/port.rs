@@ -33,7 +33,7 @@ pub use push::{MAX_PUSH_BYTES, Push, Pushed};
 pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
 pub use scheduler::{ScheduleRule, Scheduler};
 pub use versions::{ObjectVersions, Removal};
-pub use webhook::{WebhookFailure, WebhookPost, WebhookSender};
+pub use webhook::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};
 pub use workflows::{Started, StepError, StepErrorKind, Steps, Workflow, WorkflowState, Workflows};
 
 /// Documents in path order, as they come.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, StatusCode, redirect};
 use url::Url;
 
@@ -18,6 +19,8 @@ const USER_AGENT: &str = concat!("firebackup/", env!("CARGO_PKG_VERSION"));
 pub struct Answer {
     /// Of any kind: an answer of 500 is an answer, and so is a redirect, which is not followed.
     pub status: StatusCode,
+    /// For how many seconds the server asks not to be called again, where it says so in seconds.
+    pub retry_after: Option<u32>,
     /// As much of the body as the request wanted to read.
     pub body: Vec<u8>,
     /// Whether there was more.
@@ -88,17 +91,21 @@ impl OutboundClient {
     async fn exchange(&self, request: OutboundRequest) -> Result<Answer, reqwest::Error> {
         let builder = self.http.request(request.method, request.url).headers(request.headers);
         let mut response = builder.body(request.body).send().await?;
-        let (status, mut body) = (response.status(), Vec::new());
+        let (status, mut body, retry_after) = (response.status(), Vec::new(), retry_after(response.headers()));
         while let Some(chunk) = response.chunk().await? {
             let room = request.answer_bytes - body.len();
             if chunk.len() > room {
                 body.extend_from_slice(&chunk[..room]);
-                return Ok(Answer { status, body, is_cut: true });
+                return Ok(Answer { status, retry_after, body, is_cut: true });
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, body, is_cut: false })
+        Ok(Answer { status, retry_after, body, is_cut: false })
     }
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u32> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// All of a URL that may be shown.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use firebackup_model::port::{WebhookFailure, WebhookPost, WebhookSender};
+use firebackup_model::port::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};
 use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
@@ -57,9 +57,9 @@ impl WebhookSender for OutboundWebhooks {
         self.client.check(&parsed(url)?).map_err(failure)
     }
 
-    async fn post(&self, post: WebhookPost) -> Result<u16, WebhookFailure> {
+    async fn post(&self, post: WebhookPost) -> Result<WebhookAnswer, WebhookFailure> {
         let answer = self.client.send(self.request(post)?).await.map_err(failure)?;
-        Ok(answer.status.as_u16())
+        Ok(WebhookAnswer { status: answer.status.as_u16(), retry_after: answer.retry_after })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use firebackup_model::port::{WebhookFailure, WebhookPost, WebhookSender};
+use firebackup_model::port::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};
 
 /// Keeps what is posted to it, and answers as it is told to.
 #[derive(Debug, Default)]
@@ -14,13 +14,13 @@ pub struct MemoryReceiver {
 #[derive(Debug)]
 struct Inside {
     posts: Vec<WebhookPost>,
-    answer: Result<u16, WebhookFailure>,
+    answer: Result<WebhookAnswer, WebhookFailure>,
     allows_inside: bool,
 }
 
 impl Default for Inside {
     fn default() -> Self {
-        Self { posts: Vec::new(), answer: Ok(204), allows_inside: false }
+        Self { posts: Vec::new(), answer: Ok(204.into()), allows_inside: false }
     }
 }
 
@@ -31,7 +31,12 @@ impl MemoryReceiver {
 
     /// Answers so from now on.
     pub fn answer(&self, answer: Result<u16, WebhookFailure>) {
-        self.inside().answer = answer;
+        self.inside().answer = answer.map(WebhookAnswer::from);
+    }
+
+    /// Answers so from now on, asking to be left alone for so many seconds.
+    pub fn ask_for_patience(&self, status: u16, seconds: u32) {
+        self.inside().answer = Ok(WebhookAnswer { status, retry_after: Some(seconds) });
     }
 
     /// Whether every address may be called.
@@ -59,7 +64,7 @@ impl WebhookSender for MemoryReceiver {
         }
     }
 
-    async fn post(&self, post: WebhookPost) -> Result<u16, WebhookFailure> {
+    async fn post(&self, post: WebhookPost) -> Result<WebhookAnswer, WebhookFailure> {
         self.check(&post.url)?;
         self.inside().posts.push(post);
         // as a call over a network does: of two at one time the other gets on

@@ -1,6 +1,6 @@
 //! Deliveries: tried for a day, once at a time, and never lost, whoever dies in between.
 
-use firebackup_control::{AttemptOutcome, Code, Delivery, DeliveryMessage, DeliveryStatus, Page, Webhook};
+use firebackup_control::{AttemptOutcome, AuditFilter, Code, Delivery, DeliveryMessage, DeliveryStatus, Page, Webhook};
 use firebackup_model::port::{DomainEvent, WebhookFailure, WebhookPost};
 use firebackup_model::{ErrorKind, Timestamp};
 use futures::future::join_all;
@@ -329,4 +329,87 @@ async fn a_delivery_is_kept_for_thirty_days() {
     world.clock.advance(1);
     let page = world.control.deliveries(&world.owner().await, &webhook.id, &Page::default()).await.unwrap();
     assert!(page.items.is_empty());
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_for_patience_gets_it_in_bounds() {
+    for (status, asked, expect) in [(429, 3600, 3600), (503, 100, 100), (503, u32::MAX, 12 * 3600), (500, 3600, 5)] {
+        let world = World::new().await;
+        let (webhook, _) = world.webhook().await;
+        world.receiver.ask_for_patience(status, asked);
+        told(&world).await;
+        assert_eq!(deal(&world).await, [AttemptOutcome::Failed]);
+        let waits = only(&world, &webhook).await.next_attempt_at.unwrap().seconds_since(world.now());
+        assert!((f64::from(expect)..=f64::from(expect) + 0.5).contains(&waits), "{status} {asked}: {waits}");
+    }
+    let world = World::new().await;
+    let (webhook, _) = world.webhook().await;
+    world.receiver.ask_for_patience(429, 1);
+    told(&world).await;
+    deal(&world).await;
+    let waits = only(&world, &webhook).await.next_attempt_at.unwrap().seconds_since(world.now());
+    assert!(waits >= 5.0, "less than we wait anyway is no wish");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_told_nothing_more() {
+    let world = World::new().await;
+    let (webhook, _) = world.webhook().await;
+    world.receiver.answer(Ok(410));
+    told(&world).await;
+    assert_eq!(deal(&world).await, [AttemptOutcome::Dead]);
+    let delivery = only(&world, &webhook).await;
+    assert_eq!((delivery.status, delivery.attempts, delivery.last_status), (DeliveryStatus::Dead, 1, Some(410)));
+    assert!(delivery.last_error.unwrap().contains("was disabled"));
+    let owner = world.owner().await;
+    assert!(!world.control.webhook(&owner, &webhook.id).await.unwrap().enabled);
+    let filter = AuditFilter { action: Some("webhook.updated".to_owned()), ..AuditFilter::default() };
+    let entries = world.control.audit(&owner, &filter, &Page::default()).await.unwrap().items;
+    assert_eq!(entries.iter().map(|entry| entry.actor.as_str()).collect::<Vec<_>>(), ["system"]);
+    world.clock.advance(60);
+    assert_eq!(world.control.fan_out(&world.worker().await, &event(&world).await).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_secret_is_exchanged_while_both_are_good_for_a_day() {
+    let world = World::new().await;
+    let (owner, control) = (world.owner().await, &world.control);
+    let (webhook, first) = world.webhook().await;
+    let (_, second) = control.exchange_webhook_secret(&owner, &webhook.id).await.unwrap();
+    assert_ne!(first, *second);
+    let signatures = async || {
+        control.test_webhook(&owner, &webhook.id).await.unwrap();
+        let post = world.receiver.posts().pop().unwrap();
+        let made_with = |secret: &str| signed(secret, &post);
+        let header = header(&post, "webhook-signature").to_owned();
+        (header.split(' ').map(str::to_owned).collect::<Vec<_>>(), made_with(&first), made_with(&second))
+    };
+    let (found, old, new) = signatures().await;
+    assert_eq!(found, [new, old], "the new one first");
+    world.clock.advance(24 * 3600);
+    let (found, _, new) = signatures().await;
+    assert_eq!(found, [new]);
+    let filter = AuditFilter { action: Some("webhook.secret_exchanged".to_owned()), ..AuditFilter::default() };
+    assert_eq!(control.audit(&owner, &filter, &Page::default()).await.unwrap().items.len(), 1);
+    for item in world.items.all() {
+        let text = serde_json::to_string(&item.body).unwrap();
+        assert!(!text.contains(&first) && !text.contains(second.as_str()), "{:?}", item.key);
+    }
+    let slack = serde_json::from_value(json!({
+        "name": "Slack", "type": "slack", "url": "https://hooks.slack.com/services/x",
+    }));
+    let (slack, _) = control.create_webhook(&owner, slack.unwrap()).await.unwrap();
+    assert_eq!(code(control.exchange_webhook_secret(&owner, &slack.id).await), Code::ValidationFailed);
+}
+
+/// The signature that the specification wants of a post.
+fn signed(secret: &str, post: &WebhookPost) -> String {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use hmac::{Hmac, KeyInit, Mac};
+    let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&key).unwrap();
+    let (id, time) = (header(post, "webhook-id"), header(post, "webhook-timestamp"));
+    mac.update(format!("{id}.{time}.{}", post.body).as_bytes());
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }

@@ -48,6 +48,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(webhook, update_webhook, remove_webhook))
         .routes(routes!(toggle_webhook))
         .routes(routes!(test_webhook))
+        .routes(routes!(exchange_webhook_secret))
         .routes(routes!(deliveries))
         .routes(routes!(redeliver))
 }
@@ -105,7 +106,7 @@ async fn webhook(
 
 /// Changes a webhook
 ///
-/// Role: admin. Its type and its secret stay.
+/// Role: admin. Its type stays, and so does its secret.
 #[utoipa::path(
     put,
     path = "/webhooks/{webhookId}",
@@ -121,6 +122,26 @@ async fn update_webhook(
     JsonBody(change): JsonBody<WebhookChange>,
 ) -> Handled<Webhook> {
     Ok(Answer::of(state.control.update_webhook(&caller, &id, change).await?))
+}
+
+/// Exchanges the secret of a webhook
+///
+/// Role: admin. The new secret is shown this once. For 24 hours deliveries are signed with the one before, too:
+/// `webhook-signature` holds both signatures, as the Standard Webhooks specification says. Slack's have no secret.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{webhookId}/secret",
+    tag = "webhooks",
+    params(("webhookId" = WebhookId, Path, description = "The webhook.")),
+    responses((status = 200, description = "The webhook, with its new secret.", body = Envelope<MadeWebhook>))
+)]
+async fn exchange_webhook_secret(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<WebhookId>,
+) -> Handled<MadeWebhook> {
+    let (webhook, secret) = state.control.exchange_webhook_secret(&caller, &id).await?;
+    Ok(Answer::of((webhook, Some(secret)).into()))
 }
 
 /// Removes a webhook

@@ -77,6 +77,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("DELETE", "/webhooks/{webhookId}", "admin"),
     ("PATCH", "/webhooks/{webhookId}/toggle", "admin"),
     ("POST", "/webhooks/{webhookId}/test", "admin"),
+    ("POST", "/webhooks/{webhookId}/secret", "admin"),
     ("GET", "/webhooks/{webhookId}/deliveries", "viewer"),
     ("POST", "/webhooks/{webhookId}/deliveries/{deliveryId}/redeliver", "admin"),
 ];

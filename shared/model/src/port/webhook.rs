@@ -21,6 +21,21 @@ impl fmt::Debug for WebhookPost {
     }
 }
 
+/// What a receiver answered. The rest of an answer is not given, for it may repeat the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebhookAnswer {
+    /// Its status: that of a redirect too, which is not followed.
+    pub status: u16,
+    /// For how many seconds it asks not to be called again (`Retry-After`, in seconds).
+    pub retry_after: Option<u32>,
+}
+
+impl From<u16> for WebhookAnswer {
+    fn from(status: u16) -> Self {
+        Self { status, retry_after: None }
+    }
+}
+
 /// Why there is no answer. The texts are for the client and show no more of an address than its host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookFailure {
@@ -55,7 +70,6 @@ pub trait WebhookSender: Send + Sync {
     /// Looks at an address without calling it, or asking where its name leads.
     fn check(&self, url: &str) -> Result<(), WebhookFailure>;
 
-    /// Posts once, in bounded time, and says the status of the answer: a redirect is one, and is not followed. What else is
-    /// answered is not given, for it may repeat the address.
-    async fn post(&self, post: WebhookPost) -> Result<u16, WebhookFailure>;
+    /// Posts once, in bounded time.
+    async fn post(&self, post: WebhookPost) -> Result<WebhookAnswer, WebhookFailure>;
 }

@@ -146,7 +146,7 @@ mod tests {
     fn a_refusal_is_of_the_code_and_all_else_of_the_issuer() {
         let check = |status: u16, body: &str, expect: ErrorKind| {
             let status = StatusCode::from_u16(status).unwrap();
-            let answer = Answer { status, body: body.as_bytes().to_vec(), is_cut: false };
+            let answer = Answer { status, body: body.as_bytes().to_vec(), is_cut: false, retry_after: None };
             let error = read(&answer).unwrap_err();
             assert_eq!(error.kind, expect, "{status} {body}");
             assert!(!format!("{error} {error:?}").contains("planted"), "{error:?}");

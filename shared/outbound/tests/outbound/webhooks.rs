@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use firebackup_model::port::{WebhookFailure, WebhookPost, WebhookSender};
+use firebackup_model::port::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};
 use firebackup_outbound::{AddressGuard, Lookup, OutboundClient, OutboundWebhooks};
 
 use crate::local_server::{LocalServer, Says};
@@ -22,7 +22,7 @@ fn to(url: &str) -> WebhookPost {
     WebhookPost { url: url.to_owned(), headers, body: "{\"planted\":1}".to_owned() }
 }
 
-async fn answer(says: Says) -> Result<u16, WebhookFailure> {
+async fn answer(says: Says) -> Result<WebhookAnswer, WebhookFailure> {
     let server = LocalServer::start(says).await;
     let answer = webhooks(AddressGuard::new(true)).post(to(server.url().as_str())).await;
     assert_eq!(server.hits(), 1);
@@ -38,16 +38,26 @@ fn once(text: &str) -> Says {
 async fn a_status_is_an_answer_and_a_redirect_is_not_followed() {
     let elsewhere = LocalServer::start(once("HTTP/1.1 200 OK\r\n\r\n")).await;
     let redirect = format!("HTTP/1.1 307 No\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", elsewhere.url());
-    assert_eq!(answer(Says::Once(redirect)).await, Ok(307));
+    assert_eq!(answer(Says::Once(redirect)).await, Ok(307.into()));
     assert_eq!(elsewhere.hits(), 0);
-    assert_eq!(answer(once("HTTP/1.1 204 No\r\n\r\n")).await, Ok(204));
-    assert_eq!(answer(once("HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\nplanted")).await, Ok(500));
+    assert_eq!(answer(once("HTTP/1.1 204 No\r\n\r\n")).await, Ok(204.into()));
+    assert_eq!(answer(once("HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\nplanted")).await, Ok(500.into()));
+    for (said, understood) in
+        [("120", Some(120)), (" 7 ", Some(7)), ("-1", None), ("soon", None), ("99999999999", None)]
+    {
+        let busy = format!("HTTP/1.1 429 No\r\nretry-after: {said}\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(
+            answer(Says::Once(busy)).await,
+            Ok(WebhookAnswer { status: 429, retry_after: understood }),
+            "{said}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn who_never_ends_costs_bounded_time_and_bytes() {
     let endless = answer(Says::Endless("HTTP/1.1 200 OK\r\n\r\n")).await;
-    assert_eq!(endless, Ok(200), "what was read is enough");
+    assert_eq!(endless, Ok(200.into()), "what was read is enough");
     for beginning in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nplant"] {
         let begun = Instant::now();
         let slow = answer(Says::Begins(beginning)).await.unwrap_err();
