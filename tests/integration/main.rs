@@ -13,6 +13,8 @@ mod house;
 mod kill;
 mod limits;
 mod live_client;
+mod planted;
+mod receiver;
 mod serve;
 mod stack;
 mod stage;

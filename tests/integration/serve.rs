@@ -5,7 +5,7 @@ mod demo;
 mod doubles;
 mod endings;
 mod faults;
-mod installation;
+pub mod installation;
 mod jobs;
 mod kills;
 mod live;

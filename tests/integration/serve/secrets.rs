@@ -2,12 +2,17 @@
 
 use std::fs;
 
+use firebackup_google::sample::sample;
+use firebackup_model::DatabaseName;
 use firebackup_testkit::s3_server::S3Server;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::installation::{Api, Place, files, id};
+use super::installation::{Api, Installation, Place, SMALL, files, id};
+use crate::browser::CLIENT;
+use crate::planted::Story;
+use crate::stage::{emulator, firestore, write_all};
 
 /// A key of a service account as Google writes it, which nobody has ever registered; and the parts that must not be seen.
 fn service_account() -> (Value, Vec<String>) {
@@ -93,4 +98,30 @@ fn assert_unseen(place: &Place, answers: &[String], planted: &[String]) {
             assert!(is_the_key_file || !is_seen, "{} holds {secret}", file.display());
         }
     }
+}
+
+/// The whole story on one machine: SQLite, the log, the folder, answers, the audit export, and what webhooks are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_whole_story_no_secret_is_seen_anywhere() {
+    let (mut story, emulator) = (Story::begin().await, emulator().await);
+    let source = firestore(emulator.host(), &DatabaseName::new("demo-planted", "(default)")).await;
+    write_all(&source, sample(&DatabaseName::new("demo-planted", "(default)"), 60, 1)).await;
+    let (installation, elsewhere) = (Installation::new(), tempfile::tempdir().unwrap());
+    let secret = story.write_client_secret(elsewhere.path()).display().to_string();
+    let issuer = story.issuer.issuer().to_owned();
+    let signing_in = ["--oidc-client-id", CLIENT.0, "--oidc-client-secret-file", &secret, "--oidc-issuer", &issuer];
+    let server = installation.start(&[&SMALL[..], &signing_in, &["--sign-up", "*"]].concat()).await;
+    let api = server.api(&server.owner_key());
+    let explained = std::panic::AssertUnwindSafe(story.tell(&api, emulator.host()));
+    if let Err(panic) = futures::FutureExt::catch_unwind(explained).await {
+        eprintln!("{}", installation.log());
+        std::panic::resume_unwind(panic);
+    }
+    assert!(installation.log().contains("DEBUG"), "the log is the most talkative one");
+    let paths = files(installation.folder.path()).into_iter().filter(|path| !path.ends_with("master.key"));
+    let found: Vec<_> = paths.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect();
+    for place in ["firebackup.db", "log"] {
+        assert!(found.iter().any(|(path, _)| path.ends_with(place)), "{place} is looked through");
+    }
+    story.assert_unseen(found.iter().map(|(path, bytes)| (path.clone(), bytes.as_slice())));
 }

@@ -14,6 +14,7 @@ pub struct Aws {
 /// What is said to the services that take JSON: the name in signatures, and the prefix of operations.
 const SQS: (&str, &str) = ("sqs", "AmazonSQS");
 const STATES: (&str, &str) = ("states", "AWSStepFunctions");
+const TABLE: (&str, &str) = ("dynamodb", "DynamoDB_20120810");
 const LOGS: (&str, &str) = ("logs", "Logs_20140328");
 
 impl Aws {
@@ -110,6 +111,31 @@ impl Aws {
         let Ok(answer) = self.try_to_ask(LOGS, "FilterLogEvents", &group).await else { return Vec::new() };
         let events = answer["events"].as_array().cloned().unwrap_or_default();
         events.iter().filter_map(|event| Some(event["message"].as_str()?.to_owned())).collect()
+    }
+
+    /// Every item of a table, as DynamoDB writes it.
+    pub async fn items(&self, table: &str) -> Vec<String> {
+        let (mut items, mut after) = (Vec::new(), Value::Null);
+        loop {
+            let mut request = json!({"TableName": table});
+            if !after.is_null() {
+                request["ExclusiveStartKey"] = after;
+            }
+            let mut page = self.ask(TABLE, "Scan", request).await;
+            items.extend(page["Items"].as_array().unwrap().iter().map(Value::to_string));
+            after = page["LastEvaluatedKey"].take();
+            if after.is_null() {
+                return items;
+            }
+        }
+    }
+
+    /// An object.
+    pub async fn object(&self, bucket: &str, key: &str) -> Vec<u8> {
+        let url = format!("{}/{bucket}/{key}", self.endpoint);
+        let answer = self.client.send("GET", &url, &[("authorization", &signature("s3"))], "").await;
+        assert_eq!(answer.status, 200, "{key}: {}", answer.text());
+        answer.body.to_vec()
     }
 
     /// The keys of objects in a bucket, below a prefix.

@@ -23,7 +23,7 @@ use crate::stage::{emulator, firestore, read_all, write_all};
 pub const BOUND: Duration = Duration::from_secs(120);
 
 /// The functions of the stack, for their logs.
-const FUNCTIONS: [&str; 12] = [
+pub const FUNCTIONS: [&str; 12] = [
     "api",
     "schedule-trigger",
     "job-start",
@@ -169,12 +169,18 @@ impl Deployed {
         format!("s3://{}", self.output("BucketName"))
     }
 
-    /// A database with so many documents more or less, connected as a project. What functions say to it goes through the
-    /// proxy.
-    pub async fn project(&self, google_project: &str, documents: usize) -> Connected {
+    /// Writes so many documents more or less.
+    pub async fn documents(&self, google_project: &str, documents: usize) -> Firestore {
         let database = DatabaseName::new(google_project, "(default)");
         let source = firestore(self.emulator.host(), &database).await;
         write_all(&source, sample(&database, documents, 1)).await;
+        source
+    }
+
+    /// A database with so many documents more or less, connected as a project. What functions say to it goes through the
+    /// proxy.
+    pub async fn project(&self, google_project: &str, documents: usize) -> Connected {
+        let source = self.documents(google_project, documents).await;
         let documents = read_all(&source).await.len() as u64;
         let project = self.api.connect(google_project, &self.google_proxy.host()).await;
         let id = project["id"].as_str().unwrap().to_owned();

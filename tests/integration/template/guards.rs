@@ -161,6 +161,22 @@ fn log_violations(template: &Template) -> Vec<String> {
     found
 }
 
+/// Whoever opens destinations, or calls whom others chose, and is not told whether addresses inside may be called: what one
+/// function has taken another would refuse.
+fn address_violations(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    for function in FUNCTIONS {
+        let function = format!("{}Function", logical(function));
+        let variables = &template.resource(&function)["Properties"]["Environment"]["Variables"];
+        let calls = !variables["FIREBACKUP_BUCKET"].is_null() || function == "NotifyFunction";
+        let told = variables["FIREBACKUP_ALLOW_PRIVATE_ADDRESSES"] == json!({"Ref": "AllowPrivateAddresses"});
+        if calls != told {
+            found.push(format!("{function} knows of addresses inside: {told}, and calls others: {calls}"));
+        }
+    }
+    found
+}
+
 /// Routes that are hidden in an OpenAPI body or a function's events: a local AWS does not see these.
 fn route_violations(template: &Template) -> Vec<String> {
     let mut found = Vec::new();
@@ -193,6 +209,16 @@ fn data_outlives_the_stack() {
     assert_finds(data_violations, &open, "Table can be deleted");
     let anybody = template.with("/Resources/Key/Properties/KeyPolicy/Statement/0/Principal", json!({"AWS": "*"}));
     assert_finds(data_violations, &anybody, "Key may be used by others");
+}
+
+/// Once only `api` was told: it took a destination in a private network, and every backup into it failed.
+#[test]
+fn all_who_call_others_know_whether_addresses_inside_may_be_called() {
+    let template = Template::read();
+    assert_none(&address_violations(&template));
+    let variables = "/Resources/BackupChunkFunction/Properties/Environment/Variables";
+    let untold = template.without(variables, "FIREBACKUP_ALLOW_PRIVATE_ADDRESSES");
+    assert_finds(address_violations, &untold, "BackupChunkFunction knows of addresses inside");
 }
 
 #[test]

@@ -167,7 +167,7 @@ async fn shown(world: &World, list: &str, project: &Project, webhook: &Webhook, 
     }
     let (owner, control) = (world.owner().await, &world.control);
     // what it took to find out who asks is no part of the page
-    drop(world.items.take_read());
+    let _before = world.items.take_read();
     match list {
         "projects" => told(&control.projects(&owner, &ProjectFilter::default(), page).await.unwrap()),
         "destinations" => told(&control.destinations(&owner, page).await.unwrap()),
