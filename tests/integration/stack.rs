@@ -14,6 +14,7 @@ mod keeping;
 mod live;
 mod locks;
 mod messages;
+mod months;
 mod secrets;
 mod sign_in;
 mod throttling;

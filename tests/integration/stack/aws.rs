@@ -130,6 +130,11 @@ impl Aws {
         }
     }
 
+    /// Stores an item as it is, whatever stands in its place.
+    pub async fn put_item(&self, table: &str, item: &Value) {
+        self.ask(TABLE, "PutItem", json!({"TableName": table, "Item": item})).await;
+    }
+
     /// An object.
     pub async fn object(&self, bucket: &str, key: &str) -> Vec<u8> {
         let url = format!("{}/{bucket}/{key}", self.endpoint);

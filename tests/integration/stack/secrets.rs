@@ -1,4 +1,4 @@
-//! The whole story on AWS: items, objects, logs, settings, answers, the audit export, and what webhooks are told.
+//! The whole story on AWS, and the end of a month: items, objects, logs, settings, answers, the audit export, and what webhooks are told.
 
 use super::deployed::Deployed;
 use crate::browser::CLIENT;
@@ -37,5 +37,6 @@ async fn after_a_whole_story_no_secret_is_seen_anywhere() {
         let settings = stack.aws.function(&function).await.to_string();
         found.push((format!("the settings of {function}"), settings.into_bytes()));
     }
+    stack.explaining("a month is sealed", super::months::is_sealed(&stack)).await;
     story.assert_unseen(found.iter().map(|(place, bytes)| (place.clone(), bytes.as_slice())));
 }
