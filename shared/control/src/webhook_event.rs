@@ -66,6 +66,8 @@ event_names! {
     ProjectCreated = "project.created",
     /// A project was changed.
     ProjectUpdated = "project.updated",
+    /// A project was disconnected, by somebody or because the consent that it stands on is gone.
+    ProjectDisconnected = "project.disconnected",
     /// A project was removed.
     ProjectDeleted = "project.deleted",
     /// Somebody has joined the organization.
@@ -101,6 +103,7 @@ impl EventName {
             "storage.connected" => Some(Self::StorageConnected),
             "project.created" => Some(Self::ProjectCreated),
             "project.updated" => Some(Self::ProjectUpdated),
+            "project.disconnected" => Some(Self::ProjectDisconnected),
             "project.deleted" => Some(Self::ProjectDeleted),
             "member.added" => Some(Self::MemberAdded),
             "member.removed" => Some(Self::MemberRemoved),
