@@ -12,8 +12,10 @@ use async_trait::async_trait;
 use firebackup_aws::WorkBucket;
 use firebackup_control::{Control, Job, JobEnd, JobStatus, OrganizationId, Worker};
 use firebackup_engine::Stop;
+use firebackup_model::ErrorKind;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind, Steps};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -187,7 +189,7 @@ impl AppSteps {
     ) -> Result<T, StepError> {
         let error = match step.await {
             Ok(done) => return Ok(done),
-            Err(error) => error,
+            Err(error) => self.explained((organization, &job), error).await,
         };
         if error.kind != StepErrorKind::Cancelled {
             let worker = self.control.worker(&organization);
@@ -196,6 +198,26 @@ impl AppSteps {
             }
         }
         Err(error)
+    }
+
+    /// Why a step failed: where the consent is gone that its project stands on, that is why, and the project says so.
+    async fn explained(&self, (organization, job): (OrganizationId, &JobId), error: StepError) -> StepError {
+        if error.kind == StepErrorKind::Cancelled {
+            return error;
+        }
+        let worker = self.control.worker(&organization);
+        let Ok(work) = self.control.work_to_end(&worker, job).await else { return error };
+        // boxed: the layout of all steps in one future is more than the compiler computes
+        let consent: BoxFuture<'_, _> = Box::pin(self.projects.check_consent(&work.project_access));
+        let gone = match consent.await {
+            Err(gone) if gone.kind == ErrorKind::Unauthenticated => gone,
+            _ => return error,
+        };
+        let (project, seen) = (work.project.id, work.project.updated_at);
+        if let Err(error) = self.control.consent_is_gone(&worker, &project, seen).await {
+            tracing::warn!(job = %job, error = %error, "it cannot be noted that a consent is gone");
+        }
+        StepError { kind: StepErrorKind::Fatal, message: gone.message().to_owned() }
     }
 
     /// Ends a job on record, and removes the list of its chunks.

@@ -126,11 +126,7 @@ impl Control {
             synced_at: self.now(),
             database,
         };
-        let list = CollectionList {
-            collections: found.collections,
-            partial: found.partial,
-            synced_at: sync.synced_at,
-        };
+        let list = CollectionList { collections: found.collections, partial: found.partial, synced_at: sync.synced_at };
         self.keep_collections(scope, id, &sync.database, list).await?;
         Ok(sync)
     }

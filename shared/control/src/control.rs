@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use firebackup_model::Timestamp;
 use firebackup_model::port::{
-    Clock, ConsentIssuer, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Push, Random, Scheduler,
-    WebhookSender, Workflows,
+    Clock, ConsentIssuer, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Push, Random,
+    Scheduler, WebhookSender, Workflows,
 };
 
 use crate::probes::Probes;

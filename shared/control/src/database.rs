@@ -222,9 +222,11 @@ mod tests {
         check(&enterprise, &[], "");
         let datastore = DatabaseFacts { database_type: Some(DatabaseType::Datastore), ..facts() };
         check(&datastore, &[Backup, Restore, Capture], "native mode");
-        let closed = DatabaseFacts { firestore_access: Some(false), realtime_updates: Some(false), ..enterprise.clone() };
+        let closed =
+            DatabaseFacts { firestore_access: Some(false), realtime_updates: Some(false), ..enterprise.clone() };
         check(&closed, &[Backup, Restore, Capture], "my-app/databases/shop?updateMask=firestoreDataAccessMode");
-        let silent = DatabaseFacts { firestore_access: Some(true), realtime_updates: Some(false), ..enterprise.clone() };
+        let silent =
+            DatabaseFacts { firestore_access: Some(true), realtime_updates: Some(false), ..enterprise.clone() };
         check(&silent, &[Capture], "?updateMask=realtimeUpdatesMode");
         let open = DatabaseFacts { realtime_updates: Some(true), mongodb_access: Some(false), ..enterprise };
         check(&open, &[], "");

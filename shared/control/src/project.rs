@@ -406,7 +406,8 @@ const fn status_of(findings: &ProjectFindings) -> ProjectStatus {
 
 /// What is missing where a consent was taken back.
 fn consent_missing() -> MissingPermission {
-    let remedy = "connect the project again: ask for the consent at `GET /projects/oauth`, and give it to `PUT /projects/{id}`";
+    let remedy =
+        "connect the project again: ask for the consent at `GET /projects/oauth`, and give it to `PUT /projects/{id}`";
     MissingPermission { permission: "consent".to_owned(), remedy: remedy.to_owned() }
 }
 

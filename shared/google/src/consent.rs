@@ -173,6 +173,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(headers.headers().await.unwrap()[AUTHORIZATION], "Bearer access-token-1", "it is kept");
         }
+        // the one token that an emulator takes
+        server.tell(json!({ "accessToken": "owner" })).await;
         let access = Access::Consented(consent.clone());
         let options = FirestoreOptions { database: DatabaseName::new("p", "named"), access: access.clone() };
         let firestore = Firestore::connect(options.clone()).await.unwrap();

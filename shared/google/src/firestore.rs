@@ -176,17 +176,18 @@ impl DocumentSource for Firestore {
     async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
         let name = self.database.resource();
         let method = "/google.firestore.admin.v1.FirestoreAdmin/GetDatabase";
-        let database: DatabaseVersions = match self.rpc.unary_of(("name", &name), method, GetDatabaseRequest { name: name.clone() }).await {
-            Ok(database) => database,
-            Err(status) => {
-                let error = TELL_VERSIONS.failed(status);
-                // the emulator has no such method, and a credential need not have the right
-                if error.can_be_retried() {
-                    return Err(error);
+        let database: DatabaseVersions =
+            match self.rpc.unary_of(("name", &name), method, GetDatabaseRequest { name: name.clone() }).await {
+                Ok(database) => database,
+                Err(status) => {
+                    let error = TELL_VERSIONS.failed(status);
+                    // the emulator has no such method, and a credential need not have the right
+                    if error.can_be_retried() {
+                        return Err(error);
+                    }
+                    return Ok(None);
                 }
-                return Ok(None);
-            }
-        };
+            };
         let enabled = database.point_in_time_recovery == RECOVERY_ENABLED;
         Ok(database.earliest_version_time.filter(|_| enabled).map(|time| from_proto(&time)))
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use firebackup_embedded::emulator::Emulator;
 use firebackup_google::corpus::corpus;
-use firebackup_google::sample::sample;
 use firebackup_google::proto::{CmekConfig, Database, ListDatabasesResponse};
+use firebackup_google::sample::sample;
 use firebackup_google::{
     Access, Collections, DatabaseEdition, DatabaseFacts, DatabaseType, Firestore, FirestoreOptions,
 };
@@ -456,8 +456,7 @@ async fn collections_at_the_root_are_listed_and_counted() {
     write_all(&firestore, paths.iter().map(|at| (path(at), numbered(&name, at, 1)))).await;
     let at = firestore.snapshot_time().await.unwrap();
     let found = firestore.collections(at, Duration::from_secs(30)).await.unwrap();
-    let counted: Vec<_> =
-        found.collections.iter().map(|one| (one.id.as_str(), one.documents, one.at_least)).collect();
+    let counted: Vec<_> = found.collections.iter().map(|one| (one.id.as_str(), one.documents, one.at_least)).collect();
     let expected = [("orders", Some(1), false), ("phantoms", Some(0), false), ("users", Some(7), false)];
     assert_eq!((counted.as_slice(), found.is_cut), (&expected[..], false));
     let hurried = firestore.collections(at, Duration::ZERO).await.unwrap();

@@ -84,7 +84,8 @@ async function refresh(request, response) {
   if (!refreshTokens.has(asked.refresh_token)) {
     return json(response, { error: 'invalid_grant', error_description: 'Token has been expired or revoked.' }, 400);
   }
-  return json(response, { access_token: `access-token-${counts.refreshes}`, expires_in: 3600, token_type: 'Bearer' });
+  const token = told.accessToken ?? `access-token-${counts.refreshes}`;
+  return json(response, { access_token: token, expires_in: 3600, token_type: 'Bearer' });
 }
 
 async function revoke(request, response) {

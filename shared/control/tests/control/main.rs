@@ -2,6 +2,8 @@
 
 mod audit;
 mod backups;
+mod consents;
+mod databases;
 mod deletion;
 mod deliveries;
 mod destinations;
