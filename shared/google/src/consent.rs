@@ -168,7 +168,7 @@ mod tests {
     #[tokio::test]
     async fn a_consent_opens_firestore_until_it_is_taken_back() {
         let (server, emulator) = (issuer().await, Emulator::start().await.unwrap());
-        let consent = consent(&server, SECRET, &emulator.host());
+        let consent = consent(&server, SECRET, emulator.host());
         let headers = consent.auth_headers().await.unwrap();
         for _ in 0..3 {
             assert_eq!(headers.headers().await.unwrap()[AUTHORIZATION], "Bearer access-token-1", "it is kept");
