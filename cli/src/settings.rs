@@ -110,7 +110,15 @@ impl Settings {
 
     /// Whether Firestore is an emulator.
     pub(crate) const fn is_emulator(&self) -> bool {
-        matches!(self.access, Access::Emulator { .. })
+        self.emulator().is_some()
+    }
+
+    /// Host and port of the Firestore emulator, if one is used.
+    pub(crate) const fn emulator(&self) -> Option<&str> {
+        match &self.access {
+            Access::Emulator { host } => Some(host.as_str()),
+            _ => None,
+        }
     }
 
     /// How Auth users are reached.

@@ -63,6 +63,19 @@ export async function others(): Promise<void> {
 
     const credentials = { type: "service_account", key: "{}" } as const;
     await client.POST("/api/v1/projects", { body: { name: "Shop", googleProject: "shop", credentials } });
+    const consent = await client.GET("/api/v1/projects/oauth");
+    same<NonNullable<typeof consent.data>["data"]["url"], string>(true);
+    const granted = { type: "oauth", grant: "fbg_…" } as const;
+    await client.POST("/api/v1/projects", { body: { name: "Shop", googleProject: "shop", credentials: granted } });
+    const path = { projectId: "proj_…" };
+    await client.POST("/api/v1/projects/{projectId}/collections/sync", { params: { path } });
+    const seen = await client.GET("/api/v1/projects/{projectId}/collections", {
+        params: { path, query: { database: "(default)", limit: 100 } },
+    });
+    same<NonNullable<typeof seen.data>["data"], Schemas["Collection"][]>(true);
+    const databases = await client.GET("/api/v1/projects/{projectId}/databases", { params: { path } });
+    same<NonNullable<typeof databases.data>["data"][number]["limits"], Schemas["DatabaseLimit"][]>(true);
+
     await client.POST("/api/v1/webhooks", {
         body: { name: "Told", url: "https://receiver.example/", events: ["backup.completed"] },
     });

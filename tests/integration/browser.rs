@@ -32,17 +32,46 @@ impl Browser {
     pub async fn goes(&mut self, issuer: &OAuthServer) -> Returning {
         let answer = self.client.get(format!("{}/auth/google", self.address)).send().await.unwrap();
         assert_eq!(answer.status(), 302, "{}", answer.text().await.unwrap());
-        self.keep_cookie(&answer);
+        self.keep_cookie(&answer, "/api/v1/auth");
         let to = answer.headers()[header::LOCATION].to_str().unwrap().to_owned();
         assert!(to.starts_with(issuer.issuer()), "{to}");
         let (code, state) = issuer.authorize(&to).await;
         Returning { code, state }
     }
 
+    /// Goes to the issuer to let us into the person's projects, as whoever holds `token` asks.
+    pub async fn goes_to_consent(&mut self, issuer: &OAuthServer, token: &str) -> Returning {
+        let request = self.client.get(format!("{}/projects/oauth", self.address)).bearer_auth(token);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+        self.keep_cookie(&answer, "/api/v1/projects/oauth");
+        let body: Value = answer.json().await.unwrap();
+        let (code, state) = issuer.authorize(body["data"]["url"].as_str().unwrap()).await;
+        Returning { code, state }
+    }
+
+    /// Comes back with a consent: the status, and the body.
+    pub async fn comes_back_consenting(&mut self, returning: &Returning) -> (u16, Value) {
+        let (status, _, body) = self.comes_back_to("/projects/oauth/callback", returning).await;
+        (status, body)
+    }
+
+    /// There and back, which must succeed: the grant.
+    pub async fn grant(&mut self, issuer: &OAuthServer, token: &str) -> String {
+        let returning = self.goes_to_consent(issuer, token).await;
+        let (status, body) = self.comes_back_consenting(&returning).await;
+        assert_eq!(status, 200, "{body:#}");
+        body["data"]["grant"].as_str().unwrap().to_owned()
+    }
+
     /// Comes back: the status, where it is sent on to, and the body.
     pub async fn comes_back(&mut self, returning: &Returning) -> (u16, Option<String>, Value) {
+        self.comes_back_to("/auth/google/callback", returning).await
+    }
+
+    async fn comes_back_to(&mut self, path: &str, returning: &Returning) -> (u16, Option<String>, Value) {
         let query = [("code", &returning.code), ("state", &returning.state)];
-        let url = format!("{}/auth/google/callback", self.address);
+        let url = format!("{}{path}", self.address);
         let url = reqwest::Url::parse_with_params(&url, &query).unwrap();
         let mut request = self.client.get(url);
         if let Some(cookie) = &self.cookie {
@@ -84,9 +113,9 @@ impl Browser {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    fn keep_cookie(&mut self, answer: &Response) {
+    fn keep_cookie(&mut self, answer: &Response, path: &str) {
         let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
-        for part in ["HttpOnly", "SameSite=Lax", "Path=/api/v1/auth"] {
+        for part in ["HttpOnly", "SameSite=Lax", &format!("Path={path};")] {
             assert!(cookie.contains(part), "{cookie}");
         }
         self.cookie = cookie.split(';').next().map(str::to_owned);

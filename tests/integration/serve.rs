@@ -1,6 +1,8 @@
 //! `firebackup serve` from end to end: one machine that has everything, asked through its API, killed, stopped and started again.
 
 mod clocks;
+mod consents;
+mod databases;
 mod demo;
 mod doubles;
 mod endings;

@@ -189,6 +189,7 @@ async fn open(context: &Context, args: &ServeArgs, data: &Path, address: SocketA
         parallel: args.parallel.into(),
         ambient: context.settings.storage.options.clone(),
         sign_in,
+        emulator: context.settings.emulator().map(str::to_owned),
         allow_private_addresses: args.allow_private_addresses,
     };
     Ok(LocalApp::open(data, master_key(context, data)?, settings).await?)

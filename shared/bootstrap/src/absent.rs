@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_control::{
-    Archive, ArchivePlace, ControlError, DestinationAccess, DestinationFindings, Probes, ProjectAccess, ProjectFindings,
+    Archive, ArchivePlace, CollectionFindings, ControlError, DestinationAccess, DestinationFindings, Probes,
+    ProjectAccess, ProjectFindings,
 };
 use firebackup_model::port::{
     EncryptionContext, JobQueue, KeyBytes, KeyService, Message, Push, Pushed, ScheduleRule, Scheduler, Started,
@@ -119,6 +120,10 @@ impl Archive for Absent {
 impl Probes for Absent {
     async fn project(&self, _: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
         Err(absent("look at a project").into())
+    }
+
+    async fn collections(&self, _: &ProjectAccess, _: &str) -> Result<CollectionFindings, ControlError> {
+        Err(absent("look at collections").into())
     }
 
     async fn destination(&self, _: &DestinationAccess) -> Result<DestinationFindings, ControlError> {

@@ -24,7 +24,6 @@ use crate::aws_environment::AwsEnvironment;
 use crate::maintenance::Maintenance;
 use crate::metrics::{Emf, Metrics};
 use crate::places::{MasterKeys, Places};
-use crate::projects::Projects;
 use crate::roles::{Api, Parts, Role};
 use crate::sealed_issuer::allows_private_addresses;
 use crate::stack_bucket::StackBucket;
@@ -68,6 +67,7 @@ impl AwsApp {
         let places = Places::new(masters, world, environment.ambient());
         let allow_private_addresses = allows_private_addresses(environment);
         let places = places.reaching(allow_private_addresses).locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
+        let projects = R::projects(&parts)?;
         let control = Control::new(Ports {
             items: Arc::new(DynamoItemStore::new(
                 &parts.clients,
@@ -79,9 +79,10 @@ impl AwsApp {
             scheduler: R::scheduler(&parts),
             events: Arc::new(EventBridgeBus::new(&parts.clients, parts.text("FIREBACKUP_EVENT_BUS"))),
             keys,
-            probes: R::probes(&places),
+            probes: R::probes(&places, &projects),
             archive: R::archive(&places),
             identity: R::identity(&parts)?,
+            consents: R::consents(&parts)?,
             webhooks: R::webhooks(&parts)?,
             notify: R::notify(&parts),
             push: R::push(&parts),
@@ -101,7 +102,7 @@ impl AwsApp {
         let steps = AppSteps::new(
             control.clone(),
             places.clone(),
-            Projects,
+            projects,
             step_settings(environment)?,
             R::chunks(&parts),
             Arc::clone(&metrics),

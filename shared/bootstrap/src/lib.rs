@@ -17,6 +17,7 @@ mod local_keys;
 mod local_metrics;
 mod maintenance;
 mod metrics;
+mod oauth_client;
 mod places;
 mod probes;
 mod projects;

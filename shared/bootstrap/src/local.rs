@@ -24,10 +24,11 @@ use crate::local_keys::LocalKeys;
 use crate::local_metrics::LocalMetrics;
 use crate::maintenance::{Maintenance, MaintenanceTask};
 use crate::metrics::Prometheus;
+use crate::oauth_client::OauthClient;
 use crate::places::{MasterKeys, Places};
 use crate::probes::WorldProbes;
 use crate::projects::Projects;
-use crate::sign_in::{SignInSettings, provider_of};
+use crate::sign_in::{SignInSettings, consents_of, provider_of};
 use crate::steps::{AppSteps, StepSettings};
 use crate::triggers::{Due, notify, schedule_due, start_job};
 use crate::webhooks::webhooks;
@@ -68,6 +69,8 @@ pub struct LocalSettings {
     pub ambient: Vec<(String, String)>,
     /// How people sign in.
     pub sign_in: SignInSettings,
+    /// Host and port of a Firestore emulator that stands in Google's place for projects that are let in by consent.
+    pub emulator: Option<String>,
     /// Whether issuers, webhooks and endpoints of destinations may lead to this machine and its networks.
     pub allow_private_addresses: bool,
 }
@@ -111,6 +114,10 @@ impl LocalApp {
         let webhooks = webhooks(settings.allow_private_addresses)?;
         let world = World { clock: Arc::clone(&clock), random: Arc::clone(&random) };
         let SignInSettings { issuer, pages, sign_up } = settings.sign_in;
+        let emulator = settings.emulator.as_deref();
+        let consents = consents_of(issuer.as_ref(), emulator, settings.allow_private_addresses, &clock)?;
+        let client = issuer.as_ref().and_then(|client| OauthClient::open(client, settings.emulator.clone()));
+        let projects = Projects::new(client);
         let identity = provider_of(issuer, settings.allow_private_addresses, &clock)?;
         let allow_federation = has_aws_identity(&settings.ambient);
         let places = Places::new(MasterKeys::Local(master.clone()), world, settings.ambient);
@@ -124,9 +131,10 @@ impl LocalApp {
             keys: Arc::new(LocalKeys::new(master, Arc::clone(&random))),
             clock: Arc::clone(&clock),
             random,
-            probes: Arc::new(WorldProbes::new(places.clone(), Projects)),
+            probes: Arc::new(WorldProbes::new(places.clone(), projects.clone())),
             archive: Arc::new(places.clone()),
             identity,
+            consents,
             webhooks: Some(webhooks),
             notify: notify.clone(),
             push: Arc::new(push.clone()),
@@ -141,7 +149,7 @@ impl LocalApp {
         });
         let metrics = Arc::new(Prometheus::new());
         let settings = StepSettings { parallel: settings.parallel.max(1) as u64, ..settings.steps };
-        let steps = AppSteps::new(control.clone(), places.clone(), Projects, settings, None, metrics.clone());
+        let steps = AppSteps::new(control.clone(), places.clone(), projects, settings, None, metrics.clone());
         Ok(Self {
             control,
             steps,

@@ -1,10 +1,16 @@
 //! A look at projects and destinations before records are made of them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use firebackup_aws::BucketReport;
 use firebackup_control::{
-    ControlError, DestinationAccess, DestinationFindings, MissingPermission, Probes, ProjectAccess, ProjectFindings,
+    CollectionFacts, CollectionFindings, ControlError, DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess,
+    DestinationFindings, MissingPermission, Probes, ProjectAccess, ProjectFindings,
 };
+use firebackup_google::{self as google, Collection, Firestore};
+use firebackup_model::database::DEFAULT_DATABASE;
+use firebackup_model::port::DocumentSource;
 use firebackup_model::{ErrorKind, PortError};
 use firebackup_storage::Destination;
 
@@ -13,7 +19,8 @@ use crate::buckets::bucket_of;
 use crate::places::Places;
 use crate::projects::Projects;
 
-const DEFAULT_DATABASE: &str = "(default)";
+/// For how long documents are counted: API Gateway gives a request 29 seconds in all.
+const COUNTING: Duration = Duration::from_secs(15);
 
 /// Looks at the real world.
 #[derive(Clone)]
@@ -44,29 +51,102 @@ impl DestinationProbes {
     }
 }
 
+/// The databases of a project. Those of an emulator nobody lists, nor does whoever may not: then there is the first one, if it
+/// answers.
+async fn listed(firestore: &Firestore) -> Result<ProjectFindings, ControlError> {
+    let mut findings = ProjectFindings::default();
+    match firestore.databases().await {
+        Ok(found) => {
+            findings.facts = found.into_iter().map(facts).collect();
+            findings.databases = findings.facts.iter().map(|facts| facts.id.clone()).collect();
+        }
+        // no job needs to list them
+        Err(error) if matches!(error.kind, ErrorKind::Unimplemented | ErrorKind::PermissionDenied) => {
+            tracing::info!(error = %error, "the databases of a project cannot be listed");
+        }
+        Err(error) => return Err(refused(error)),
+    }
+    Ok(findings)
+}
+
+fn facts(facts: google::DatabaseFacts) -> DatabaseFacts {
+    DatabaseFacts {
+        id: facts.id,
+        location: facts.location,
+        database_type: facts.database_type.map(|kind| match kind {
+            google::DatabaseType::Native => DatabaseType::Native,
+            google::DatabaseType::Datastore => DatabaseType::Datastore,
+        }),
+        edition: facts.edition.map(|edition| match edition {
+            google::DatabaseEdition::Standard => DatabaseEdition::Standard,
+            google::DatabaseEdition::Enterprise => DatabaseEdition::Enterprise,
+        }),
+        point_in_time_recovery: facts.point_in_time_recovery,
+        delete_protection: facts.delete_protection,
+        kms_key: facts.kms_key,
+        firestore_access: facts.firestore_access,
+        realtime_updates: facts.realtime_updates,
+        mongodb_access: facts.mongodb_access,
+    }
+}
+
+impl WorldProbes {
+    /// What of a database the credentials may not do. One that answers and was not listed is found by this.
+    async fn try_out(
+        &self,
+        access: &ProjectAccess,
+        database: &str,
+        findings: &mut ProjectFindings,
+    ) -> Result<(), ControlError> {
+        let target = self.projects.target(access, database).await.map_err(refused)?;
+        match target.source.snapshot_time().await {
+            Ok(_) if findings.databases.is_empty() => findings.databases.push(database.to_owned()),
+            Ok(_) => {}
+            // a project may have named databases only
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                findings.missing.push(missing("datastore.entities.get", "roles/datastore.viewer", "to back up"));
+                return Ok(());
+            }
+            Err(error) => return Err(refused(error)),
+        }
+        match target.sink.can_write().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                findings.missing.push(missing("datastore.entities.update", "roles/datastore.user", "to restore"));
+                Ok(())
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+}
+
 #[async_trait]
 impl Probes for WorldProbes {
     async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
-        let target = self.projects.target(access, DEFAULT_DATABASE).await.map_err(google)?;
-        let mut findings = ProjectFindings::default();
-        match target.source.snapshot_time().await {
-            Ok(_) => findings.databases.push(DEFAULT_DATABASE.to_owned()),
-            // a project may have named databases only
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(findings),
-            Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                findings.missing.push(missing("datastore.entities.get", "roles/datastore.viewer", "to back up"));
-                return Ok(findings);
-            }
-            Err(error) => return Err(google(error)),
-        }
-        match target.sink.can_write().await {
-            Ok(()) => {}
-            Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                findings.missing.push(missing("datastore.entities.update", "roles/datastore.user", "to restore"));
-            }
-            Err(error) => return Err(google(error)),
-        }
+        let firestore = self.projects.firestore(access, DEFAULT_DATABASE).await.map_err(refused)?;
+        let mut findings = listed(&firestore).await?;
+        // what is switched off says nothing of what the credentials may
+        let is_open =
+            |id: &&String| findings.facts.iter().find(|facts| facts.id == **id).is_none_or(DatabaseFacts::is_open);
+        let tried = match findings.databases.iter().find(is_open) {
+            Some(database) => database.clone(),
+            None if findings.facts.is_empty() => DEFAULT_DATABASE.to_owned(),
+            None => return Ok(findings),
+        };
+        self.try_out(access, &tried, &mut findings).await?;
         Ok(findings)
+    }
+
+    async fn collections(&self, access: &ProjectAccess, database: &str) -> Result<CollectionFindings, ControlError> {
+        let firestore = self.projects.firestore(access, database).await.map_err(refused)?;
+        let at = firestore.snapshot_time().await.map_err(refused)?;
+        let found = firestore.collections(at, COUNTING).await.map_err(refused)?;
+        let facts = |Collection { id, documents, at_least }| CollectionFacts { id, documents, at_least };
+        Ok(CollectionFindings {
+            collections: found.collections.into_iter().map(facts).collect(),
+            partial: found.is_cut,
+        })
     }
 
     async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
@@ -78,6 +158,10 @@ impl Probes for WorldProbes {
 impl Probes for DestinationProbes {
     async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
         Absent.project(access).await
+    }
+
+    async fn collections(&self, access: &ProjectAccess, database: &str) -> Result<CollectionFindings, ControlError> {
+        Absent.collections(access, database).await
     }
 
     async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
@@ -124,11 +208,11 @@ impl DestinationProbes {
 }
 
 fn missing(permission: &str, role: &str, purpose: &str) -> MissingPermission {
-    let remedy = format!("grant {role} to the service account in Google Cloud IAM {purpose}");
+    let remedy = format!("grant {role} to the account that lets us in, in Google Cloud IAM, {purpose}");
     MissingPermission { permission: permission.to_owned(), remedy }
 }
 
-fn google(error: PortError) -> ControlError {
+fn refused(error: PortError) -> ControlError {
     ControlError::google(format!("Google refused or cannot be reached: {error}")).with_source(error)
 }
 

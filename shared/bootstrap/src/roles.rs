@@ -12,15 +12,17 @@ use firebackup_aws::{
 use firebackup_control::{Archive, Probes};
 use firebackup_model::PortError;
 use firebackup_model::port::{
-    Clock, IdentityProvider, JobQueue, KeyService, Push, Random, Scheduler, WebhookSender, Workflow, Workflows,
+    Clock, ConsentIssuer, IdentityProvider, JobQueue, KeyService, Push, Random, Scheduler, WebhookSender, Workflow,
+    Workflows,
 };
 
 use crate::absent::Absent;
 use crate::aws_environment::AwsEnvironment;
+use crate::oauth_client::{OauthClient, opens_projects};
 use crate::places::Places;
 use crate::probes::{DestinationProbes, WorldProbes};
 use crate::projects::Projects;
-use crate::sealed_issuer::{SealedIssuer, allows_private_addresses};
+use crate::sealed_issuer::{SealedClient, SealedIssuer, allows_private_addresses};
 use crate::webhooks::webhooks;
 
 /// What ports are made from.
@@ -84,6 +86,22 @@ impl Parts<'_> {
         Ok(issuer.map(|issuer| Arc::new(issuer) as Arc<dyn IdentityProvider>))
     }
 
+    /// An emulator of Firestore in Google's place.
+    fn emulator(&self) -> Option<String> {
+        self.environment.get("FIRESTORE_EMULATOR_HOST").map(str::to_owned)
+    }
+
+    fn consents(&self) -> Result<Option<Arc<dyn ConsentIssuer>>, PortError> {
+        let issuer = SealedIssuer::of(self.environment, self.kms(), Arc::clone(&self.clock))?;
+        let issuer = issuer.filter(|issuer| opens_projects(issuer.name(), self.emulator().as_deref()));
+        Ok(issuer.map(|issuer| Arc::new(issuer.for_consents()) as Arc<dyn ConsentIssuer>))
+    }
+
+    fn projects(&self) -> Result<Projects, PortError> {
+        let client = SealedClient::of(self.environment, self.kms())?;
+        Ok(Projects::new(client.and_then(|client| OauthClient::sealed(client, self.emulator()))))
+    }
+
     fn chunks(&self) -> Option<Arc<WorkBucket>> {
         let bucket = self.environment.get("FIREBACKUP_WORK_BUCKET")?;
         Some(Arc::new(WorkBucket::new(&self.clients, bucket)))
@@ -116,13 +134,21 @@ pub trait Role {
     }
 
     /// What looks at projects and destinations.
-    fn probes(_: &Places) -> Arc<dyn Probes> {
+    fn probes(_: &Places, _: &Projects) -> Arc<dyn Probes> {
         Arc::new(Absent)
     }
 
     /// Where months of the audit log lie.
     fn archive(_: &Places) -> Arc<dyn Archive> {
         Arc::new(Absent)
+    }
+
+    /// What opens projects.
+    ///
+    /// # Errors
+    /// When the environment names a client that is none.
+    fn projects(_: &Parts<'_>) -> Result<Projects, PortError> {
+        Ok(Projects::default())
     }
 
     /// The connections of live clients.
@@ -135,6 +161,14 @@ pub trait Role {
     /// # Errors
     /// When the environment names nobody who can be.
     fn identity(_: &Parts<'_>) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
+        Ok(None)
+    }
+
+    /// Who asks people whether we may into their projects.
+    ///
+    /// # Errors
+    /// As [`Self::identity`].
+    fn consents(_: &Parts<'_>) -> Result<Option<Arc<dyn ConsentIssuer>>, PortError> {
         Ok(None)
     }
 
@@ -170,8 +204,16 @@ impl Role for Api {
         parts.keys()
     }
 
-    fn probes(places: &Places) -> Arc<dyn Probes> {
-        Arc::new(WorldProbes::new(places.clone(), Projects))
+    fn probes(places: &Places, projects: &Projects) -> Arc<dyn Probes> {
+        Arc::new(WorldProbes::new(places.clone(), projects.clone()))
+    }
+
+    fn projects(parts: &Parts<'_>) -> Result<Projects, PortError> {
+        parts.projects()
+    }
+
+    fn consents(parts: &Parts<'_>) -> Result<Option<Arc<dyn ConsentIssuer>>, PortError> {
+        parts.consents()
     }
 
     fn archive(places: &Places) -> Arc<dyn Archive> {
@@ -248,6 +290,10 @@ impl Role for Start {
 pub enum Chunk {}
 
 impl Role for Chunk {
+    fn projects(parts: &Parts<'_>) -> Result<Projects, PortError> {
+        parts.projects()
+    }
+
     fn queue(_: &Parts<'_>) -> Arc<dyn JobQueue> {
         Arc::new(Absent)
     }
@@ -262,6 +308,10 @@ impl Role for Chunk {
 pub enum Ends {}
 
 impl Role for Ends {
+    fn projects(parts: &Parts<'_>) -> Result<Projects, PortError> {
+        parts.projects()
+    }
+
     fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
         parts.keys()
     }
@@ -288,7 +338,7 @@ impl Role for Care {
         parts.keys()
     }
 
-    fn probes(places: &Places) -> Arc<dyn Probes> {
+    fn probes(places: &Places, _: &Projects) -> Arc<dyn Probes> {
         Arc::new(DestinationProbes::new(places.clone()))
     }
 

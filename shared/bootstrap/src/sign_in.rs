@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use firebackup_control::SignUp;
 use firebackup_http::{CALLBACK_PATH, SignInPages};
-use firebackup_model::port::{Clock, IdentityProvider};
+use firebackup_model::port::{Clock, ConsentIssuer, IdentityProvider};
 use firebackup_model::{ErrorKind, PortError};
 use firebackup_outbound::{AddressGuard, OidcProvider, OidcSettings, OutboundClient, Url};
+
+use crate::oauth_client::{for_consents, opens_projects};
 
 /// The issuer where none is named.
 pub const GOOGLE: &str = "https://accounts.google.com";
@@ -98,6 +100,17 @@ pub(crate) fn provider_of(
 ) -> Result<Option<Arc<dyn IdentityProvider>>, PortError> {
     let Some(settings) = issuer else { return Ok(None) };
     Ok(Some(Arc::new(provider(settings, allow_private_addresses, Arc::clone(clock))?)))
+}
+
+/// Who asks people whether we may into their projects, where the client's consents open any.
+pub(crate) fn consents_of(
+    issuer: Option<&OidcSettings>,
+    emulator: Option<&str>,
+    allow_private_addresses: bool,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<dyn ConsentIssuer>>, PortError> {
+    let Some(settings) = issuer.filter(|settings| opens_projects(&settings.issuer, emulator)) else { return Ok(None) };
+    Ok(Some(Arc::new(provider(for_consents(settings), allow_private_addresses, Arc::clone(clock))?)))
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_aws::WorkBucket;
-use firebackup_control::{Control, Job, JobEnd, JobStatus, OrganizationId, Worker};
+use firebackup_control::{Control, Job, JobEnd, JobStatus, OrganizationId, Project, Worker};
 use firebackup_engine::Stop;
+use firebackup_model::ErrorKind;
 use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind, Steps};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -187,7 +189,7 @@ impl AppSteps {
     ) -> Result<T, StepError> {
         let error = match step.await {
             Ok(done) => return Ok(done),
-            Err(error) => error,
+            Err(error) => self.explained((organization, &job), error).await,
         };
         if error.kind != StepErrorKind::Cancelled {
             let worker = self.control.worker(&organization);
@@ -196,6 +198,35 @@ impl AppSteps {
             }
         }
         Err(error)
+    }
+
+    /// Why a step failed: where the consent is gone that its project stands on, that is why.
+    async fn explained(&self, (organization, job): (OrganizationId, &JobId), error: StepError) -> StepError {
+        if error.kind == StepErrorKind::Cancelled {
+            return error;
+        }
+        match self.gone_consent(&self.control.worker(&organization), job).await {
+            Some((_, message)) => StepError { kind: StepErrorKind::Fatal, message },
+            None => error,
+        }
+    }
+
+    /// Has the project of a job that failed say that its consent is gone, where it is. For the step that ends a job: it may
+    /// tell others.
+    async fn note_consent(&self, worker: &Worker, job: &JobId) {
+        let Some((project, _)) = self.gone_consent(worker, job).await else { return };
+        if let Err(error) = self.control.consent_is_gone(worker, &project.id, project.updated_at).await {
+            tracing::warn!(job = %job, error = %error, "it cannot be noted that a consent is gone");
+        }
+    }
+
+    /// The project of a job whose consent was taken back, and what is said of it; nothing where it holds, or nobody can say.
+    async fn gone_consent(&self, worker: &Worker, job: &JobId) -> Option<(Project, String)> {
+        let work = self.control.work_to_end(worker, job).await.ok()?;
+        // boxed: the layout of all steps in one future is more than the compiler computes
+        let consent: BoxFuture<'_, _> = Box::pin(self.projects.check_consent(&work.project_access));
+        let gone = consent.await.err().filter(|error| error.kind == ErrorKind::Unauthenticated)?;
+        Some((work.project, gone.message().to_owned()))
     }
 
     /// Ends a job on record, and removes the list of its chunks.

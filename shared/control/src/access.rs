@@ -30,6 +30,11 @@ pub enum Credentials {
         /// The address of the service account to act as, where there is one.
         service_account: Option<String>,
     },
+    /// The consent of a Google account.
+    Oauth {
+        /// With it access tokens are had.
+        refresh_token: Zeroizing<String>,
+    },
     /// A service account's key.
     ServiceAccount {
         /// The key file.
@@ -48,6 +53,7 @@ impl fmt::Debug for Credentials {
                 .field("audience", audience)
                 .field("service_account", service_account)
                 .finish(),
+            Self::Oauth { .. } => f.debug_struct("Oauth").finish_non_exhaustive(),
             Self::ServiceAccount { .. } => f.debug_struct("ServiceAccount").finish_non_exhaustive(),
         }
     }

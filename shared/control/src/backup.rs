@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::control::Control;
+use crate::database::Ability;
 use crate::error::{ControlError, Result};
 use crate::id::{DestinationId, ProjectId, ScheduleId};
 use crate::idempotency::Once;
@@ -228,12 +229,14 @@ impl Control {
         let scope = author.scope();
         let project = self.project_record(scope, &wanted.project).await?;
         project.value.check_usable()?;
+        let database = project.value.database(wanted.config.database.as_deref())?;
+        project.value.check_able(&database, Ability::Backup)?;
         let destination = self.meant_destination(scope, wanted.destination).await?;
         let backup = BackupJob {
             job: new_facts(self, author, JobKind::Backup, wanted.created_by.clone()),
             project_id: wanted.project,
             google_project: project.value.project.google_project.clone(),
-            database: project.value.database(wanted.config.database.as_deref())?,
+            database,
             storage_destination_id: destination.value.destination.id,
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),

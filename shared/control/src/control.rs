@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use firebackup_model::Timestamp;
 use firebackup_model::port::{
-    Clock, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Push, Random, Scheduler,
-    WebhookSender, Workflows,
+    Clock, ConsentIssuer, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Push, Random,
+    Scheduler, WebhookSender, Workflows,
 };
 
 use crate::archive::Archive;
@@ -57,6 +57,8 @@ pub struct Ports {
     pub push: Arc<dyn Push>,
     /// Whom people sign in with, where that was set up.
     pub identity: Option<Arc<dyn IdentityProvider>>,
+    /// Who asks people whether we may into their projects, where that was set up.
+    pub consents: Option<Arc<dyn ConsentIssuer>>,
     /// What posts to webhooks; without it there are none.
     pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// Where events and deliveries to webhooks wait.

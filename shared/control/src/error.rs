@@ -112,6 +112,12 @@ codes! {
     IdempotencyKeyReused = "IDEMPOTENCY_KEY_REUSED",
     /// The job has ended, or is in a state in which this cannot be done.
     JobState = "JOB_STATE",
+    /// No client of Google's is set up by which people could let us into their projects.
+    ConsentUnavailable = "CONSENT_UNAVAILABLE",
+    /// The consent was not given whole, begun elsewhere, too late, or repeated.
+    ConsentFailed = "CONSENT_FAILED",
+    /// Something is switched off in the database that this needs; `details.remedy` says how it is switched on.
+    DatabaseSwitchedOff = "DATABASE_SWITCHED_OFF",
     /// The project is disconnected.
     ProjectDisconnected = "PROJECT_DISCONNECTED",
     /// The organization has as many unfinished jobs as it may.

@@ -5,6 +5,8 @@
 //! | `ORG#<org>` | `ORGANIZATION` | the organization and its wrapped data key |
 //! | `ORG#<org>` | `KEY#<key>` | an API key, its secret as a hash |
 //! | `ORG#<org>` | `PROJECT#<proj>` | a project, its credentials sealed |
+//! | `ORG#<org>` | `COLLECTIONS#<proj>#<database>` | the collections of a database, as they were seen last |
+//! | `ORG#<org>` | `CONSENT#<hash>` | what a browser came back with that was asked for a consent, sealed; for 10 minutes |
 //! | `ORG#<org>` | `STORAGE#<storage>` | a destination, its options sealed |
 //! | `ORG#<org>` | `SCHEDULE#<sched>` | a schedule |
 //! | `ORG#<org>` | `SCHEDRUN#<sched>#<time>` | the job that was made of a due time; for 7 days |
@@ -35,7 +37,7 @@
 //! | `USER#<user>` | `USER` | a user |
 //! | `USER#<user>` | `ORG#<org>` | that they are a member |
 //! | `SUBJECT#<hash of issuer and subject>` | `USER` | whom an issuer's subject is here |
-//! | `SIGNIN#<hash of the state>` | `SIGNIN` | that a sign-in was used; for 11 minutes |
+//! | `SIGNIN#<hash of the state>` | `SIGNIN` | that a sign-in, or a question for a consent, was used; for 11 minutes |
 //! | `CODE#<hash>` | `CODE` | the code at its end; for 2 minutes, the local owner's for 15 |
 //! | `SESSION#<ses>` | `SESSION` | a session, its access tokens as hashes; for 90 days |
 //! | `REFRESH#<hash>` | `SESSION` | a refresh token, used or not; for 30 days |
@@ -56,6 +58,8 @@ use crate::tenant::OrganizationScope;
 
 const KEY: &str = "KEY#";
 const PROJECT: &str = "PROJECT#";
+const COLLECTIONS: &str = "COLLECTIONS#";
+const CONSENT: &str = "CONSENT#";
 const DESTINATION: &str = "STORAGE#";
 const SCHEDULE: &str = "SCHEDULE#";
 const SCHEDULE_RUN: &str = "SCHEDRUN#";
@@ -211,6 +215,19 @@ impl OrganizationScope {
 
     pub(crate) fn projects(&self) -> ItemQuery {
         self.list(PROJECT)
+    }
+
+    pub(crate) fn collections_key(&self, project: &ProjectId, database: &str) -> ItemKey {
+        self.key(format!("{COLLECTIONS}{project}#{database}"))
+    }
+
+    /// The collections of all databases of a project.
+    pub(crate) fn collections(&self, project: &ProjectId) -> ItemQuery {
+        self.list(&format!("{COLLECTIONS}{project}#"))
+    }
+
+    pub(crate) fn consent_key(&self, hash: &str) -> ItemKey {
+        self.key(format!("{CONSENT}{hash}"))
     }
 
     pub(crate) fn destination_key(&self, id: &DestinationId) -> ItemKey {
@@ -433,6 +450,8 @@ mod tests {
             scope.organization_key(),
             scope.api_key_key(&key),
             scope.project_key(&project),
+            scope.collections_key(&project, "(default)"),
+            scope.consent_key("00ff"),
             scope.destination_key(&destination),
             scope.schedule_key(&schedule),
             scope.schedule_run_key(&schedule, time),
@@ -474,6 +493,8 @@ mod tests {
             "ORG#org_U ORGANIZATION",
             "ORG#org_U KEY#key_U",
             "ORG#org_U PROJECT#proj_U",
+            "ORG#org_U COLLECTIONS#proj_U#(default)",
+            "ORG#org_U CONSENT#00ff",
             "ORG#org_U STORAGE#storage_U",
             "ORG#org_U SCHEDULE#sched_U",
             "ORG#org_U SCHEDRUN#sched_U#2026-01-31T14:03:00Z",
@@ -505,6 +526,7 @@ mod tests {
             (all_organizations(), listed_organization(&ulid.into())),
             (scope.api_keys(), scope.api_key_key(&ulid.into())),
             (scope.projects(), scope.project_key(&ulid.into())),
+            (scope.collections(&ulid.into()), scope.collections_key(&ulid.into(), "(default)")),
             (scope.destinations(), scope.destination_key(&ulid.into())),
             (scope.schedules(), scope.schedule_key(&ulid.into())),
             (scope.schedules_given_up(), scope.schedule_given_up_key(&ulid.into(), Timestamp::new(0, 0))),

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use firebackup_model::port::{ItemQuery, MAX_PAGE_ITEMS};
 use firebackup_model::{ErrorKind, PortError};
 use serde::de::DeserializeOwned;
@@ -75,6 +77,20 @@ impl Page {
             return Err(ControlError::field("page", message));
         }
         Ok(())
+    }
+
+    /// This page of a list that is at hand whole, in the order of its entries' ids.
+    pub(crate) fn of<T>(&self, all: Vec<T>, id: impl Fn(&T) -> &str) -> Result<Paged<T>> {
+        self.check()?;
+        let after = self.cursor.as_deref().map(|cursor| URL_SAFE_NO_PAD.decode(cursor).map_err(|_| wrong_cursor()));
+        let after = after.transpose()?;
+        let total = self.cursor.is_none().then_some(all.len() as u64);
+        let is_behind = |one: &T| after.as_ref().is_none_or(|after| id(one).as_bytes() > after.as_slice());
+        let mut rest = all.into_iter().filter(is_behind).skip(self.skipped() as usize);
+        let items: Vec<T> = rest.by_ref().take(self.limit as usize).collect();
+        let last = items.last().filter(|_| rest.next().is_some());
+        let next = last.map(|last| URL_SAFE_NO_PAD.encode(id(last)));
+        Ok(Paged { items, next, page: self.page, limit: self.limit, total })
     }
 
     /// How many entries come before it.
@@ -253,5 +269,39 @@ impl Control {
                 return Ok(all);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All of a list, page by page.
+    fn walked(all: &[&'static str], limit: u32) -> Vec<Vec<&'static str>> {
+        let (mut pages, mut page) = (Vec::new(), Page::number(1, limit));
+        loop {
+            let paged = page.of(all.to_vec(), |one| one).unwrap();
+            pages.push(paged.items);
+            match paged.next {
+                Some(next) => page.cursor = Some(next),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_at_hand_is_shown_by_number_and_by_cursor() {
+        let all = ["a", "b/ü", "c", "d"];
+        assert_eq!(walked(&all, 3), [&all[..3], &all[3..]]);
+        assert_eq!(walked(&all, 4), [&all]);
+        assert_eq!(walked(&[], 4), [[""; 0]]);
+        let second = Page::number(2, 3).of(all.to_vec(), |one| one).unwrap();
+        assert_eq!((second.items, second.total, second.next), (vec!["d"], Some(4), None));
+        let first = Page::number(1, 2).of(all.to_vec(), |one| one).unwrap();
+        let page = Page { cursor: first.next, ..Page::number(1, 2) };
+        let rest = page.of(vec!["a", "c", "d"], |one| one).unwrap();
+        assert_eq!((rest.items, rest.total), (vec!["c", "d"], None), "what stood at the cursor may be gone");
+        let wrong = Page { cursor: Some("=".to_owned()), ..Page::default() };
+        assert_eq!(wrong.of(vec!["a"], |one| one).unwrap_err().code, Code::InvalidCursor);
     }
 }

@@ -4,6 +4,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{DestinationAccess, ProjectAccess};
+use crate::collection::CollectionFacts;
+use crate::database::DatabaseFacts;
 use crate::error::ControlError;
 
 /// Looks at projects and destinations. What goes wrong there is an error of kind
@@ -12,6 +14,9 @@ use crate::error::ControlError;
 pub trait Probes: Send + Sync {
     /// Which databases a project has, and what the credentials may not do there.
     async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError>;
+
+    /// Which collections a database has, and how many documents: within the time that a request has.
+    async fn collections(&self, access: &ProjectAccess, database: &str) -> Result<CollectionFindings, ControlError>;
 
     /// Writes, reads, lists and deletes a probe in a destination, and says what of it is not possible.
     async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError>;
@@ -24,6 +29,17 @@ pub struct ProjectFindings {
     pub databases: Vec<String>,
     /// What the credentials may not do.
     pub missing: Vec<MissingPermission>,
+    /// How the databases are set up; those of which Google says nothing are left out.
+    pub facts: Vec<DatabaseFacts>,
+}
+
+/// What was found of the collections of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CollectionFindings {
+    /// Those at the root, by id.
+    pub collections: Vec<CollectionFacts>,
+    /// Whether there are more than were listed.
+    pub partial: bool,
 }
 
 /// Something that the credentials may not do.

@@ -6,22 +6,20 @@ use firebackup_model::port::ItemWrite;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::access::{Credentials, ProjectAccess};
+use crate::access::ProjectAccess;
 use crate::audit::Act;
 use crate::control::Control;
+use crate::credentials::{NewCredentials, StoredCredentials};
+use crate::database::{Ability, DatabaseFacts, DatabaseLimit, limits_of};
 use crate::error::{Code, ControlError, Result};
-use crate::federation;
 use crate::id::ProjectId;
 use crate::limit;
-use crate::organization::OrganizationRecord;
 use crate::page::{Page, Paged};
 use crate::probes::{MissingPermission, ProjectFindings};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
 use crate::schedule::Schedule;
-use crate::secrets::{SealedSecret, SecretText};
-use crate::service_account::ServiceAccount;
-use crate::tenant::{Caller, OrganizationScope};
+use crate::tenant::{Caller, OrganizationScope, Worker};
 
 /// Whether a project can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -33,39 +31,6 @@ pub enum ProjectStatus {
     Disconnected,
     /// Permissions are missing; `missing` says which. Jobs that need them will fail.
     Error,
-}
-
-/// How Google is told who we are.
-#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum NewCredentials {
-    /// A service account's key.
-    ServiceAccount {
-        /// The text of the key file, as Google gave it.
-        #[schema(write_only, value_type = String)]
-        key: SecretText,
-    },
-    /// Workload Identity Federation: Google takes the AWS identity of the installation for one of its own, and no key is
-    /// kept. Where the installation has an AWS identity.
-    Federation {
-        /// The provider: `//iam.googleapis.com/projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER`,
-        /// where the last is `org-` and the ULID of the organization in small letters.
-        #[schema(max_length = 200)]
-        audience: String,
-        /// The address of the service account to act as; without one the AWS identity itself must have been granted roles.
-        #[serde(default, rename = "serviceAccount")]
-        #[schema(max_length = 320, example = "firebackup@my-app.iam.gserviceaccount.com")]
-        service_account: Option<String>,
-    },
-    /// An emulator; where the installation allows it.
-    Emulator {
-        /// Host and port of Firestore.
-        host: String,
-        /// Host and port of Auth.
-        // spelt out: the OpenAPI document does not see `rename_all_fields`
-        #[serde(default, rename = "authHost")]
-        auth_host: Option<String>,
-    },
 }
 
 /// A project that is to be connected.
@@ -119,17 +84,23 @@ pub struct Project {
     pub name: String,
     /// The Google Cloud project id.
     pub google_project: String,
-    /// `service_account`, `federation` or `emulator`.
+    /// `service_account`, `federation`, `oauth` or `emulator`.
     pub credentials_type: String,
     /// The service account's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+    /// The address of the Google account whose consent let us in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Whether it can be used.
     pub status: ProjectStatus,
     /// What the credentials may not do.
     pub missing: Vec<MissingPermission>,
     /// The ids of its databases.
     pub databases: Vec<String>,
+    /// What cannot be done with which of them, as far as was seen when the project was looked at last.
+    #[serde(default)]
+    pub limits: Vec<DatabaseLimit>,
     /// When it was connected.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -138,10 +109,8 @@ pub struct Project {
     pub updated_at: Timestamp,
 }
 
-/// What a project's credentials are sealed for.
-const CREDENTIALS: &str = "credentials";
-/// The most bytes a key file may have; Google's have about 2,400.
-const MAX_KEY_FILE: usize = 16 * 1024;
+/// What is told of a project that jobs cannot reach any more, because somebody said so or a consent is gone.
+const DISCONNECTED: &str = "project.disconnected";
 
 /// A project, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -149,25 +118,13 @@ const MAX_KEY_FILE: usize = 16 * 1024;
 pub(crate) struct ProjectRecord {
     #[serde(flatten)]
     pub(crate) project: Project,
-    credentials: StoredCredentials,
+    pub(crate) credentials: StoredCredentials,
+    /// How its databases are set up; those of which Google says nothing are left out.
+    #[serde(default)]
+    pub(crate) facts: Vec<DatabaseFacts>,
     /// Whether somebody is about to remove it: nothing new may begin to use it.
     #[serde(default)]
     removing: bool,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum StoredCredentials {
-    ServiceAccount { key: SealedSecret },
-    Federation { audience: String, service_account: Option<String> },
-    Emulator { host: String, auth_host: Option<String> },
-}
-
-/// Credentials of a request, looked at.
-struct CheckedCredentials {
-    opened: Credentials,
-    kind: &'static str,
-    service_account: Option<String>,
 }
 
 impl Project {
@@ -181,6 +138,15 @@ impl Project {
 }
 
 impl ProjectRecord {
+    fn take_findings(&mut self, findings: ProjectFindings) {
+        let project = &mut self.project;
+        project.status = status_of(&findings);
+        project.missing = findings.missing;
+        project.databases = findings.databases;
+        project.limits = limits_of(&project.google_project, &findings.facts);
+        self.facts = findings.facts;
+    }
+
     /// Goes on only if something new may use the project.
     pub(crate) fn check_usable(&self) -> Result<()> {
         if self.removing {
@@ -190,6 +156,12 @@ impl ProjectRecord {
             return Err(ControlError::conflict(Code::ProjectDisconnected, "the project is disconnected"));
         }
         Ok(())
+    }
+
+    /// Goes on only if nothing that is switched off keeps a database from this.
+    pub(crate) fn check_able(&self, database: &str, ability: Ability) -> Result<()> {
+        let limit = self.project.limits.iter().find(|limit| limit.database == database && limit.rules_out(ability));
+        limit.map_or(Ok(()), |limit| Err(limit.refusal(ability)))
     }
 
     /// The database that is meant: the one named, else `(default)`, else the only one.
@@ -215,7 +187,7 @@ impl Control {
         caller.may(Right::Manage)?;
         let name = limit::name("name", &new.name)?;
         check_google_project(&new.google_project)?;
-        let credentials = self.check_credentials(caller.scope(), new.credentials)?;
+        let mut credentials = self.check_credentials(caller, new.credentials).await?;
         let present = self.all::<ProjectRecord>(caller.scope().projects()).await?.len();
         limit::one_more(present, "projects")?;
         let access = ProjectAccess { google_project: new.google_project, credentials: credentials.opened.clone() };
@@ -227,17 +199,21 @@ impl Control {
             google_project: access.google_project,
             credentials_type: credentials.kind.to_owned(),
             service_account: credentials.service_account.clone(),
-            status: status_of(&findings),
-            missing: findings.missing,
-            databases: findings.databases,
+            account: credentials.account.clone(),
+            status: ProjectStatus::Connected,
+            missing: Vec::new(),
+            databases: Vec::new(),
+            limits: Vec::new(),
             created_at: now,
             updated_at: now,
         };
-        let credentials = self.stored_credentials(caller.scope(), project.id, &credentials).await?;
-        let record = ProjectRecord { project, credentials, removing: false };
+        let stored = self.stored_credentials(caller.scope(), project.id, &credentials).await?;
+        let mut record = ProjectRecord { project, credentials: stored, facts: Vec::new(), removing: false };
+        record.take_findings(findings);
         let item = new_item(caller.scope().project_key(&record.project.id), &record, None)?;
         let act = Act::new("project.created", record.project.id).with(record.project.told());
-        let writes = vec![ItemWrite::Create(item), self.goes_on(caller.scope()).await?];
+        let mut writes = vec![ItemWrite::Create(item), self.goes_on(caller.scope()).await?];
+        writes.extend(credentials.spent.take());
         match self.commit(caller.author(), act, writes).await? {
             Written::Yes => Ok(record.project),
             Written::Outrun => Err(ControlError::concurrent_change()),
@@ -278,19 +254,22 @@ impl Control {
     pub async fn update_project(&self, caller: &Caller, id: &ProjectId, change: ProjectChange) -> Result<Project> {
         caller.may(Right::Manage)?;
         let name = change.name.map(|name| limit::name("name", &name)).transpose()?;
-        let credentials = change.credentials.map(|new| self.check_credentials(caller.scope(), new)).transpose()?;
-        let must_look = credentials.is_some() || change.databases.is_some() || change.connected == Some(true);
+        let must_look = change.credentials.is_some() || change.databases.is_some() || change.connected == Some(true);
         for _ in 0..MAX_ATTEMPTS {
             let mut record = self.project_record(caller.scope(), id).await?;
-            let disconnected = record.value.project.status == ProjectStatus::Disconnected;
-            if let Some(credentials) = &credentials {
-                self.take_credentials(caller.scope(), &mut record.value, credentials).await?;
+            let before = record.value.clone();
+            let disconnected = before.project.status == ProjectStatus::Disconnected;
+            let mut writes = Vec::new();
+            if let Some(new) = change.credentials.clone() {
+                let credentials = self.check_credentials(caller, new).await?;
+                self.take_credentials(caller.scope(), &mut record.value, &credentials).await?;
+                writes.extend(credentials.spent);
             }
             if must_look {
                 let organization = self.organization_record(caller.scope()).await?;
                 let access = self.project_access(&organization, &record.value).await?;
                 let wanted = change.databases.clone();
-                take_findings(&mut record.value.project, self.look_at_project(&access, wanted).await?);
+                record.value.take_findings(self.look_at_project(&access, wanted).await?);
             }
             let project = &mut record.value.project;
             if change.connected == Some(false) || disconnected && change.connected.is_none() {
@@ -301,8 +280,14 @@ impl Control {
             }
             project.updated_at = self.now();
             record.value.removing = false;
-            let act = Act::new("project.updated", id).with(record.value.project.told());
-            if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
+            let is_ended = change.connected == Some(false) && !disconnected;
+            let action = if is_ended { DISCONNECTED } else { "project.updated" };
+            let act = Act::new(action, id).with(record.value.project.told());
+            writes.push(record.replace(None)?);
+            if self.commit(caller.author(), act, writes).await? == Written::Yes {
+                if change.credentials.is_some() {
+                    self.give_consent_back(caller.scope(), &before).await;
+                }
                 return Ok(record.value.project);
             }
         }
@@ -333,6 +318,34 @@ impl Control {
             }
             let act = Act::new("project.deleted", id).with(record.value.project.told());
             if self.commit(caller.author(), act, vec![record.delete()]).await? == Written::Yes {
+                self.forget_collections(caller.scope(), id).await;
+                self.give_consent_back(caller.scope(), &record.value).await;
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Says of a project that the consent it stands on is gone, where it is the consent of then: `seen` is when the project that
+    /// could not be opened was last changed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn consent_is_gone(&self, worker: &Worker, id: &ProjectId, seen: Timestamp) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(mut record) = self.load::<ProjectRecord>(&worker.scope().project_key(id)).await? else {
+                return Ok(());
+            };
+            let project = &mut record.value.project;
+            let is_known = project.status == ProjectStatus::Disconnected || project.missing == [consent_missing()];
+            if project.updated_at != seen || is_known {
+                return Ok(());
+            }
+            project.status = ProjectStatus::Error;
+            project.missing = vec![consent_missing()];
+            project.updated_at = self.now();
+            let act = Act::new(DISCONNECTED, id).with(project.told());
+            if self.commit(&worker.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
                 return Ok(());
             }
         }
@@ -345,104 +358,6 @@ impl Control {
         id: &ProjectId,
     ) -> Result<Stored<ProjectRecord>> {
         self.found(&scope.project_key(id), "project").await
-    }
-
-    /// What opens a project.
-    pub(crate) async fn project_access(
-        &self,
-        organization: &Stored<OrganizationRecord>,
-        record: &ProjectRecord,
-    ) -> Result<ProjectAccess> {
-        let credentials = match &record.credentials {
-            StoredCredentials::Emulator { host, auth_host } => {
-                Credentials::Emulator { host: host.clone(), auth_host: auth_host.clone() }
-            }
-            StoredCredentials::Federation { audience, service_account } => {
-                Credentials::Federation { audience: audience.clone(), service_account: service_account.clone() }
-            }
-            StoredCredentials::ServiceAccount { key } => {
-                let organization = &organization.value;
-                let secrets = self.secret_box(organization.organization.id, &organization.data_key).await?;
-                let key_json = secrets.open(&record.project.id.to_string(), CREDENTIALS, key)?;
-                Credentials::ServiceAccount { key_json }
-            }
-        };
-        Ok(ProjectAccess { google_project: record.project.google_project.clone(), credentials })
-    }
-
-    fn check_credentials(&self, scope: &OrganizationScope, new: NewCredentials) -> Result<CheckedCredentials> {
-        match new {
-            NewCredentials::Emulator { host, auth_host } => {
-                if !self.ports().settings.allow_emulators {
-                    return Err(ControlError::field("credentials", "emulators are not allowed here"));
-                }
-                limit::ascii("credentials.host", &host, 255)?;
-                auth_host.as_deref().map_or(Ok(()), |host| limit::ascii("credentials.authHost", host, 255))?;
-                let opened = Credentials::Emulator { host, auth_host };
-                Ok(CheckedCredentials { opened, kind: "emulator", service_account: None })
-            }
-            NewCredentials::Federation { audience, service_account } => {
-                self.check_federation(scope, &audience, service_account.as_deref())?;
-                let opened = Credentials::Federation { audience, service_account: service_account.clone() };
-                Ok(CheckedCredentials { opened, kind: "federation", service_account })
-            }
-            NewCredentials::ServiceAccount { key } => {
-                if key.expose().len() > MAX_KEY_FILE {
-                    return Err(ControlError::field("credentials.key", format!("at most {MAX_KEY_FILE} bytes")));
-                }
-                let account = ServiceAccount::read(key.expose());
-                let account = account.map_err(|reason| ControlError::field("credentials.key", reason))?;
-                let opened = Credentials::ServiceAccount { key_json: key.expose().to_owned().into() };
-                Ok(CheckedCredentials { opened, kind: "service_account", service_account: Some(account.email) })
-            }
-        }
-    }
-
-    fn check_federation(&self, scope: &OrganizationScope, audience: &str, service_account: Option<&str>) -> Result<()> {
-        if !self.ports().settings.allow_federation {
-            return Err(ControlError::field("credentials", "federation needs an installation with an AWS identity"));
-        }
-        federation::check_audience(audience, scope.organization())
-            .map_err(|reason| ControlError::field("credentials.audience", reason))?;
-        service_account
-            .map_or(Ok(()), federation::check_service_account)
-            .map_err(|reason| ControlError::field("credentials.serviceAccount", reason))
-    }
-
-    async fn stored_credentials(
-        &self,
-        scope: &OrganizationScope,
-        id: ProjectId,
-        credentials: &CheckedCredentials,
-    ) -> Result<StoredCredentials> {
-        match &credentials.opened {
-            Credentials::Emulator { host, auth_host } => {
-                Ok(StoredCredentials::Emulator { host: host.clone(), auth_host: auth_host.clone() })
-            }
-            Credentials::Federation { audience, service_account } => Ok(StoredCredentials::Federation {
-                audience: audience.clone(),
-                service_account: service_account.clone(),
-            }),
-            Credentials::ServiceAccount { key_json } => {
-                let organization = self.organization_record(scope).await?.value;
-                let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
-                Ok(StoredCredentials::ServiceAccount {
-                    key: secrets.seal(self, &id.to_string(), CREDENTIALS, key_json),
-                })
-            }
-        }
-    }
-
-    async fn take_credentials(
-        &self,
-        scope: &OrganizationScope,
-        record: &mut ProjectRecord,
-        credentials: &CheckedCredentials,
-    ) -> Result<()> {
-        record.credentials = self.stored_credentials(scope, record.project.id, credentials).await?;
-        record.project.credentials_type = credentials.kind.to_owned();
-        record.project.service_account.clone_from(&credentials.service_account);
-        Ok(())
     }
 
     /// Looks at a project, and takes of its databases those that are wanted.
@@ -460,6 +375,7 @@ impl Control {
             }
             wanted.sort();
             wanted.dedup();
+            findings.facts.retain(|facts| wanted.contains(&facts.id));
             findings.databases = wanted;
         }
         if findings.databases.is_empty() {
@@ -488,10 +404,11 @@ const fn status_of(findings: &ProjectFindings) -> ProjectStatus {
     if findings.missing.is_empty() { ProjectStatus::Connected } else { ProjectStatus::Error }
 }
 
-fn take_findings(project: &mut Project, findings: ProjectFindings) {
-    project.status = status_of(&findings);
-    project.missing = findings.missing;
-    project.databases = findings.databases;
+/// What is missing where a consent was taken back.
+fn consent_missing() -> MissingPermission {
+    let remedy =
+        "connect the project again: ask for the consent at `GET /projects/oauth`, and give it to `PUT /projects/{id}`";
+    MissingPermission { permission: "consent".to_owned(), remedy: remedy.to_owned() }
 }
 
 /// 6 to 30 lower-case letters, digits and hyphens; a domain before it with a colon is Google's old way.

@@ -5,6 +5,7 @@ use firebackup_model::id::{JobId, JobKind};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
+use crate::database::Ability;
 use crate::error::{Code, ControlError, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::idempotency::Once;
@@ -119,6 +120,8 @@ impl Control {
         let project = self.project_record(scope, &target).await?;
         project.value.check_usable()?;
         let named = new.database.as_deref().or_else(|| (target == source.project).then_some(&*source.database));
+        let database = project.value.database(named)?;
+        project.value.check_able(&database, Ability::Restore)?;
         let destination = self.destination_record(scope, &source.destination).await?;
         destination.value.check_usable()?;
         let restore = RestoreJob {
@@ -127,7 +130,7 @@ impl Control {
             project_id: source.project,
             target_project_id: target,
             google_project: project.value.project.google_project.clone(),
-            database: project.value.database(named)?,
+            database,
             storage_destination_id: source.destination,
             repository_project_id: source.stored.value.repository().0,
             encrypted: source.stored.value.repository().1,

@@ -72,13 +72,13 @@ pub struct BegunSignIn {
 
 /// That somebody has come back; a second one is not let in.
 #[derive(Debug, Serialize, Deserialize)]
-struct UsedSignIn {}
+pub(crate) struct UsedSignIn {}
 
 /// How much the clocks of two processes of ours may differ, in seconds.
-const SKEW_SECONDS: i64 = 60;
+pub(crate) const SKEW_SECONDS: i64 = 60;
 
 /// What one browser's secret stands for.
-fn derived(browser_secret: &str) -> SignIn {
+pub(crate) fn derived(browser_secret: &str) -> SignIn {
     let part = |name: &str| token::hash(format!("{name}:{browser_secret}").as_bytes());
     SignIn { state: part("state"), nonce: part("nonce"), verifier: part("verifier") }
 }

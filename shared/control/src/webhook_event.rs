@@ -66,6 +66,8 @@ event_names! {
     ProjectCreated = "project.created",
     /// A project was changed.
     ProjectUpdated = "project.updated",
+    /// A project was disconnected, by somebody or because the consent that it stands on is gone.
+    ProjectDisconnected = "project.disconnected",
     /// A project was removed.
     ProjectDeleted = "project.deleted",
     /// A backup was read back, and is as it was written.
@@ -105,6 +107,7 @@ impl EventName {
             "storage.connected" => Some(Self::StorageConnected),
             "project.created" => Some(Self::ProjectCreated),
             "project.updated" => Some(Self::ProjectUpdated),
+            "project.disconnected" => Some(Self::ProjectDisconnected),
             "project.deleted" => Some(Self::ProjectDeleted),
             "verification.completed" => Some(Self::VerificationCompleted),
             "verification.failed" => Some(Self::VerificationFailed),

@@ -8,6 +8,7 @@ use gcloud_sdk::error::ErrorKind as SdkErrorKind;
 use gcloud_sdk::{GCP_DEFAULT_SCOPES, GoogleAuthHeaders};
 use zeroize::Zeroizing;
 
+use crate::consent::UserConsent;
 use crate::federation::Federation;
 
 /// What every emulator takes for an administrator's token. It is no secret.
@@ -31,6 +32,8 @@ pub enum Access {
     ServiceAccountKey(ServiceAccountKey),
     /// Google, as whom it takes the AWS identity of this process for: no key is kept anywhere.
     Federated(Federation),
+    /// Google, by a person's consent.
+    Consented(UserConsent),
     /// Google, with the credentials of the machine or of the user who signed in with `gcloud`.
     ApplicationDefault,
 }
@@ -60,12 +63,13 @@ impl fmt::Display for Access {
             Self::ServiceAccountFile(path) => write!(f, "the service account key {}", path.display()),
             Self::ServiceAccountKey(_) => f.write_str("a service account key"),
             Self::Federated(federation) => write!(f, "{federation}"),
+            Self::Consented(_) => f.write_str("the consent of a Google account"),
             Self::ApplicationDefault => f.write_str("application default credentials"),
         }
     }
 }
 
-/// The source of the headers that authenticate requests, with the `cloud-platform` scope; none for an emulator.
+/// The source of the headers that authenticate requests, with the `cloud-platform` scope or what was consented to; none for an emulator.
 pub(crate) async fn auth_headers(access: &Access) -> Result<Option<GoogleAuthHeaders>, PortError> {
     match access {
         Access::Emulator { .. } => Ok(None),
@@ -78,6 +82,7 @@ pub(crate) async fn auth_headers(access: &Access) -> Result<Option<GoogleAuthHea
             service_account(key.0.as_bytes(), |reason| unusable("the service account key", reason)).await.map(Some)
         }
         Access::Federated(federation) => federation.auth_headers().await.map(Some),
+        Access::Consented(consent) => consent.auth_headers().await.map(Some),
         Access::ApplicationDefault => GoogleAuthHeaders::from_adc().await.map(Some).map_err(|source| {
             let message = "there are none; set GOOGLE_APPLICATION_CREDENTIALS to a service account key, or run \
                            `gcloud auth application-default login`";

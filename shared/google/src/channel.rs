@@ -18,7 +18,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::access::{Access, EMULATOR_AUTHORIZATION, auth_headers};
 
-const FIRESTORE_URL: &str = "https://firestore.googleapis.com";
+pub(crate) const FIRESTORE_URL: &str = "https://firestore.googleapis.com";
 const CONNECT_OPERATION: &str = "connect to Firestore";
 const ROUTING_HEADER: &str = "x-goog-request-params";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ impl Rpc {
                     emulator_channel(host).await?.map_err(|error| Status::from_error(error.into())),
                 )
             }
+            (Access::Consented(consent), Some(auth)) => google_service(database, consent.firestore_url(), auth).await?,
             (_, Some(auth)) => google_service(database, FIRESTORE_URL, auth).await?,
             (_, None) => return Err(PortError::new(ErrorKind::Unauthenticated, CONNECT_OPERATION, "no credentials")),
         };
@@ -70,10 +71,10 @@ impl Rpc {
         in_time(call).await.map(Response::into_inner)
     }
 
-    /// A call of the admin service, which finds the database under another name.
-    pub(crate) async fn unary_of_database<Q, A>(
+    /// A call of the admin service, which finds what it is about under another name: `name` or `parent`.
+    pub(crate) async fn unary_of<Q, A>(
         &self,
-        database: &DatabaseName,
+        (field, resource): (&str, &str),
         method: &'static str,
         message: Q,
     ) -> Result<A, Status>
@@ -82,8 +83,8 @@ impl Rpc {
         A: prost::Message + Default + Send + Sync + 'static,
     {
         let mut rpc = self.clone();
-        let name = MetadataValue::try_from(format!("name={}", escaped(&database.resource())));
-        rpc.metadata.insert(ROUTING_HEADER, name.map_err(|error| Status::invalid_argument(error.to_string()))?);
+        let routed = MetadataValue::try_from(format!("{field}={}", escaped(resource)));
+        rpc.metadata.insert(ROUTING_HEADER, routed.map_err(|error| Status::invalid_argument(error.to_string()))?);
         rpc.unary(method, message).await
     }
 

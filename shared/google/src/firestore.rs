@@ -13,7 +13,9 @@ use firebackup_model::timestamp::Timestamp;
 use futures::StreamExt;
 use gcloud_sdk::google::firestore::v1::batch_get_documents_request::ConsistencySelector;
 use gcloud_sdk::google::firestore::v1::value::ValueType;
-use gcloud_sdk::google::firestore::v1::{BatchGetDocumentsRequest, RunAggregationQueryResponse};
+use gcloud_sdk::google::firestore::v1::{
+    BatchGetDocumentsRequest, RunAggregationQueryRequest, RunAggregationQueryResponse,
+};
 use tonic::Streaming;
 
 use crate::access::Access;
@@ -107,6 +109,20 @@ impl Firestore {
         call.await.map_err(|status| operation.failed(status))
     }
 
+    /// What an aggregation counts.
+    pub(crate) async fn count_of(&self, request: RunAggregationQueryRequest) -> Result<u64, PortError> {
+        let responses = self.rpc.streaming("/google.firestore.v1.Firestore/RunAggregationQuery", request).await;
+        let mut responses: Streaming<RunAggregationQueryResponse> = responses.map_err(|status| COUNT.failed(status))?;
+        while let Some(response) = channel::next(&mut responses).await.map_err(|status| COUNT.failed(status))? {
+            let fields = response.result.map(|result| result.aggregate_fields).unwrap_or_default();
+            let value = fields.get(query::COUNT_ALIAS).and_then(|value| value.value_type.as_ref());
+            if let Some(ValueType::IntegerValue(count)) = value {
+                return u64::try_from(*count).map_err(|_| COUNT.corrupt("the server counted less than nothing"));
+            }
+        }
+        Err(COUNT.corrupt("the server gave no count"))
+    }
+
     async fn get_chunk(
         &self,
         paths: &[DocumentPath],
@@ -158,19 +174,20 @@ impl DocumentSource for Firestore {
     }
 
     async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
-        let request = GetDatabaseRequest { name: self.database.resource() };
+        let name = self.database.resource();
         let method = "/google.firestore.admin.v1.FirestoreAdmin/GetDatabase";
-        let database: DatabaseVersions = match self.rpc.unary_of_database(&self.database, method, request).await {
-            Ok(database) => database,
-            Err(status) => {
-                let error = TELL_VERSIONS.failed(status);
-                // the emulator has no such method, and a credential need not have the right
-                if error.can_be_retried() {
-                    return Err(error);
+        let database: DatabaseVersions =
+            match self.rpc.unary_of(("name", &name), method, GetDatabaseRequest { name: name.clone() }).await {
+                Ok(database) => database,
+                Err(status) => {
+                    let error = TELL_VERSIONS.failed(status);
+                    // the emulator has no such method, and a credential need not have the right
+                    if error.can_be_retried() {
+                        return Err(error);
+                    }
+                    return Ok(None);
                 }
-                return Ok(None);
-            }
-        };
+            };
         let enabled = database.point_in_time_recovery == RECOVERY_ENABLED;
         Ok(database.earliest_version_time.filter(|_| enabled).map(|time| from_proto(&time)))
     }
@@ -196,17 +213,7 @@ impl DocumentSource for Firestore {
     }
 
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
-        let request = query::count(&self.database, range, at);
-        let responses = self.rpc.streaming("/google.firestore.v1.Firestore/RunAggregationQuery", request).await;
-        let mut responses: Streaming<RunAggregationQueryResponse> = responses.map_err(|status| COUNT.failed(status))?;
-        while let Some(response) = channel::next(&mut responses).await.map_err(|status| COUNT.failed(status))? {
-            let fields = response.result.map(|result| result.aggregate_fields).unwrap_or_default();
-            let value = fields.get(query::COUNT_ALIAS).and_then(|value| value.value_type.as_ref());
-            if let Some(ValueType::IntegerValue(count)) = value {
-                return u64::try_from(*count).map_err(|_| COUNT.corrupt("the server counted less than nothing"));
-            }
-        }
-        Err(COUNT.corrupt("the server gave no count"))
+        self.count_of(query::count(&self.database, range, at)).await
     }
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {

@@ -192,6 +192,7 @@ impl Endpoint {
             Access::ServiceAccountFile(_)
             | Access::ServiceAccountKey(_)
             | Access::Federated(_)
+            | Access::Consented(_)
             | Access::ApplicationDefault => PRODUCTION.to_owned(),
         };
         let invalid = || PortError::new(ErrorKind::InvalidArgument, CONNECT, "the emulator's address is no host:port");

@@ -11,7 +11,10 @@
 pub mod access;
 mod batch;
 mod channel;
+mod collections;
+mod consent;
 pub mod corpus;
+mod databases;
 mod document_bytes;
 mod documents;
 mod federation;
@@ -26,6 +29,9 @@ mod split;
 mod status;
 
 pub use access::{Access, ServiceAccountKey};
+pub use collections::{Collection, Collections};
+pub use consent::UserConsent;
+pub use databases::{DatabaseEdition, DatabaseFacts, DatabaseType};
 pub use federation::Federation;
 pub use firestore::{Firestore, FirestoreOptions};
 pub use identity::{IdentityOptions, IdentityToolkit};

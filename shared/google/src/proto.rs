@@ -127,6 +127,66 @@ pub struct DatabaseVersions {
     pub point_in_time_recovery: i32,
 }
 
+/// `google.firestore.admin.v1.ListDatabasesRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListDatabasesRequest {
+    /// `projects/<project>`.
+    #[prost(string, tag = "1")]
+    pub parent: String,
+}
+
+/// `google.firestore.admin.v1.ListDatabasesResponse`: no pages, all there are.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListDatabasesResponse {
+    /// The databases.
+    #[prost(message, repeated, tag = "1")]
+    pub databases: Vec<Database>,
+}
+
+/// `google.firestore.admin.v1.Database`, of which what decides whether and how it can be backed up. Numbers are those of
+/// Google's enumerations: 0 is always that nothing is said.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Database {
+    /// `projects/<project>/databases/<database>`.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Such as `nam5` or `europe-west3`.
+    #[prost(string, tag = "9")]
+    pub location_id: String,
+    /// 1 native, 2 Datastore mode.
+    #[prost(int32, tag = "10")]
+    pub database_type: i32,
+    /// 1 on, 2 off.
+    #[prost(int32, tag = "21")]
+    pub point_in_time_recovery: i32,
+    /// 1 off, 2 on.
+    #[prost(int32, tag = "22")]
+    pub delete_protection: i32,
+    /// There where a key of the customer's encrypts it.
+    #[prost(message, optional, tag = "23")]
+    pub cmek: Option<CmekConfig>,
+    /// 1 standard, 2 enterprise.
+    #[prost(int32, tag = "28")]
+    pub edition: i32,
+    /// 1 on, 2 off.
+    #[prost(int32, tag = "31")]
+    pub realtime_updates: i32,
+    /// 1 on, 2 off.
+    #[prost(int32, tag = "33")]
+    pub firestore_data_access: i32,
+    /// 1 on, 2 off.
+    #[prost(int32, tag = "34")]
+    pub mongodb_data_access: i32,
+}
+
+/// `google.firestore.admin.v1.Database.CmekConfig`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CmekConfig {
+    /// The key, a resource name of Cloud KMS.
+    #[prost(string, tag = "1")]
+    pub kms_key_name: String,
+}
+
 /// A moment as protobuf states it.
 pub(crate) fn to_proto(moment: firebackup_model::Timestamp) -> Timestamp {
     Timestamp { seconds: moment.seconds, nanos: moment.nanos.min(999_999_999) as i32 }

@@ -72,10 +72,30 @@ pub(crate) fn run(database: &DatabaseName, query: StructuredQuery, at: Timestamp
 }
 
 pub(crate) fn count(database: &DatabaseName, range: &PathRange, at: Timestamp) -> RunAggregationQueryRequest {
-    let count = Aggregation { alias: COUNT_ALIAS.to_owned(), operator: Some(Operator::Count(Count { up_to: None })) };
+    counted(database, documents(database, range), at, None)
+}
+
+/// The documents directly in a collection at the root, up to so many.
+pub(crate) fn count_collection(
+    database: &DatabaseName,
+    id: &str,
+    at: Timestamp,
+    up_to: i64,
+) -> RunAggregationQueryRequest {
+    let from = vec![CollectionSelector { collection_id: id.to_owned(), all_descendants: false }];
+    counted(database, StructuredQuery { from, ..StructuredQuery::default() }, at, Some(up_to))
+}
+
+fn counted(
+    database: &DatabaseName,
+    query: StructuredQuery,
+    at: Timestamp,
+    up_to: Option<i64>,
+) -> RunAggregationQueryRequest {
+    let count = Aggregation { alias: COUNT_ALIAS.to_owned(), operator: Some(Operator::Count(Count { up_to })) };
     let query = StructuredAggregationQuery {
         aggregations: vec![count],
-        query_type: Some(AggregatedQuery::StructuredQuery(documents(database, range))),
+        query_type: Some(AggregatedQuery::StructuredQuery(query)),
     };
     RunAggregationQueryRequest {
         parent: database.documents_root(),

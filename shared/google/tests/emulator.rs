@@ -1,18 +1,23 @@
 //! The Firestore adapter against the real emulator. Where none can be started, these tests fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use firebackup_embedded::emulator::Emulator;
 use firebackup_google::corpus::corpus;
+use firebackup_google::proto::{CmekConfig, Database, ListDatabasesResponse};
 use firebackup_google::sample::sample;
-use firebackup_google::{Access, Firestore, FirestoreOptions};
+use firebackup_google::{
+    Access, Collections, DatabaseEdition, DatabaseFacts, DatabaseType, Firestore, FirestoreOptions,
+};
 use firebackup_model::document::{self, FIELDS_FIELD, NAME_FIELD, RawDocument};
 use firebackup_model::error::ErrorKind;
 use firebackup_model::port::{DocumentSink, DocumentSource, MAX_BATCH_BYTES, Precondition, Write};
 use firebackup_model::range::{PathRange, RangeStart};
 use firebackup_model::wire::{Fields, Value, put_bytes_field};
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
+use firebackup_testkit::{Proxy, ProxyOptions};
 use futures::{StreamExt, TryStreamExt};
 use gcloud_sdk::google::firestore::v1 as google;
 use prost::Message;
@@ -440,4 +445,82 @@ async fn fields_that_nobody_knows_yet_do_not_stop_a_write() {
     write_batch(&firestore, vec![write]).await;
     let read = read_now(&firestore, &PathRange::everything()).await;
     assert_eq!(document::head(&read[0].0).unwrap().name, name(&firestore).document_name("a/b"));
+}
+
+#[tokio::test]
+async fn collections_at_the_root_are_listed_and_counted() {
+    let firestore = database("collections", "(default)").await;
+    let mut paths: Vec<String> = (0..7).map(|number| format!("users/{number}")).collect();
+    paths.extend(["users/0/orders/1", "users/1/orders/1", "orders/1", "phantoms/ghost/children/1"].map(str::to_owned));
+    let name = name(&firestore);
+    write_all(&firestore, paths.iter().map(|at| (path(at), numbered(&name, at, 1)))).await;
+    let at = firestore.snapshot_time().await.unwrap();
+    let found = firestore.collections(at, Duration::from_secs(30)).await.unwrap();
+    let counted: Vec<_> = found.collections.iter().map(|one| (one.id.as_str(), one.documents, one.at_least)).collect();
+    let expected = [("orders", Some(1), false), ("phantoms", Some(0), false), ("users", Some(7), false)];
+    assert_eq!((counted.as_slice(), found.is_cut), (&expected[..], false));
+    let hurried = firestore.collections(at, Duration::ZERO).await.unwrap();
+    assert!(hurried.collections.iter().all(|one| one.documents.is_none()), "there was no time: {hurried:?}");
+    assert_eq!(hurried.collections.len(), 3);
+    let empty = database("no-collections", "(default)").await;
+    assert_eq!(empty.collections(at, Duration::from_secs(30)).await.unwrap(), Collections::default());
+}
+
+#[tokio::test]
+async fn more_collections_than_a_listing_holds_are_cut() {
+    let firestore = database("many-collections", "(default)").await;
+    let name = name(&firestore);
+    let paths: Vec<String> = (0..1003).map(|number| format!("c{number:04}/d")).collect();
+    write_all(&firestore, paths.iter().map(|at| (path(at), numbered(&name, at, 1)))).await;
+    let at = firestore.snapshot_time().await.unwrap();
+    let found = firestore.collections(at, Duration::from_secs(5)).await.unwrap();
+    assert_eq!((found.collections.len(), found.is_cut), (1000, true));
+}
+
+/// The emulator cannot list databases: a proxy in front of it says what Google would.
+#[tokio::test]
+async fn databases_are_told_with_how_they_are_set_up() {
+    let proxy = Proxy::start(&host().await, ProxyOptions::default()).await.unwrap();
+    let firestore = connect(&proxy.host(), DatabaseName::new("databases", "(default)")).await;
+    assert_eq!(firestore.databases().await.unwrap_err().kind, ErrorKind::Unimplemented);
+    let named = |id: &str| Database { name: format!("projects/123/databases/{id}"), ..Database::default() };
+    let databases = vec![
+        Database {
+            location_id: "nam5".to_owned(),
+            database_type: 1,
+            point_in_time_recovery: 2,
+            delete_protection: 2,
+            cmek: Some(CmekConfig { kms_key_name: "projects/p/key".to_owned() }),
+            edition: 2,
+            realtime_updates: 2,
+            firestore_data_access: 2,
+            mongodb_data_access: 1,
+            ..named("shop")
+        },
+        Database { database_type: 2, edition: 1, point_in_time_recovery: 1, delete_protection: 1, ..named("old") },
+        Database { database_type: 99, edition: -1, ..named("(default)") },
+        named("a/b"),
+        Database::default(),
+    ];
+    proxy.control().set_databases(Some(ListDatabasesResponse { databases }.encode_to_vec().into()));
+    let found = firestore.databases().await.unwrap();
+    let ids: Vec<&str> = found.iter().map(|facts| facts.id.as_str()).collect();
+    assert_eq!(ids, ["(default)", "old", "shop"], "what has no name is none");
+    let (unsaid, old, shop) = (&found[0], &found[1], &found[2]);
+    assert_eq!((unsaid.database_type, unsaid.edition, unsaid.firestore_access), (None, None, None));
+    assert_eq!((old.database_type, old.edition), (Some(DatabaseType::Datastore), Some(DatabaseEdition::Standard)));
+    assert_eq!((old.point_in_time_recovery, old.delete_protection), (Some(true), Some(false)));
+    let expected = DatabaseFacts {
+        id: "shop".to_owned(),
+        location: Some("nam5".to_owned()),
+        database_type: Some(DatabaseType::Native),
+        edition: Some(DatabaseEdition::Enterprise),
+        point_in_time_recovery: Some(false),
+        delete_protection: Some(true),
+        kms_key: Some("projects/p/key".to_owned()),
+        firestore_access: Some(false),
+        realtime_updates: Some(false),
+        mongodb_access: Some(true),
+    };
+    assert_eq!(*shop, expected);
 }

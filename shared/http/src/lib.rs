@@ -13,6 +13,7 @@
 
 mod authentication;
 mod body;
+mod browser;
 mod client;
 mod comparison;
 mod envelope;
@@ -37,5 +38,5 @@ pub use client::{ClientAddress, service};
 pub use exposition::{Exposition, METRICS_PATH, metrics_service};
 pub use observer::{Answered, Observer};
 pub use realtime::LiveConnections;
-pub use router::{CALLBACK_PATH, openapi, router};
+pub use router::{CALLBACK_PATH, CONSENT_CALLBACK_PATH, openapi, router};
 pub use state::{HttpState, Repositories, SignInPages};

@@ -67,6 +67,7 @@ const FAILURES: &[Failures] = &[
             (Code::TokenExpired, "the access token or API key has expired; `details.expiredAt` says when"),
             (Code::InvalidRefreshToken, "the refresh token is unknown, too old or was used before: sign in again"),
             (Code::SignInFailed, "the sign-in proves nothing: begun in another browser, too late, or repeated"),
+            (Code::ConsentFailed, "the consent was not given whole, begun in another browser, too late, or repeated"),
         ],
     },
     Failures {
@@ -85,6 +86,7 @@ const FAILURES: &[Failures] = &[
             (Code::RouteNotFound, "there is no such route"),
             (Code::InviteInvalid, "the invite is unknown, used, taken back, too old, or for another address"),
             (Code::SignInUnavailable, "nobody has set up an issuer to sign in with"),
+            (Code::ConsentUnavailable, "nobody has set up an OAuth client of Google's"),
         ],
     },
     Failures {
@@ -103,6 +105,10 @@ const FAILURES: &[Failures] = &[
             (Code::IdempotencyKeyReused, "the idempotency key was used for another request"),
             (Code::JobState, "the job is in a state in which this cannot be done"),
             (Code::ProjectDisconnected, "the project is disconnected"),
+            (
+                Code::DatabaseSwitchedOff,
+                "what this needs of the database is switched off; `details.remedy` switches it on",
+            ),
             (Code::LimitReached, "the organization has as many of these as it may"),
             (Code::Cancelled, "the job was cancelled"),
         ],
@@ -164,11 +170,14 @@ const REACHING_OUT: &[&str] = &[
     "compare_backups",
     "begin_sign_in",
     "finish_sign_in",
+    "begin_consent",
+    "finish_consent",
+    "sync_collections",
 ];
 /// Operations of people, wherever they are members.
 const OF_NO_ORGANIZATION: &[&str] = &["organizations", "create_organization", "accept_invite", "me", "sign_out"];
 /// Operations that lead to something without naming it in the path.
-const LEADING: &[&str] = &["begin_sign_in", "finish_sign_in"];
+const LEADING: &[&str] = &["begin_sign_in", "finish_sign_in", "begin_consent", "finish_consent"];
 /// The one operation that cannot fail.
 const HEALTH: &str = "health";
 /// Operations that read in a backup.
@@ -347,7 +356,7 @@ mod tests {
     use super::*;
 
     /// What strangers may call.
-    const OPEN: [&str; 4] = ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session"];
+    const OPEN: [&str; 5] = ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session", "finish_consent"];
 
     fn document() -> Value {
         serde_json::to_value(crate::openapi()).unwrap()

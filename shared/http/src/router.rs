@@ -28,6 +28,9 @@ const BASE: &str = "/api/v1";
 /// Where an issuer sends a browser back to.
 pub const CALLBACK_PATH: &str = "/api/v1/auth/google/callback";
 
+/// Where Google sends a browser back to that was asked for a consent.
+pub const CONSENT_CALLBACK_PATH: &str = "/api/v1/projects/oauth/callback";
+
 /// The whole API as one service, but for live clients, which another function has behind API Gateway, and the page.
 pub fn router(state: HttpState) -> Router {
     surrounded(Router::from(documented()), state)
@@ -64,6 +67,7 @@ fn documented() -> OpenApiRouter<HttpState> {
         .merge(routes::invites::routes())
         .merge(routes::audit::routes())
         .merge(routes::api_keys::routes())
+        .merge(routes::consents::routes())
         .merge(routes::projects::routes())
         .merge(routes::destinations::routes())
         .merge(routes::backups::routes())

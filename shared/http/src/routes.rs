@@ -4,6 +4,7 @@ pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod backups;
+pub(crate) mod consents;
 pub(crate) mod destinations;
 pub(crate) mod health;
 pub(crate) mod invites;

@@ -38,7 +38,7 @@ pub struct HttpState {
 /// How a browser is sent back after a sign-in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SignInPages {
-    /// Where it goes with its code, as `?code=`; without one it is shown the code as JSON.
+    /// Where it goes with its code, as `?code=`, or a consent's grant, as `?grant=`; without one it is shown the code as JSON.
     pub app_url: Option<String>,
     /// Whether browsers reach us by TLS, so that cookies may say so.
     pub is_secure: bool,
@@ -50,9 +50,21 @@ impl SignInPages {
     /// # Errors
     /// When its address is none.
     pub fn with_code(&self, code: &str) -> Result<Option<String>, url::ParseError> {
+        self.with("code", code)
+    }
+
+    /// Where a browser goes with a consent, where there is an application.
+    ///
+    /// # Errors
+    /// When its address is none.
+    pub fn with_grant(&self, grant: &str) -> Result<Option<String>, url::ParseError> {
+        self.with("grant", grant)
+    }
+
+    fn with(&self, name: &str, value: &str) -> Result<Option<String>, url::ParseError> {
         let Some(app) = &self.app_url else { return Ok(None) };
         let mut url = Url::parse(app)?;
-        url.query_pairs_mut().append_pair("code", code);
+        url.query_pairs_mut().append_pair(name, value);
         Ok(Some(url.into()))
     }
 }

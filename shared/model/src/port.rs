@@ -1,5 +1,6 @@
 //! What the verbs need from the world. Each port has a conformance suite in `testkit` that all its adapters pass.
 
+mod consent;
 mod events;
 mod identity;
 mod items;
@@ -22,6 +23,7 @@ use crate::path::DocumentPath;
 use crate::range::PathRange;
 use crate::timestamp::Timestamp;
 
+pub use consent::{Consent, ConsentIssuer};
 pub use events::{DomainEvent, EventBus};
 pub use identity::{Identity, IdentityProvider, SignIn};
 pub use items::{

@@ -3,6 +3,7 @@
 //! What the issuer says comes straight from it over TLS, and is proven all the same: signature, issuer, audience, time
 //! and nonce. No code, token or secret stands in an error.
 
+mod consent;
 mod discovery;
 mod exchange;
 mod failure;
@@ -18,9 +19,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use firebackup_model::PortError;
 use firebackup_model::port::{Clock, Identity, IdentityProvider, SignIn};
 use sha2::{Digest, Sha256};
+use url::Url;
 use zeroize::Zeroizing;
 
-use self::discovery::Discovery;
+use self::discovery::{Discovery, Endpoints};
 use self::keys::KeyCache;
 use crate::client::OutboundClient;
 
@@ -64,6 +66,33 @@ impl OidcProvider {
     pub fn new(settings: OidcSettings, client: OutboundClient, clock: Arc<dyn Clock>) -> Self {
         Self { settings, client, clock, discovery: Discovery::default(), keys: KeyCache::default() }
     }
+
+    async fn endpoints(&self) -> Result<Arc<Endpoints>, PortError> {
+        self.discovery.endpoints(&self.settings.issuer, &self.client, self.clock.now()).await
+    }
+
+    /// The URL of an authorization request that also says what is in `asked`.
+    fn request_at(&self, endpoints: &Endpoints, sign_in: &SignIn, asked: &[(&str, &str)]) -> Url {
+        let mut url = endpoints.authorization.clone();
+        url.query_pairs_mut()
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.settings.client_id)
+            .append_pair("redirect_uri", &self.settings.redirect_uri)
+            .append_pair("state", &sign_in.state)
+            .append_pair("nonce", &sign_in.nonce)
+            .append_pair("code_challenge", &challenge(&sign_in.verifier))
+            .append_pair("code_challenge_method", "S256")
+            .extend_pairs(asked);
+        url
+    }
+
+    /// Who an id token is of, proven.
+    async fn proven(&self, endpoints: &Endpoints, id_token: &str, sign_in: &SignIn) -> Result<Identity, PortError> {
+        let header = id_token::header(id_token)?;
+        let key = self.keys.key(&header, &endpoints.keys, &self.client, self.clock.now()).await?;
+        let claims = id_token::claims(id_token, header.alg, &key)?;
+        id_token::identity(claims, &self.settings, &sign_in.nonce, self.clock.now())
+    }
 }
 
 impl fmt::Debug for OidcProvider {
@@ -75,29 +104,16 @@ impl fmt::Debug for OidcProvider {
 #[async_trait]
 impl IdentityProvider for OidcProvider {
     async fn authorization_url(&self, sign_in: &SignIn) -> Result<String, PortError> {
-        let endpoints = self.discovery.endpoints(&self.settings.issuer, &self.client, self.clock.now()).await?;
-        let mut url = endpoints.authorization.clone();
-        url.query_pairs_mut()
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &self.settings.client_id)
-            .append_pair("redirect_uri", &self.settings.redirect_uri)
-            .append_pair("scope", SCOPES)
-            .append_pair("state", &sign_in.state)
-            .append_pair("nonce", &sign_in.nonce)
-            .append_pair("code_challenge", &challenge(&sign_in.verifier))
-            .append_pair("code_challenge_method", "S256")
-            // else whoever is signed in with one account only cannot choose another
-            .append_pair("prompt", "select_account");
-        Ok(url.into())
+        let endpoints = self.endpoints().await?;
+        // else whoever is signed in with one account only cannot choose another
+        let asked = [("scope", SCOPES), ("prompt", "select_account")];
+        Ok(self.request_at(&endpoints, sign_in, &asked).into())
     }
 
     async fn identify(&self, code: &str, sign_in: &SignIn) -> Result<Identity, PortError> {
-        let endpoints = self.discovery.endpoints(&self.settings.issuer, &self.client, self.clock.now()).await?;
-        let token = exchange::id_token(&self.settings, &endpoints, &self.client, code, &sign_in.verifier).await?;
-        let header = id_token::header(&token)?;
-        let key = self.keys.key(&header, &endpoints.keys, &self.client, self.clock.now()).await?;
-        let claims = id_token::claims(&token, header.alg, &key)?;
-        id_token::identity(claims, &self.settings, &sign_in.nonce, self.clock.now())
+        let endpoints = self.endpoints().await?;
+        let tokens = exchange::tokens(&self.settings, &endpoints, &self.client, code, &sign_in.verifier).await?;
+        self.proven(&endpoints, &tokens.id_token, sign_in).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use firebackup_model::port::{Identity, IdentityProvider, SignIn};
+use firebackup_model::port::{Consent, ConsentIssuer, Identity, IdentityProvider, SignIn};
 use firebackup_model::{ErrorKind, PortError};
 
 /// Gives a code to whoever is told to come, and takes it once, from whoever began.
@@ -19,6 +19,10 @@ struct Inside {
     begun: BTreeMap<String, (String, String)>,
     /// Code to state and whom it stands for.
     codes: BTreeMap<String, (String, Identity)>,
+    /// Whether whoever comes leaves out what is needed.
+    is_half_hearted: bool,
+    /// Refresh tokens that were given back.
+    given_back: Vec<String>,
     is_down: bool,
 }
 
@@ -48,6 +52,16 @@ impl MemoryIssuer {
         (state, code)
     }
 
+    /// Whether whoever consents from now on leaves out what is needed.
+    pub fn set_half_hearted(&self, is_half_hearted: bool) {
+        self.inside().is_half_hearted = is_half_hearted;
+    }
+
+    /// The refresh tokens that were given back.
+    pub fn given_back(&self) -> Vec<String> {
+        self.inside().given_back.clone()
+    }
+
     /// Whether it answers.
     pub fn set_down(&self, is_down: bool) {
         self.inside().is_down = is_down;
@@ -57,15 +71,55 @@ impl MemoryIssuer {
 #[async_trait]
 impl IdentityProvider for MemoryIssuer {
     async fn authorization_url(&self, sign_in: &SignIn) -> Result<String, PortError> {
+        self.begin("authorize", sign_in)
+    }
+
+    async fn identify(&self, code: &str, sign_in: &SignIn) -> Result<Identity, PortError> {
+        self.exchange(code, sign_in)
+    }
+}
+
+/// The refresh token of a consent of somebody; a test looks for it where none may be.
+#[must_use]
+pub fn refresh_token(who: &Identity) -> String {
+    format!("planted-refresh-token-of-{}", who.subject)
+}
+
+#[async_trait]
+impl ConsentIssuer for MemoryIssuer {
+    async fn consent_url(&self, sign_in: &SignIn) -> Result<String, PortError> {
+        self.begin("consent", sign_in)
+    }
+
+    async fn take_consent(&self, code: &str, sign_in: &SignIn) -> Result<Consent, PortError> {
+        let who = self.exchange(code, sign_in)?;
+        if self.inside().is_half_hearted {
+            return Err(PortError::new(ErrorKind::FailedPrecondition, "exchange a code", "it is not enough"));
+        }
+        Ok(Consent { refresh_token: refresh_token(&who).into(), account: who.email })
+    }
+
+    async fn give_back(&self, refresh_token: &str) -> Result<(), PortError> {
+        let mut inside = self.inside();
+        if inside.is_down {
+            return Err(PortError::new(ErrorKind::Unavailable, "give a consent back", "no answer"));
+        }
+        inside.given_back.push(refresh_token.to_owned());
+        Ok(())
+    }
+}
+
+impl MemoryIssuer {
+    fn begin(&self, page: &str, sign_in: &SignIn) -> Result<String, PortError> {
         let mut inside = self.inside();
         if inside.is_down {
             return Err(PortError::new(ErrorKind::Unavailable, "discover the issuer", "no answer"));
         }
         inside.begun.insert(sign_in.state.clone(), (sign_in.nonce.clone(), sign_in.verifier.clone()));
-        Ok(format!("https://issuer.example/authorize?state={}", sign_in.state))
+        Ok(format!("https://issuer.example/{page}?state={}", sign_in.state))
     }
 
-    async fn identify(&self, code: &str, sign_in: &SignIn) -> Result<Identity, PortError> {
+    fn exchange(&self, code: &str, sign_in: &SignIn) -> Result<Identity, PortError> {
         let mut inside = self.inside();
         if inside.is_down {
             return Err(PortError::new(ErrorKind::Unavailable, "exchange a code", "no answer"));

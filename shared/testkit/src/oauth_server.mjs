@@ -7,7 +7,8 @@
 // what there is); `GET /control` says how often what was asked.
 //
 // The mock checks PKCE where a verifier is sent, and a code with a challenge once. It does not check the client's
-// secret, the redirect URI, or that a verifier is sent at all: that is done here.
+// secret, the redirect URI, or that a verifier is sent at all, and knows no refresh token again: that is done here. As
+// Google it gives a refresh token only where `access_type=offline` and a consent were asked for.
 
 import { createHmac, createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -17,7 +18,9 @@ const [module, clientId, clientSecret] = process.argv.slice(2);
 const { OAuth2Issuer, OAuth2Service } = await import(pathToFileURL(module));
 
 const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
-const counts = { discovery: 0, keys: 0, exchanges: 0 };
+const counts = { discovery: 0, keys: 0, exchanges: 0, refreshes: 0, revocations: 0 };
+/** Refresh tokens that are good. */
+const refreshTokens = new Set();
 /** Of each code: what the authorization request said. */
 const codes = new Map();
 let told = {};
@@ -57,9 +60,38 @@ function answer(response, request) {
   if (refusal) {
     response.statusCode = refusal === 'invalid_client' ? 401 : 400;
     response.body = { error: refusal };
-  } else if (told.signature) {
+    return;
+  }
+  if (told.signature) {
     response.body.id_token = signedOtherwise(response.body.id_token, told.signature);
   }
+  const asked = codes.get(request.body.code);
+  response.body.scope = told.scope ?? asked.scope;
+  delete response.body.refresh_token;
+  if (asked.access_type === 'offline' && asked.prompt?.includes('consent')) {
+    response.body.refresh_token = told.refreshToken ?? `refresh-token-${codes.size}`;
+    refreshTokens.add(response.body.refresh_token);
+  }
+}
+
+/** An access token for a refresh token, as Google's own library asks for it: in JSON. */
+async function refresh(request, response) {
+  counts.refreshes += 1;
+  const asked = JSON.parse(await bodyOf(request));
+  const isClient = asked.client_id === clientId && asked.client_secret === clientSecret;
+  if (!isClient) return json(response, { error: 'invalid_client' }, 401);
+  if (asked.grant_type !== 'refresh_token') return json(response, { error: 'unsupported_grant_type' }, 400);
+  if (!refreshTokens.has(asked.refresh_token)) {
+    return json(response, { error: 'invalid_grant', error_description: 'Token has been expired or revoked.' }, 400);
+  }
+  const token = told.accessToken ?? `access-token-${counts.refreshes}`;
+  return json(response, { access_token: token, expires_in: 3600, token_type: 'Bearer' });
+}
+
+async function revoke(request, response) {
+  counts.revocations += 1;
+  const form = new URLSearchParams(await bodyOf(request));
+  return refreshTokens.delete(form.get('token')) ? json(response, {}) : json(response, { error: 'invalid_token' }, 400);
 }
 
 function refusalOf(request) {
@@ -117,11 +149,17 @@ function json(response, value, status = 200) {
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
 }
 
-async function control(request, response) {
-  if (request.method === 'GET') return json(response, counts);
+async function bodyOf(request) {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
-  told = JSON.parse(Buffer.concat(chunks));
+  return Buffer.concat(chunks).toString();
+}
+
+async function control(request, response) {
+  if (request.method === 'GET') return json(response, counts);
+  told = JSON.parse(await bodyOf(request));
+  if (told.forgetConsents) refreshTokens.clear();
+  if (told.consent) refreshTokens.add(told.consent);
   keptKeys = told.keepKeys ? (keptKeys ?? service.issuer.keys.toJSON()) : undefined;
   if (told.newKey) await startIssuer(told.newKey);
   return json(response, {});
@@ -145,10 +183,13 @@ function keys(response) {
 const server = createServer((request, response) => {
   const path = request.url.split('?')[0];
   if (path === '/control') return control(request, response);
-  if (path === '/token') counts.exchanges += 1;
+  const isRefresh = path === '/token' && request.headers['content-type'] === 'application/json';
+  if (path === '/token' && !isRefresh) counts.exchanges += 1;
   if (told.status) return response.writeHead(told.status).end('<html>planted</html>');
   if (path === '/.well-known/openid-configuration') return discovery(request, response);
   if (path === '/jwks') return keys(response);
+  if (path === '/revoke') return revoke(request, response);
+  if (isRefresh) return refresh(request, response);
   return service.requestHandler(request, response);
 });
 server.listen(0, '127.0.0.1', async () => {

@@ -36,6 +36,10 @@ pub struct OAuthCounts {
     pub keys: u64,
     /// A code against tokens, refused ones included.
     pub exchanges: u64,
+    /// A refresh token against an access token, refused ones included.
+    pub refreshes: u64,
+    /// To forget a refresh token.
+    pub revocations: u64,
 }
 
 impl OAuthServer {
@@ -78,6 +82,10 @@ impl OAuthServer {
     /// * `discovery`: fields of its configuration in the place of its own; `login`: how it wants the client's secret
     /// * `newKey`: an algorithm, for which it makes a key in the place of that it has; codes it gave are forgotten
     /// * `keepKeys`: it publishes the keys that it had when it was told this first
+    /// * `scope`: what is granted instead of what is asked for; `refreshToken`: the one that it gives
+    /// * `accessToken`: the one that it gives for a refresh token; an emulator of Firestore takes `owner` alone
+    /// * `consent`: a refresh token that it takes from now on
+    /// * `forgetConsents`: it takes no refresh token any more that it has given until now
     /// * `status`: it answers everything with this status
     ///
     /// # Panics

@@ -191,6 +191,9 @@ impl Call {
         if let (database::GET_DATABASE, Some(oldest)) = (self.path.path(), self.control().oldest_read_time()) {
             return Ok(database::with_recovery(request, oldest));
         }
+        if let (database::LIST_DATABASES, Some(databases)) = (self.path.path(), self.control().databases()) {
+            return Ok(Response::new(databases));
+        }
         match self.method {
             Some(Method::PartitionQuery) => self.partition_query(request).await,
             Some(Method::BatchWrite) => self.batch_write(request).await,

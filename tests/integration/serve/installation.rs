@@ -84,9 +84,16 @@ impl Installation {
 
     /// Begins a server and does not wait for it; it dies with its handle.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
+        self.spawn_in(arguments, &[])
+    }
+
+    /// The same in an environment.
+    pub fn spawn_in(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.serve(arguments);
-        Running { child: command.args(["--json", "-vvv"]).stderr(log).spawn().unwrap() }
+        Running {
+            child: command.args(["--json", "-vvv"]).envs(environment.iter().copied()).stderr(log).spawn().unwrap(),
+        }
     }
 
     /// A server that listens.

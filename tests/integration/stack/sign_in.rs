@@ -5,7 +5,7 @@ use std::fs;
 use firebackup_testkit::OAuthServer;
 use serde_json::{Value, json};
 
-use super::deployed::Deployed;
+use super::deployed::{BOUND, Deployed};
 use super::live::is_watched;
 use crate::browser::{Browser, CLIENT, person};
 
@@ -25,6 +25,7 @@ async fn somebody_signs_in_and_watches_a_backup() {
     let stack = Deployed::signing_in(&parameters, Some(file)).await;
     stack.explaining("signing in", signs_in(&stack, &issuer)).await;
     stack.explaining("watching", is_watched(&stack)).await;
+    stack.explaining("letting in", lets_in(&stack, &issuer)).await;
     // the template, the function's settings and the table have it in no form but the one that KMS made
     let function = stack.aws.function("firebackup-api").await;
     let variables = &function["Environment"]["Variables"];
@@ -32,9 +33,37 @@ async fn somebody_signs_in_and_watches_a_backup() {
     assert!(variables["FIREBACKUP_OIDC_CLIENT_SECRET"].as_str().is_some_and(|sealed| sealed.len() > 100));
     assert!(!function.to_string().contains(CLIENT.1));
     assert!(!stack.ministack.output().contains(CLIENT.1));
-    for line in stack.aws.logs("firebackup-api").await {
-        assert!(!line.contains(CLIENT.1), "{line}");
+    for function in ["api", "backup-plan", "backup-chunk", "backup-finalize"] {
+        for line in stack.aws.logs(&format!("firebackup-{function}")).await {
+            assert!(!line.contains(CLIENT.1) && !line.contains(CONSENT), "{line}");
+        }
     }
+}
+
+/// A refresh token, which must be found nowhere.
+const CONSENT: &str = "planted-refresh-token";
+
+/// The functions that back up are let in by a consent: each opens the client's secret by itself.
+async fn lets_in(stack: &Deployed, issuer: &OAuthServer) {
+    stack.project("demo-let-in", 60).await;
+    // the one token that an emulator takes
+    issuer.tell(json!({ "refreshToken": CONSENT, "accessToken": "owner" })).await;
+    let address = format!("{}/api/v1", stack.api.url());
+    let grant = Browser::new(&address).grant(issuer, stack.key()).await;
+    let credentials = json!({ "type": "oauth", "grant": grant });
+    let new = json!({ "name": "let in", "googleProject": "demo-let-in", "credentials": credentials });
+    let project = stack.api.post("/projects", new).await;
+    assert_eq!((&project["status"], &project["account"]), (&json!("connected"), &json!("ada@example.com")));
+    let path = stack.api.backup(project["id"].as_str().unwrap()).await;
+    let backup = stack.api.reaches(&path, &["completed"], BOUND).await;
+    assert_eq!(backup["result"]["documents"], 60, "{backup:#}");
+    issuer.tell(json!({ "forgetConsents": true })).await;
+    let path = stack.api.backup(project["id"].as_str().unwrap()).await;
+    let backup = stack.api.reaches(&path, &["failed"], BOUND).await;
+    let told = backup["error"]["message"].as_str().unwrap();
+    assert!(told.contains("connect the project again"), "{backup:#}");
+    let project = stack.api.get(&format!("/projects/{}", project["id"].as_str().unwrap())).await;
+    assert_eq!(project["status"], "error", "{project:#}");
 }
 
 async fn signs_in(stack: &Deployed, issuer: &OAuthServer) {

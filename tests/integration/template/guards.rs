@@ -43,6 +43,24 @@ fn account_decides() -> Value {
     json!({"Sid": "Account", "Effect": "Allow", "Principal": {"AWS": {"Fn::Sub": root}}, "Action": "kms:*", "Resource": "*"})
 }
 
+/// Functions that have the client of who signs people in, or lets us in, without needing it; or need it and have it not.
+fn client_violations(template: &Template) -> Vec<String> {
+    const NEED: [&str; 7] =
+        ["api", "backup-plan", "backup-chunk", "backup-finalize", "restore-plan", "restore-chunk", "restore-finalize"];
+    let names = ["FIREBACKUP_OIDC_CLIENT_ID", "FIREBACKUP_OIDC_CLIENT_SECRET", "FIREBACKUP_OIDC_ISSUER"];
+    let mut found = Vec::new();
+    for function in FUNCTIONS {
+        let properties = &template.resource(&format!("{}Function", logical(function)))["Properties"];
+        let variables = &properties["Environment"]["Variables"];
+        for name in names {
+            if NEED.contains(function) == variables[name].is_null() {
+                found.push(format!("{function} and {name}"));
+            }
+        }
+    }
+    found
+}
+
 /// What of a bucket is open.
 fn bucket_violations(template: &Template) -> Vec<String> {
     let mut found = Vec::new();
@@ -314,4 +332,18 @@ fn emulators_are_used_only_when_a_parameter_names_one() {
         assert_eq!(named(&variables[name]), format!("{parameter} or AWS::NoValue"));
         assert_eq!(template.0["Parameters"][parameter]["Default"], "");
     }
+}
+
+#[test]
+fn the_client_of_who_signs_people_in_is_where_it_is_needed() {
+    let template = Template::read();
+    assert_none(&client_violations(&template));
+    let step = "/Resources/RestoreChunkFunction/Properties/Environment/Variables";
+    let without = template.without(step, "FIREBACKUP_OIDC_CLIENT_SECRET");
+    assert_finds(client_violations, &without, "restore-chunk and FIREBACKUP_OIDC_CLIENT_SECRET");
+    let notify = "/Resources/NotifyFunction/Properties/Environment/Variables/FIREBACKUP_KMS_KEY_ARN";
+    let moved = template.0.pointer(notify).cloned().expect("notify has a key");
+    let variables = notify.trim_end_matches("/FIREBACKUP_KMS_KEY_ARN");
+    let more = json!({"FIREBACKUP_KMS_KEY_ARN": moved, "FIREBACKUP_OIDC_CLIENT_ID": "x"});
+    assert_finds(client_violations, &template.with(variables, more), "notify and FIREBACKUP_OIDC_CLIENT_ID");
 }

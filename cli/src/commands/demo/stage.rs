@@ -54,7 +54,8 @@ impl Stage {
             Access::ServiceAccountFile(_)
             | Access::ServiceAccountKey(_)
             | Access::ApplicationDefault
-            | Access::Federated(_) => {
+            | Access::Federated(_)
+            | Access::Consented(_) => {
                 let heap_mib = HEAP_MIB + documents / 1000 * HEAP_MIB_PER_THOUSAND;
                 let heap_mib = u32::try_from(heap_mib).unwrap_or(u32::MAX);
                 let emulator =

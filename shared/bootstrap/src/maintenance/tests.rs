@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
 use firebackup_control::{
-    AuditFilter, BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
-    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Page, Ports, Probes, Project,
-    ProjectAccess, ProjectFindings,
+    AuditFilter, BackupJob, Caller, CollectionFindings, ControlError, ControlSettings, DestinationAccess,
+    DestinationFindings, JobStatus, NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Page,
+    Ports, Probes, Project, ProjectAccess, ProjectFindings,
 };
 use firebackup_engine::{Meter, Repository, World};
 use firebackup_http::Exposition;
@@ -49,6 +49,10 @@ impl Probes for Content {
         Ok(ProjectFindings { databases: vec!["(default)".to_owned()], ..ProjectFindings::default() })
     }
 
+    async fn collections(&self, _: &ProjectAccess, _: &str) -> Result<CollectionFindings, ControlError> {
+        Ok(CollectionFindings::default())
+    }
+
     async fn destination(&self, _: &DestinationAccess) -> Result<DestinationFindings, ControlError> {
         Ok(DestinationFindings { kind: "folder".to_owned(), ..DestinationFindings::default() })
     }
@@ -74,6 +78,7 @@ impl Home {
             probes: Arc::new(Content),
             archive: Arc::new(places.clone()),
             identity: None,
+            consents: None,
             webhooks: None,
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
@@ -85,8 +90,14 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         control.add_destination(&owner, destination(&folder)).await.unwrap();
         let project = control.connect_project(&owner, new_project()).await.unwrap();
-        let steps =
-            AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None, Arc::new(Emf::new(None)));
+        let steps = AppSteps::new(
+            control.clone(),
+            places,
+            Projects::default(),
+            StepSettings::default(),
+            None,
+            Arc::new(Emf::new(None)),
+        );
         Self { control, keys, clock, maintenance: Maintenance::new(steps), owner, worker, project, folder }
     }
 

@@ -89,6 +89,7 @@ impl AppSteps {
         job: JobId,
         failed: &Failed,
     ) -> Result<Finalized, StepError> {
+        self.note_consent(worker, &job).await;
         let end = match self.give_backup_up(worker, &job).await {
             // it was committed before it failed
             Ok(Some(manifest)) => completed(&manifest),

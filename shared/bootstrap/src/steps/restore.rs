@@ -89,6 +89,7 @@ impl AppSteps {
         job: JobId,
         failed: &Failed,
     ) -> Result<Finalized, StepError> {
+        self.note_consent(worker, &job).await;
         match self.give_restore_up(worker, &job).await {
             Ok(()) => {}
             Err(error) if error.kind == StepErrorKind::Retryable => return Err(error),

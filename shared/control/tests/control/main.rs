@@ -3,6 +3,8 @@
 mod audit;
 mod audit_months;
 mod backups;
+mod consents;
+mod databases;
 mod deletion;
 mod deliveries;
 mod destinations;

@@ -63,6 +63,9 @@ pub fn verbs_on_ids<'a>(
         project(&ids.project) by Viewer;
         update_project(&ids.project, ProjectChange::default()) by Admin;
         remove_project(&ids.project) by Admin;
+        databases(&ids.project, None, &Page::default()) by Viewer;
+        collections(&ids.project, (None, None), &Page::default()) by Viewer;
+        sync_collections(&ids.project, None) by Member;
         destination(&ids.destination) by Viewer;
         update_destination(&ids.destination, DestinationChange::default()) by Admin;
         verify_destination(&ids.destination) by Admin;
@@ -131,7 +134,7 @@ async fn a_verb_that_does_something_is_done_by_its_role_and_no_less() {
         let (caller, control, page) = (world.caller(role).await, &world.control, Page::default());
         let filter = ProjectFilter::default();
         let key = NewApiKey { name: "k".to_owned(), role: Role::Viewer, expires_at: None };
-        let done: [(&str, Role, Result<()>); 14] = [
+        let done: [(&str, Role, Result<()>); 15] = [
             ("organization", Role::Viewer, control.organization(&caller).await.map(|_| ())),
             ("api_keys", Role::Viewer, control.api_keys(&caller, &page).await.map(|_| ())),
             ("projects", Role::Viewer, control.projects(&caller, &filter, &page).await.map(|_| ())),
@@ -159,6 +162,7 @@ async fn a_verb_that_does_something_is_done_by_its_role_and_no_less() {
                 control.create_schedule(&caller, new_schedule(&project)).await.map(|_| ()),
             ),
             ("connect_project", Role::Admin, control.connect_project(&caller, new_project("b")).await.map(|_| ())),
+            ("begin_consent", Role::Admin, control.begin_consent(&caller).await.map(|_| ())),
             ("add_destination", Role::Admin, control.add_destination(&caller, new_destination("b")).await.map(|_| ())),
             ("create_api_key", Role::Admin, control.create_api_key(&caller, key).await.map(|_| ())),
             (

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_control::{
-    ApiKeyId, Archive, ArchivePlace, BackupConfig, BackupJob, Caller, Code, Control, ControlError, ControlSettings,
-    Credentials, Destination, DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey, NewBackup,
-    NewCredentials, NewDestination, NewProject, NewRestore, NewSchedule, NewWebhook, Origin, Person, Ports, Probes,
-    Project, ProjectAccess, ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp,
-    Tokens, Webhook, Worker,
+    ApiKeyId, Archive, ArchivePlace, BackupConfig, BackupJob, Caller, Code, CollectionFindings, Control, ControlError,
+    ControlSettings, Credentials, Destination, DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey,
+    NewBackup, NewCredentials, NewDestination, NewProject, NewRestore, NewSchedule, NewWebhook, Origin, Person, Ports,
+    Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule,
+    SignUp, Tokens, Webhook, Worker,
 };
 use firebackup_model::Timestamp;
-use firebackup_model::port::{Clock, DomainEvent, Identity, Random};
+use firebackup_model::port::{Clock, ConsentIssuer, DomainEvent, Identity, Random};
 use firebackup_testkit::HandClock;
 use firebackup_testkit::memory_issuer::MemoryIssuer;
 use firebackup_testkit::memory_items::MemoryItems;
@@ -91,6 +91,7 @@ impl Archive for MemoryArchive {
 #[derive(Default)]
 pub struct FakeProbes {
     pub project: Mutex<ProjectFindings>,
+    pub collections: Mutex<CollectionFindings>,
     pub destination: Mutex<DestinationFindings>,
     pub fails: Mutex<bool>,
     pub shown_key: Mutex<Option<String>>,
@@ -108,6 +109,14 @@ impl Probes for FakeProbes {
         match *self.fails.lock().unwrap() {
             true => Err(ControlError::google("google refused")),
             false => Ok(self.project.lock().unwrap().clone()),
+        }
+    }
+
+    async fn collections(&self, access: &ProjectAccess, _: &str) -> Result<CollectionFindings> {
+        *self.shown_access.lock().unwrap() = Some(access.clone());
+        match *self.fails.lock().unwrap() {
+            true => Err(ControlError::google("google refused")),
+            false => Ok(self.collections.lock().unwrap().clone()),
         }
     }
 
@@ -147,6 +156,15 @@ impl World {
     }
 
     pub fn with(settings: ControlSettings) -> Self {
+        Self::over(settings, true)
+    }
+
+    /// As [`Self::with`], and nobody asks people whether we may into their projects.
+    pub fn without_consents(settings: ControlSettings) -> Self {
+        Self::over(settings, false)
+    }
+
+    fn over(settings: ControlSettings, has_consents: bool) -> Self {
         let clock = Arc::new(HandClock::default());
         let items = MemoryItems::new(clock.clone());
         let probes = Arc::new(FakeProbes::default());
@@ -169,6 +187,7 @@ impl World {
             random: random.clone() as Arc<dyn Random>,
             probes: probes.clone(),
             identity: Some(issuer.clone()),
+            consents: has_consents.then(|| issuer.clone() as Arc<dyn ConsentIssuer>),
             webhooks: Some(receiver.clone()),
             notify: notify.clone(),
             push: push.clone(),

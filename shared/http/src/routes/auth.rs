@@ -16,27 +16,14 @@ use utoipa_axum::routes;
 use super::Handled;
 use crate::authentication::{Bearer, From, SignedIn};
 use crate::body::JsonBody;
+use crate::browser::{BrowserCookie, Returning};
 use crate::envelope::{Answer, Envelope};
 use crate::failure::Failure;
 use crate::parameter::Asked;
 use crate::state::HttpState;
 
 /// Holds the secret of a browser that signs in.
-const COOKIE: &str = "firebackup-sign-in";
-/// Where that cookie is sent.
-const COOKIE_PATH: &str = "/api/v1/auth";
-
-/// What the issuer sends a browser back with.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-struct CallbackParameters {
-    /// What the sign-in began with.
-    state: Option<String>,
-    /// The issuer's code.
-    code: Option<String>,
-    /// Why the issuer did not sign them in.
-    error: Option<String>,
-}
+const COOKIE: BrowserCookie = BrowserCookie { name: "firebackup-sign-in", path: "/api/v1/auth" };
 
 /// The end of a sign-in.
 #[derive(Serialize, ToSchema)]
@@ -154,7 +141,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
 )]
 async fn begin_sign_in(State(state): State<HttpState>) -> Result<Response, Failure> {
     let begun = state.control.begin_sign_in().await?;
-    let cookie = cookie(&state, &begun.browser_secret, SIGN_IN_SECONDS);
+    let cookie = COOKIE.holding(&state, &begun.browser_secret, SIGN_IN_SECONDS);
     let headers = [(header::LOCATION, begun.url), (header::SET_COOKIE, cookie)];
     Ok((StatusCode::FOUND, headers).into_response())
 }
@@ -167,7 +154,7 @@ async fn begin_sign_in(State(state): State<HttpState>) -> Result<Response, Failu
     path = "/auth/google/callback",
     tag = "auth",
     security(()),
-    params(CallbackParameters),
+    params(Returning),
     responses(
         (status = 200, description = "The code.", body = Envelope<SignInCode>),
         (status = 302, description = "The application.")
@@ -177,20 +164,20 @@ async fn finish_sign_in(
     State(state): State<HttpState>,
     From(origin): From,
     headers: HeaderMap,
-    Asked(back): Asked<CallbackParameters>,
+    Asked(back): Asked<Returning>,
 ) -> Result<Response, Failure> {
-    let (Some(returned), Some(code), None) = (back.state, back.code, back.error) else {
+    let Some((returned, code)) = back.taken() else {
         let message = "the issuer did not sign you in: begin again";
         return Err(ControlError::new(Kind::Unauthorized, Code::SignInFailed, message).into());
     };
-    let secret = browser_secret(&headers);
+    let secret = COOKIE.secret(&headers);
     let code = state.control.finish_sign_in(&returned, &code, secret, &origin).await?.to_string();
     let mut response = match state.sign_in.with_code(&code).map_err(ControlError::internal)? {
         Some(url) => (StatusCode::FOUND, [(header::LOCATION, url)]).into_response(),
         None => Answer::of(SignInCode { code }).into_response(),
     };
     // the cookie has served
-    if let Ok(cookie) = HeaderValue::from_str(&cookie(&state, "", 0)) {
+    if let Ok(cookie) = HeaderValue::from_str(&COOKIE.holding(&state, "", 0)) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     Ok(response)
@@ -264,35 +251,4 @@ async fn me(State(state): State<HttpState>, From(origin): From, Bearer(token): B
 async fn sign_out(State(state): State<HttpState>, SignedIn(person): SignedIn) -> Handled<SignedOut> {
     state.control.sign_out(&person).await?;
     Ok(Answer::of(SignedOut { signed_out: true }))
-}
-
-/// A cookie that no script reads and no other site sends, but that comes with the issuer's redirect.
-fn cookie(state: &HttpState, secret: &str, seconds: i64) -> String {
-    let secure = if state.sign_in.is_secure { "; Secure" } else { "" };
-    format!("{COOKIE}={secret}; Path={COOKIE_PATH}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
-}
-
-/// The secret in the browser's cookie.
-fn browser_secret(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_secret_is_found_among_other_cookies() {
-        for (cookies, expect) in [
-            ("a=b; firebackup-sign-in=x; c=d", Some("x")),
-            ("firebackup-sign-in=x", Some("x")),
-            ("xfirebackup-sign-in=x", None),
-            ("a=b", None),
-        ] {
-            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(cookies))]);
-            assert_eq!(browser_secret(&headers), expect, "{cookies}");
-        }
-    }
 }

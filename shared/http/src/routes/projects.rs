@@ -1,7 +1,10 @@
 //! Google projects whose databases are backed up.
 
 use axum::extract::State;
-use firebackup_control::{NewProject, Project, ProjectChange, ProjectFilter, ProjectId, ProjectStatus};
+use firebackup_control::{
+    Collection, CollectionSync, NewProject, Project, ProjectChange, ProjectDatabase, ProjectFilter, ProjectId,
+    ProjectStatus,
+};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -29,12 +32,39 @@ impl From<ProjectParameters> for ProjectFilter {
     }
 }
 
+/// Which databases are asked for.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DatabaseParameters {
+    /// Only those whose id contains this.
+    search: Option<String>,
+}
+
+/// Which collections are asked for.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct CollectionParameters {
+    /// Of which database; `(default)`, or the only one, where none is named.
+    database: Option<String>,
+    /// Only those whose id contains this.
+    search: Option<String>,
+}
+
+/// Which database is meant.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct MeantDatabase {
+    /// Its id; `(default)`, or the only one, where none is named.
+    database: Option<String>,
+}
+
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {
-    OpenApiRouter::default().routes(routes!(projects, connect_project)).routes(routes!(
-        project,
-        update_project,
-        remove_project
-    ))
+    OpenApiRouter::default()
+        .routes(routes!(projects, connect_project))
+        .routes(routes!(project, update_project, remove_project))
+        .routes(routes!(databases))
+        .routes(routes!(collections))
+        .routes(routes!(sync_collections))
 }
 
 /// Lists the projects
@@ -125,4 +155,65 @@ async fn remove_project(
 ) -> Handled<Removed> {
     state.control.remove_project(&caller, &id).await?;
     Ok(Removed::answer(id))
+}
+
+/// Lists the databases of a project
+///
+/// As they were when the project was looked at last, with what cannot be done with one as it is set up, and how it can.
+#[utoipa::path(
+    get,
+    path = "/projects/{projectId}/databases",
+    tag = "projects",
+    params(("projectId" = ProjectId, Path, description = "The project."), PageParameters, DatabaseParameters),
+    responses((status = 200, description = "A page of databases.", body = ListEnvelope<ProjectDatabase>))
+)]
+async fn databases(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<ProjectId>,
+    Asked(page): Asked<PageParameters>,
+    Asked(asked): Asked<DatabaseParameters>,
+) -> HandledList<ProjectDatabase> {
+    Ok(Listed(state.control.databases(&caller, &id, asked.search.as_deref(), &page.into()).await?))
+}
+
+/// Lists the collections of a database
+///
+/// Those at the root, as they were seen last; none before somebody has had them looked at.
+#[utoipa::path(
+    get,
+    path = "/projects/{projectId}/collections",
+    tag = "projects",
+    params(("projectId" = ProjectId, Path, description = "The project."), PageParameters, CollectionParameters),
+    responses((status = 200, description = "A page of collections.", body = ListEnvelope<Collection>))
+)]
+async fn collections(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<ProjectId>,
+    Asked(page): Asked<PageParameters>,
+    Asked(asked): Asked<CollectionParameters>,
+) -> HandledList<Collection> {
+    let wanted = (asked.database.as_deref(), asked.search.as_deref());
+    Ok(Listed(state.control.collections(&caller, &id, wanted, &page.into()).await?))
+}
+
+/// Looks at the collections of a database
+///
+/// Role: member. Lists those at the root, at most 1,000, and counts their documents for 15 seconds, up to a million each; Google
+/// bills a read a thousand documents.
+#[utoipa::path(
+    post,
+    path = "/projects/{projectId}/collections/sync",
+    tag = "projects",
+    params(("projectId" = ProjectId, Path, description = "The project."), MeantDatabase),
+    responses((status = 200, description = "What was seen.", body = Envelope<CollectionSync>))
+)]
+async fn sync_collections(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<ProjectId>,
+    Asked(asked): Asked<MeantDatabase>,
+) -> Handled<CollectionSync> {
+    Ok(Answer::of(state.control.sync_collections(&caller, &id, asked.database.as_deref()).await?))
 }

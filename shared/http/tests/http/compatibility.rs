@@ -30,6 +30,8 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/organizations/current/service-account/{}", &["DELETE"]),
     ("/projects", &["GET", "POST"]),
     ("/projects/{}", &["GET", "PUT", "DELETE"]),
+    ("/projects/{}/collections", &["GET"]),
+    ("/projects/{}/collections/sync", &["POST"]),
     ("/backups", &["POST"]),
     ("/backups/restore", &["POST"]),
     ("/backups/project/{}", &["GET"]),
@@ -69,12 +71,6 @@ const ROUTES: &[(&str, &[&str])] = &[
 
 /// Routes that are not there, and why.
 const MISSING_ROUTES: &[(&str, &str, &str)] = &[
-    (
-        "GET",
-        "/projects/{}/collections",
-        "a backup's preview tells its collections; a listing of live ones is not made yet",
-    ),
-    ("POST", "/projects/{}/collections/sync", "there is no copy of that listing that could go stale"),
     ("POST", "/storage/buckets/create", "who keeps backups makes the bucket: we hold no right to make any"),
     ("POST", "/storage/buckets/folders", "a destination's URL holds the folder; no store needs it to be listed first"),
     ("POST", "/storage/buckets/folders/create", "in a bucket a folder is there once something lies in it"),
@@ -179,6 +175,7 @@ const VALUES: &[(&str, &[&str])] = &[
             "project.deleted",
             "verification.completed",
             "verification.failed",
+            "project.disconnected",
             "organization.member_added",
             "organization.member_removed",
         ],
@@ -196,12 +193,12 @@ const MISSING_VALUES: &[(&str, &str, &str)] = &[
     ("JobStatus", "compressing", "the steps of a stream overlap: it is `running`, with progress"),
     ("JobStatus", "verifying", "a backup that is read back is no job"),
     ("EventName", "storage.error", "not told yet"),
-    ("EventName", "project.disconnected", "told as `project.updated`"),
 ];
 
 /// Filters of lists.
 const FILTERS: &[(&str, &[&str])] = &[
     ("/projects", &["status", "search"]),
+    ("/projects/{}/collections", &["database", "search"]),
     ("/backups/{}/diff", &["from", "to"]),
     ("/audit", &["actor", "action", "resource", "from", "to"]),
     ("/audit/export", &["actor", "action", "resource", "from", "to"]),

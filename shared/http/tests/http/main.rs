@@ -10,6 +10,7 @@ mod idempotency;
 mod lists;
 mod logs;
 mod people;
+mod projects;
 mod reading;
 mod roles;
 mod secrets;

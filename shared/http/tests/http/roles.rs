@@ -30,9 +30,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/audit/strangers", "owner"),
     ("GET", "/projects", "viewer"),
     ("POST", "/projects", "admin"),
+    ("GET", "/projects/oauth", "admin"),
     ("GET", "/projects/{projectId}", "viewer"),
     ("PUT", "/projects/{projectId}", "admin"),
     ("DELETE", "/projects/{projectId}", "admin"),
+    ("GET", "/projects/{projectId}/databases", "viewer"),
+    ("GET", "/projects/{projectId}/collections", "viewer"),
+    ("POST", "/projects/{projectId}/collections/sync", "member"),
     ("GET", "/storage/destinations", "viewer"),
     ("POST", "/storage/destinations", "admin"),
     ("GET", "/storage/destinations/{destinationId}", "viewer"),
@@ -92,8 +96,13 @@ const PERSONAL: &[(&str, &str)] = &[
 /// Routes for whoever holds anything that is good.
 const ANYBODY: &[(&str, &str)] = &[("GET", "/auth/me")];
 /// Routes for strangers: what they bring is looked at by the route itself.
-const OPEN: &[(&str, &str)] =
-    &[("GET", "/auth/google"), ("GET", "/auth/google/callback"), ("POST", "/auth/token"), ("POST", "/auth/refresh")];
+const OPEN: &[(&str, &str)] = &[
+    ("GET", "/auth/google"),
+    ("GET", "/auth/google/callback"),
+    ("POST", "/auth/token"),
+    ("POST", "/auth/refresh"),
+    ("GET", "/projects/oauth/callback"),
+];
 
 /// Routes that show or change nothing of one thing, so that a foreign organization has its own.
 fn is_of_a_list(path: &str) -> bool {

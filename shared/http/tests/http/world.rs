@@ -10,8 +10,9 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{
-    Archive, ArchivePlace, Control, ControlError, ControlSettings, Credentials, DestinationAccess, DestinationFindings,
-    JobEnd, JobResult, OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, SignUp,
+    Archive, ArchivePlace, CollectionFacts, CollectionFindings, Control, ControlError, ControlSettings, Credentials,
+    DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess, DestinationFindings, JobEnd, JobResult,
+    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, SignUp,
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
@@ -113,6 +114,7 @@ impl World {
             probes: Arc::new(TestProbes),
             archive: Arc::new(TestProbes),
             identity: Some(issuer.clone()),
+            consents: Some(issuer.clone()),
             webhooks: Some(Arc::new(MemoryReceiver::default())),
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
@@ -413,7 +415,21 @@ impl Probes for TestProbes {
             return Err(ControlError::google("the emulator does not answer")
                 .with_source(format!("the probe's cause: {PLANTED}")));
         }
-        Ok(ProjectFindings { databases: vec!["(default)".to_owned()], missing: Vec::new() })
+        let facts = DatabaseFacts {
+            id: "(default)".to_owned(),
+            location: Some("nam5".to_owned()),
+            database_type: Some(DatabaseType::Native),
+            edition: Some(DatabaseEdition::Enterprise),
+            realtime_updates: Some(false),
+            ..DatabaseFacts::default()
+        };
+        let databases = vec!["(default)".to_owned()];
+        Ok(ProjectFindings { databases, facts: vec![facts], ..ProjectFindings::default() })
+    }
+
+    async fn collections(&self, _: &ProjectAccess, _: &str) -> Result<CollectionFindings, ControlError> {
+        let facts = |id: &str, documents| CollectionFacts { id: id.to_owned(), documents, at_least: false };
+        Ok(CollectionFindings { collections: vec![facts("orders", None), facts("users", Some(7))], partial: false })
     }
 
     async fn destination(&self, place: &DestinationAccess) -> Result<DestinationFindings, ControlError> {

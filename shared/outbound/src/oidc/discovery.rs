@@ -23,6 +23,7 @@ struct Document {
     authorization_endpoint: String,
     token_endpoint: String,
     jwks_uri: String,
+    revocation_endpoint: Option<String>,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
@@ -41,6 +42,8 @@ pub(super) struct Endpoints {
     pub authorization: Url,
     pub token: Url,
     pub keys: Url,
+    /// Where tokens are given back (RFC 7009), where the issuer has a place for it.
+    pub revocation: Option<Url>,
     pub login: ClientLogin,
 }
 
@@ -98,6 +101,7 @@ fn endpoints(document: &Document, client: &OutboundClient) -> Result<Endpoints, 
         authorization: endpoint(&document.authorization_endpoint)?,
         token: endpoint(&document.token_endpoint)?,
         keys: endpoint(&document.jwks_uri)?,
+        revocation: document.revocation_endpoint.as_deref().map(endpoint).transpose()?,
         login: client_login(document.token_endpoint_auth_methods_supported.as_deref())?,
     })
 }
@@ -145,7 +149,7 @@ mod tests {
         let client = OutboundClient::new(AddressGuard::new(false)).unwrap();
         let check = |change: &str, value: &str| endpoints(&document(change, value), &client).is_ok();
         assert!(check("issuer", "https://issuer.example"));
-        for endpoint in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
+        for endpoint in ["authorization_endpoint", "token_endpoint", "jwks_uri", "revocation_endpoint"] {
             for url in [
                 "http://issuer.example/",
                 "https://169.254.169.254/",

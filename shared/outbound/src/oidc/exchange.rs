@@ -1,4 +1,4 @@
-//! A code against an id token.
+//! A code against tokens, and a token back.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,6 +6,7 @@ use firebackup_model::PortError;
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::Deserialize;
+use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
@@ -25,9 +26,16 @@ const REFUSALS: [&str; 6] = [
     "invalid_scope",
 ];
 
+/// What a code was good for.
 #[derive(Deserialize)]
-struct Tokens {
-    id_token: String,
+pub(super) struct Tokens {
+    pub id_token: String,
+    /// Where access was asked for that outlasts the browser.
+    #[serde(default)]
+    pub refresh_token: Option<String>,
+    /// What was granted of what was asked for; all of it where the issuer says nothing (RFC 6749, 5.1).
+    #[serde(default)]
+    pub scope: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -35,14 +43,14 @@ struct Refusal {
     error: String,
 }
 
-/// The id token that the issuer gives for `code`.
-pub(super) async fn id_token(
+/// The tokens that the issuer gives for `code`.
+pub(super) async fn tokens(
     settings: &OidcSettings,
     endpoints: &Endpoints,
     client: &OutboundClient,
     code: &str,
     verifier: &str,
-) -> Result<String, PortError> {
+) -> Result<Tokens, PortError> {
     let request = request(settings, endpoints, code, verifier)?;
     let answer = client.send(request).await.map_err(|source| unavailable_by("the issuer cannot be asked", source))?;
     read(&answer)
@@ -54,15 +62,45 @@ fn request(
     code: &str,
     verifier: &str,
 ) -> Result<OutboundRequest, PortError> {
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", &settings.redirect_uri),
+        ("code_verifier", verifier),
+    ];
+    form(settings, endpoints, &endpoints.token, &fields)
+}
+
+/// Gives a refresh token back. The answer says nothing that matters: one that is unknown is given back (RFC 7009, 2.2).
+pub(super) async fn revoke(
+    settings: &OidcSettings,
+    endpoints: &Endpoints,
+    client: &OutboundClient,
+    token: &str,
+) -> Result<(), PortError> {
+    let Some(revocation) = &endpoints.revocation else { return Ok(()) };
+    let request = form(settings, endpoints, revocation, &[("token", token), ("token_type_hint", "refresh_token")])?;
+    let answer = client.send(request).await.map_err(|source| unavailable_by("the issuer cannot be asked", source))?;
+    // Google says 400 of a token that it has forgotten
+    match answer.status.is_success() || answer.status == StatusCode::BAD_REQUEST {
+        true => Ok(()),
+        false => Err(unavailable(format!("the issuer answers {} to a token that is given back", answer.status))),
+    }
+}
+
+/// A form that says who we are.
+fn form(
+    settings: &OidcSettings,
+    endpoints: &Endpoints,
+    to: &Url,
+    fields: &[(&str, &str)],
+) -> Result<OutboundRequest, PortError> {
     let mut form = Serializer::new(String::new());
-    form.append_pair("grant_type", "authorization_code")
-        .append_pair("code", code)
-        .append_pair("redirect_uri", &settings.redirect_uri)
-        .append_pair("code_verifier", verifier);
+    form.extend_pairs(fields);
     if endpoints.login == ClientLogin::Post {
         form.append_pair("client_id", &settings.client_id).append_pair("client_secret", &settings.client_secret);
     }
-    let request = OutboundRequest::post(endpoints.token.clone(), form.finish())
+    let request = OutboundRequest::post(to.clone(), form.finish())
         .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
         .header(ACCEPT, HeaderValue::from_static("application/json"));
     match endpoints.login {
@@ -83,14 +121,14 @@ fn basic(settings: &OidcSettings) -> Result<HeaderValue, PortError> {
 }
 
 /// Why an answer cannot be read is not kept: the parser would say it with a piece of the answer.
-fn read(answer: &Answer) -> Result<String, PortError> {
+fn read(answer: &Answer) -> Result<Tokens, PortError> {
     let status = answer.status;
     if answer.is_cut {
         return Err(unavailable("the issuer's answer to the code is too long"));
     }
     if status == StatusCode::OK {
         let tokens: Result<Tokens, _> = serde_json::from_slice(&answer.body);
-        return tokens.map(|tokens| tokens.id_token).map_err(|_| unavailable("the issuer gives no id token"));
+        return tokens.map_err(|_| unavailable("the issuer gives no id token"));
     }
     match serde_json::from_slice(&answer.body) {
         Ok(refusal) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => Err(refused(&refusal)),
@@ -120,8 +158,8 @@ mod tests {
     }
 
     fn endpoints(login: ClientLogin) -> Endpoints {
-        let url = url::Url::parse("https://issuer.example/").unwrap();
-        Endpoints { authorization: url.clone(), token: url.clone(), keys: url, login }
+        let url = Url::parse("https://issuer.example/").unwrap();
+        Endpoints { authorization: url.clone(), token: url.clone(), keys: url, revocation: None, login }
     }
 
     #[test]
@@ -147,7 +185,7 @@ mod tests {
         let check = |status: u16, body: &str, expect: ErrorKind| {
             let status = StatusCode::from_u16(status).unwrap();
             let answer = Answer { status, body: body.as_bytes().to_vec(), is_cut: false, retry_after: None };
-            let error = read(&answer).unwrap_err();
+            let error = read(&answer).err().unwrap();
             assert_eq!(error.kind, expect, "{status} {body}");
             assert!(!format!("{error} {error:?}").contains("planted"), "{error:?}");
         };

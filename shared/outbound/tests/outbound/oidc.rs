@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use firebackup_model::error::ErrorKind;
-use firebackup_model::port::{Identity, IdentityProvider, SignIn};
+use firebackup_model::port::{Consent, ConsentIssuer, Identity, IdentityProvider, SignIn};
 use firebackup_model::{PortError, Timestamp};
 use firebackup_outbound::{AddressGuard, OidcProvider, OidcSettings, OutboundClient, Url};
 use firebackup_testkit::{HandClock, OAuthServer};
@@ -361,4 +361,68 @@ async fn an_issuer_inside_is_not_asked() {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
     }
     assert_eq!(stage.server.counts().await.discovery, 0);
+}
+
+const DATASTORE: &str = "https://www.googleapis.com/auth/datastore";
+
+impl Stage {
+    /// Somebody is asked for their consent, and comes back; no failure may say anything that was planted.
+    async fn consent(&self) -> Result<Consent, PortError> {
+        let url = self.provider.consent_url(&sign_in()).await.unwrap();
+        let (code, _) = self.server.authorize(&url).await;
+        let consent = self.provider.take_consent(&code, &sign_in()).await;
+        if let Err(error) = &consent {
+            assert_silent(error, &code);
+        }
+        consent
+    }
+}
+
+#[tokio::test]
+async fn somebody_consents_and_the_consent_is_given_back() {
+    let stage = Stage::new().await;
+    stage.server.tell(json!({ "refreshToken": "planted-refresh-token" })).await;
+    let url = Url::parse(&stage.provider.consent_url(&sign_in()).await.unwrap()).unwrap();
+    let asked: Vec<_> = url.query_pairs().into_owned().collect();
+    let field = |name: &str| asked.iter().find(|(key, _)| key == name).unwrap().1.as_str();
+    assert_eq!((field("access_type"), field("prompt")), ("offline", "select_account consent"));
+    let scopes: Vec<&str> = field("scope").split(' ').collect();
+    let toolkit = "https://www.googleapis.com/auth/identitytoolkit";
+    assert_eq!(scopes, ["openid", "email", DATASTORE, toolkit], "nothing opens all of a project");
+    assert_eq!((field("state"), field("code_challenge_method")), (STATE, "S256"));
+
+    let consent = stage.consent().await.unwrap();
+    assert_eq!(consent.refresh_token.as_str(), "planted-refresh-token");
+    assert_eq!(consent.account.as_deref(), Some("ada@example.com"));
+    assert!(!format!("{consent:?}").contains("planted"), "{consent:?}");
+    for _ in 0..2 {
+        // the second time it is unknown there, which is what was wanted
+        stage.provider.give_back(&consent.refresh_token).await.unwrap();
+    }
+    assert_eq!(stage.server.counts().await.revocations, 2);
+    stage.server.tell(json!({ "status": 503 })).await;
+    let error = stage.provider.give_back(&consent.refresh_token).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert_silent(&error, "planted");
+}
+
+#[tokio::test]
+async fn half_a_consent_is_none() {
+    let stage = Stage::new().await;
+    let planted = "planted-refresh-token";
+    for scope in ["openid email", "openid email https://www.googleapis.com/auth/datastore.more"] {
+        stage.server.tell(json!({ "scope": scope, "refreshToken": planted })).await;
+        assert_eq!(stage.consent().await.unwrap_err().kind, ErrorKind::FailedPrecondition, "{scope}");
+    }
+    stage.server.tell(json!({ "scope": format!("openid {DATASTORE}"), "refreshToken": planted })).await;
+    assert!(stage.consent().await.is_ok(), "whoever has no Auth users need not show them");
+    stage.server.tell(json!({ "claims": { "email_verified": false }, "refreshToken": planted })).await;
+    assert_eq!(stage.consent().await.unwrap().account, None, "an address that nobody vouches for is none");
+    stage.server.tell(json!({ "claims": { "nonce": "another" }, "refreshToken": planted })).await;
+    assert_eq!(stage.consent().await.unwrap_err().kind, ErrorKind::PermissionDenied);
+    // a sign-in is no consent: it gives nothing that lasts
+    stage.server.tell(json!({ "refreshToken": planted })).await;
+    let code = stage.code().await;
+    let error = stage.provider.take_consent(&code, &sign_in()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::FailedPrecondition);
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use firebackup_model::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -50,6 +51,7 @@ pub struct Control(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     oldest_read_time: Option<Timestamp>,
+    databases: Option<Bytes>,
     failures: Vec<Failure>,
     delays: BTreeMap<Method, Duration>,
     cut: Option<Cut>,
@@ -113,6 +115,16 @@ impl Control {
     /// Refuses read times before this from now on; nothing: those more than an hour old.
     pub fn set_oldest_read_time(&self, oldest: Option<Timestamp>) {
         self.state().oldest_read_time = oldest;
+    }
+
+    /// Answers who lists databases with these, a `ListDatabasesResponse` as bytes, from now on; nothing: the emulator answers,
+    /// which cannot.
+    pub fn set_databases(&self, databases: Option<Bytes>) {
+        self.state().databases = databases;
+    }
+
+    pub(super) fn databases(&self) -> Option<Bytes> {
+        self.state().databases.clone()
     }
 
     /// The next `times` `RunQuery` streams that come to `documents` documents end there, in `UNAVAILABLE`.

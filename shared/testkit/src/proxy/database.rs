@@ -7,6 +7,8 @@ use tonic::{Request, Response};
 
 /// The method's path.
 pub(super) const GET_DATABASE: &str = "/google.firestore.admin.v1.FirestoreAdmin/GetDatabase";
+/// The method that lists them.
+pub(super) const LIST_DATABASES: &str = "/google.firestore.admin.v1.FirestoreAdmin/ListDatabases";
 
 /// `google.firestore.admin.v1.Database`, of which only what a client asks for.
 #[derive(Clone, PartialEq, Message)]

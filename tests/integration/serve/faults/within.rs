@@ -34,6 +34,7 @@ impl Within {
     pub async fn on(installation: &Installation, steps: StepSettings) -> Self {
         let key = key_file::read(&installation.data().join("master.key")).unwrap();
         let settings = LocalSettings {
+            emulator: None,
             steps,
             parallel: PARALLEL,
             ambient: Vec::new(),
