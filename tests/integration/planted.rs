@@ -82,7 +82,8 @@ impl Story {
         answer["data"].take()
     }
 
-    /// All of it. `emulator` is where the server finds Firestore, with documents in `demo-planted`.
+    /// All of it. `emulator` is where the server finds Firestore, with documents in `demo-planted`; by consent it opens that
+    /// one too.
     pub async fn tell(&mut self, api: &Api, emulator: &str) {
         self.plant("the owner's key", api.key.clone());
         self.plant("the issuer's client secret", CLIENT.1);
@@ -172,9 +173,32 @@ impl Story {
         }
         let credentials = json!({ "type": "emulator", "host": emulator });
         let new = json!({
-            "name": "Shop", "googleProject": "demo-planted", "credentials": credentials, "databases": ["(default)"]
+            "name": "Other", "googleProject": "demo-planted", "credentials": credentials, "databases": ["(default)"]
         });
-        id(&self.done(api, "/projects", new).await)
+        self.done(api, "/projects", new).await;
+        self.consent(api).await
+    }
+
+    /// A project by somebody's consent.
+    async fn consent(&mut self, api: &Api) -> String {
+        self.plant("the refresh token of a consent", "planted-refresh-token-of-ada");
+        let claims = json!({ "sub": "ada", "email": "ada@example.com", "email_verified": true });
+        // `owner` is the one access token that an emulator takes
+        let told = json!({ "claims": claims, "refreshToken": "planted-refresh-token-of-ada", "accessToken": "owner" });
+        self.issuer.tell(told).await;
+        let mut browser = Browser::new(&api.address);
+        let returning = browser.goes_to_consent(&self.issuer, &api.key).await;
+        self.plant("the issuer's code of a consent", returning.code.clone());
+        self.plant("the state of a consent", returning.state.clone());
+        let (status, body) = browser.comes_back_consenting(&returning).await;
+        assert_eq!(status, 200, "{body:#}");
+        self.plant_all("a consent", &body["data"], &["grant"]);
+        let credentials = json!({ "type": "oauth", "grant": body["data"]["grant"] });
+        let new = json!({ "name": "Shop", "googleProject": "demo-planted", "credentials": credentials });
+        let project = id(&self.done(api, "/projects", new.clone()).await);
+        let (status, _) = self.ask(api, Method::POST, "/projects", Some(new)).await;
+        assert_eq!(status, 422, "a grant is good once");
+        project
     }
 
     async fn destinations(&mut self, api: &Api) {

@@ -110,7 +110,8 @@ async fn after_a_whole_story_no_secret_is_seen_anywhere() {
     let secret = story.write_client_secret(elsewhere.path()).display().to_string();
     let issuer = story.issuer.issuer().to_owned();
     let signing_in = ["--oidc-client-id", CLIENT.0, "--oidc-client-secret-file", &secret, "--oidc-issuer", &issuer];
-    let server = installation.start(&[&SMALL[..], &signing_in, &["--sign-up", "*"]].concat()).await;
+    let arguments = [&SMALL[..], &signing_in, &["--sign-up", "*"]].concat();
+    let server = installation.spawn_in(&arguments, &[("FIRESTORE_EMULATOR_HOST", emulator.host())]).listening().await;
     let api = server.api(&server.owner_key());
     let explained = std::panic::AssertUnwindSafe(story.tell(&api, emulator.host()));
     if let Err(panic) = futures::FutureExt::catch_unwind(explained).await {
