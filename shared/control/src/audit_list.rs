@@ -12,11 +12,11 @@ use ulid::Ulid;
 use crate::audit::{AuditEntry, AuditFilter, Outcome};
 use crate::audit_part::SealedPart;
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{ControlError, Result};
 use crate::id::AuditId;
 use crate::month::Month;
 use crate::page::{MAX_ROUNDS, Page, Paged, wrong_cursor};
-use crate::record::decode;
+use crate::record::{MAX_ATTEMPTS, decode};
 use crate::role::Right;
 use crate::tenant::{Caller, OrganizationScope};
 
@@ -33,13 +33,21 @@ struct AuditWalk<'a> {
     months: VecDeque<Month>,
     /// All that is told from now on has ids below.
     before: Option<AuditId>,
-    /// Of the first of the months, once it was looked for.
-    parts: Option<Vec<SealedPart>>,
     /// Nothing before that id is asked for.
     floor: AuditId,
     /// The last one told of a batch that was not told to its end.
     stopped_at: Option<AuditId>,
     rounds: u32,
+}
+
+/// Entries that follow one another.
+struct Batch {
+    /// Newest first.
+    entries: Vec<AuditEntry>,
+    /// Behind them.
+    before: Option<AuditId>,
+    /// Whether the month has no more.
+    ends_month: bool,
 }
 
 impl Control {
@@ -90,7 +98,7 @@ impl Control {
             months.retain(|month| month.first_id() < before);
         }
         let floor = filter.from.map_or_else(|| first_id(0), |from| first_id(from.millis()));
-        Ok(AuditWalk { control: self, scope, months, before, parts: None, floor, stopped_at: None, rounds: 0 })
+        Ok(AuditWalk { control: self, scope, months, before, floor, stopped_at: None, rounds: 0 })
     }
 
     /// Of entries in the table how often it came stands beside them; sealed ones hold it.
@@ -121,39 +129,62 @@ impl AuditWalk<'_> {
     /// Entries that come next, newest first; none where a month has none.
     async fn next_batch(&mut self, wanted: u32) -> Result<Vec<AuditEntry>> {
         let Some(month) = self.months.front().copied() else { return Ok(Vec::new()) };
-        self.rounds += 1;
-        let parts = match self.parts.take() {
-            Some(parts) => parts,
-            None => self.parts_of(month).await?,
-        };
+        let mut parts = self.parts_of(month).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            self.rounds += 1;
+            let batch = self.batch_with(month, parts.clone(), wanted).await?;
+            // an entry leaves the table only once its part is on record: where that has happened meanwhile, look again
+            let since = self.parts_of(month).await?;
+            if since == parts {
+                self.go_behind(&batch);
+                return Ok(batch.entries);
+            }
+            parts = since;
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    async fn batch_with(&mut self, month: Month, parts: Vec<SealedPart>, wanted: u32) -> Result<Batch> {
         let is_asked_for = |part: &SealedPart| self.is_before(part.first) && part.last >= self.floor;
         let mut parts: Vec<_> = parts.into_iter().filter(is_asked_for).collect();
         parts.sort_by_key(|part| part.last);
         let newest = parts.last().cloned();
         let behind = newest.as_ref().map_or(self.floor, |part| part.last).to_string();
-        let (mut batch, more) = self.in_table(month, &behind, wanted).await?;
+        let (entries, more) = self.in_table(month, &behind, wanted).await?;
         match newest {
-            Some(part) if batch.is_empty() => batch = self.in_part(month, &part, &parts).await?,
-            None if !more => {
-                self.next_month();
-                return Ok(batch);
+            Some(part) if entries.is_empty() => {
+                let entries = self.in_part(month, &part, &parts).await?;
+                Ok(Batch { entries, before: Some(part.first), ends_month: false })
             }
-            _ => self.before = batch.last().map(|entry| entry.id).or(self.before),
+            newest => {
+                let before = entries.last().map(|entry| entry.id).or(self.before);
+                Ok(Batch { entries, before, ends_month: newest.is_none() && !more })
+            }
         }
-        self.parts = Some(parts);
-        Ok(batch)
+    }
+
+    /// Goes on behind what was found.
+    fn go_behind(&mut self, batch: &Batch) {
+        self.before = batch.before;
+        if batch.ends_month {
+            self.next_month();
+        }
     }
 
     fn next_month(&mut self) {
         self.months.pop_front();
-        (self.parts, self.before) = (None, None);
+        self.before = None;
     }
 
     fn is_before(&self, id: AuditId) -> bool {
         self.before.is_none_or(|before| id < before)
     }
 
+    /// The parts of a month; of one that nobody can have begun to seal none is looked for.
     async fn parts_of(&self, month: Month) -> Result<Vec<SealedPart>> {
+        if !self.control.may_be_sealed(month) {
+            return Ok(Vec::new());
+        }
         self.control.sealed_parts(self.scope, month).await
     }
 
@@ -195,9 +226,7 @@ impl AuditWalk<'_> {
             all.extend(entries.into_iter().map(|entry| (entry.id, entry)));
         }
         let told = all.into_iter().rev().filter(|(id, _)| *id >= part.first && self.is_before(*id));
-        let told = told.map(|(_, entry)| entry).collect();
-        self.before = Some(part.first);
-        Ok(told)
+        Ok(told.map(|(_, entry)| entry).collect())
     }
 }
 

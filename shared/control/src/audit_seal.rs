@@ -68,6 +68,11 @@ impl Control {
         Month::of(organization.organization.created_at).until(Month::of(quiet).before())
     }
 
+    /// Whether somebody may have begun to seal a month. Their clock may be up to a day ahead of ours.
+    pub(crate) fn may_be_sealed(&self, month: Month) -> bool {
+        month < Month::of(self.now().plus_seconds((1 - QUIET_DAYS) * 86_400))
+    }
+
     /// The oldest entries of a month that the table holds.
     async fn first_entries(&self, scope: &OrganizationScope, month: Month) -> Result<Vec<Stored<AuditEntry>>> {
         let mut query = ItemQuery { descending: false, limit: PART_ENTRIES, ..scope.audit(month) };
