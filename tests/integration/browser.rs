@@ -28,6 +28,11 @@ impl Browser {
         Self { client, address: address.to_owned(), cookie: None }
     }
 
+    /// What was given to keep for the way back.
+    pub fn secret(&self) -> &str {
+        self.cookie.as_deref().and_then(|cookie| cookie.split_once('=')).map_or("", |(_, secret)| secret)
+    }
+
     /// Goes to the issuer, where the person is signed in.
     pub async fn goes(&mut self, issuer: &OAuthServer) -> Returning {
         let answer = self.client.get(format!("{}/auth/google", self.address)).send().await.unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::browser::{Browser, CLIENT, person};
 use crate::receiver::{PLANTED, Receiver};
-use crate::serve::installation::{Api, has_ended, id};
+use crate::serve::installation::{Api, files, has_ended, id};
 
 /// Whom the story is told with.
 pub struct Story {
@@ -104,6 +104,7 @@ impl Story {
         let returning = browser.goes(&self.issuer).await;
         self.plant("the issuer's code", returning.code.clone());
         self.plant("the state of a sign-in", returning.state.clone());
+        self.plant("what the browser keeps of a sign-in", browser.secret().to_owned());
         let (status, _, body) = browser.comes_back(&returning).await;
         assert_eq!(status, 200, "{body:#}");
         self.plant_all("a sign-in", &body["data"], &["code"]);
@@ -190,6 +191,7 @@ impl Story {
         let returning = browser.goes_to_consent(&self.issuer, &api.key).await;
         self.plant("the issuer's code of a consent", returning.code.clone());
         self.plant("the state of a consent", returning.state.clone());
+        self.plant("what the browser keeps of a consent", browser.secret().to_owned());
         let (status, body) = browser.comes_back_consenting(&returning).await;
         assert_eq!(status, 200, "{body:#}");
         self.plant_all("a consent", &body["data"], &["grant"]);
@@ -308,7 +310,16 @@ impl Story {
         }
     }
 
-    /// Looks for all that was planted in all that was said, and in what is given besides; panics where some is seen.
+    /// What lies in the bucket that backups went to.
+    pub fn repository(&self) -> Vec<(String, Vec<u8>)> {
+        let objects = files(self.bucket.folder()).into_iter();
+        let objects: Vec<_> = objects.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect();
+        assert!(objects.iter().any(|(path, _)| path.ends_with(".manifest")), "a backup lies there");
+        objects
+    }
+
+    /// Looks for all that was planted in all that was said, and in what is given besides; panics where some is seen, be it as
+    /// it is, in base64, in hexadecimal or in percent.
     pub fn assert_unseen<'t>(&'t self, besides: impl IntoIterator<Item = (String, &'t [u8])>) {
         assert!(self.planted.len() > 25 && self.said.len() > 40, "{} {}", self.planted.len(), self.said.len());
         let said = self.said.iter().map(|(place, text)| (place.clone(), text.as_bytes()));
@@ -316,8 +327,10 @@ impl Story {
         for (place, bytes) in said.chain(besides) {
             places += 1;
             for (what, secret) in &self.planted {
-                let is_seen = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
-                assert!(!is_seen, "{place} holds {what}");
+                for form in forms(secret) {
+                    let is_seen = memchr::memmem::find(bytes, form.as_bytes()).is_some();
+                    assert!(!is_seen, "{place} holds {what} as {form}");
+                }
             }
         }
         assert!(places > self.said.len(), "there was nothing besides");
@@ -329,6 +342,20 @@ impl Story {
         fs::write(&file, CLIENT.1).unwrap();
         file
     }
+}
+
+/// How a secret reads: as it is, in hexadecimal, in percent, and the part of its base64 that is the same wherever it begins.
+fn forms(secret: &str) -> Vec<String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+    let bytes = secret.as_bytes();
+    let mut forms = vec![secret.to_owned(), hex::encode(bytes)];
+    forms.push(percent_encoding::utf8_percent_encode(secret, percent_encoding::NON_ALPHANUMERIC).to_string());
+    for skipped in 0..3 {
+        let whole = &bytes[skipped..bytes.len() - (bytes.len() - skipped) % 3];
+        forms.extend([STANDARD_NO_PAD.encode(whole), URL_SAFE_NO_PAD.encode(whole)]);
+    }
+    forms
 }
 
 fn text(value: &Value) -> String {

@@ -232,7 +232,11 @@ impl Maintenance {
                 }
             }
         }
-        match self.control().queue_overdue_deliveries(worker).await {
+        let deliveries = async {
+            let untold = self.control().tell_untold(worker).await?;
+            Ok(untold + self.control().queue_overdue_deliveries(worker).await?)
+        };
+        match deliveries.await.map_err(of_control) {
             Ok(queued) => swept.deliveries += queued,
             Err(error) => {
                 swept.failed += 1;

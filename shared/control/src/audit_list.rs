@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use firebackup_model::Timestamp;
 use firebackup_model::port::{ItemQuery, SortRange};
-use ulid::Ulid;
 
 use crate::audit::{AuditEntry, AuditFilter, Outcome};
 use crate::audit_part::SealedPart;
@@ -92,12 +92,12 @@ impl Control {
         let first = filter.from.map_or(made, |from| from.max(made));
         let last = filter.to.map_or_else(|| self.now(), |to| to.min(self.now()));
         let mut months: VecDeque<_> = Month::of(first).until(Month::of(last)).into_iter().rev().collect();
-        let above = filter.to.map(|to| first_id(to.millis().saturating_add(1)));
+        let above = filter.to.map(|to| AuditId::first(Timestamp::from_millis(to.millis().saturating_add(1))));
         let before = cursor.into_iter().chain(above).min();
         if let Some(before) = before {
             months.retain(|month| month.first_id() < before);
         }
-        let floor = filter.from.map_or_else(|| first_id(0), |from| first_id(from.millis()));
+        let floor = AuditId::first(first);
         Ok(AuditWalk { control: self, scope, months, before, floor, stopped_at: None, rounds: 0 })
     }
 
@@ -230,14 +230,9 @@ impl AuditWalk<'_> {
     }
 }
 
-/// The least id of what happens at a time, in milliseconds since 1970.
-fn first_id(millis: i64) -> AuditId {
-    Ulid::from_parts(u64::try_from(millis).unwrap_or(0), 0).into()
-}
-
 impl Month {
     /// The least id of what happens in it.
     fn first_id(self) -> AuditId {
-        first_id(self.start().millis())
+        AuditId::first(self.start())
     }
 }

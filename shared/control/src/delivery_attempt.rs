@@ -85,7 +85,7 @@ impl Tried {
         match self.answer.as_ref().map(|answer| answer.status) {
             Ok(200..=299) => None,
             Ok(status @ 300..=399) => Some(format!("answered with {status}: a redirect is not followed")),
-            Ok(GONE) => Some(format!("answered with {GONE}: it wants to be told nothing more, and was disabled")),
+            Ok(GONE) => Some(format!("answered with {GONE}: it wants to be told nothing more")),
             Ok(status) => Some(format!("answered with {status}")),
             Err(failure) => Some(failure.to_string()),
         }
@@ -223,7 +223,7 @@ impl Control {
     }
 
     /// Stores a new delivery, unless it was made before.
-    async fn make_delivery(&self, scope: &OrganizationScope, record: &DeliveryRecord) -> Result<()> {
+    pub(crate) async fn make_delivery(&self, scope: &OrganizationScope, record: &DeliveryRecord) -> Result<()> {
         let write = record.create(scope)?;
         let key = write.key().clone();
         if self.write_unrecorded(vec![write]).await? == Written::Outrun {

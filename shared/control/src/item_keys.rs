@@ -19,6 +19,7 @@
 //! | `ORG#<org>` | `MEMBER#<user>` | a member and their role |
 //! | `ORG#<org>` | `INVITE#<inv>` | an open invite, its token as a hash; for 7 days |
 //! | `ORG#<org>` | `WEBHOOK#<webhook>` | a webhook, its address and secret sealed |
+//! | `ORG#<org>` | `TOLD` | up to which entry of the audit log webhooks were told |
 //! | `ORG#<org>#WEBHOOK#<webhook>` | `<dlv>` | a delivery, for 30 days; one that waits in the index under `ORG#<org>#WAITING`, `<time>#<dlv>` |
 //! | `ORG#<org>#AUDIT#<month>` | `<evt>` | an entry of the audit log; never changed |
 //! | `ORG#<org>#SEALED#<month>` | `<part>` | where a part of a month of the audit log lies that has left the table |
@@ -328,6 +329,11 @@ impl OrganizationScope {
         self.list(INVITE)
     }
 
+    /// Up to which entry of the audit log webhooks were told.
+    pub(crate) fn told_key(&self) -> ItemKey {
+        self.key("TOLD")
+    }
+
     pub(crate) fn webhook_key(&self, id: &WebhookId) -> ItemKey {
         self.key(format!("{WEBHOOK}{id}"))
     }
@@ -464,6 +470,7 @@ mod tests {
             scope.idempotency_key("00ff"),
             scope.progress_key(&job),
             scope.webhook_key(&ulid.into()),
+            scope.told_key(),
             scope.delivery_key(&ulid.into(), &ulid.into()),
             scope.waiting_delivery(time, &ulid.into()),
             live_connection("c"),
@@ -507,6 +514,7 @@ mod tests {
             "ORG#org_U IDEMPOTENCY#00ff",
             "ORG#org_U#JOB#bkp_U PROGRESS",
             "ORG#org_U WEBHOOK#webhook_U",
+            "ORG#org_U TOLD",
             "ORG#org_U#WEBHOOK#webhook_U dlv_U",
             "ORG#org_U#WAITING 2026-01-31T14:03:00Z#dlv_U",
             "LIVE#c LIVE",

@@ -80,13 +80,18 @@ impl Control {
 
     /// Says what was done, where others are told of such. It is done whether they can be told or not.
     pub(crate) async fn publish_done(&self, scope: &OrganizationScope, entry: &AuditEntry) {
-        let Some(name) = EventName::of_action(&entry.action) else { return };
-        let mut data = entry.details.clone().unwrap_or_else(|| json!({}));
-        data["id"] = json!(entry.resource);
-        let done = event(scope, entry.id.to_string(), name.as_str().to_owned(), entry.timestamp, data);
+        let Some(done) = self.event_of(scope, entry) else { return };
         if let Err(error) = self.publish(done).await {
             tracing::warn!(action = entry.action, error = %error, "nobody is told of a change");
         }
+    }
+
+    /// The event that tells of an entry, where one does.
+    pub(crate) fn event_of(&self, scope: &OrganizationScope, entry: &AuditEntry) -> Option<DomainEvent> {
+        let name = EventName::of_action(&entry.action)?;
+        let mut data = entry.details.clone().unwrap_or_else(|| json!({}));
+        data["id"] = json!(entry.resource);
+        Some(event(scope, entry.id.to_string(), name.as_str().to_owned(), entry.timestamp, data))
     }
 
     async fn publish(&self, event: DomainEvent) -> Result<()> {

@@ -69,6 +69,7 @@ mod slack;
 mod stranger;
 mod tenant;
 mod token;
+mod untold;
 mod user;
 mod verified;
 mod webhook;

@@ -115,9 +115,9 @@ pub(crate) struct WebhookRecord {
     /// What deliveries are signed with; Slack asks for no signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_secret: Option<SealedSecret>,
-    /// The one before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    former_secret: Option<FormerSecret>,
+    /// Those before, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former_secrets: Vec<FormerSecret>,
 }
 
 /// A secret that was exchanged, and with which is signed beside the new one for a while.
@@ -142,6 +142,8 @@ const SECRET: &str = "webhook-secret";
 const MAX_URL: usize = 2048;
 /// For how many seconds is signed with the secret before, too.
 const FORMER_SECONDS: i64 = 24 * 3600;
+/// How many secrets before are good beside the newest: a header has bounds.
+const MAX_FORMER: usize = 3;
 /// The most webhooks an organization may have: each event is written once for every one of them.
 const MAX_WEBHOOKS: usize = 50;
 
@@ -192,7 +194,7 @@ impl Control {
             Some(secret) => Some(self.seal_for(caller.scope(), &id, SECRET, secret).await?),
             None => None,
         };
-        let record = WebhookRecord { webhook, sealed_url, sealed_secret, former_secret: None };
+        let record = WebhookRecord { webhook, sealed_url, sealed_secret, former_secrets: Vec::new() };
         let item = new_item(caller.scope().webhook_key(&id), &record, None)?;
         let act = Act::new("webhook.created", id).with(record.webhook.told());
         for _ in 0..MAX_ATTEMPTS {
@@ -302,7 +304,10 @@ impl Control {
                 return Err(ControlError::field("type", "deliveries to Slack are not signed: there is no secret"));
             };
             let until = self.now().plus_seconds(FORMER_SECONDS);
-            record.value.former_secret = Some(FormerSecret { sealed: former, until });
+            let now = self.now();
+            record.value.former_secrets.insert(0, FormerSecret { sealed: former, until });
+            record.value.former_secrets.retain(|former| now < former.until);
+            record.value.former_secrets.truncate(MAX_FORMER);
             record.value.webhook.updated_at = self.now();
             let act = Act::new("webhook.secret_exchanged", id).with(json!({ "formerUntil": until }));
             if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
@@ -352,7 +357,7 @@ impl Control {
         let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
         let id = record.webhook.id.to_string();
         let url = secrets.open(&id, URL, &record.sealed_url)?;
-        let former = record.former_secret.as_ref().filter(|former| self.now() < former.until);
+        let former = record.former_secrets.iter().filter(|former| self.now() < former.until);
         let sealed = record.sealed_secret.iter().chain(former.map(|former| &former.sealed));
         let secrets = sealed.map(|sealed| secrets.open(&id, SECRET, sealed)).collect::<Result<_>>()?;
         Ok(OpenedWebhook { url, secrets })

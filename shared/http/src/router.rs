@@ -31,18 +31,19 @@ pub const CALLBACK_PATH: &str = "/api/v1/auth/google/callback";
 /// Where Google sends a browser back to that was asked for a consent.
 pub const CONSENT_CALLBACK_PATH: &str = "/api/v1/projects/oauth/callback";
 
-/// The whole API as one service, but for live clients, which another function has behind API Gateway, and the page.
+/// The whole API as one service, but for live clients, which another function has behind API Gateway.
 pub fn router(state: HttpState) -> Router {
     surrounded(Router::from(documented()), state)
 }
 
-/// The same with live clients, and the page to try it.
+/// The same with live clients.
 pub(crate) fn live_router(state: HttpState, connections: Arc<dyn LiveConnections>) -> Router {
-    surrounded(Router::from(documented()).merge(realtime::route(connections)).merge(page::routes()), state)
+    surrounded(Router::from(documented()).merge(realtime::route(connections)), state)
 }
 
 fn surrounded(routes: Router<HttpState>, state: HttpState) -> Router {
     routes
+        .merge(page::routes())
         .route("/openapi.json", get(document))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

@@ -49,7 +49,7 @@ pub struct S3Server {
     denied: Denied,
     unchecked: Arc<AtomicU64>,
     task: JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 type Denied = Arc<Mutex<BTreeSet<&'static str>>>;
@@ -95,7 +95,7 @@ impl S3Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind a port for the s3 server");
         let endpoint = format!("http://{}", listener.local_addr().expect("the s3 server's address"));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serve s3") });
-        Self { endpoint, denied, unchecked, task, _folder: folder }
+        Self { endpoint, denied, unchecked, task, folder }
     }
 
     /// Its base URL.
@@ -108,6 +108,12 @@ impl S3Server {
     #[must_use]
     pub fn bucket(&self) -> &str {
         BUCKET
+    }
+
+    /// Where its objects lie, as files.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// The access key id it knows.

@@ -120,7 +120,8 @@ async fn after_a_whole_story_no_secret_is_seen_anywhere() {
     }
     assert!(installation.log().contains("DEBUG"), "the log is the most talkative one");
     let paths = files(installation.folder.path()).into_iter().filter(|path| !path.ends_with("master.key"));
-    let found: Vec<_> = paths.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect();
+    let mut found: Vec<_> = paths.map(|path| (path.display().to_string(), fs::read(&path).unwrap())).collect();
+    found.extend(story.repository());
     for place in ["firebackup.db", "log"] {
         assert!(found.iter().any(|(path, _)| path.ends_with(place)), "{place} is looked through");
     }

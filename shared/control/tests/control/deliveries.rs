@@ -360,7 +360,7 @@ async fn a_receiver_that_is_gone_is_told_nothing_more() {
     assert_eq!(deal(&world).await, [AttemptOutcome::Dead]);
     let delivery = only(&world, &webhook).await;
     assert_eq!((delivery.status, delivery.attempts, delivery.last_status), (DeliveryStatus::Dead, 1, Some(410)));
-    assert!(delivery.last_error.unwrap().contains("was disabled"));
+    assert!(delivery.last_error.unwrap().contains("told nothing more"));
     let owner = world.owner().await;
     assert!(!world.control.webhook(&owner, &webhook.id).await.unwrap().enabled);
     let filter = AuditFilter { action: Some("webhook.updated".to_owned()), ..AuditFilter::default() };
@@ -386,11 +386,15 @@ async fn a_secret_is_exchanged_while_both_are_good_for_a_day() {
     };
     let (found, old, new) = signatures().await;
     assert_eq!(found, [new, old], "the new one first");
+    let (_, third) = control.exchange_webhook_secret(&owner, &webhook.id).await.unwrap();
+    let (found, old, new) = signatures().await;
+    assert_eq!((found.len(), &found[1..]), (3, [new, old].as_slice()), "a second exchange ends none before its day");
+    assert_eq!(found[0], signed(&third, &world.receiver.posts().pop().unwrap()));
     world.clock.advance(24 * 3600);
-    let (found, _, new) = signatures().await;
-    assert_eq!(found, [new]);
+    let (found, ..) = signatures().await;
+    assert_eq!(found, [signed(&third, &world.receiver.posts().pop().unwrap())]);
     let filter = AuditFilter { action: Some("webhook.secret_exchanged".to_owned()), ..AuditFilter::default() };
-    assert_eq!(control.audit(&owner, &filter, &Page::default()).await.unwrap().items.len(), 1);
+    assert_eq!(control.audit(&owner, &filter, &Page::default()).await.unwrap().items.len(), 2);
     for item in world.items.all() {
         let text = serde_json::to_string(&item.body).unwrap();
         assert!(!text.contains(&first) && !text.contains(second.as_str()), "{:?}", item.key);

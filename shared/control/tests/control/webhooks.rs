@@ -207,3 +207,50 @@ async fn what_a_verification_found_is_told_once_a_minute() {
     assert_eq!(entries.len(), 3);
     assert!(entries.iter().all(|entry| entry.actor == viewer.actor().to_string()));
 }
+
+/// Whoever changes something may die before others are told of it.
+#[tokio::test]
+async fn a_change_that_nobody_was_told_of_is_told_by_the_sweep() {
+    let world = World::new().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let (webhook, _) = world.webhook().await;
+    let told = async || {
+        let page = Page { limit: 100, ..Page::default() };
+        let deliveries = control.deliveries(&owner, &webhook.id, &page).await.unwrap().items;
+        deliveries.into_iter().map(|delivery| delivery.event_type).collect::<Vec<_>>()
+    };
+    assert_eq!(control.tell_untold(&worker).await.unwrap(), 0, "from here on");
+    world.clock.advance(200);
+    world.events.fail(Some(ErrorKind::Unavailable));
+    let project = world.project().await;
+    world.events.fail(None);
+    assert_eq!(control.tell_untold(&worker).await.unwrap(), 0, "whoever made the change may still tell of it");
+    world.clock.advance(119);
+    assert_eq!(control.tell_untold(&worker).await.unwrap(), 0);
+    world.clock.advance(2);
+    let (one, two) = tokio::join!(control.tell_untold(&worker), control.tell_untold(&worker));
+    assert!((1..=2).contains(&(one.unwrap() + two.unwrap())), "by one of them, or by both at once");
+    assert_eq!(told().await, ["project.created"], "once");
+    // what was told is not told again, and what is new is told by its own way
+    let change = firebackup_control::ProjectChange::default();
+    control.update_project(&owner, &project.id, change).await.unwrap();
+    for event in world.events_of("project.updated") {
+        control.fan_out(&worker, &event).await.unwrap();
+    }
+    for _ in 0..3 {
+        world.clock.advance(300);
+        assert_eq!(control.tell_untold(&worker).await.unwrap(), 0);
+    }
+    assert_eq!(told().await, ["project.updated", "project.created"]);
+    // one that is made later is not told of what was before
+    world.clock.advance(100);
+    world.events.fail(Some(ErrorKind::Unavailable));
+    control.update_project(&owner, &project.id, firebackup_control::ProjectChange::default()).await.unwrap();
+    world.clock.advance(1);
+    let (late, _) = control.create_webhook(&owner, new_webhook("Late")).await.unwrap();
+    world.clock.advance(40 * 86_400);
+    control.remove_project(&owner, &project.id).await.unwrap();
+    world.clock.advance(121);
+    assert_eq!(control.tell_untold(&worker).await.unwrap(), 2, "each of the end, and nobody of what is too old");
+    assert_eq!(control.deliveries(&owner, &late.id, &Page::default()).await.unwrap().items.len(), 1);
+}
