@@ -44,6 +44,8 @@ pub struct Places {
 const KEY: [&str; 3] = [KEY_ID, "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 /// How hard objects are locked: `GOVERNANCE`, where nothing is said, or `COMPLIANCE`.
 const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
+/// How objects are encrypted by S3: what of it a destination says is not mixed with what is said of ours.
+const ENCRYPTION: [&str; 3] = ["AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "AWS_SSE_BUCKET_KEY_ENABLED"];
 
 /// Names the use in an encryption context.
 const USE: &str = "repository";
@@ -90,10 +92,13 @@ impl Places {
         DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place), public_only }
     }
 
-    /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours.
+    /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours,
+    /// nor is an encryption.
     fn options(&self, place: &DestinationAccess) -> Vec<(String, String)> {
-        let has_key = place.options.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY_ID));
-        let is_ours = |name: &str| has_key && KEY.iter().any(|part| name.eq_ignore_ascii_case(part));
+        let is_one_of = |name: &str, names: &[&str]| names.iter().any(|part| name.eq_ignore_ascii_case(part));
+        let says = |wanted: &str| place.options.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let (has_key, has_encryption) = (says(KEY_ID), says(ENCRYPTION[0]));
+        let is_ours = |name: &str| has_key && is_one_of(name, &KEY) || has_encryption && is_one_of(name, &ENCRYPTION);
         let ambient = self.ambient.iter().filter(|(name, _)| !is_ours(name)).cloned();
         ambient.chain(place.options.iter().map(|(name, value)| (name.clone(), value.to_string()))).collect()
     }
@@ -239,7 +244,12 @@ mod tests {
     use super::*;
 
     fn places() -> Places {
-        let ambient = [("AWS_REGION", "r"), ("AWS_ACCESS_KEY_ID", "ours"), ("AWS_SESSION_TOKEN", "ours")];
+        let ambient = [
+            ("AWS_REGION", "r"),
+            ("AWS_ACCESS_KEY_ID", "ours"),
+            ("AWS_SESSION_TOKEN", "ours"),
+            ("AWS_SSE_KMS_KEY_ID", "ours"),
+        ];
         let ambient = ambient.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
         Places::new(MasterKeys::Local(SecretKey::from_bytes([1; 32])), world, ambient)
@@ -259,6 +269,14 @@ mod tests {
         let none = places().options(&access("s3://b", &[("AWS_REGION", "other")]));
         assert_eq!(option(&none, &["AWS_SESSION_TOKEN"]).as_deref(), Some("ours"));
         assert_eq!(option(&none, &["AWS_REGION"]).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn an_encryption_of_a_destinations_own_is_not_mixed_with_ours() {
+        let own = places().options(&access("s3://b", &[("AWS_SERVER_SIDE_ENCRYPTION", "AES256")]));
+        assert_eq!(option(&own, &["AWS_SSE_KMS_KEY_ID"]), None);
+        let none = places().options(&access("s3://b", &[]));
+        assert_eq!(option(&none, &["AWS_SSE_KMS_KEY_ID"]).as_deref(), Some("ours"));
     }
 
     #[test]

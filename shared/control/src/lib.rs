@@ -21,6 +21,7 @@ mod delete_organization;
 mod delivery;
 mod delivery_attempt;
 mod destination;
+mod destination_check;
 mod destination_use;
 mod error;
 mod federation;
@@ -53,6 +54,7 @@ mod schedule_missed;
 mod schedule_overview;
 mod schedule_preset;
 mod secrets;
+mod server_side_encryption;
 mod service_account;
 mod session;
 mod sign_in;
@@ -75,7 +77,7 @@ pub use control::{Control, ControlSettings, Ports};
 pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
 pub use delivery::{Delivery, DeliveryMessage, DeliveryStatus};
 pub use delivery_attempt::AttemptOutcome;
-pub use destination::{Destination, DestinationChange, NewDestination, NewPlace};
+pub use destination::{Destination, DestinationChange, DestinationTrouble, NewDestination, NewPlace};
 pub use destination_use::{
     BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
     StorageStats,
@@ -107,6 +109,7 @@ pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleFilter, Schedu
 pub use schedule_overview::{NextRun, ScheduleOutcome, ScheduleOverview};
 pub use schedule_preset::{NewSchedulePreview, SchedulePreset, SchedulePreview};
 pub use secrets::SecretText;
+pub use server_side_encryption::ServerSideEncryption;
 pub use session::{ACCESS_SECONDS, Tokens};
 pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};
 pub use tenant::{Caller, FirstOwner, Me, Person, Worker};

@@ -144,6 +144,8 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
     control.remove_schedule(&owner, &schedule.id).await.unwrap();
     control.remove_project(&owner, &project.id).await.unwrap();
     join_and_leave(&world).await;
+    *world.probes.fails.lock().unwrap() = true;
+    control.verify_destination(&owner, &gone.id).await.unwrap_err();
     let published: std::collections::BTreeSet<String> =
         world.events.published().into_iter().map(|event| event.kind).collect();
     let offered = EventName::ALL.iter().map(|name| name.as_str().to_owned()).collect();
