@@ -47,6 +47,9 @@ const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
 /// How objects are encrypted by S3: what of it a destination says is not mixed with what is said of ours.
 const ENCRYPTION: [&str; 3] = ["AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "AWS_SSE_BUCKET_KEY_ENABLED"];
 
+/// What the name of a repository ends with that is not encrypted.
+const UNENCRYPTED: &str = "-unencrypted";
+
 /// Names the use in an encryption context.
 const USE: &str = "repository";
 
@@ -214,14 +217,33 @@ fn context(organization: OrganizationId, project: ProjectId) -> EncryptionContex
 /// What is not encrypted has a repository of its own: an encrypted one takes nothing in the clear.
 fn repository_url(place: &OpenedPlace) -> String {
     let base = place.access.url.trim_end_matches('/');
-    let suffix = if place.encrypted { "" } else { "-unencrypted" };
+    let suffix = if place.encrypted { "" } else { UNENCRYPTED };
     format!("{base}/{}{suffix}", place.project)
+}
+
+/// Whose repository has this name, and whether that is encrypted; nothing where it is no repository's.
+fn repository_of(name: &str) -> Option<(ProjectId, bool)> {
+    let (project, encrypted) = name.strip_suffix(UNENCRYPTED).map_or((name, true), |project| (project, false));
+    project.parse().ok().map(|project| (project, encrypted))
 }
 
 #[async_trait]
 impl Repositories for Places {
     async fn open(&self, place: &OpenedPlace) -> Result<Repository, ControlError> {
         Self::open(self, place).await.map_err(unreadable)
+    }
+
+    async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>, ControlError> {
+        let opened = self.destination(&destination.url, destination).map_err(|error| unreadable(error.into()))?;
+        let listed = opened
+            .store()
+            .list_with_delimiter(None)
+            .await
+            .map_err(|source| unreadable(EngineError::Store { operation: "list", path: String::new(), source }))?;
+        let names = listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().and_then(repository_of));
+        let mut found: Vec<_> = names.collect();
+        found.sort_unstable();
+        Ok(found)
     }
 }
 
@@ -269,6 +291,16 @@ mod tests {
         let none = places().options(&access("s3://b", &[("AWS_REGION", "other")]));
         assert_eq!(option(&none, &["AWS_SESSION_TOKEN"]).as_deref(), Some("ours"));
         assert_eq!(option(&none, &["AWS_REGION"]).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn names_of_repositories_are_read_as_they_are_made() {
+        let project: ProjectId = "proj_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        assert_eq!(repository_of(&project.to_string()), Some((project, true)));
+        assert_eq!(repository_of(&format!("{project}{UNENCRYPTED}")), Some((project, false)));
+        for other in ["", "runs", "proj_x", "proj_01ARZ3NDEKTSV4RRFFQ69G5FAV-", "storage_01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
+            assert_eq!(repository_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -235,6 +235,7 @@ impl Control {
             google_project: project.value.project.google_project.clone(),
             database: project.value.database(wanted.config.database.as_deref())?,
             storage_destination_id: destination.value.destination.id,
+            repository_project_id: None,
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),
         };

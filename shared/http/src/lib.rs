@@ -13,6 +13,7 @@
 
 mod authentication;
 mod body;
+mod catalog;
 mod client;
 mod comparison;
 mod envelope;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firebackup_control::{BackupConfig, BackupJob, Job, JobEnd, JobResult, Work, Worker};
 use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Meter, Repository, Stop};
 use firebackup_model::id::JobId;
-use firebackup_model::manifest::{Consistency, Manifest};
+use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
@@ -166,18 +166,5 @@ fn selection(config: &BackupConfig) -> Selection {
 }
 
 fn completed(manifest: &Manifest) -> JobEnd {
-    let consistency = match manifest.consistency {
-        Consistency::Snapshot => "snapshot",
-        Consistency::Ranged => "ranged",
-    };
-    JobEnd::Completed(Box::new(JobResult {
-        documents: manifest.totals.documents,
-        bytes: manifest.totals.bytes,
-        stored: manifest.stored_bytes,
-        users: manifest.auth.as_ref().map_or(0, |auth| auth.users),
-        reads: manifest.reads,
-        read_time: manifest.read_times.iter().max().copied(),
-        consistency: Some(consistency.to_owned()),
-        ..JobResult::default()
-    }))
+    JobEnd::Completed(Box::new(JobResult::of(manifest)))
 }

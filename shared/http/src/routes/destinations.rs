@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use firebackup_control::{
-    BackupJob, BulkDeletion, BulkOutcomes, Caller, Destination, DestinationChange, DestinationFindings, DestinationId,
-    DestinationLinks, NewDestination, NewPlace, StorageStats,
+    BackupJob, BulkDeletion, BulkOutcomes, Caller, CatalogSync, Destination, DestinationChange, DestinationFindings,
+    DestinationId, DestinationLinks, NewDestination, NewPlace, StorageStats,
 };
 use firebackup_engine::Repository;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use super::{Handled, HandledList, Removed};
 use crate::authentication::Authenticated;
 use crate::body::JsonBody;
+use crate::catalog::{CatalogSynced, sync};
 use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::failure::Failure;
 use crate::files::{FileParameters, FileStats, RepositoryParameters, StoredFile, file_stats, files};
@@ -31,6 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(verify_bucket))
         .routes(routes!(destination_files))
         .routes(routes!(destination_file_stats))
+        .routes(routes!(sync_catalog))
 }
 
 /// Lists the destinations
@@ -287,6 +289,27 @@ async fn destination_file_stats(
 ) -> Handled<FileStats> {
     let (repository, _) = open(&state, &caller, &id, &of).await?;
     Ok(Answer::of(file_stats(&repository).await?))
+}
+
+/// Rebuilds the catalog from the repositories
+///
+/// Role: admin. Every backup in the destinations that the catalog lacks is a backup again, after a lost database say. Sending
+/// it twice adds nothing twice. Repositories of projects that the organization does not have are named, and nothing is added
+/// of them unless they are attached. Goes on for 15 seconds or `limit` backups: where the answer has a `cursor`, send it again
+/// with that.
+#[utoipa::path(
+    post,
+    path = "/storage/sync",
+    tag = "destinations",
+    request_body = CatalogSync,
+    responses((status = 200, description = "What was found, by destination.", body = Envelope<CatalogSynced>))
+)]
+async fn sync_catalog(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(asked): JsonBody<CatalogSync>,
+) -> Handled<CatalogSynced> {
+    Ok(Answer::of(sync(&state, &caller, &asked).await?))
 }
 
 /// Opens a repository; says too whether its store lists in order of name, as buckets do and folders do not.

@@ -57,6 +57,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/storage/destinations/{}/files", &["GET"]),
     ("/storage/destinations/{}/files/stats", &["GET"]),
     ("/storage/stats", &["GET"]),
+    ("/storage/sync", &["POST"]),
     ("/webhooks", &["GET", "POST"]),
     ("/webhooks/{}", &["GET", "PUT", "DELETE"]),
     ("/webhooks/{}/toggle", &["PATCH"]),
@@ -86,7 +87,6 @@ const MISSING_ROUTES: &[(&str, &str, &str)] = &[
     ),
     ("POST", "/storage/destinations/{}/files/bulk-delete", "as for one file"),
     ("POST", "/storage/destinations/{}/cleanup-orphans", "retention does it in every round"),
-    ("POST", "/storage/sync", "not made yet: `firebackup` reads a repository without a catalog"),
 ];
 
 /// Fields of bodies and answers, by schema.

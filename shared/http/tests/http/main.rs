@@ -2,6 +2,7 @@
 
 mod audit;
 mod bodies;
+mod catalog;
 mod compatibility;
 mod contract;
 mod files;
