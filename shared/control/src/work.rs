@@ -135,7 +135,7 @@ impl Control {
     }
 
     /// The destinations and repositories that jobs name.
-    async fn named_repositories(
+    pub(crate) async fn named_repositories(
         &self,
         scope: &OrganizationScope,
     ) -> Result<BTreeSet<(DestinationId, (ProjectId, bool))>> {

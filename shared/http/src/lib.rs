@@ -22,6 +22,7 @@ mod failure;
 mod files;
 mod observer;
 mod openapi;
+mod orphans;
 mod page;
 mod parameter;
 mod preview;

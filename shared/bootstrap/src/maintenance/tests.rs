@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
 use firebackup_control::{
-    BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
-    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Ports, Probes, Project, ProjectAccess,
-    ProjectFindings,
+    AuditFilter, BackupJob, Caller, ControlError, ControlSettings, DestinationAccess, DestinationFindings, JobStatus,
+    NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Page, Ports, Probes, Project,
+    ProjectAccess, ProjectFindings,
 };
 use firebackup_engine::{Meter, Repository, World};
 use firebackup_http::Exposition;
@@ -19,6 +19,10 @@ use firebackup_testkit::memory_ports::{
 };
 use firebackup_testkit::memory_push::MemoryPush;
 use firebackup_testkit::{HandClock, Log};
+use futures::StreamExt;
+use futures::future::ready;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use tempfile::TempDir;
 
 use super::*;
@@ -31,6 +35,7 @@ use crate::steps::{Counted, StepSettings};
 /// An installation with a project and a folder to keep its backups in.
 struct Home {
     control: Control,
+    clock: Arc<HandClock>,
     keys: Arc<MemoryKeys>,
     maintenance: Maintenance,
     owner: Caller,
@@ -68,7 +73,7 @@ impl Home {
             scheduler: Arc::new(MemoryScheduler::default()),
             events: Arc::new(MemoryEvents::default()),
             keys: keys.clone(),
-            clock,
+            clock: clock.clone(),
             random,
             probes: Arc::new(Content),
             identity: None,
@@ -85,7 +90,7 @@ impl Home {
         let project = control.connect_project(&owner, new_project()).await.unwrap();
         let steps =
             AppSteps::new(control.clone(), places, Projects, StepSettings::default(), None, Arc::new(Emf::new(None)));
-        Self { control, keys, maintenance: Maintenance::new(steps), owner, worker, project, _folder: folder }
+        Self { control, clock, keys, maintenance: Maintenance::new(steps), owner, worker, project, _folder: folder }
     }
 
     async fn started_backup(&self) -> BackupJob {
@@ -335,4 +340,54 @@ async fn jobs_that_wait_and_run_are_counted_but_not_at_every_look() {
     assert!(text.contains("queue_jobs_waiting 2.0") && text.contains("queue_jobs_active 2.0"), "{text}");
     let swept = home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap();
     assert_eq!((&swept["jobs"], &swept["waiting"]), (&json!(4), &json!(2)), "the sweep counts the same");
+}
+
+/// What somebody asks to be deleted goes by the way of every prune, in the next sweeps.
+#[tokio::test]
+async fn what_nothing_refers_to_is_deleted_on_request_a_day_later() {
+    const ORPHAN: &str = "runs/ab/ab000000000000000000000000000000.run";
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let repository = home.repository(&backup).await;
+    let orphan = Path::from(ORPHAN);
+    repository.store().put(&orphan, "12345".into()).await.unwrap();
+    let sweep = async || home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap()["cleanups"].clone();
+    let request = async || home.control.request_cleanup(&home.owner, &backup.storage_destination_id).await.unwrap();
+    let told = async || {
+        let filter = AuditFilter { action: Some("storage.cleaned".to_owned()), ..AuditFilter::default() };
+        let page = home.control.audit(&home.owner, &filter, &Page::default()).await.unwrap();
+        page.items[0].details.clone().unwrap()
+    };
+    assert_eq!(sweep().await, 0, "nobody asked");
+    request().await;
+    assert_eq!((sweep().await, sweep().await), (json!(1), json!(0)));
+    assert_eq!((told().await["marked"].clone(), told().await["deleted"].clone()), (json!(1), json!(0)));
+    assert!(repository.store().head(&orphan).await.is_ok());
+    home.clock.advance(25 * 3600);
+    request().await;
+    assert_eq!(sweep().await, 1);
+    assert_eq!((told().await["deleted"].clone(), told().await["deletedBytes"].clone()), (json!(1), json!(5)));
+    assert!(repository.store().head(&orphan).await.is_err());
+}
+
+#[tokio::test]
+async fn where_it_is_not_known_what_is_needed_nothing_is_deleted_and_that_is_told() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let repository = home.repository(&backup).await;
+    for name in ["snapshots/stranger", "runs/ab/ab000000000000000000000000000000.run"] {
+        repository.store().put(&Path::from(name), "12345".into()).await.unwrap();
+    }
+    home.control.request_cleanup(&home.owner, &backup.storage_destination_id).await.unwrap();
+    let sweep = async || home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap()["cleanups"].clone();
+    for _ in 0..3 {
+        assert_eq!((sweep().await, sweep().await), (json!(1), json!(0)), "again, and not at once");
+        home.clock.advance(21 * 60);
+    }
+    assert_eq!(sweep().await, 0, "it is given up");
+    let filter = AuditFilter { action: Some("storage.cleaned".to_owned()), ..AuditFilter::default() };
+    let page = home.control.audit(&home.owner, &filter, &Page::default()).await.unwrap();
+    let told: Vec<_> = page.items.iter().map(|entry| entry.details.clone().unwrap()["failed"].clone()).collect();
+    assert_eq!(told, [json!(1)]);
+    assert_eq!(repository.store().list(None).filter(|found| ready(found.as_ref().unwrap().size == 5)).count().await, 2);
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backups;
+mod cleanups;
 mod deletion;
 mod deliveries;
 mod destinations;

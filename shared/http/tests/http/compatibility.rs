@@ -54,7 +54,9 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/storage/destinations/{}/linked", &["GET"]),
     ("/storage/destinations/{}/backups", &["GET"]),
     ("/storage/destinations/{}/backups/bulk-delete", &["POST"]),
-    ("/storage/destinations/{}/files", &["GET"]),
+    ("/storage/destinations/{}/files", &["GET", "DELETE"]),
+    ("/storage/destinations/{}/files/bulk-delete", &["POST"]),
+    ("/storage/destinations/{}/cleanup-orphans", &["POST"]),
     ("/storage/destinations/{}/files/stats", &["GET"]),
     ("/storage/stats", &["GET"]),
     ("/storage/sync", &["POST"]),
@@ -80,13 +82,6 @@ const MISSING_ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/storage/buckets/folders", "a destination's URL holds the folder; no store needs it to be listed first"),
     ("POST", "/storage/buckets/folders/create", "in a bucket a folder is there once something lies in it"),
     ("POST", "/storage/destinations/{}/migrate", "not made yet"),
-    (
-        "DELETE",
-        "/storage/destinations/{}/files",
-        "files of a repository go by retention alone: one may serve many backups",
-    ),
-    ("POST", "/storage/destinations/{}/files/bulk-delete", "as for one file"),
-    ("POST", "/storage/destinations/{}/cleanup-orphans", "retention does it in every round"),
 ];
 
 /// Fields of bodies and answers, by schema.
