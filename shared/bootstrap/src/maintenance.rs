@@ -425,7 +425,7 @@ impl Maintenance {
         if locked.failed > 0 {
             let message =
                 format!("{} could not be kept locked, the log says why; {} were", locked.failed, locked.backups);
-            return Err(StepError { kind: StepErrorKind::Retryable, message });
+            return Err(StepError::new(StepErrorKind::Retryable, message));
         }
         written(&locked)
     }

@@ -10,9 +10,10 @@ use firebackup_engine::{EngineError, Repository, Secrets, ServiceKey, World};
 use firebackup_http::Repositories;
 use firebackup_model::port::{EncryptionContext, KeyService};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError};
-use firebackup_storage::{Destination, DestinationSettings};
+use firebackup_storage::{Destination, DestinationKind, DestinationSettings};
 
 use crate::buckets::{KEY_ID, bucket_of, option};
+use crate::probes::destination_failed as refused;
 
 /// What opens repositories, besides what a destination says.
 #[derive(Clone)]
@@ -235,15 +236,20 @@ impl Repositories for Places {
 
     async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>, ControlError> {
         let opened = self.destination(&destination.url, destination).map_err(|error| unreadable(error.into()))?;
-        let listed = opened
-            .store()
-            .list_with_delimiter(None)
-            .await
-            .map_err(|source| unreadable(EngineError::Store { operation: "list", path: String::new(), source }))?;
-        let names = listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().and_then(repository_of));
-        let mut found: Vec<_> = names.collect();
+        let names = opened.folders().await.map_err(|error| unreadable(error.into()))?;
+        let mut found: Vec<_> = names.iter().filter_map(|name| repository_of(name)).collect();
         found.sort_unstable();
         Ok(found)
+    }
+
+    async fn folders(&self, place: &DestinationAccess) -> Result<Vec<String>, ControlError> {
+        let opened = Destination::open(&place.url, &self.settings(place)).map_err(refused)?;
+        opened.folders().await.map_err(refused)
+    }
+
+    async fn make_folder(&self, place: &DestinationAccess) -> Result<bool, ControlError> {
+        let opened = self.destination(&place.url, place).map_err(refused)?;
+        Ok(opened.kind() == DestinationKind::Folder)
     }
 }
 

@@ -285,6 +285,26 @@ impl Control {
         self.ports().probes.destination(&access.encrypting(encryption.as_ref())).await
     }
 
+    /// What opens a place that is no destination, to look which folders it has.
+    ///
+    /// # Errors
+    /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so.
+    pub fn place_access(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
+        caller.may(Right::Manage)?;
+        self.checked_access(place.url, place.endpoint, &place.options)
+    }
+
+    /// The same, of a folder that is to be made, and that is noted.
+    ///
+    /// # Errors
+    /// As [`Self::place_access`], and when the store fails.
+    pub async fn folder_to_make(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
+        let access = self.place_access(caller, place)?;
+        let act = Act::new("storage.folder_created", &access.url);
+        self.commit(caller.author(), act, Vec::new()).await?;
+        Ok(access)
+    }
+
     fn checked_access(
         &self,
         url: String,

@@ -8,10 +8,11 @@ use crate::control::Control;
 use crate::destination::{Destination, DestinationRecord, DestinationTrouble};
 use crate::error::{Code, ControlError, Result};
 use crate::id::DestinationId;
+use crate::job::Job;
 use crate::probes::DestinationFindings;
 use crate::record::{MAX_ATTEMPTS, Stored, Written};
 use crate::role::Right;
-use crate::tenant::{Author, Caller};
+use crate::tenant::{Author, Caller, Worker};
 
 /// What is told where a destination begins to be in trouble, and only then.
 const ERROR: &str = "storage.error";
@@ -75,8 +76,17 @@ impl Control {
         error
     }
 
+    /// Notes what a job that failed has found out of its destination. The job has ended, whether that succeeds or not.
+    pub(crate) async fn note_trouble_of(&self, worker: &Worker, job: &Job) {
+        let (id, error) = (job.destination(), job.facts().error.as_ref());
+        let Some(error) = error.filter(|error| error.code == Code::DestinationFailed.as_str()) else { return };
+        if let Err(unnoted) = self.note_trouble(&worker.author(), &id, &error.message).await {
+            tracing::warn!(destination = %id, error = %unnoted, "what is wrong with a destination could not be noted");
+        }
+    }
+
     /// Notes that a destination is in trouble, and tells of it where it was not before.
-    pub(crate) async fn note_trouble(&self, author: &Author, id: &DestinationId, message: &str) -> Result<()> {
+    async fn note_trouble(&self, author: &Author, id: &DestinationId, message: &str) -> Result<()> {
         for _ in 0..MAX_ATTEMPTS {
             let record: Option<Stored<DestinationRecord>> = self.load(&author.scope().destination_key(id)).await?;
             let Some(mut record) = record.filter(|record| record.value.destination.error.is_none()) else {

@@ -20,6 +20,7 @@ mod envelope;
 mod exposition;
 mod failure;
 mod files;
+mod folders;
 mod observer;
 mod openapi;
 mod orphans;

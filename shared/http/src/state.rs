@@ -19,6 +19,12 @@ pub trait Repositories: Send + Sync {
 
     /// What lies in a destination under the name of a repository, in order: of which project, and whether it is encrypted.
     async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>>;
+
+    /// The names of the folders right below a place, in order.
+    async fn folders(&self, place: &DestinationAccess) -> Result<Vec<String>>;
+
+    /// Makes the folder of a place, where there is none; says whether the place is such that one needs to be made.
+    async fn make_folder(&self, place: &DestinationAccess) -> Result<bool>;
 }
 
 /// What the router needs. Cheap to clone.

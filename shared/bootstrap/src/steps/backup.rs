@@ -129,10 +129,10 @@ impl AppSteps {
         repository: Repository,
     ) -> Result<BackupBuilder, StepError> {
         let source = self.projects.source(&work.project_access, &work.database).await.map_err(of_port)?;
-        let compression = config.compression.parse().map_err(|error| StepError {
-            kind: StepErrorKind::Fatal,
-            message: format!("the compression is not one: {error}"),
-        })?;
+        let compression = config
+            .compression
+            .parse()
+            .map_err(|error| StepError::new(StepErrorKind::Fatal, format!("the compression is not one: {error}")))?;
         let builder = Backup::builder(repository, source)
             .selection(selection(config))
             .compression(compression)
@@ -150,9 +150,7 @@ impl AppSteps {
 fn backup_of(work: &Work) -> Result<BackupJob, StepError> {
     match &work.job {
         Job::Backup(backup) => Ok((**backup).clone()),
-        Job::Restore(_) => {
-            Err(StepError { kind: StepErrorKind::Fatal, message: format!("{} is no backup", work.job.id()) })
-        }
+        Job::Restore(_) => Err(StepError::new(StepErrorKind::Fatal, format!("{} is no backup", work.job.id()))),
     }
 }
 

@@ -171,6 +171,32 @@ async fn trouble_is_told_when_it_begins_and_not_each_time() {
 }
 
 #[tokio::test]
+async fn a_job_that_fails_by_its_destination_tells_of_it_once() {
+    let world = World::new().await;
+    let (project, destination) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let told = || world.events.published().iter().filter(|event| event.kind == "storage.error").count();
+    for (noted, expect) in [("JOB_FAILED", 0), ("DESTINATION_FAILED", 1), ("DESTINATION_FAILED", 1)] {
+        let backup = world.backup(&project).await.job.id;
+        control.start_job(&worker, &backup).await.unwrap();
+        control.note_failure(&worker, &backup, noted, "the bucket refuses").await.unwrap();
+        let end = JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: "the bucket refuses".to_owned() };
+        let ended = control.finish_job(&worker, &backup, end).await.unwrap();
+        assert_eq!(ended.facts().error.as_ref().unwrap().code, noted);
+        assert_eq!(told(), expect, "{noted}");
+    }
+    let trouble = control.destination(&owner, &destination.id).await.unwrap().error.unwrap();
+    assert_eq!(trouble.message, "the bucket refuses");
+    // another reason than the one that was noted is told as it is
+    let backup = world.backup(&project).await.job.id;
+    control.start_job(&worker, &backup).await.unwrap();
+    control.note_failure(&worker, &backup, "DESTINATION_FAILED", "the bucket refuses").await.unwrap();
+    let end = JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: "out of time".to_owned() };
+    let ended = control.finish_job(&worker, &backup, end).await.unwrap();
+    assert_eq!(ended.facts().error.as_ref().unwrap().code, "JOB_FAILED");
+}
+
+#[tokio::test]
 async fn a_destination_in_use_stays() {
     let world = World::new().await;
     let (project, first) = world.set_up().await;

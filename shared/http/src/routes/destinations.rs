@@ -16,6 +16,7 @@ use crate::catalog::{CatalogSynced, sync};
 use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::failure::Failure;
 use crate::files::{FileParameters, FileStats, RepositoryParameters, StoredFile, file_stats, files};
+use crate::folders::{FolderMade, Folders};
 use crate::orphans::{
     FileDeletion, FileDeletionParameters, FilesDeleted, OrphanCleanup, OrphansCleaned, clean_up, delete_files,
 };
@@ -33,6 +34,8 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(storage_stats))
         .routes(routes!(try_destination))
         .routes(routes!(verify_bucket))
+        .routes(routes!(list_folders))
+        .routes(routes!(create_folder))
         .routes(routes!(destination_files, delete_file))
         .routes(routes!(destination_file_stats))
         .routes(routes!(sync_catalog))
@@ -249,6 +252,43 @@ async fn verify_bucket(
     JsonBody(place): JsonBody<NewPlace>,
 ) -> Handled<DestinationFindings> {
     Ok(Answer::of(state.control.try_destination(&caller, place).await?))
+}
+
+/// Lists the folders of a bucket that is no destination yet
+///
+/// Role: admin. Those right below the URL, in order of name, at most 1,000. Nothing is kept.
+#[utoipa::path(
+    post,
+    path = "/storage/buckets/folders",
+    tag = "destinations",
+    request_body = NewPlace,
+    responses((status = 200, description = "The folders.", body = Envelope<Folders>))
+)]
+async fn list_folders(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(place): JsonBody<NewPlace>,
+) -> Handled<Folders> {
+    Ok(Answer::of(Folders::of(&state, &caller, place).await?))
+}
+
+/// Makes a folder
+///
+/// Role: admin. On one machine the folder that the URL names, with those above it. In a bucket nothing needs to be made, and
+/// nothing is: a folder is there once something lies in it.
+#[utoipa::path(
+    post,
+    path = "/storage/buckets/folders/create",
+    tag = "destinations",
+    request_body = NewPlace,
+    responses((status = 201, description = "It is there, or needs not be.", body = Envelope<FolderMade>))
+)]
+async fn create_folder(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(place): JsonBody<NewPlace>,
+) -> Handled<FolderMade> {
+    Ok(Answer::created(FolderMade::of(&state, &caller, place).await?))
 }
 
 /// Lists the objects of a project's repository

@@ -48,6 +48,8 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/schedules/{}/trigger", &["POST"]),
     ("/storage/connect", &["POST"]),
     ("/storage/buckets/verify", &["POST"]),
+    ("/storage/buckets/folders", &["POST"]),
+    ("/storage/buckets/folders/create", &["POST"]),
     ("/storage/destinations", &["GET", "POST"]),
     ("/storage/destinations/{}", &["GET", "PUT", "DELETE"]),
     ("/storage/destinations/{}/verify", &["POST"]),
@@ -78,9 +80,11 @@ const MISSING_ROUTES: &[(&str, &str, &str)] = &[
         "a backup's preview tells its collections; a listing of live ones is not made yet",
     ),
     ("POST", "/projects/{}/collections/sync", "there is no copy of that listing that could go stale"),
-    ("POST", "/storage/buckets/create", "who keeps backups makes the bucket: we hold no right to make any"),
-    ("POST", "/storage/buckets/folders", "a destination's URL holds the folder; no store needs it to be listed first"),
-    ("POST", "/storage/buckets/folders/create", "in a bucket a folder is there once something lies in it"),
+    (
+        "POST",
+        "/storage/buckets/create",
+        "who keeps backups makes the bucket, with versions, locks and policy: we hold no right to make any, at no vendor",
+    ),
     ("POST", "/storage/destinations/{}/migrate", "not made yet"),
 ];
 

@@ -126,4 +126,7 @@ async fn what_may_not_be_is_refused() {
     }
     let body = json!({"projectId": project, "encrypted": false, "names": ["a"]});
     assert_eq!(world.call("POST", &path).json(&body).send().await.outcome(), (404, "NOT_FOUND"), "no such repository");
+    world.repositories.fail_from_now_on();
+    let body = json!({"projectId": project, "names": ["a"]});
+    assert_eq!(world.call("POST", &path).json(&body).send().await.outcome(), (502, "DESTINATION_FAILED"));
 }

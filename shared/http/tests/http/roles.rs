@@ -45,6 +45,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/storage/stats", "viewer"),
     ("POST", "/storage/connect", "admin"),
     ("POST", "/storage/buckets/verify", "admin"),
+    ("POST", "/storage/buckets/folders", "admin"),
+    ("POST", "/storage/buckets/folders/create", "admin"),
     ("POST", "/storage/sync", "admin"),
     ("GET", "/storage/destinations/{destinationId}/files", "viewer"),
     ("GET", "/storage/destinations/{destinationId}/files/stats", "viewer"),
@@ -109,7 +111,13 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
-        ("POST", "/storage/connect" | "/storage/buckets/verify") => json!({"url": "s3://backups/shop"}),
+        (
+            "POST",
+            "/storage/connect"
+            | "/storage/buckets/verify"
+            | "/storage/buckets/folders"
+            | "/storage/buckets/folders/create",
+        ) => json!({"url": "s3://backups/shop"}),
         ("POST", "/storage/sync") => json!({}),
         ("POST", path) if path.ends_with("/cleanup-orphans") => json!({"dryRun": false}),
         ("POST", path) if path.ends_with("/files/bulk-delete") => {

@@ -489,6 +489,18 @@ impl Repositories for MemoryRepositories {
             _ => Ok(self.lying.lock().unwrap().clone()),
         }
     }
+
+    async fn folders(&self, place: &DestinationAccess) -> Result<Vec<String>, ControlError> {
+        match place.url.as_str() {
+            "s3://nowhere" => Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
+            "s3://many" => Ok((0..1001).map(|n| format!("{n:04}")).collect()),
+            _ => Ok(vec!["a".to_owned(), "b".to_owned()]),
+        }
+    }
+
+    async fn make_folder(&self, place: &DestinationAccess) -> Result<bool, ControlError> {
+        Ok(place.url.starts_with("file:"))
+    }
 }
 
 pub fn webhook(name: &str) -> Value {
