@@ -43,6 +43,9 @@ pub struct CatalogSync {
     #[schema(minimum = 1, maximum = 1000, default = 500)]
     pub limit: Option<u32>,
     /// Where to go on: the `cursor` of the answer before, with everything else as it was.
+    #[schema(
+        pattern = r"^storage_[0-7][0-9A-HJKMNP-TV-Z]{25}/proj_[0-7][0-9A-HJKMNP-TV-Z]{25}/(true|false)/(bkp_[0-7][0-9A-HJKMNP-TV-Z]{25})?$"
+    )]
     pub cursor: Option<String>,
 }
 

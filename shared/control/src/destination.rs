@@ -278,20 +278,20 @@ impl Control {
     /// # Errors
     /// As [`Self::add_destination`].
     pub async fn try_destination(&self, caller: &Caller, place: NewPlace) -> Result<DestinationFindings> {
-        caller.may(Right::Manage)?;
-        let access = self.checked_access(place.url, place.endpoint, &place.options)?;
-        let encryption = place.server_side_encryption;
-        check_encryption(encryption.as_ref(), &access)?;
-        self.ports().probes.destination(&access.encrypting(encryption.as_ref())).await
+        let access = self.place_access(caller, place)?;
+        self.ports().probes.destination(&access).await
     }
 
-    /// What opens a place that is no destination, to look which folders it has.
+    /// What opens a place that is no destination, to look at it.
     ///
     /// # Errors
     /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so.
     pub fn place_access(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
         caller.may(Right::Manage)?;
-        self.checked_access(place.url, place.endpoint, &place.options)
+        let access = self.checked_access(place.url, place.endpoint, &place.options)?;
+        let encryption = place.server_side_encryption;
+        check_encryption(encryption.as_ref(), &access)?;
+        Ok(access.encrypting(encryption.as_ref()))
     }
 
     /// The same, of a folder that is to be made, and that is noted.

@@ -45,8 +45,9 @@ const GCS_KEY: &str = "GOOGLE_KMS_KEY_NAME";
 /// The options that say the same, and that users may give instead.
 pub(crate) const OPTIONS: [&str; 3] = [SSE, SSE_KEY, SSE_BUCKET_KEY];
 const FIELD: &str = "serverSideEncryption";
-/// The longest name of a key.
+/// The longest name of a key, at AWS and at Google.
 const MAX_KEY: usize = 2048;
+const MAX_KEY_NAME: usize = 1024;
 
 impl ServerSideEncryption {
     /// The same as options of a destination: the one way in which it is said to a store.
@@ -103,7 +104,7 @@ fn is_name(key: &str) -> bool {
 fn is_key_of_google(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
     let is_path = matches!(parts[..], ["projects", _, "locations", _, "keyRings", _, "cryptoKeys", _]);
-    is_name(name) && is_path && parts.iter().all(|part| !part.is_empty())
+    name.len() <= MAX_KEY_NAME && is_name(name) && is_path && parts.iter().all(|part| !part.is_empty())
 }
 
 #[cfg(test)]
@@ -185,6 +186,8 @@ mod tests {
         ] {
             assert_eq!(read(json).check(url, endpoint, &[]).is_ok(), is_good, "{json} {url} {endpoint:?}");
         }
+        let long = json!({"type": "gcs-cmek", "kmsKeyName": format!("{KEY_NAME}{}", "k".repeat(1024))});
+        assert!(read(&long).check("gs://b", None, &[]).is_err());
         let said = read(&kms).check("s3://b", None, &[SSE_KEY.to_owned()]);
         assert!(said.unwrap_err().to_string().contains("leave one of them out"));
         assert!(read(&kms).check("s3://b", None, &["AWS_REGION".to_owned()]).is_ok());

@@ -93,7 +93,7 @@ struct Sync<'a> {
 
 /// Looks through destinations.
 pub(crate) async fn sync(state: &HttpState, caller: &Caller, asked: &CatalogSync) -> Result<CatalogSynced, Failure> {
-    let from = asked.cursor.as_deref().filter(|cursor| !cursor.is_empty()).map(Position::read).transpose()?;
+    let from = asked.cursor.as_deref().map(Position::read).transpose()?;
     let left = asked.most()?;
     let mut ids = state.control.destinations_to_sync(caller, asked).await?;
     ids.retain(|id| from.as_ref().is_none_or(|from| *id >= from.destination));
@@ -271,7 +271,8 @@ impl Position {
             encrypted: encrypted.parse().map_err(|_| wrong())?,
             backup: if backup.is_empty() { None } else { Some(backup.parse().map_err(|_| wrong())?) },
         };
-        Ok(position)
+        let is_backup = |id: &SnapshotId| id.kind() == JobKind::Backup;
+        if position.backup.as_ref().is_none_or(is_backup) { Ok(position) } else { Err(wrong().into()) }
     }
 }
 
