@@ -74,6 +74,7 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         drop: args.drop,
         exclusive: args.exclusive,
         dry_run: args.dry_run,
+        only: None,
     };
     let report = match kept_versions(&destination, &context.settings.storage).await? {
         Some(versions) => prune_versions(&repository, &policy, &versions).await?,

@@ -256,7 +256,7 @@ mod tests {
         let told = answer::<()>(async { panic!("no header in {secret}") }).await.unwrap_err();
         assert_eq!(told.error_type, PANIC);
         assert!(!told.error_message.contains(secret), "{}", told.error_message);
-        let failed = StepError { kind: StepErrorKind::Fatal, message: "it is so".to_owned() };
+        let failed = StepError::new(StepErrorKind::Fatal, "it is so".to_owned());
         let told = answer::<()>(async { Err(failed) }).await.unwrap_err();
         assert_eq!((told.error_type.as_str(), told.error_message.as_str()), ("Fatal", "it is so"));
         assert_eq!(answer(async { Ok::<_, StepError>(7) }).await.ok(), Some(7));

@@ -2,10 +2,11 @@
 
 use std::error::Error;
 
-use firebackup_control::{ControlError, Kind};
+use firebackup_control::{Code, ControlError, Kind};
 use firebackup_engine::EngineError;
-use firebackup_model::PortError;
-use firebackup_model::port::{StepError, StepErrorKind};
+use firebackup_model::port::{JOB_FAILED, StepError, StepErrorKind};
+use firebackup_model::{ErrorKind, PortError};
+use firebackup_storage::describe;
 
 /// A failure of a verb of the control plane.
 pub(crate) fn of_control(error: ControlError) -> StepError {
@@ -17,7 +18,7 @@ pub(crate) fn of_control(error: ControlError) -> StepError {
     if let Some(source) = Error::source(&error) {
         tracing::warn!(error = %error, source = %in_words(source), "a verb failed");
     }
-    StepError { kind, message: error.to_string() }
+    StepError::new(kind, error.to_string())
 }
 
 /// A failure of a verb on documents. What names a document stays in the log: state machines keep what a step says, and
@@ -32,7 +33,28 @@ pub(crate) fn of_engine(error: EngineError) -> StepError {
     };
     let message =
         if names_a_document(&error) { "a document cannot be read; the log names it".to_owned() } else { words };
-    StepError { kind, message }
+    let code = if is_of_the_destination(&error) { Code::DestinationFailed.as_str() } else { JOB_FAILED };
+    StepError { code, ..StepError::new(kind, message) }
+}
+
+/// Whether a store could not be reached, or refused. An object that is gone or damaged is no trouble of its store.
+fn is_of_the_destination(error: &EngineError) -> bool {
+    match error {
+        EngineError::Store { source, .. } => match describe(source) {
+            (ErrorKind::NotFound, message) => message.contains("no such bucket"),
+            (kind, _) => matches!(
+                kind,
+                ErrorKind::PermissionDenied
+                    | ErrorKind::Unauthenticated
+                    | ErrorKind::Unavailable
+                    | ErrorKind::DeadlineExceeded
+                    | ErrorKind::ResourceExhausted
+                    | ErrorKind::Other
+            ),
+        },
+        EngineError::Explained { source, .. } | EngineError::Latest { source, .. } => is_of_the_destination(source),
+        _ => false,
+    }
 }
 
 fn names_a_document(error: &EngineError) -> bool {
@@ -51,7 +73,7 @@ pub(crate) fn of_port(error: PortError) -> StepError {
 /// A request that is none.
 pub(crate) fn unreadable(error: serde_json::Error) -> StepError {
     let message = format!("the input of the step cannot be read (line {}, column {})", error.line(), error.column());
-    StepError { kind: StepErrorKind::Fatal, message }
+    StepError::new(StepErrorKind::Fatal, message)
 }
 
 /// An error and its causes in one line, as far as they may be shown: what a store answered may repeat a credential.
@@ -78,13 +100,23 @@ mod tests {
         let explained = EngineError::Explained { text: "do that".to_owned(), source: Box::new(refused_by_store()) };
         for error in [refused_by_store(), explained] {
             let said = of_engine(error);
-            assert_eq!(said.kind, StepErrorKind::Fatal);
+            assert_eq!((said.kind, said.code), (StepErrorKind::Fatal, "DESTINATION_FAILED"));
             assert!(!said.message.contains(PLANTED), "{}", said.message);
             assert!(
                 said.message.contains("`runs/o.run`") && said.message.contains("do not allow it"),
                 "{}",
                 said.message
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_trouble_of_the_destination_is_not_told_as_such() {
+        let gone = object_store::Error::NotFound { path: "o".to_owned(), source: "gone".into() };
+        let unreadable = EngineError::Store { operation: "read", path: "o".to_owned(), source: gone };
+        let full = PortError::new(ErrorKind::Unavailable, "read documents", "no answer");
+        for error in [unreadable, full.into(), EngineError::Worker, EngineError::Refused("no".to_owned())] {
+            assert_eq!(of_engine(error).code, JOB_FAILED);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more, locks,
 //! keys.
 
-use firebackup_control::{Care, Control, FirstOwner, Job, JobStatus, OpenedPlace, QueuedJobs, Worker};
+use firebackup_control::{
+    Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, OpenedPlace, PlaceToClean, QueuedJobs, Worker,
+};
 use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind};
@@ -65,6 +67,7 @@ struct Swept {
     schedules_missed: u64,
     deliveries: u64,
     organizations_deleted: u64,
+    cleanups: u64,
     failed: u64,
 }
 
@@ -191,10 +194,18 @@ impl Maintenance {
     async fn sweep(&self) -> Result<Value, StepError> {
         let mut swept = Swept::default();
         self.go_on_deleting(&mut swept).await;
-        for worker in self.workers().await? {
-            if let Err(error) = self.sweep_jobs(&worker, &mut swept).await {
+        let workers = self.workers().await?;
+        for worker in &workers {
+            if let Err(error) = self.sweep_jobs(worker, &mut swept).await {
                 swept.failed += 1;
-                in_trouble(&worker, &error);
+                in_trouble(worker, &error);
+            }
+        }
+        // behind all jobs: it may take long
+        for worker in &workers {
+            if let Err(error) = self.clean_up(worker, &mut swept).await {
+                swept.failed += 1;
+                in_trouble(worker, &error);
             }
         }
         if swept.schedules_missed > 0 {
@@ -260,6 +271,40 @@ impl Maintenance {
         Ok(())
     }
 
+    /// What somebody asked to be deleted, if nothing refers to it.
+    async fn clean_up(&self, worker: &Worker, swept: &mut Swept) -> Result<(), StepError> {
+        for destination in self.control().cleanups(worker).await.map_err(of_control)? {
+            let begun = self.control().begin_cleanup(worker, &destination).await.map_err(of_control)?;
+            let Some(begun) = begun else { continue };
+            let mut outcome = CleanupOutcome::default();
+            for place in self.control().places_to_clean(worker, &begun).await.map_err(of_control)? {
+                if let Err(error) = self.clean(place, &mut outcome).await {
+                    outcome.failed += 1;
+                    in_trouble(worker, &error);
+                }
+            }
+            self.control().end_cleanup(worker, &begun, &outcome).await.map_err(of_control)?;
+            swept.cleanups += 1;
+        }
+        Ok(())
+    }
+
+    async fn clean(
+        &self,
+        place: firebackup_control::Result<PlaceToClean>,
+        outcome: &mut CleanupOutcome,
+    ) -> Result<(), StepError> {
+        let PlaceToClean { place, only } = place.map_err(of_control)?;
+        let policy = PrunePolicy { only, ..PrunePolicy::default() };
+        let report = self.prune(&place, policy).await?.unwrap_or_default();
+        outcome.marked += report.marked;
+        outcome.marked_bytes += report.marked_bytes;
+        outcome.deleted += report.deleted;
+        outcome.deleted_bytes += report.deleted_bytes;
+        outcome.locked += report.locked_objects;
+        Ok(())
+    }
+
     /// A job whose workflow ended without it (somebody stopped it, or its last step could not be done) gets its last step.
     async fn look_after(&self, worker: &Worker, job: &Job) -> Result<Care, StepError> {
         let care = self.control().look_after(worker, job.id()).await.map_err(of_control)?;
@@ -322,7 +367,7 @@ impl Maintenance {
     /// What was marked becomes ripe whether or not anything is deleted that day, and failed jobs leave something too.
     async fn sweep_repositories(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
         for place in self.repositories(worker, &mut retained.failed).await? {
-            match self.prune(&place, Vec::new()).await {
+            match self.prune(&place, PrunePolicy::default()).await {
                 Ok(None) => {}
                 Ok(Some(report)) => {
                     retained.objects_deleted += report.deleted;
@@ -353,18 +398,18 @@ impl Maintenance {
     }
 
     /// Nothing where no job came so far as to make the repository.
-    async fn prune(&self, place: &OpenedPlace, drop: Vec<JobId>) -> Result<Option<PruneReport>, StepError> {
+    async fn prune(&self, place: &OpenedPlace, policy: PrunePolicy) -> Result<Option<PruneReport>, StepError> {
         let repository = match self.steps.places.open(place).await {
             Err(EngineError::NotFound(_)) => return Ok(None),
             opened => opened.map_err(of_engine)?,
         };
-        let mut there = Vec::with_capacity(drop.len());
-        for snapshot in drop {
+        let mut there = Vec::with_capacity(policy.drop.len());
+        for snapshot in policy.drop {
             if !repository.is_dropped(&snapshot).await.map_err(of_engine)? {
                 there.push(snapshot);
             }
         }
-        let policy = PrunePolicy { drop: there, ..PrunePolicy::default() };
+        let policy = PrunePolicy { drop: there, ..policy };
         let report = match self.steps.places.versions(place).await.map_err(of_port)? {
             Some((versions, _)) => prune_versions(&repository, &policy, &versions).await,
             None => prune(&repository, &policy).await,
@@ -376,7 +421,8 @@ impl Maintenance {
     /// finds it ripe. One that is locked is left for a later task, and not locked anew.
     async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<PruneReport, StepError> {
         let work = self.control().work_to_end(worker, backup).await.map_err(of_control)?;
-        let report = self.prune(&work.place, vec![backup.clone()]).await?.unwrap_or_default();
+        let policy = PrunePolicy { drop: vec![backup.clone()], ..PrunePolicy::default() };
+        let report = self.prune(&work.place, policy).await?.unwrap_or_default();
         if !report.locked.contains(backup) {
             self.control().backup_gone(worker, backup).await.map_err(of_control)?;
         }
@@ -396,7 +442,7 @@ impl Maintenance {
         if locked.failed > 0 {
             let message =
                 format!("{} could not be kept locked, the log says why; {} were", locked.failed, locked.backups);
-            return Err(StepError { kind: StepErrorKind::Retryable, message });
+            return Err(StepError::new(StepErrorKind::Retryable, message));
         }
         written(&locked)
     }

@@ -10,9 +10,10 @@ use firebackup_engine::{EngineError, Repository, Secrets, ServiceKey, World};
 use firebackup_http::Repositories;
 use firebackup_model::port::{EncryptionContext, KeyService};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError};
-use firebackup_storage::{Destination, DestinationSettings};
+use firebackup_storage::{Destination, DestinationKind, DestinationSettings};
 
 use crate::buckets::{KEY_ID, bucket_of, option};
+use crate::probes::destination_failed as refused;
 
 /// What opens repositories, besides what a destination says.
 #[derive(Clone)]
@@ -44,6 +45,11 @@ pub struct Places {
 const KEY: [&str; 3] = [KEY_ID, "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 /// How hard objects are locked: `GOVERNANCE`, where nothing is said, or `COMPLIANCE`.
 const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
+/// How objects are encrypted by S3: what of it a destination says is not mixed with what is said of ours.
+const ENCRYPTION: [&str; 3] = ["AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_KMS_KEY_ID", "AWS_SSE_BUCKET_KEY_ENABLED"];
+
+/// What the name of a repository ends with that is not encrypted.
+const UNENCRYPTED: &str = "-unencrypted";
 
 /// Names the use in an encryption context.
 const USE: &str = "repository";
@@ -90,10 +96,13 @@ impl Places {
         DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place), public_only }
     }
 
-    /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours.
+    /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours,
+    /// nor is an encryption.
     fn options(&self, place: &DestinationAccess) -> Vec<(String, String)> {
-        let has_key = place.options.iter().any(|(name, _)| name.eq_ignore_ascii_case(KEY_ID));
-        let is_ours = |name: &str| has_key && KEY.iter().any(|part| name.eq_ignore_ascii_case(part));
+        let is_one_of = |name: &str, names: &[&str]| names.iter().any(|part| name.eq_ignore_ascii_case(part));
+        let says = |wanted: &str| place.options.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        let (has_key, has_encryption) = (says(KEY_ID), says(ENCRYPTION[0]));
+        let is_ours = |name: &str| has_key && is_one_of(name, &KEY) || has_encryption && is_one_of(name, &ENCRYPTION);
         let ambient = self.ambient.iter().filter(|(name, _)| !is_ours(name)).cloned();
         ambient.chain(place.options.iter().map(|(name, value)| (name.clone(), value.to_string()))).collect()
     }
@@ -219,14 +228,38 @@ fn context(organization: OrganizationId, project: ProjectId) -> EncryptionContex
 /// What is not encrypted has a repository of its own: an encrypted one takes nothing in the clear.
 fn repository_url(place: &OpenedPlace) -> String {
     let base = place.access.url.trim_end_matches('/');
-    let suffix = if place.encrypted { "" } else { "-unencrypted" };
+    let suffix = if place.encrypted { "" } else { UNENCRYPTED };
     format!("{base}/{}{suffix}", place.project)
+}
+
+/// Whose repository has this name, and whether that is encrypted; nothing where it is no repository's.
+fn repository_of(name: &str) -> Option<(ProjectId, bool)> {
+    let (project, encrypted) = name.strip_suffix(UNENCRYPTED).map_or((name, true), |project| (project, false));
+    project.parse().ok().map(|project| (project, encrypted))
 }
 
 #[async_trait]
 impl Repositories for Places {
     async fn open(&self, place: &OpenedPlace) -> Result<Repository, ControlError> {
         Self::open(self, place).await.map_err(unreadable)
+    }
+
+    async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>, ControlError> {
+        let opened = self.destination(&destination.url, destination).map_err(|error| unreadable(error.into()))?;
+        let names = opened.folders().await.map_err(|error| unreadable(error.into()))?;
+        let mut found: Vec<_> = names.iter().filter_map(|name| repository_of(name)).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    async fn folders(&self, place: &DestinationAccess) -> Result<Vec<String>, ControlError> {
+        let opened = Destination::open(&place.url, &self.settings(place)).map_err(refused)?;
+        opened.folders().await.map_err(refused)
+    }
+
+    async fn make_folder(&self, place: &DestinationAccess) -> Result<bool, ControlError> {
+        let opened = self.destination(&place.url, place).map_err(refused)?;
+        Ok(opened.kind() == DestinationKind::Folder)
     }
 }
 
@@ -249,7 +282,12 @@ mod tests {
     use super::*;
 
     fn places() -> Places {
-        let ambient = [("AWS_REGION", "r"), ("AWS_ACCESS_KEY_ID", "ours"), ("AWS_SESSION_TOKEN", "ours")];
+        let ambient = [
+            ("AWS_REGION", "r"),
+            ("AWS_ACCESS_KEY_ID", "ours"),
+            ("AWS_SESSION_TOKEN", "ours"),
+            ("AWS_SSE_KMS_KEY_ID", "ours"),
+        ];
         let ambient = ambient.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
         Places::new(MasterKeys::Local(SecretKey::from_bytes([1; 32])), world, ambient)
@@ -269,6 +307,24 @@ mod tests {
         let none = places().options(&access("s3://b", &[("AWS_REGION", "other")]));
         assert_eq!(option(&none, &["AWS_SESSION_TOKEN"]).as_deref(), Some("ours"));
         assert_eq!(option(&none, &["AWS_REGION"]).as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn names_of_repositories_are_read_as_they_are_made() {
+        let project: ProjectId = "proj_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        assert_eq!(repository_of(&project.to_string()), Some((project, true)));
+        assert_eq!(repository_of(&format!("{project}{UNENCRYPTED}")), Some((project, false)));
+        for other in ["", "runs", "proj_x", "proj_01ARZ3NDEKTSV4RRFFQ69G5FAV-", "storage_01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
+            assert_eq!(repository_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_encryption_of_a_destinations_own_is_not_mixed_with_ours() {
+        let own = places().options(&access("s3://b", &[("AWS_SERVER_SIDE_ENCRYPTION", "AES256")]));
+        assert_eq!(option(&own, &["AWS_SSE_KMS_KEY_ID"]), None);
+        let none = places().options(&access("s3://b", &[]));
+        assert_eq!(option(&none, &["AWS_SSE_KMS_KEY_ID"]).as_deref(), Some("ours"));
     }
 
     #[test]

@@ -216,6 +216,7 @@ fn refused(error: PortError) -> ControlError {
     ControlError::google(format!("Google refused or cannot be reached: {error}")).with_source(error)
 }
 
-fn destination_failed(error: PortError) -> ControlError {
+/// What a client is told of a place that could not be looked at.
+pub(crate) fn destination_failed(error: PortError) -> ControlError {
     ControlError::destination(format!("the destination refused or cannot be reached: {error}")).with_source(error)
 }

@@ -37,7 +37,7 @@ mod tests {
             let body = message.body.clone().unwrap_or_default();
             seen.push(body.clone());
             match body.as_str() {
-                "bad" => Err(StepError { kind: StepErrorKind::Fatal, message: "bad".to_owned() }),
+                "bad" => Err(StepError::new(StepErrorKind::Fatal, "bad".to_owned())),
                 _ => Ok(()),
             }
         })

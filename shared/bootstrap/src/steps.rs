@@ -14,7 +14,7 @@ use firebackup_control::{Control, Job, JobEnd, JobStatus, OrganizationId, Projec
 use firebackup_engine::Stop;
 use firebackup_model::ErrorKind;
 use firebackup_model::id::JobId;
-use firebackup_model::port::{StepError, StepErrorKind, Steps};
+use firebackup_model::port::{JOB_FAILED, StepError, StepErrorKind, Steps};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,8 +45,6 @@ impl Default for StepSettings {
     }
 }
 
-/// What a job fails with, as a program tells it.
-const FAILED: &str = "JOB_FAILED";
 /// The error of a workflow that ended without its job's end.
 pub(crate) const STOPPED: &str = "Stopped";
 
@@ -193,7 +191,7 @@ impl AppSteps {
         };
         if error.kind != StepErrorKind::Cancelled {
             let worker = self.control.worker(&organization);
-            if let Err(unnoted) = self.control.note_failure(&worker, &job, FAILED, &error.message).await {
+            if let Err(unnoted) = self.control.note_failure(&worker, &job, error.code, &error.message).await {
                 tracing::warn!(job = %job, error = %unnoted, "why a step failed could not be noted");
             }
         }
@@ -206,7 +204,7 @@ impl AppSteps {
             return error;
         }
         match self.gone_consent(&self.control.worker(&organization), job).await {
-            Some((_, message)) => StepError { kind: StepErrorKind::Fatal, message },
+            Some((_, message)) => StepError::new(StepErrorKind::Fatal, message),
             None => error,
         }
     }
@@ -291,7 +289,7 @@ impl Failed {
         if is_silent || self.is_generic() {
             return JobEnd::Unexplained { message };
         }
-        JobEnd::Failed { code: FAILED.to_owned(), message }
+        JobEnd::Failed { code: JOB_FAILED.to_owned(), message }
     }
 
     /// Whether the error is the state machine's own: it counts failed chunks and does not say what they failed with.
@@ -325,7 +323,7 @@ impl Steps for AppSteps {
             "restore-plan" => written(self.restore_plan(read(input)?).await?),
             "restore-chunk" => written(self.restore_chunk(read(input)?).await?),
             "restore-finalize" => written(self.restore_finalize(read(input)?).await?),
-            _ => Err(StepError { kind: StepErrorKind::Fatal, message: format!("there is no step `{step}`") }),
+            _ => Err(StepError::new(StepErrorKind::Fatal, format!("there is no step `{step}`"))),
         }
     }
 }

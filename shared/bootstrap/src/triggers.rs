@@ -29,9 +29,8 @@ impl Due {
         if self.scheduled == PLACEHOLDER {
             return Ok(Timestamp::new(now.seconds - now.seconds.rem_euclid(60), 0));
         }
-        self.scheduled.parse().map_err(|_| StepError {
-            kind: StepErrorKind::Fatal,
-            message: "the scheduler did not say which time has come".to_owned(),
+        self.scheduled.parse().map_err(|_| {
+            StepError::new(StepErrorKind::Fatal, "the scheduler did not say which time has come".to_owned())
         })
     }
 }
@@ -117,7 +116,7 @@ fn organization_of(event: &DomainEvent) -> Result<OrganizationId, StepError> {
     event
         .organization
         .parse()
-        .map_err(|_| StepError { kind: StepErrorKind::Fatal, message: "the event does not say whose it is".to_owned() })
+        .map_err(|_| StepError::new(StepErrorKind::Fatal, "the event does not say whose it is".to_owned()))
 }
 
 #[cfg(test)]

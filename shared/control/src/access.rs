@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::server_side_encryption::ServerSideEncryption;
+
 /// A Google project and what opens it.
 #[derive(Debug, Clone)]
 pub struct ProjectAccess {
@@ -68,6 +70,14 @@ pub struct DestinationAccess {
     pub endpoint: Option<String>,
     /// Names (in upper case) and values such as `AWS_ACCESS_KEY_ID`.
     pub options: Vec<(String, Zeroizing<String>)>,
+}
+
+impl DestinationAccess {
+    /// The same, where what is put is encrypted so.
+    pub(crate) fn encrypting(mut self, encryption: Option<&ServerSideEncryption>) -> Self {
+        self.options.extend(encryption.map(ServerSideEncryption::options).unwrap_or_default());
+        self
+    }
 }
 
 impl fmt::Debug for DestinationAccess {

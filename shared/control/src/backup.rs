@@ -238,6 +238,7 @@ impl Control {
             google_project: project.value.project.google_project.clone(),
             database,
             storage_destination_id: destination.value.destination.id,
+            repository_project_id: None,
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),
         };

@@ -26,6 +26,7 @@ use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
 use crate::schedule::Schedule;
 use crate::secrets::{SealedSecret, SecretText};
+use crate::server_side_encryption::{OPTIONS as ENCRYPTION_OPTIONS, ServerSideEncryption};
 use crate::service_account::ServiceAccount;
 use crate::tenant::{Author, Caller, OrganizationScope};
 
@@ -53,6 +54,9 @@ pub struct NewDestination {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 36500)]
     pub retention_lock_days: Option<u32>,
+    /// How the store encrypts what is put; as its bucket says where nothing is said.
+    #[serde(default)]
+    pub server_side_encryption: Option<ServerSideEncryption>,
 }
 
 /// A place that may become a destination.
@@ -69,6 +73,9 @@ pub struct NewPlace {
     #[serde(default)]
     #[schema(write_only, value_type = BTreeMap<String, String>)]
     pub options: BTreeMap<String, SecretText>,
+    /// How the store is to encrypt what is put.
+    #[serde(default)]
+    pub server_side_encryption: Option<ServerSideEncryption>,
 }
 
 /// What is to be changed of a destination; what is left out stays. Its URL stays for ever: backups lie there.
@@ -86,6 +93,10 @@ pub struct DestinationChange {
     #[serde(default, deserialize_with = "crate::record::present")]
     #[schema(value_type = Option<u32>)]
     pub retention_lock_days: Option<Option<u32>>,
+    /// How the store encrypts what is put from now on; `null` for as its bucket says. What lies there stays as it is.
+    #[serde(default, deserialize_with = "crate::record::present")]
+    #[schema(value_type = Option<ServerSideEncryption>)]
+    pub server_side_encryption: Option<Option<ServerSideEncryption>>,
 }
 
 /// A destination.
@@ -111,8 +122,14 @@ pub struct Destination {
     /// For how many days objects are locked when they are put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_lock_days: Option<u32>,
+    /// How the store encrypts what is put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_side_encryption: Option<ServerSideEncryption>,
     /// What the last check found.
     pub findings: DestinationFindings,
+    /// What is wrong with it: it could not be reached or refused, when it was last checked or written to by a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<DestinationTrouble>,
     /// When it was last checked.
     #[schema(value_type = String, format = DateTime)]
     pub verified_at: Timestamp,
@@ -126,6 +143,17 @@ pub struct Destination {
 
 /// What uses a destination that holds parts of the audit log.
 const AUDIT_LOG: &str = "the audit log";
+/// What is wrong with a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationTrouble {
+    /// What, for people.
+    pub message: String,
+    /// Since when: when it was first found.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
 /// What a destination's options are sealed for.
 const OPTIONS: &str = "options";
 /// The most bytes a URL may have.
@@ -155,9 +183,9 @@ const KNOWN_OPTIONS: &[&str] = &[
     "AWS_CHECKSUM_ALGORITHM",
     "AWS_CONDITIONAL_COMPLETE",
     LOCK_MODE,
-    "AWS_SERVER_SIDE_ENCRYPTION",
-    "AWS_SSE_KMS_KEY_ID",
-    "AWS_SSE_BUCKET_KEY_ENABLED",
+    ENCRYPTION_OPTIONS[0],
+    ENCRYPTION_OPTIONS[1],
+    ENCRYPTION_OPTIONS[2],
     GOOGLE_KEY,
     "AZURE_STORAGE_ACCOUNT_NAME",
     "AZURE_STORAGE_ACCOUNT_KEY",
@@ -189,7 +217,7 @@ impl Destination {
     fn told(&self) -> Value {
         json!({
             "name": self.name, "url": self.url, "endpoint": self.endpoint, "options": self.options,
-            "retentionLockDays": self.retention_lock_days,
+            "retentionLockDays": self.retention_lock_days, "serverSideEncryption": self.server_side_encryption,
         })
     }
 }
@@ -222,9 +250,11 @@ impl Control {
         let name = limit::name("name", &new.name)?;
         check_lock(new.retention_lock_days, &new.url)?;
         let access = self.checked_access(new.url, new.endpoint, &new.options)?;
+        let encryption = new.server_side_encryption;
+        check_encryption(encryption.as_ref(), &access)?;
         let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
         limit::one_more(present, "destinations")?;
-        let findings = self.ports().probes.destination(&access).await?;
+        let findings = self.ports().probes.destination(&access.clone().encrypting(encryption.as_ref())).await?;
         let now = self.now();
         let destination = Destination {
             id: DestinationId::new(now, self.ports().random.as_ref()),
@@ -235,12 +265,15 @@ impl Control {
             options: names(&access.options),
             is_default: false,
             retention_lock_days: new.retention_lock_days,
+            server_side_encryption: encryption,
             findings,
+            error: None,
             verified_at: now,
             created_at: now,
             updated_at: now,
         };
-        let sealed_options = self.seal_options(caller.scope(), destination.id, &access.options).await?;
+        let organization = self.organization_record(caller.scope()).await?;
+        let sealed_options = self.seal_options(&organization, destination.id, &access.options).await?;
         let record = DestinationRecord { destination, sealed_options, removing: false, holds_audit: false };
         self.store_destination(caller.author(), record, new.is_default).await
     }
@@ -250,9 +283,31 @@ impl Control {
     /// # Errors
     /// As [`Self::add_destination`].
     pub async fn try_destination(&self, caller: &Caller, place: NewPlace) -> Result<DestinationFindings> {
+        let access = self.place_access(caller, place)?;
+        self.ports().probes.destination(&access).await
+    }
+
+    /// What opens a place that is no destination, to look at it.
+    ///
+    /// # Errors
+    /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so.
+    pub fn place_access(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
         caller.may(Right::Manage)?;
         let access = self.checked_access(place.url, place.endpoint, &place.options)?;
-        self.ports().probes.destination(&access).await
+        let encryption = place.server_side_encryption;
+        check_encryption(encryption.as_ref(), &access)?;
+        Ok(access.encrypting(encryption.as_ref()))
+    }
+
+    /// The same, of a folder that is to be made, and that is noted.
+    ///
+    /// # Errors
+    /// As [`Self::place_access`], and when the store fails.
+    pub async fn folder_to_make(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
+        let access = self.place_access(caller, place)?;
+        let act = Act::new("storage.folder_created", &access.url);
+        self.commit(caller.author(), act, Vec::new()).await?;
+        Ok(access)
     }
 
     fn checked_access(
@@ -291,7 +346,7 @@ impl Control {
         Ok(DestinationRecord::shown(record, &organization))
     }
 
-    /// Changes a destination. New options have it looked at again.
+    /// Changes a destination. New options or another encryption have it looked at again.
     ///
     /// # Errors
     /// As [`Self::add_destination`], and [`NotFound`](crate::Kind::NotFound).
@@ -307,9 +362,13 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let mut record = self.destination_record(caller.scope(), id).await?;
             let mut organization = self.organization_record(caller.scope()).await?;
-            if let Some(options) = &options {
-                self.take_options(caller.scope(), &mut record.value, options).await?;
-            }
+            self.take_access(
+                &organization,
+                &mut record.value,
+                options.as_deref(),
+                change.server_side_encryption.clone(),
+            )
+            .await?;
             let destination = &mut record.value.destination;
             if let Some(name) = &name {
                 destination.name.clone_from(name);
@@ -328,27 +387,6 @@ impl Control {
             let act = Act::new("storage.updated", id).with(record.value.destination.told());
             if self.commit(caller.author(), act, writes).await? == Written::Yes {
                 return Ok(DestinationRecord::shown(record.value, &organization.value));
-            }
-        }
-        Err(ControlError::concurrent_change())
-    }
-
-    /// Looks at a destination again.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::Kind::NotFound); [`Upstream`](crate::Kind::Upstream) where it cannot be reached.
-    pub async fn verify_destination(&self, caller: &Caller, id: &DestinationId) -> Result<DestinationFindings> {
-        caller.may(Right::Manage)?;
-        for _ in 0..MAX_ATTEMPTS {
-            let mut record = self.destination_record(caller.scope(), id).await?;
-            let organization = self.organization_record(caller.scope()).await?;
-            let access = self.destination_access(&organization, &record.value).await?;
-            let findings = self.ports().probes.destination(&access).await?;
-            record.value.destination.findings = findings.clone();
-            record.value.destination.verified_at = self.now();
-            let act = Act::new("storage.verified", id).with(json!({ "missing": findings.missing }));
-            if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
-                return Ok(findings);
             }
         }
         Err(ControlError::concurrent_change())
@@ -437,7 +475,9 @@ impl Control {
                 options.into_iter().map(|(name, value)| (name, value.expose().to_owned().into())).collect()
             }
         };
-        Ok(DestinationAccess { url: destination.url.clone(), endpoint: destination.endpoint.clone(), options })
+        let access =
+            DestinationAccess { url: destination.url.clone(), endpoint: destination.endpoint.clone(), options };
+        Ok(access.encrypting(destination.server_side_encryption.as_ref()))
     }
 
     /// Stores a new destination; makes it the default if that is wanted, or there is none.
@@ -467,7 +507,7 @@ impl Control {
 
     async fn seal_options(
         &self,
-        scope: &OrganizationScope,
+        organization: &Stored<OrganizationRecord>,
         id: DestinationId,
         options: &[(String, Zeroizing<String>)],
     ) -> Result<Option<SealedSecret>> {
@@ -476,27 +516,39 @@ impl Control {
         }
         let map: BTreeMap<&str, &str> = options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let json = Zeroizing::new(serde_json::to_string(&map).map_err(ControlError::internal)?);
-        let organization = self.organization_record(scope).await?.value;
-        let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
+        let organization = &organization.value;
+        let secrets = self.secret_box(organization.organization.id, &organization.data_key).await?;
         Ok(Some(secrets.seal(self, &id.to_string(), OPTIONS, &json)))
     }
 
-    async fn take_options(
+    /// Takes what opens a destination and how it encrypts, where either is given, and looks at it again.
+    async fn take_access(
         &self,
-        scope: &OrganizationScope,
+        organization: &Stored<OrganizationRecord>,
         record: &mut DestinationRecord,
-        options: &[(String, Zeroizing<String>)],
+        options: Option<&[(String, Zeroizing<String>)]>,
+        encryption: Option<Option<ServerSideEncryption>>,
     ) -> Result<()> {
+        if options.is_none() && encryption.is_none() {
+            return Ok(());
+        }
+        let mut access = self.destination_access(organization, record).await?;
         let destination = &mut record.destination;
-        let access = DestinationAccess {
-            url: destination.url.clone(),
-            endpoint: destination.endpoint.clone(),
-            options: options.to_vec(),
+        if let Some(encryption) = encryption {
+            destination.server_side_encryption = encryption;
+        }
+        access.options = match options {
+            Some(options) => options.to_vec(),
+            None => access.options.into_iter().filter(|(name, _)| destination.options.contains(name)).collect(),
         };
-        destination.findings = self.ports().probes.destination(&access).await?;
-        destination.verified_at = self.now();
-        destination.options = names(options);
-        record.sealed_options = self.seal_options(scope, destination.id, options).await?;
+        check_encryption(destination.server_side_encryption.as_ref(), &access)?;
+        if let Some(options) = options {
+            destination.options = names(options);
+            record.sealed_options = self.seal_options(organization, destination.id, options).await?;
+        }
+        let access = access.encrypting(destination.server_side_encryption.as_ref());
+        let findings = self.ports().probes.destination(&access).await?;
+        destination.verified(findings, self.now());
         Ok(())
     }
 
@@ -607,6 +659,13 @@ fn check_lock(days: Option<u32>, url: &str) -> Result<()> {
         return Err(ControlError::field(FIELD, "objects can be locked in buckets of S3 only"));
     }
     limit::between(FIELD, days, 1, MAX_LOCK_DAYS)
+}
+
+/// That a store can be told to encrypt so, by what was given to open it.
+fn check_encryption(encryption: Option<&ServerSideEncryption>, access: &DestinationAccess) -> Result<()> {
+    let check =
+        |one: &ServerSideEncryption| one.check(&access.url, access.endpoint.as_deref(), &names(&access.options));
+    encryption.map_or(Ok(()), check)
 }
 
 /// Options that are known, by their names in upper case.

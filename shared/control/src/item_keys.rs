@@ -15,6 +15,7 @@
 //! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended, and why a step of it failed |
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
 //! | `ORG#<org>` | `DELETING#<job>` | a backup that is to be deleted |
+//! | `ORG#<org>` | `CLEANUP#<storage>` | that what nothing refers to is to be deleted in a destination |
 //! | `ORG#<org>` | `IDEMPOTENCY#<hash>` | what a request has made; for 24 hours |
 //! | `ORG#<org>` | `MEMBER#<user>` | a member and their role |
 //! | `ORG#<org>` | `INVITE#<inv>` | an open invite, its token as a hash; for 7 days |
@@ -68,6 +69,7 @@ const SCHEDULE_MISSED: &str = "SCHEDMISSED#";
 const JOB: &str = "JOB#";
 const ACTIVE: &str = "ACTIVE#";
 const DELETING: &str = "DELETING#";
+const CLEANUP: &str = "CLEANUP#";
 const IDEMPOTENCY: &str = "IDEMPOTENCY#";
 const MEMBER: &str = "MEMBER#";
 const INVITE: &str = "INVITE#";
@@ -309,6 +311,14 @@ impl OrganizationScope {
         self.list(DELETING)
     }
 
+    pub(crate) fn cleanup_key(&self, id: &DestinationId) -> ItemKey {
+        self.key(format!("{CLEANUP}{id}"))
+    }
+
+    pub(crate) fn cleanups(&self) -> ItemQuery {
+        self.list(CLEANUP)
+    }
+
     pub(crate) fn idempotency_key(&self, hash: &str) -> ItemKey {
         self.key(format!("{IDEMPOTENCY}{hash}"))
     }
@@ -467,6 +477,7 @@ mod tests {
             scope.active_key(&job),
             scope.running_key(),
             scope.deleting_key(&job),
+            scope.cleanup_key(&destination),
             scope.idempotency_key("00ff"),
             scope.progress_key(&job),
             scope.webhook_key(&ulid.into()),
@@ -511,6 +522,7 @@ mod tests {
             "ORG#org_U ACTIVE#bkp_U",
             "ORG#org_U RUNNING",
             "ORG#org_U DELETING#bkp_U",
+            "ORG#org_U CLEANUP#storage_U",
             "ORG#org_U IDEMPOTENCY#00ff",
             "ORG#org_U#JOB#bkp_U PROGRESS",
             "ORG#org_U WEBHOOK#webhook_U",
@@ -543,6 +555,7 @@ mod tests {
             (scope.backups_of_project(&ulid.into()), scope.backup_of_project(&ulid.into(), &job)),
             (scope.active_jobs(), scope.active_key(&job)),
             (scope.deleting_backups(), scope.deleting_key(&job)),
+            (scope.cleanups(), scope.cleanup_key(&ulid.into())),
             (scope.members(), scope.member_key(&ulid.into())),
             (scope.invites(), scope.invite_key(&ulid.into())),
             (scope.audit(month), scope.audit_key(month, &ulid.into())),

@@ -2,6 +2,7 @@
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, JobKind};
+use firebackup_model::manifest::{Consistency, Manifest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -187,11 +188,47 @@ pub struct BackupJob {
     pub database: String,
     /// Where it is kept.
     pub storage_destination_id: DestinationId,
+    /// In the repository of which project it is kept, where that is another: of one that was lost, or removed and connected
+    /// again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_project_id: Option<ProjectId>,
     /// The schedule that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_id: Option<ScheduleId>,
     /// What is backed up, and how.
     pub config: BackupConfig,
+}
+
+impl BackupJob {
+    /// In the repository of which project it is kept.
+    #[must_use]
+    pub(crate) const fn repository(&self) -> ProjectId {
+        match self.repository_project_id {
+            Some(repository) => repository,
+            None => self.project_id,
+        }
+    }
+}
+
+impl JobResult {
+    /// What a backup came to, as its manifest says.
+    #[must_use]
+    pub fn of(manifest: &Manifest) -> Self {
+        let consistency = match manifest.consistency {
+            Consistency::Snapshot => "snapshot",
+            Consistency::Ranged => "ranged",
+        };
+        Self {
+            documents: manifest.totals.documents,
+            bytes: manifest.totals.bytes,
+            stored: manifest.stored_bytes,
+            users: manifest.auth.as_ref().map_or(0, |auth| auth.users),
+            reads: manifest.reads,
+            read_time: manifest.read_times.iter().max().copied(),
+            consistency: Some(consistency.to_owned()),
+            ..Self::default()
+        }
+    }
 }
 
 /// A collection that gets another path.
@@ -344,7 +381,7 @@ impl Job {
     #[must_use]
     pub const fn repository(&self) -> (ProjectId, bool) {
         match self {
-            Self::Backup(backup) => (backup.project_id, backup.config.encrypt),
+            Self::Backup(backup) => (backup.repository(), backup.config.encrypt),
             Self::Restore(restore) => (restore.repository_project_id, restore.encrypted),
         }
     }

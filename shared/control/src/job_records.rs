@@ -55,7 +55,7 @@ impl ActiveJob {
 }
 
 /// A backup stands in the index under its project.
-fn index(scope: &OrganizationScope, job: &Job) -> Option<ItemKey> {
+pub(crate) fn index(scope: &OrganizationScope, job: &Job) -> Option<ItemKey> {
     match job {
         Job::Backup(backup) => Some(scope.backup_of_project(&backup.project_id, &backup.job.id)),
         Job::Restore(_) => None,

@@ -175,12 +175,14 @@ impl Control {
             let job = self.job(scope, id).await?;
             job.value.name_request();
             if job.value.status().has_ended() {
+                self.note_trouble_of(worker, &job.value).await;
                 self.publish_ended(scope, &job.value).await?;
                 self.wake_waiting(scope).await?;
                 return Ok(job.value);
             }
             if self.end_if_unchanged(&worker.author(), job, end.clone()).await? == Written::Yes {
                 let job = self.job(scope, id).await?.value;
+                self.note_trouble_of(worker, &job).await;
                 self.publish_ended(scope, &job).await?;
                 self.wake_waiting(scope).await?;
                 return Ok(job);
@@ -257,7 +259,11 @@ fn end_facts(facts: &mut JobFacts, end: JobEnd, noted: Option<JobError>, now: Ti
             facts.result = Some(bounded(*result));
             return;
         }
-        JobEnd::Failed { code, message } if !was_asked_to_end => job_error(code, &message),
+        JobEnd::Failed { code, message } if !was_asked_to_end => {
+            let error = job_error(code, &message);
+            // a state machine hands on what a step said, and not what it was
+            noted.filter(|noted| noted.message == error.message).unwrap_or(error)
+        }
         JobEnd::Unexplained { message } if !was_asked_to_end => {
             noted.unwrap_or_else(|| job_error(FAILED.to_owned(), &message))
         }

@@ -20,6 +20,8 @@ mod audit_list;
 mod audit_part;
 mod audit_seal;
 mod backup;
+mod catalog;
+mod cleanup;
 mod collection;
 mod consent;
 mod control;
@@ -29,6 +31,7 @@ mod delete_organization;
 mod delivery;
 mod delivery_attempt;
 mod destination;
+mod destination_check;
 mod destination_use;
 mod error;
 mod federation;
@@ -61,6 +64,7 @@ mod schedule_missed;
 mod schedule_overview;
 mod schedule_preset;
 mod secrets;
+mod server_side_encryption;
 mod service_account;
 mod session;
 mod sign_in;
@@ -83,6 +87,8 @@ pub use archive::{Archive, ArchivePlace};
 pub use audit::{AuditEntry, AuditFilter, MAX_EXPORTED, Outcome, Refused};
 pub use audit_seal::SealedAudit;
 pub use backup::{BackupConfig, BackupType, NewBackup};
+pub use catalog::{CatalogSync, PlaceToSync};
+pub use cleanup::{BegunCleanup, CleanupOutcome, PlaceToClean};
 pub use collection::{Collection, CollectionFacts, CollectionSync};
 pub use consent::BegunConsent;
 pub use control::{Control, ControlSettings, Ports};
@@ -91,7 +97,7 @@ pub use database::{Ability, DatabaseEdition, DatabaseFacts, DatabaseLimit, Datab
 pub use delete_organization::{DeletedOrganization, OrganizationDeletion};
 pub use delivery::{Delivery, DeliveryMessage, DeliveryStatus};
 pub use delivery_attempt::AttemptOutcome;
-pub use destination::{Destination, DestinationChange, NewDestination, NewPlace};
+pub use destination::{Destination, DestinationChange, DestinationTrouble, NewDestination, NewPlace};
 pub use destination_use::{
     BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
     StorageStats,
@@ -123,6 +129,7 @@ pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleFilter, Schedu
 pub use schedule_overview::{NextRun, ScheduleOutcome, ScheduleOverview};
 pub use schedule_preset::{NewSchedulePreview, SchedulePreset, SchedulePreview};
 pub use secrets::SecretText;
+pub use server_side_encryption::ServerSideEncryption;
 pub use session::{ACCESS_SECONDS, Tokens};
 pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};
 pub use tenant::{Caller, FirstOwner, Me, Person, Worker};

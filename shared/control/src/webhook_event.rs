@@ -62,6 +62,8 @@ event_names! {
     ScheduleFailed = "schedule.failed",
     /// A destination was added.
     StorageConnected = "storage.connected",
+    /// A destination, until then in order, could not be reached or refused.
+    StorageError = "storage.error",
     /// A project was connected.
     ProjectCreated = "project.created",
     /// A project was changed.
@@ -105,6 +107,7 @@ impl EventName {
             "schedule.updated" => Some(Self::ScheduleUpdated),
             "schedule.deleted" => Some(Self::ScheduleDeleted),
             "storage.connected" => Some(Self::StorageConnected),
+            "storage.error" => Some(Self::StorageError),
             "project.created" => Some(Self::ProjectCreated),
             "project.updated" => Some(Self::ProjectUpdated),
             "project.disconnected" => Some(Self::ProjectDisconnected),

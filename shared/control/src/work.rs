@@ -107,7 +107,8 @@ impl Control {
         self.destination_record(scope, id).await?;
         let backups = self.all::<BackupJob>(scope.backups_of_project(project)).await?.into_iter();
         let mut backups = backups.map(|backup| backup.value).filter(|backup| backup.job.result.is_some());
-        if !backups.any(|backup| backup.storage_destination_id == *id && backup.config.encrypt == encrypted) {
+        let is_there = |backup: BackupJob| backup.storage_destination_id == *id && backup.config.encrypt == encrypted;
+        if !backups.any(|backup| backup.repository() == *project && is_there(backup)) {
             return Err(ControlError::not_found("repository"));
         }
         let organization = self.organization_record(scope).await?;
@@ -134,7 +135,7 @@ impl Control {
     }
 
     /// The destinations and repositories that jobs name.
-    async fn named_repositories(
+    pub(crate) async fn named_repositories(
         &self,
         scope: &OrganizationScope,
     ) -> Result<BTreeSet<(DestinationId, (ProjectId, bool))>> {
@@ -175,7 +176,7 @@ impl Control {
         self.place_at(scope, organization, job.destination(), job.repository()).await
     }
 
-    async fn place_at(
+    pub(crate) async fn place_at(
         &self,
         scope: &OrganizationScope,
         organization: Stored<OrganizationRecord>,

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::error::{EngineError, Result};
 use crate::jobs::{UnfinishedJob, read_job};
 use crate::layout;
+use crate::orphans::check_readable;
 use crate::plan::MAX_JOB_SECONDS;
 use crate::prune_marks::{Marks, PruneMark};
 use crate::repository::Repository;
@@ -40,11 +41,21 @@ pub struct PrunePolicy {
     pub exclusive: bool,
     /// Say what would happen, and change nothing.
     pub dry_run: bool,
+    /// Drop no snapshot but those of `drop`, and of what nothing refers to mark and delete only the objects of these names.
+    pub only: Option<BTreeSet<String>>,
 }
 
 impl Default for PrunePolicy {
     fn default() -> Self {
-        Self { keep_last: None, keep_days: None, keep_undo_days: 7, drop: Vec::new(), exclusive: false, dry_run: false }
+        Self {
+            keep_last: None,
+            keep_days: None,
+            keep_undo_days: 7,
+            drop: Vec::new(),
+            exclusive: false,
+            dry_run: false,
+            only: None,
+        }
     }
 }
 
@@ -92,21 +103,17 @@ pub async fn prune_versions(
     Pruning { repository, policy, versions: Some(versions) }.run().await
 }
 
-struct Pruning<'a> {
-    repository: &'a Repository,
-    policy: &'a PrunePolicy,
+pub(crate) struct Pruning<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) policy: &'a PrunePolicy,
     /// Where the bucket keeps versions.
-    versions: Option<&'a dyn ObjectVersions>,
+    pub(crate) versions: Option<&'a dyn ObjectVersions>,
 }
 
 impl Pruning<'_> {
     async fn run(&self) -> Result<PruneReport> {
         let Self { repository, policy, .. } = *self;
-        if !repository.can_read() {
-            return Err(EngineError::Refused(
-                "a prune must read all manifests: give a key that opens the repository".to_owned(),
-            ));
-        }
+        check_readable(repository)?;
         let view = View::read(self).await?;
         let marks = Marks::read(repository).await?;
         let mut report = PruneReport {
@@ -123,10 +130,11 @@ impl Pruning<'_> {
                 return Ok(report);
             }
         }
-        let garbage = view.garbage(repository).await?;
+        let mut garbage = view.garbage(repository).await?;
+        garbage.retain(|(path, _)| policy.only.as_ref().is_none_or(|only| only.contains(path.as_ref())));
         if policy.exclusive {
             self.delete(&garbage, |_| true, &mut report).await?;
-            if !policy.dry_run {
+            if !policy.dry_run && policy.only.is_none() {
                 self.remove_marks(marks.all()).await?;
             }
         } else {
@@ -204,7 +212,8 @@ impl Pruning<'_> {
             let path = layout::prune_mark(&repository.world().job_id(JobKind::Prune));
             repository.put_sealed(ObjectType::PruneMark, &path, &repository.root_sealing(), &mark).await?;
         }
-        self.remove_marks(spent).await
+        // what they marked besides is ripe still
+        if self.policy.only.is_none() { self.remove_marks(spent).await } else { Ok(()) }
     }
 
     async fn delete(
@@ -227,9 +236,9 @@ impl Pruning<'_> {
 }
 
 /// Everything that is referred to.
-struct View {
+pub(crate) struct View {
     kept: Vec<SnapshotId>,
-    dropped: Vec<SnapshotId>,
+    pub(crate) dropped: Vec<SnapshotId>,
     /// Of those kept, the ones that were to be dropped and are locked.
     locked: Vec<SnapshotId>,
     /// Jobs whose intents and receipts stay.
@@ -240,7 +249,7 @@ struct View {
 }
 
 impl View {
-    async fn read(pruning: &Pruning<'_>) -> Result<Self> {
+    pub(crate) async fn read(pruning: &Pruning<'_>) -> Result<Self> {
         let Pruning { repository, policy, .. } = *pruning;
         // intents before manifests: a job that commits in between is then seen at least once
         let intents = intents(repository, policy).await?;
@@ -302,7 +311,7 @@ impl View {
 
     /// Every object that nothing refers to, in the order in which it may be deleted: a job's plan and receipts first, so
     /// that nobody goes on with a job whose runs are going.
-    async fn garbage(&self, repository: &Repository) -> Result<Vec<(Path, u64)>> {
+    pub(crate) async fn garbage(&self, repository: &Repository) -> Result<Vec<(Path, u64)>> {
         let mut garbage = Vec::new();
         for folder in ["receipts", "intents", "runs", "keys", "probes"] {
             for meta in repository.list(folder).await? {
@@ -449,6 +458,9 @@ fn dropped(
         let what = (&manifest.selection, manifest.auth.is_some());
         let what = serde_json::to_string(&what).unwrap_or_default();
         series.entry((&manifest.source, what)).or_default().push(manifest);
+    }
+    if policy.only.is_some() {
+        return BTreeSet::new();
     }
     let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some();
     let old_backups = series.into_values().flat_map(|mut backups| {

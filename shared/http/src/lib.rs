@@ -14,14 +14,17 @@
 mod authentication;
 mod body;
 mod browser;
+mod catalog;
 mod client;
 mod comparison;
 mod envelope;
 mod exposition;
 mod failure;
 mod files;
+mod folders;
 mod observer;
 mod openapi;
+mod orphans;
 mod page;
 mod parameter;
 mod preview;

@@ -4,18 +4,27 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use firebackup_control::{Control, OpenedPlace, Result};
+use firebackup_control::{Control, DestinationAccess, OpenedPlace, ProjectId, Result};
 use firebackup_engine::Repository;
 use firebackup_model::port::Random;
 use url::Url;
 
 use crate::observer::Observer;
 
-/// Opens the repository that a backup lies in, to read it.
+/// Finds and opens the repositories that backups lie in, to read them.
 #[async_trait]
 pub trait Repositories: Send + Sync {
     /// Opens the repository of `place`. What goes wrong is told to the client as it stands in the error.
     async fn open(&self, place: &OpenedPlace) -> Result<Repository>;
+
+    /// What lies in a destination under the name of a repository, in order: of which project, and whether it is encrypted.
+    async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>>;
+
+    /// The names of the folders right below a place, in order.
+    async fn folders(&self, place: &DestinationAccess) -> Result<Vec<String>>;
+
+    /// Makes the folder of a place, where there is none; says whether the place is such that one needs to be made.
+    async fn make_folder(&self, place: &DestinationAccess) -> Result<bool>;
 }
 
 /// What the router needs. Cheap to clone.

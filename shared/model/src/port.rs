@@ -36,7 +36,7 @@ pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
 pub use scheduler::{ScheduleRule, Scheduler};
 pub use versions::{ObjectVersions, Removal};
 pub use webhook::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};
-pub use workflows::{Started, StepError, StepErrorKind, Steps, Workflow, WorkflowState, Workflows};
+pub use workflows::{JOB_FAILED, Started, StepError, StepErrorKind, Steps, Workflow, WorkflowState, Workflows};
 
 /// Documents in path order, as they come.
 pub type DocumentStream = BoxStream<'static, Result<RawDocument, PortError>>;

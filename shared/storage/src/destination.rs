@@ -9,6 +9,7 @@ use firebackup_model::port::Clock;
 use firebackup_model::{ErrorKind, LockRule, PortError};
 use object_store::ObjectStore;
 
+use crate::error::port_error;
 use crate::location::Location;
 use crate::locked_store::LockedStore;
 use crate::probe::{self, ProbeReport};
@@ -105,6 +106,18 @@ impl Destination {
             folder::create(&path)?;
         }
         Self::open(url, settings)
+    }
+
+    /// The names of the folders right below it, in order. Asks a client that gives up early.
+    ///
+    /// # Errors
+    /// When the store fails or refuses.
+    pub async fn folders(&self) -> Result<Vec<String>, PortError> {
+        let listed = self.prober.list_with_delimiter(None).await;
+        let listed = listed.map_err(|error| port_error("list the folders of the destination", error))?;
+        let mut names: Vec<_> = listed.common_prefixes.iter().filter_map(|path| path.filename()).collect();
+        names.sort_unstable();
+        Ok(names.into_iter().map(ToOwned::to_owned).collect())
     }
 
     /// The store, scoped to the prefix.

@@ -23,6 +23,7 @@
 mod destination;
 mod error;
 mod folder;
+mod gcs_requests;
 mod guard;
 mod location;
 mod locked_store;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_model::{ErrorKind, PortError};
+use http::HeaderValue;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -13,6 +14,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 
 use crate::destination::DestinationKind;
+use crate::gcs_requests::GcsRequests;
 use crate::guard::GuardedStore;
 use crate::public_connector::Connector;
 use crate::s3_requests::S3Requests;
@@ -20,6 +22,8 @@ use crate::settings::DestinationSettings;
 
 /// The client's own, where none is said.
 const DEFAULT_REGION: &str = "us-east-1";
+/// An option of ours: the client knows none for it.
+const GCS_KEY_NAME: &str = "google_kms_key_name";
 
 /// How long a request is tried for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,8 @@ fn gcs(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resu
     let is_http = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_http) || settings.allows_http(VENDOR);
     let client = patience.client().with_allow_http(is_http);
     let mut builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(patience.retry());
-    builder = builder.with_http_connector(patience.connector(settings.is_guarded()));
+    let connector = patience.connector(settings.is_guarded());
+    builder = builder.with_http_connector(GcsRequests::new(key_name(settings)?, connector));
     builder = with_options(builder, settings, VENDOR, |builder, key: GoogleConfigKey, value| match key {
         GoogleConfigKey::Bucket | GoogleConfigKey::BaseUrl => builder,
         key => builder.with_config(key, value),
@@ -126,6 +131,12 @@ fn gcs(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resu
         builder = builder.with_base_url(&endpoint.url);
     }
     builder.build().map_err(unusable)
+}
+
+/// The key of Google's key service under which objects are kept; the bucket's own where none is named.
+fn key_name(settings: &DestinationSettings) -> Result<Option<HeaderValue>, PortError> {
+    let named = settings.option(GCS_KEY_NAME).filter(|name| !name.is_empty()).map(HeaderValue::from_str);
+    named.transpose().map_err(|_| refused("GOOGLE_KMS_KEY_NAME is not the name of a key"))
 }
 
 fn azure(container: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {

@@ -18,6 +18,7 @@ pub struct DestinationSettings {
     /// case; later ones win. Those of other vendors and those the client does not know are left alone, so that a whole
     /// environment can be handed in. `AWS_CHECKSUM_ALGORITHM=none` is for services that refuse SHA-256 checksums,
     /// `AWS_CONDITIONAL_COMPLETE=none` for those that refuse to complete an upload only if there is no such object.
+    /// `GOOGLE_KMS_KEY_NAME` is the key of Google's key service under which objects are kept.
     pub options: Vec<(String, String)>,
     /// Whether the endpoint was chosen by somebody who must not reach this machine and its networks by it.
     pub public_only: bool,

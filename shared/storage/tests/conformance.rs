@@ -69,6 +69,19 @@ async fn what_a_killed_upload_leaves_in_a_folder_is_not_listed() {
     assert_eq!(listed(&destination.store()).await, ["runs/ab/x.run"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_are_listed_one_level_deep() {
+    let (folder, s3_server, gcs_server) = (TempDir::new().unwrap(), S3Server::start().await, GcsServer::start().await);
+    let local = Destination::create(&folder_url(&folder, "r"), &DestinationSettings::default()).unwrap();
+    for destination in [local, s3(&s3_server, "/r"), gcs(&gcs_server, "/r")] {
+        assert!(destination.folders().await.unwrap().is_empty(), "{destination}");
+        for name in ["b/x", "a/deep/y", "a/z", "file"] {
+            destination.store().put(&Path::from(name), "1".into()).await.unwrap();
+        }
+        assert_eq!(destination.folders().await.unwrap(), ["a", "b"], "{destination}");
+    }
+}
+
 /// Every file below a folder, staging files included.
 fn files(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

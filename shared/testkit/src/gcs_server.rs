@@ -12,12 +12,15 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::seen_requests::{SeenRequest, SeenRequests, note};
 
 const BUCKET: &str = "firebackup-test";
 const PAGE: usize = 10;
@@ -27,6 +30,7 @@ const MOST_BODY: usize = 64 * 1024 * 1024;
 /// A running server with one bucket; it stops when dropped.
 pub struct GcsServer {
     endpoint: String,
+    seen: SeenRequests,
     task: JoinHandle<()>,
 }
 
@@ -36,11 +40,13 @@ impl GcsServer {
     /// # Panics
     /// When it cannot be started.
     pub async fn start() -> Self {
+        let seen = SeenRequests::default();
         let router = Router::new().fallback(serve).with_state(Arc::<Mutex<Bucket>>::default());
+        let router = router.layer(from_fn_with_state(seen.clone(), note));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind a port for the gcs server");
         let endpoint = format!("http://{}", listener.local_addr().expect("the gcs server's address"));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serve gcs") });
-        Self { endpoint, task }
+        Self { endpoint, seen, task }
     }
 
     /// Its base URL.
@@ -53,6 +59,12 @@ impl GcsServer {
     #[must_use]
     pub fn bucket(&self) -> &str {
         BUCKET
+    }
+
+    /// What it was asked so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<SeenRequest> {
+        self.seen.all()
     }
 
     /// The options that a destination needs to work without an account: names and values.

@@ -32,6 +32,7 @@ pub mod replay;
 pub mod s3_server;
 pub mod samples;
 pub mod scheduler_suite;
+pub mod seen_requests;
 pub mod standard_webhooks;
 pub mod store_suite;
 pub mod workflows_suite;

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::error_handling::HandleError;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
 use s3s::dto::{
@@ -28,6 +29,8 @@ use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::seen_requests::{SeenRequest, SeenRequests, note};
 
 const BUCKET: &str = "firebackup-test";
 const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
@@ -48,6 +51,7 @@ pub struct S3Server {
     endpoint: String,
     denied: Denied,
     unchecked: Arc<AtomicU64>,
+    seen: SeenRequests,
     task: JoinHandle<()>,
     folder: TempDir,
 }
@@ -92,10 +96,12 @@ impl S3Server {
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         service.set_access(Access { manner, denied: Arc::clone(&denied) });
         let router = Router::new().fallback_service(HandleError::new(service.build(), internal_error));
+        let seen = SeenRequests::default();
+        let router = router.layer(from_fn_with_state(seen.clone(), note));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("bind a port for the s3 server");
         let endpoint = format!("http://{}", listener.local_addr().expect("the s3 server's address"));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serve s3") });
-        Self { endpoint, denied, unchecked, task, folder }
+        Self { endpoint, denied, unchecked, seen, task, folder }
     }
 
     /// Its base URL.
@@ -126,6 +132,12 @@ impl S3Server {
     #[must_use]
     pub fn secret_key(&self) -> &str {
         SECRET_KEY
+    }
+
+    /// What it was asked so far.
+    #[must_use]
+    pub fn seen(&self) -> Vec<SeenRequest> {
+        self.seen.all()
     }
 
     /// The options that a destination needs to be let in: names and values.

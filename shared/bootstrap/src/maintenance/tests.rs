@@ -19,6 +19,10 @@ use firebackup_testkit::memory_ports::{
 };
 use firebackup_testkit::memory_push::MemoryPush;
 use firebackup_testkit::{HandClock, Log};
+use futures::StreamExt;
+use futures::future::ready;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use tempfile::TempDir;
 
 use super::*;
@@ -366,4 +370,54 @@ async fn a_month_that_is_over_goes_into_the_folder_and_is_told_from_there() {
     std::fs::remove_dir_all(sealed).unwrap();
     let lost = home.control.audit(&home.owner, &AuditFilter::default(), &Page::default()).await.unwrap_err();
     assert!(lost.to_string().contains("is not there any more"), "{lost}");
+}
+
+/// What somebody asks to be deleted goes by the way of every prune, in the next sweeps.
+#[tokio::test]
+async fn what_nothing_refers_to_is_deleted_on_request_a_day_later() {
+    const ORPHAN: &str = "runs/ab/ab000000000000000000000000000000.run";
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let repository = home.repository(&backup).await;
+    let orphan = Path::from(ORPHAN);
+    repository.store().put(&orphan, "12345".into()).await.unwrap();
+    let sweep = async || home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap()["cleanups"].clone();
+    let request = async || home.control.request_cleanup(&home.owner, &backup.storage_destination_id).await.unwrap();
+    let told = async || {
+        let filter = AuditFilter { action: Some("storage.cleaned".to_owned()), ..AuditFilter::default() };
+        let page = home.control.audit(&home.owner, &filter, &Page::default()).await.unwrap();
+        page.items[0].details.clone().unwrap()
+    };
+    assert_eq!(sweep().await, 0, "nobody asked");
+    request().await;
+    assert_eq!((sweep().await, sweep().await), (json!(1), json!(0)));
+    assert_eq!((told().await["marked"].clone(), told().await["deleted"].clone()), (json!(1), json!(0)));
+    assert!(repository.store().head(&orphan).await.is_ok());
+    home.clock.advance(25 * 3600);
+    request().await;
+    assert_eq!(sweep().await, 1);
+    assert_eq!((told().await["deleted"].clone(), told().await["deletedBytes"].clone()), (json!(1), json!(5)));
+    assert!(repository.store().head(&orphan).await.is_err());
+}
+
+#[tokio::test]
+async fn where_it_is_not_known_what_is_needed_nothing_is_deleted_and_that_is_told() {
+    let home = Home::new().await;
+    let backup = home.started_backup().await;
+    let repository = home.repository(&backup).await;
+    for name in ["snapshots/stranger", "runs/ab/ab000000000000000000000000000000.run"] {
+        repository.store().put(&Path::from(name), "12345".into()).await.unwrap();
+    }
+    home.control.request_cleanup(&home.owner, &backup.storage_destination_id).await.unwrap();
+    let sweep = async || home.maintenance.run(&MaintenanceTask::Sweep).await.unwrap()["cleanups"].clone();
+    for _ in 0..3 {
+        assert_eq!((sweep().await, sweep().await), (json!(1), json!(0)), "again, and not at once");
+        home.clock.advance(21 * 60);
+    }
+    assert_eq!(sweep().await, 0, "it is given up");
+    let filter = AuditFilter { action: Some("storage.cleaned".to_owned()), ..AuditFilter::default() };
+    let page = home.control.audit(&home.owner, &filter, &Page::default()).await.unwrap();
+    let told: Vec<_> = page.items.iter().map(|entry| entry.details.clone().unwrap()["failed"].clone()).collect();
+    assert_eq!(told, [json!(1)]);
+    assert_eq!(repository.store().list(None).filter(|found| ready(found.as_ref().unwrap().size == 5)).count().await, 2);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firebackup_control::{BackupConfig, BackupJob, Job, JobEnd, JobResult, Work, Worker};
 use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Meter, Repository, Stop};
 use firebackup_model::id::JobId;
-use firebackup_model::manifest::{Consistency, Manifest};
+use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
 
@@ -130,10 +130,10 @@ impl AppSteps {
         repository: Repository,
     ) -> Result<BackupBuilder, StepError> {
         let source = self.projects.source(&work.project_access, &work.database).await.map_err(of_port)?;
-        let compression = config.compression.parse().map_err(|error| StepError {
-            kind: StepErrorKind::Fatal,
-            message: format!("the compression is not one: {error}"),
-        })?;
+        let compression = config
+            .compression
+            .parse()
+            .map_err(|error| StepError::new(StepErrorKind::Fatal, format!("the compression is not one: {error}")))?;
         let builder = Backup::builder(repository, source)
             .selection(selection(config))
             .compression(compression)
@@ -151,9 +151,7 @@ impl AppSteps {
 fn backup_of(work: &Work) -> Result<BackupJob, StepError> {
     match &work.job {
         Job::Backup(backup) => Ok((**backup).clone()),
-        Job::Restore(_) => {
-            Err(StepError { kind: StepErrorKind::Fatal, message: format!("{} is no backup", work.job.id()) })
-        }
+        Job::Restore(_) => Err(StepError::new(StepErrorKind::Fatal, format!("{} is no backup", work.job.id()))),
     }
 }
 
@@ -167,18 +165,5 @@ fn selection(config: &BackupConfig) -> Selection {
 }
 
 fn completed(manifest: &Manifest) -> JobEnd {
-    let consistency = match manifest.consistency {
-        Consistency::Snapshot => "snapshot",
-        Consistency::Ranged => "ranged",
-    };
-    JobEnd::Completed(Box::new(JobResult {
-        documents: manifest.totals.documents,
-        bytes: manifest.totals.bytes,
-        stored: manifest.stored_bytes,
-        users: manifest.auth.as_ref().map_or(0, |auth| auth.users),
-        reads: manifest.reads,
-        read_time: manifest.read_times.iter().max().copied(),
-        consistency: Some(consistency.to_owned()),
-        ..JobResult::default()
-    }))
+    JobEnd::Completed(Box::new(JobResult::of(manifest)))
 }

@@ -168,9 +168,7 @@ impl AppSteps {
 fn restore_of(work: &Work) -> Result<RestoreJob, StepError> {
     match &work.job {
         Job::Restore(restore) => Ok((**restore).clone()),
-        Job::Backup(_) => {
-            Err(StepError { kind: StepErrorKind::Fatal, message: format!("{} is no restore", work.job.id()) })
-        }
+        Job::Backup(_) => Err(StepError::new(StepErrorKind::Fatal, format!("{} is no restore", work.job.id()))),
     }
 }
 

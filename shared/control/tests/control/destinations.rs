@@ -2,11 +2,12 @@
 
 use firebackup_control::{
     BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobResult, Kind, NewBackup,
-    NewDestination, NewSchedule, Page, Project,
+    NewDestination, NewSchedule, Page, Project, ServerSideEncryption,
 };
 use firebackup_model::id::JobId;
+use serde_json::json;
 
-use crate::world::{World, code, new_backup, new_destination, new_project, new_schedule};
+use crate::world::{PLANTED_OPTION, World, code, new_backup, new_destination, new_project, new_schedule};
 
 #[tokio::test]
 async fn the_first_is_the_default_and_there_is_never_more_than_one() {
@@ -102,6 +103,97 @@ async fn changes_replace_options_and_the_lock() {
     let none: DestinationChange = serde_json::from_str(r#"{"retentionLockDays":null}"#).unwrap();
     let changed = world.control.update_destination(&owner, &destination.id, none).await.unwrap();
     assert_eq!((changed.options.len(), changed.retention_lock_days), (1, None));
+}
+
+fn encryption(json: serde_json::Value) -> ServerSideEncryption {
+    serde_json::from_value(json).unwrap()
+}
+
+#[tokio::test]
+async fn how_a_store_encrypts_is_shown_tried_and_said_in_one_way() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let kms = encryption(json!({"type": "aws:kms", "kmsKeyId": "alias/backups"}));
+    let new = || NewDestination { server_side_encryption: Some(kms.clone()), ..new_destination("a") };
+    let added = world.control.add_destination(&owner, new()).await.unwrap();
+    assert_eq!((added.options.len(), added.server_side_encryption), (2, Some(kms.clone())));
+    let said = |name: &str| world.probes.shown_options.lock().unwrap().get(name).cloned();
+    assert_eq!(said("AWS_SSE_KMS_KEY_ID").as_deref(), Some("alias/backups"), "the probe is put under it too");
+    assert_eq!(said("AWS_SECRET_ACCESS_KEY").as_deref(), Some(PLANTED_OPTION));
+    let by_option = || [("AWS_SERVER_SIDE_ENCRYPTION".to_owned(), "AES256".to_owned().into())].into();
+    let both = NewDestination { options: by_option(), ..new() };
+    let error = world.control.add_destination(&owner, both).await.unwrap_err();
+    assert_eq!(
+        (error.code, error.details.unwrap()["field"].clone()),
+        (Code::ValidationFailed, json!("serverSideEncryption"))
+    );
+    let both = DestinationChange { options: Some(by_option()), ..DestinationChange::default() };
+    assert_eq!(code(world.control.update_destination(&owner, &added.id, both).await), Code::ValidationFailed);
+
+    let own: DestinationChange = serde_json::from_str(r#"{"serverSideEncryption":{"type":"AES256"}}"#).unwrap();
+    let changed = world.control.update_destination(&owner, &added.id, own).await.unwrap();
+    assert_eq!((changed.options.len(), said("AWS_SERVER_SIDE_ENCRYPTION").as_deref()), (2, Some("AES256")));
+    assert_eq!(said("AWS_SSE_KMS_KEY_ID"), None);
+    let none: DestinationChange = serde_json::from_str(r#"{"serverSideEncryption":null}"#).unwrap();
+    let changed = world.control.update_destination(&owner, &added.id, none).await.unwrap();
+    assert_eq!((changed.server_side_encryption, said("AWS_SERVER_SIDE_ENCRYPTION")), (None, None));
+    assert_eq!(said("AWS_SECRET_ACCESS_KEY").as_deref(), Some(PLANTED_OPTION), "what opens it stayed");
+    let by_option = DestinationChange { options: Some(by_option()), ..DestinationChange::default() };
+    let changed = world.control.update_destination(&owner, &added.id, by_option).await.unwrap();
+    assert_eq!(
+        (changed.options, said("AWS_SERVER_SIDE_ENCRYPTION").as_deref()),
+        (vec!["AWS_SERVER_SIDE_ENCRYPTION".to_owned()], Some("AES256"))
+    );
+}
+
+#[tokio::test]
+async fn trouble_is_told_when_it_begins_and_not_each_time() {
+    let world = World::new().await;
+    let destination = world.destination().await;
+    let owner = world.owner().await;
+    let verify = async || world.control.verify_destination(&owner, &destination.id).await;
+    let told = || world.events.published().iter().filter(|event| event.kind == "storage.error").count();
+    let error = async || world.control.destination(&owner, &destination.id).await.unwrap().error;
+    *world.probes.fails.lock().unwrap() = true;
+    for _ in 0..3 {
+        assert_eq!(code(verify().await), Code::DestinationFailed);
+        world.clock.advance(60);
+    }
+    let trouble = error().await.unwrap();
+    assert_eq!((told(), trouble.message.as_str(), trouble.since), (1, "no answer", destination.created_at));
+    *world.probes.fails.lock().unwrap() = false;
+    verify().await.unwrap();
+    assert_eq!((told(), error().await), (1, None));
+    world.probes.destination.lock().unwrap().missing = vec!["write".to_owned()];
+    verify().await.unwrap();
+    verify().await.unwrap();
+    assert_eq!((told(), error().await.unwrap().message.contains("write")), (2, true));
+}
+
+#[tokio::test]
+async fn a_job_that_fails_by_its_destination_tells_of_it_once() {
+    let world = World::new().await;
+    let (project, destination) = world.set_up().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    let told = || world.events.published().iter().filter(|event| event.kind == "storage.error").count();
+    for (noted, expect) in [("JOB_FAILED", 0), ("DESTINATION_FAILED", 1), ("DESTINATION_FAILED", 1)] {
+        let backup = world.backup(&project).await.job.id;
+        control.start_job(&worker, &backup).await.unwrap();
+        control.note_failure(&worker, &backup, noted, "the bucket refuses").await.unwrap();
+        let end = JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: "the bucket refuses".to_owned() };
+        let ended = control.finish_job(&worker, &backup, end).await.unwrap();
+        assert_eq!(ended.facts().error.as_ref().unwrap().code, noted);
+        assert_eq!(told(), expect, "{noted}");
+    }
+    let trouble = control.destination(&owner, &destination.id).await.unwrap().error.unwrap();
+    assert_eq!(trouble.message, "the bucket refuses");
+    // another reason than the one that was noted is told as it is
+    let backup = world.backup(&project).await.job.id;
+    control.start_job(&worker, &backup).await.unwrap();
+    control.note_failure(&worker, &backup, "DESTINATION_FAILED", "the bucket refuses").await.unwrap();
+    let end = JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: "out of time".to_owned() };
+    let ended = control.finish_job(&worker, &backup, end).await.unwrap();
+    assert_eq!(ended.facts().error.as_ref().unwrap().code, "JOB_FAILED");
 }
 
 #[tokio::test]

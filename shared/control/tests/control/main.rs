@@ -3,6 +3,7 @@
 mod audit;
 mod audit_months;
 mod backups;
+mod cleanups;
 mod consents;
 mod databases;
 mod deletion;

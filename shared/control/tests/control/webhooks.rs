@@ -148,6 +148,8 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
         let found = Verified { project: &project.id, backup: &backup.job.id, verified, depth: "full" };
         control.note_verified(&owner, found).await.unwrap();
     }
+    *world.probes.fails.lock().unwrap() = true;
+    control.verify_destination(&owner, &gone.id).await.unwrap_err();
     let published: std::collections::BTreeSet<String> =
         world.events.published().into_iter().map(|event| event.kind).collect();
     let offered = EventName::ALL.iter().map(|name| name.as_str().to_owned()).collect();

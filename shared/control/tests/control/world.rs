@@ -352,6 +352,7 @@ pub fn new_destination(name: &str) -> NewDestination {
         options: options.map(|(name, value)| (name.to_owned(), value.to_owned().into())).into(),
         is_default: false,
         retention_lock_days: None,
+        server_side_encryption: None,
     }
 }
 

@@ -45,7 +45,7 @@ impl From<StepError> for Halt {
 }
 
 fn fatal(message: &str) -> Halt {
-    StepError { kind: StepErrorKind::Fatal, message: message.to_owned() }.into()
+    StepError::new(StepErrorKind::Fatal, message.to_owned()).into()
 }
 
 /// Whether a step is not begun any more once the execution is to be stopped.
@@ -169,7 +169,7 @@ impl Run {
             // what a panic says may hold anything, and is not for the user
             Some(Err(_)) | None => {
                 let message = "the step ended unexpectedly".to_owned();
-                Err(StepError { kind: StepErrorKind::Retryable, message })
+                Err(StepError::new(StepErrorKind::Retryable, message))
             }
         }
     }
@@ -177,7 +177,7 @@ impl Run {
     async fn check_stop(&self) -> Result<(), Halt> {
         match self.executions.stop_reason(&self.execution).await? {
             None => Ok(()),
-            Some(reason) => Err(StepError { kind: StepErrorKind::Cancelled, message: reason }.into()),
+            Some(reason) => Err(StepError::new(StepErrorKind::Cancelled, reason).into()),
         }
     }
 

@@ -116,7 +116,7 @@ impl Steps for FakeSteps {
         match (self.script)(step, &input, before) {
             None => Ok(usual(step, &input)),
             Some(Does::Gives(value)) => Ok(value),
-            Some(Does::Fails(kind, message)) => Err(StepError { kind, message: message.to_owned() }),
+            Some(Does::Fails(kind, message)) => Err(StepError::new(kind, message.to_owned())),
             Some(Does::Panics) => panic!("the secret is hunter2"),
             Some(Does::Waits) => {
                 let mut gate = self.gate.subscribe();

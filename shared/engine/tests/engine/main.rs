@@ -8,6 +8,7 @@ mod fixture;
 mod keys;
 mod locks;
 mod nothing;
+mod orphans;
 mod policed;
 mod progress;
 mod prune;

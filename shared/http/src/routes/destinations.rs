@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use firebackup_control::{
-    BackupJob, BulkDeletion, BulkOutcomes, Caller, Destination, DestinationChange, DestinationFindings, DestinationId,
-    DestinationLinks, NewDestination, NewPlace, StorageStats,
+    BackupJob, BulkDeletion, BulkOutcomes, Caller, CatalogSync, Destination, DestinationChange, DestinationFindings,
+    DestinationId, DestinationLinks, NewDestination, NewPlace, StorageStats,
 };
 use firebackup_engine::Repository;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,9 +12,14 @@ use utoipa_axum::routes;
 use super::{Handled, HandledList, Removed};
 use crate::authentication::Authenticated;
 use crate::body::JsonBody;
+use crate::catalog::{CatalogSynced, sync};
 use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::failure::Failure;
 use crate::files::{FileParameters, FileStats, RepositoryParameters, StoredFile, file_stats, files};
+use crate::folders::{FolderMade, Folders};
+use crate::orphans::{
+    FileDeletion, FileDeletionParameters, FilesDeleted, OrphanCleanup, OrphansCleaned, clean_up, delete_files,
+};
 use crate::parameter::{Asked, Ids, PageParameters};
 use crate::state::HttpState;
 
@@ -29,8 +34,13 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(storage_stats))
         .routes(routes!(try_destination))
         .routes(routes!(verify_bucket))
-        .routes(routes!(destination_files))
+        .routes(routes!(list_folders))
+        .routes(routes!(create_folder))
+        .routes(routes!(destination_files, delete_file))
         .routes(routes!(destination_file_stats))
+        .routes(routes!(sync_catalog))
+        .routes(routes!(clean_up_orphans))
+        .routes(routes!(bulk_delete_files))
 }
 
 /// Lists the destinations
@@ -244,6 +254,43 @@ async fn verify_bucket(
     Ok(Answer::of(state.control.try_destination(&caller, place).await?))
 }
 
+/// Lists the folders of a bucket that is no destination yet
+///
+/// Role: admin. Those right below the URL, in order of name, at most 1,000. Nothing is kept.
+#[utoipa::path(
+    post,
+    path = "/storage/buckets/folders",
+    tag = "destinations",
+    request_body = NewPlace,
+    responses((status = 200, description = "The folders.", body = Envelope<Folders>))
+)]
+async fn list_folders(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(place): JsonBody<NewPlace>,
+) -> Handled<Folders> {
+    Ok(Answer::of(Folders::of(&state, &caller, place).await?))
+}
+
+/// Makes a folder
+///
+/// Role: admin. On one machine the folder that the URL names, with those above it. In a bucket nothing needs to be made, and
+/// nothing is: a folder is there once something lies in it.
+#[utoipa::path(
+    post,
+    path = "/storage/buckets/folders/create",
+    tag = "destinations",
+    request_body = NewPlace,
+    responses((status = 201, description = "It is there, or needs not be.", body = Envelope<FolderMade>))
+)]
+async fn create_folder(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(place): JsonBody<NewPlace>,
+) -> Handled<FolderMade> {
+    Ok(Answer::created(FolderMade::of(&state, &caller, place).await?))
+}
+
 /// Lists the objects of a project's repository
 ///
 /// In order of name, with bytes and time. By cursor only. Not found where the organization has no completed backup in it.
@@ -287,6 +334,109 @@ async fn destination_file_stats(
 ) -> Handled<FileStats> {
     let (repository, _) = open(&state, &caller, &id, &of).await?;
     Ok(Answer::of(file_stats(&repository).await?))
+}
+
+/// Deletes a file that nothing refers to
+///
+/// Role: admin. As several at once.
+#[utoipa::path(
+    delete,
+    path = "/storage/destinations/{destinationId}/files",
+    tag = "destinations",
+    params(
+        ("destinationId" = DestinationId, Path, description = "The destination."),
+        RepositoryParameters,
+        FileDeletionParameters
+    ),
+    responses(
+        (status = 200, description = "What would become of it.", body = Envelope<FilesDeleted>),
+        (status = 202, description = "What becomes of it.", body = Envelope<FilesDeleted>)
+    )
+)]
+async fn delete_file(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    Asked(of): Asked<RepositoryParameters>,
+    Asked(asked): Asked<FileDeletionParameters>,
+) -> Handled<FilesDeleted> {
+    let deletion = FileDeletion::of(&of, asked);
+    Ok(handed_over(deletion.dry_run, delete_files(&state, &caller, &id, &deletion).await?))
+}
+
+/// Deletes files that nothing refers to
+///
+/// Role: admin. Each by itself: what a kept backup or a job that has not ended needs stays, and the answer says so. The others
+/// are marked within minutes, and deleted a day later, if nothing refers to them then.
+#[utoipa::path(
+    post,
+    path = "/storage/destinations/{destinationId}/files/bulk-delete",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    request_body = FileDeletion,
+    responses(
+        (status = 200, description = "What would become of each.", body = Envelope<FilesDeleted>),
+        (status = 202, description = "What becomes of each.", body = Envelope<FilesDeleted>)
+    )
+)]
+async fn bulk_delete_files(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    JsonBody(deletion): JsonBody<FileDeletion>,
+) -> Handled<FilesDeleted> {
+    Ok(handed_over(deletion.dry_run, delete_files(&state, &caller, &id, &deletion).await?))
+}
+
+/// Deletes what nothing refers to
+///
+/// Role: admin. As every round of retention does, in one destination and within minutes: what nothing refers to is marked, and
+/// deleted a day after that if nothing refers to it then. It is only counted unless `dryRun` is false. What became of it stands
+/// in the audit log as `storage.cleaned`.
+#[utoipa::path(
+    post,
+    path = "/storage/destinations/{destinationId}/cleanup-orphans",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The destination.")),
+    request_body = OrphanCleanup,
+    responses(
+        (status = 200, description = "What nothing refers to.", body = Envelope<OrphansCleaned>),
+        (status = 202, description = "It is about to be deleted.", body = Envelope<OrphansCleaned>)
+    )
+)]
+async fn clean_up_orphans(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    JsonBody(asked): JsonBody<OrphanCleanup>,
+) -> Handled<OrphansCleaned> {
+    Ok(handed_over(asked.dry_run, clean_up(&state, &caller, &id, asked.dry_run).await?))
+}
+
+/// What was only looked at is answered; what was asked for is about to be done.
+fn handed_over<T>(dry_run: bool, done: T) -> Answer<T> {
+    if dry_run { Answer::of(done) } else { Answer::accepted(done) }
+}
+
+/// Rebuilds the catalog from the repositories
+///
+/// Role: admin. Every backup in the destinations that the catalog lacks is a backup again, after a lost database say. Sending
+/// it twice adds nothing twice. Repositories of projects that the organization does not have are named, and nothing is added
+/// of them unless they are attached. Goes on for 15 seconds or `limit` backups: where the answer has a `cursor`, send it again
+/// with that.
+#[utoipa::path(
+    post,
+    path = "/storage/sync",
+    tag = "destinations",
+    request_body = CatalogSync,
+    responses((status = 200, description = "What was found, by destination.", body = Envelope<CatalogSynced>))
+)]
+async fn sync_catalog(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(asked): JsonBody<CatalogSync>,
+) -> Handled<CatalogSynced> {
+    Ok(Answer::of(sync(&state, &caller, &asked).await?))
 }
 
 /// Opens a repository; says too whether its store lists in order of name, as buckets do and folders do not.

@@ -50,15 +50,20 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/schedules/{}/trigger", &["POST"]),
     ("/storage/connect", &["POST"]),
     ("/storage/buckets/verify", &["POST"]),
+    ("/storage/buckets/folders", &["POST"]),
+    ("/storage/buckets/folders/create", &["POST"]),
     ("/storage/destinations", &["GET", "POST"]),
     ("/storage/destinations/{}", &["GET", "PUT", "DELETE"]),
     ("/storage/destinations/{}/verify", &["POST"]),
     ("/storage/destinations/{}/linked", &["GET"]),
     ("/storage/destinations/{}/backups", &["GET"]),
     ("/storage/destinations/{}/backups/bulk-delete", &["POST"]),
-    ("/storage/destinations/{}/files", &["GET"]),
+    ("/storage/destinations/{}/files", &["GET", "DELETE"]),
+    ("/storage/destinations/{}/files/bulk-delete", &["POST"]),
+    ("/storage/destinations/{}/cleanup-orphans", &["POST"]),
     ("/storage/destinations/{}/files/stats", &["GET"]),
     ("/storage/stats", &["GET"]),
+    ("/storage/sync", &["POST"]),
     ("/webhooks", &["GET", "POST"]),
     ("/webhooks/{}", &["GET", "PUT", "DELETE"]),
     ("/webhooks/{}/toggle", &["PATCH"]),
@@ -71,18 +76,12 @@ const ROUTES: &[(&str, &[&str])] = &[
 
 /// Routes that are not there, and why.
 const MISSING_ROUTES: &[(&str, &str, &str)] = &[
-    ("POST", "/storage/buckets/create", "who keeps backups makes the bucket: we hold no right to make any"),
-    ("POST", "/storage/buckets/folders", "a destination's URL holds the folder; no store needs it to be listed first"),
-    ("POST", "/storage/buckets/folders/create", "in a bucket a folder is there once something lies in it"),
-    ("POST", "/storage/destinations/{}/migrate", "not made yet"),
     (
-        "DELETE",
-        "/storage/destinations/{}/files",
-        "files of a repository go by retention alone: one may serve many backups",
+        "POST",
+        "/storage/buckets/create",
+        "who keeps backups makes the bucket, with versions, locks and policy: we hold no right to make any, at no vendor",
     ),
-    ("POST", "/storage/destinations/{}/files/bulk-delete", "as for one file"),
-    ("POST", "/storage/destinations/{}/cleanup-orphans", "retention does it in every round"),
-    ("POST", "/storage/sync", "not made yet: `firebackup` reads a repository without a catalog"),
+    ("POST", "/storage/destinations/{}/migrate", "not made yet"),
 ];
 
 /// Fields of bodies and answers, by schema.
@@ -123,13 +122,14 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("Gfs", &["daily", "weekly", "monthly", "yearly"]),
     ("Meta", &["page", "limit", "total", "totalPages", "cursor"]),
     ("ErrorBody", &["code", "message", "details"]),
+    ("NewDestination", &["serverSideEncryption"]),
+    ("DestinationChange", &["serverSideEncryption"]),
+    ("Destination", &["serverSideEncryption"]),
 ];
 
 /// Fields that are not there, and why.
-const MISSING_FIELDS: &[(&str, &str, &str)] = &[
-    ("NewRestore", "pointInTime", "belongs to recovery to a point in time"),
-    ("NewDestination", "serverSideEncryption", "a bucket's own default holds; it is not set by request yet"),
-];
+const MISSING_FIELDS: &[(&str, &str, &str)] =
+    &[("NewRestore", "pointInTime", "belongs to recovery to a point in time")];
 
 /// What a field is where it is left out.
 const DEFAULTS: &[(&str, &str, &str)] = &[
@@ -170,6 +170,7 @@ const VALUES: &[(&str, &[&str])] = &[
             "schedule.triggered",
             "schedule.failed",
             "storage.connected",
+            "storage.error",
             "project.created",
             "project.updated",
             "project.deleted",
@@ -192,7 +193,6 @@ const MISSING_VALUES: &[(&str, &str, &str)] = &[
     ),
     ("JobStatus", "compressing", "the steps of a stream overlap: it is `running`, with progress"),
     ("JobStatus", "verifying", "a backup that is read back is no job"),
-    ("EventName", "storage.error", "not told yet"),
 ];
 
 /// Filters of lists.

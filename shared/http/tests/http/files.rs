@@ -98,3 +98,26 @@ async fn a_place_is_looked_at_and_not_kept() {
     }
     assert_eq!(world.get("/api/v1/storage/destinations").await.data(), &json!([]));
 }
+
+#[tokio::test]
+async fn folders_of_a_place_are_listed_and_made_where_there_are_any() {
+    const FOLDERS: &str = "/api/v1/storage/buckets/folders";
+    let world = World::new().await;
+    let listed = world.post(FOLDERS, json!({"url": "s3://backups", "options": {"AWS_REGION": "eu-west-1"}})).await;
+    assert_eq!(listed, json!({"folders": ["a", "b"], "partial": false}));
+    let many = world.post(FOLDERS, json!({"url": "s3://many"})).await;
+    assert_eq!((many["folders"].as_array().unwrap().len(), &many["partial"]), (1000, &json!(true)));
+    let create = format!("{FOLDERS}/create");
+    assert_eq!(world.post(&create, json!({"url": "file:///srv/new"})).await, json!({"made": true}));
+    assert_eq!(world.post(&create, json!({"url": "s3://backups/new"})).await, json!({"made": false}));
+    let told = world.get("/api/v1/audit?action=storage.folder_created").await;
+    assert_eq!(told.data()[1]["resource"], "file:///srv/new");
+    for (path, url, expect) in [
+        (FOLDERS, "s3://nowhere", (502, "DESTINATION_FAILED")),
+        (FOLDERS, "s3://key:secret@b", (422, "VALIDATION_FAILED")),
+        (create.as_str(), "file:///srv/receipts", (422, "VALIDATION_FAILED")),
+        (create.as_str(), "ftp://b", (422, "VALIDATION_FAILED")),
+    ] {
+        assert_eq!(world.call("POST", path).json(&json!({"url": url})).send().await.outcome(), expect, "{url}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bodies;
+mod catalog;
 mod compatibility;
 mod contract;
 mod files;
@@ -9,6 +10,7 @@ mod frames;
 mod idempotency;
 mod lists;
 mod logs;
+mod orphans;
 mod people;
 mod projects;
 mod reading;

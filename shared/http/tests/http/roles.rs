@@ -49,8 +49,14 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/storage/stats", "viewer"),
     ("POST", "/storage/connect", "admin"),
     ("POST", "/storage/buckets/verify", "admin"),
+    ("POST", "/storage/buckets/folders", "admin"),
+    ("POST", "/storage/buckets/folders/create", "admin"),
+    ("POST", "/storage/sync", "admin"),
     ("GET", "/storage/destinations/{destinationId}/files", "viewer"),
     ("GET", "/storage/destinations/{destinationId}/files/stats", "viewer"),
+    ("DELETE", "/storage/destinations/{destinationId}/files", "admin"),
+    ("POST", "/storage/destinations/{destinationId}/files/bulk-delete", "admin"),
+    ("POST", "/storage/destinations/{destinationId}/cleanup-orphans", "admin"),
     ("POST", "/backups", "member"),
     ("POST", "/backups/restore", "member"),
     ("GET", "/backups/project/{projectId}", "viewer"),
@@ -115,7 +121,18 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
-        ("POST", "/storage/connect" | "/storage/buckets/verify") => json!({"url": "s3://backups/shop"}),
+        (
+            "POST",
+            "/storage/connect"
+            | "/storage/buckets/verify"
+            | "/storage/buckets/folders"
+            | "/storage/buckets/folders/create",
+        ) => json!({"url": "s3://backups/shop"}),
+        ("POST", "/storage/sync") => json!({}),
+        ("POST", path) if path.ends_with("/cleanup-orphans") => json!({"dryRun": false}),
+        ("POST", path) if path.ends_with("/files/bulk-delete") => {
+            json!({"projectId": ids["projectId"], "names": ["firebackup.json"]})
+        }
         ("POST", path) if path.ends_with("/bulk-delete") => json!({"backupIds": [ids["backupId"]]}),
         ("POST", "/backups/restore") => json!({"backupId": ids["backupId"], "dryRun": true}),
         ("POST", "/schedules/preview") => json!({"cronExpression": "0 3 * * *"}),
@@ -134,12 +151,13 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
     Some(body)
 }
 
-fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
+fn filled(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> String {
     let mut filled = format!("/api/v1{path}");
     for (name, id) in ids {
         filled = filled.replace(&format!("{{{name}}}"), id);
     }
     match path.rsplit('/').next() {
+        Some("files") if method == "DELETE" => format!("{filled}?projectId={}&name=firebackup.json", ids["projectId"]),
         Some("files" | "stats") if path.contains("/files") => format!("{filled}?projectId={}", ids["projectId"]),
         Some("diff") => format!("{filled}?from={0}&to={0}", ids["backupId"]),
         _ => filled,
@@ -148,7 +166,7 @@ fn filled(path: &str, ids: &BTreeMap<&str, String>) -> String {
 
 async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>, token: Option<&str>) -> (u16, String) {
     let (method, path) = row;
-    let call = world.call(method, &filled(path, ids));
+    let call = world.call(method, &filled(method, path, ids));
     let mut call = if let Some(token) = token { call.token(token) } else { call.stranger() };
     if let Some(body) = body(method, path, ids) {
         call = call.json(&body);

@@ -12,7 +12,7 @@ use firebackup_codec::secret::SecretKey;
 use firebackup_control::{
     Archive, ArchivePlace, CollectionFacts, CollectionFindings, Control, ControlError, ControlSettings, Credentials,
     DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess, DestinationFindings, JobEnd, JobResult,
-    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, SignUp,
+    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, ProjectId, SignUp,
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
@@ -122,7 +122,12 @@ impl World {
         });
         let (store, answers) = (Arc::new(InMemory::new()), Arc::new(Answers::default()));
         let world = firebackup_engine::World { clock: clock.clone(), random: random.clone() };
-        let repositories = Arc::new(MemoryRepositories { store: store.clone(), world, mood: AtomicU64::new(0) });
+        let repositories = Arc::new(MemoryRepositories {
+            lying: Mutex::default(),
+            store: store.clone(),
+            world,
+            mood: AtomicU64::new(0),
+        });
         let state = HttpState {
             control: control.clone(),
             repositories: repositories.clone(),
@@ -443,6 +448,8 @@ impl Probes for TestProbes {
 
 /// One repository in memory, whatever destination is asked for.
 pub struct MemoryRepositories {
+    /// What lies in every destination.
+    pub lying: Mutex<Vec<(ProjectId, bool)>>,
     store: Arc<InMemory>,
     world: firebackup_engine::World,
     mood: AtomicU64,
@@ -465,7 +472,7 @@ impl MemoryRepositories {
     }
 
     /// Makes the backup of this id, as the steps of a workflow would.
-    async fn back_up(&self, job: &JobId, documents: i64, raised: i64) -> firebackup_model::manifest::Manifest {
+    pub async fn back_up(&self, job: &JobId, documents: i64, raised: i64) -> firebackup_model::manifest::Manifest {
         let repository = match Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await {
             Ok(repository) => repository,
             Err(_) => Repository::init(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap(),
@@ -502,6 +509,25 @@ impl Repositories for MemoryRepositories {
         }
         let opened = Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await;
         opened.map_err(|error: EngineError| ControlError::destination("it cannot be opened").with_source(error))
+    }
+
+    async fn found(&self, _: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>, ControlError> {
+        match self.mood.load(Ordering::SeqCst) {
+            FAILING => Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
+            _ => Ok(self.lying.lock().unwrap().clone()),
+        }
+    }
+
+    async fn folders(&self, place: &DestinationAccess) -> Result<Vec<String>, ControlError> {
+        match place.url.as_str() {
+            "s3://nowhere" => Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
+            "s3://many" => Ok((0..1001).map(|n| format!("{n:04}")).collect()),
+            _ => Ok(vec!["a".to_owned(), "b".to_owned()]),
+        }
+    }
+
+    async fn make_folder(&self, place: &DestinationAccess) -> Result<bool, ControlError> {
+        Ok(place.url.starts_with("file:"))
     }
 }
 

@@ -94,6 +94,18 @@ pub struct StepError {
     pub kind: StepErrorKind,
     /// Why, with all causes, in one line.
     pub message: String,
+    /// What it is, as a program tells it.
+    pub code: &'static str,
+}
+
+/// What a step fails with where nobody knows better.
+pub const JOB_FAILED: &str = "JOB_FAILED";
+
+impl StepError {
+    /// A failure of which nobody knows more than the message.
+    pub fn new(kind: StepErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), code: JOB_FAILED }
+    }
 }
 
 /// Does single steps of workflows, JSON in and JSON out: `backup-plan`, `backup-chunk`, `backup-finalize`, and the same of
