@@ -115,6 +115,8 @@ impl AwsApp {
     #[must_use]
     pub fn http_state(&self) -> HttpState {
         HttpState {
+            // DynamoDB does not say whether anything has changed
+            remembered: None,
             control: self.control.clone(),
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),

@@ -7,11 +7,11 @@ use std::time::Duration;
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{Control, ControlSettings, FirstOwner, Ports};
 use firebackup_embedded::{
-    Database, FireIntoQueue, LocalEventBus, LocalPush, SqliteItemStore, SqliteJobQueue, SqliteScheduler,
+    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SqliteItemStore, SqliteJobQueue, SqliteScheduler,
     SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
 };
 use firebackup_engine::World;
-use firebackup_http::{HttpState, SignInPages};
+use firebackup_http::{Changes, HttpState, Remembered, SignInPages};
 use firebackup_model::PortError;
 use firebackup_model::port::{Clock, JobQueue, Message, Random, StepError, StepErrorKind};
 use futures::{StreamExt, stream};
@@ -94,6 +94,7 @@ pub struct LocalApp {
     workflows: SqliteWorkflows,
     scheduler: SqliteScheduler,
     metrics: Arc<Prometheus>,
+    changes: Arc<dyn Changes>,
 }
 
 impl LocalApp {
@@ -104,6 +105,7 @@ impl LocalApp {
     pub async fn open(folder: &Path, master: SecretKey, settings: LocalSettings) -> Result<Self, PortError> {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
         let database = Database::open(folder.join(DATABASE)).await?;
+        let changes: Arc<dyn Changes> = Arc::new(LocalChanges(database.version()?));
         let queue = |name| Arc::new(SqliteJobQueue::new(database.clone(), Arc::clone(&clock), name, MOST_DELIVERIES));
         let (jobs, due, notify) = (queue("jobs"), queue("due"), queue("notify"));
         let options = WorkflowOptions { parallel_chunks: settings.parallel.max(1), ..WorkflowOptions::default() };
@@ -164,6 +166,7 @@ impl LocalApp {
             workflows,
             scheduler,
             metrics,
+            changes,
         })
     }
 
@@ -171,6 +174,7 @@ impl LocalApp {
     #[must_use]
     pub fn http_state(&self) -> HttpState {
         HttpState {
+            remembered: Some(Remembered::new(Arc::clone(&self.changes))),
             control: self.control.clone(),
             repositories: Arc::new(self.places.clone()),
             random: Arc::clone(&self.places.world().random),
@@ -271,6 +275,15 @@ impl LocalApp {
             }
             tokio::time::sleep(every).await;
         }
+    }
+}
+
+/// SQLite says at no cost whether anything has changed.
+struct LocalChanges(DataVersion);
+
+impl Changes for LocalChanges {
+    fn version(&self) -> Option<i64> {
+        self.0.get()
     }
 }
 

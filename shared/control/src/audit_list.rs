@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use firebackup_model::Timestamp;
 use firebackup_model::port::{ItemQuery, SortRange};
 
-use crate::audit::{AuditEntry, AuditFilter, Outcome};
+use crate::audit::{AuditEntry, AuditFilter, Outcome, minute};
 use crate::audit_part::SealedPart;
 use crate::control::Control;
 use crate::error::{ControlError, Result};
@@ -97,7 +97,8 @@ impl Control {
         if let Some(before) = before {
             months.retain(|month| month.first_id() < before);
         }
-        let floor = AuditId::first(first);
+        // what is told once a minute has the id of its minute
+        let floor = AuditId::first(minute(first));
         Ok(AuditWalk { control: self, scope, months, before, floor, stopped_at: None, rounds: 0 })
     }
 

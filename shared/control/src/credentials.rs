@@ -127,9 +127,7 @@ impl Control {
         match new {
             NewCredentials::Oauth { grant } => self.granted(caller, grant.expose()).await,
             NewCredentials::Emulator { host, auth_host } => {
-                if !self.ports().settings.allow_emulators {
-                    return Err(ControlError::field("credentials", "emulators are not allowed here"));
-                }
+                self.check_emulators(caller.scope()).await?;
                 limit::ascii("credentials.host", &host, 255)?;
                 auth_host.as_deref().map_or(Ok(()), |host| limit::ascii("credentials.authHost", host, 255))?;
                 let opened = Credentials::Emulator { host, auth_host };

@@ -249,7 +249,7 @@ impl Control {
         caller.may(Right::Manage)?;
         let name = limit::name("name", &new.name)?;
         check_lock(new.retention_lock_days, &new.url)?;
-        let access = self.checked_access(new.url, new.endpoint, &new.options)?;
+        let access = self.checked_access(caller, new.url, new.endpoint, &new.options).await?;
         let encryption = new.server_side_encryption;
         check_encryption(encryption.as_ref(), &access)?;
         let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
@@ -283,7 +283,7 @@ impl Control {
     /// # Errors
     /// As [`Self::add_destination`].
     pub async fn try_destination(&self, caller: &Caller, place: NewPlace) -> Result<DestinationFindings> {
-        let access = self.place_access(caller, place)?;
+        let access = self.place_access(caller, place).await?;
         self.ports().probes.destination(&access).await
     }
 
@@ -291,9 +291,9 @@ impl Control {
     ///
     /// # Errors
     /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so.
-    pub fn place_access(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
+    pub async fn place_access(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
         caller.may(Right::Manage)?;
-        let access = self.checked_access(place.url, place.endpoint, &place.options)?;
+        let access = self.checked_access(caller, place.url, place.endpoint, &place.options).await?;
         let encryption = place.server_side_encryption;
         check_encryption(encryption.as_ref(), &access)?;
         Ok(access.encrypting(encryption.as_ref()))
@@ -304,14 +304,15 @@ impl Control {
     /// # Errors
     /// As [`Self::place_access`], and when the store fails.
     pub async fn folder_to_make(&self, caller: &Caller, place: NewPlace) -> Result<DestinationAccess> {
-        let access = self.place_access(caller, place)?;
+        let access = self.place_access(caller, place).await?;
         let act = Act::new("storage.folder_created", &access.url);
         self.commit(caller.author(), act, Vec::new()).await?;
         Ok(access)
     }
 
-    fn checked_access(
+    async fn checked_access(
         &self,
+        caller: &Caller,
         url: String,
         endpoint: Option<String>,
         options: &BTreeMap<String, SecretText>,
@@ -321,6 +322,7 @@ impl Control {
         let allow_private = settings.allow_private_addresses;
         endpoint.as_deref().map_or(Ok(()), |endpoint| check_endpoint(endpoint, allow_private))?;
         let options = checked_options(options)?;
+        self.check_reach(caller.scope(), &url, &options).await?;
         Ok(DestinationAccess { url, endpoint, options })
     }
 
@@ -362,6 +364,9 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let mut record = self.destination_record(caller.scope(), id).await?;
             let mut organization = self.organization_record(caller.scope()).await?;
+            if let Some(options) = &options {
+                self.check_reach(caller.scope(), &record.value.destination.url, options).await?;
+            }
             self.take_access(
                 &organization,
                 &mut record.value,

@@ -54,6 +54,7 @@ mod page;
 mod probes;
 mod project;
 mod quota;
+mod reach;
 mod record;
 mod restore;
 mod retention;

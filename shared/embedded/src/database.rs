@@ -9,6 +9,7 @@
 
 mod failure;
 mod schema;
+mod version;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -24,6 +25,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use tokio::sync::oneshot;
 
 pub(crate) use failure::Outcome;
+pub use version::DataVersion;
 
 const OPEN: &str = "open the database";
 /// How long a piece of work waits for another process that writes.
@@ -77,6 +79,14 @@ impl Database {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What tells whether anything has changed since.
+    ///
+    /// # Errors
+    /// When the file cannot be opened once more.
+    pub fn version(&self) -> Result<DataVersion, PortError> {
+        DataVersion::of(&self.path)
     }
 
     /// Does work that changes nothing, on one state of the database.

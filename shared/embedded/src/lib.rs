@@ -18,7 +18,7 @@ pub mod system;
 pub mod workflows;
 
 pub use alarm::{Alarm, SystemAlarm};
-pub use database::Database;
+pub use database::{DataVersion, Database};
 pub use emulator::{Emulator, EmulatorError, EmulatorOptions};
 pub use emulator_search::EmulatorSearch;
 pub use event_bus::LocalEventBus;

@@ -26,14 +26,19 @@ impl FromRequestParts<HttpState> for Authenticated {
         let token = bearer(&parts.headers)?;
         let organization = organization(&parts.headers)?;
         let caller = state.control.authenticate(token, organization.as_ref()).await?.from(origin(parts));
-        let span = Span::current();
-        span.record("organization", tracing::field::display(caller.organization()));
-        span.record("actor", tracing::field::display(caller.actor()));
+        record_caller(&caller);
         if let Some(known) = parts.extensions.get::<KnownCaller>() {
             known.remember(caller.clone());
         }
         Ok(Self(caller))
     }
+}
+
+/// Says in the request's span who calls.
+pub(crate) fn record_caller(caller: &Caller) {
+    let span = Span::current();
+    span.record("organization", tracing::field::display(caller.organization()));
+    span.record("actor", tracing::field::display(caller.actor()));
 }
 
 /// The proof of who is signed in, where no organization is spoken of.

@@ -35,7 +35,7 @@ pub(crate) struct FolderMade {
 
 impl Folders {
     pub(crate) async fn of(state: &HttpState, caller: &Caller, place: NewPlace) -> Result<Self, Failure> {
-        let access = state.control.place_access(caller, place)?;
+        let access = state.control.place_access(caller, place).await?;
         let listed = timeout(MAX_TIME, state.repositories.folders(&access)).await;
         let too_many = |_| ControlError::destination("there is too much at that level to be listed in time");
         let mut folders = listed.map_err(too_many)??;

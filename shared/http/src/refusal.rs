@@ -22,6 +22,10 @@ impl KnownCaller {
         // a request has one caller
         drop(self.0.set(caller));
     }
+
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        self.0.get()
+    }
 }
 
 /// Notes requests that are refused because of who calls.

@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::page;
 use crate::realtime::{self, LiveConnections};
 use crate::refusal::note_refusals;
+use crate::remembered::remembering;
 use crate::request::frame;
 use crate::routes;
 use crate::state::HttpState;
@@ -47,6 +48,7 @@ fn surrounded(routes: Router<HttpState>, state: HttpState) -> Router {
         .route("/openapi.json", get(document))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(state.clone(), remembering))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn_with_state(state.clone(), note_refusals))

@@ -10,6 +10,7 @@ use firebackup_model::port::Random;
 use url::Url;
 
 use crate::observer::Observer;
+use crate::remembered::Remembered;
 
 /// Finds and opens the repositories that backups lie in, to read them.
 #[async_trait]
@@ -42,6 +43,8 @@ pub struct HttpState {
     pub sign_in: SignInPages,
     /// Who is told of every answer.
     pub observer: Arc<dyn Observer>,
+    /// Answers that are the same until something changes, where the store can tell.
+    pub remembered: Option<Remembered>,
 }
 
 /// How a browser is sent back after a sign-in.

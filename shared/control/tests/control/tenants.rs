@@ -1,9 +1,14 @@
 //! What is another organization's is not there.
 
-use firebackup_control::{Code, Page, ProjectFilter, ScheduleFilter};
+use firebackup_control::{
+    Code, ControlSettings, DestinationChange, NewCredentials, NewDestination, NewPlace, NewProject, Page,
+    ProjectFilter, ScheduleFilter, SignUp,
+};
+
+use firebackup_testkit::memory_issuer::identity;
 
 use crate::roles::{Ids, verbs_on_ids};
-use crate::world::{World, code, new_restore};
+use crate::world::{World, code, new_destination, new_project, new_restore};
 
 #[tokio::test]
 async fn a_foreign_id_is_answered_as_an_unknown_one() {
@@ -95,4 +100,46 @@ async fn sweeps_find_all_organizations() {
     found.sort();
     expected.sort();
     assert_eq!((found, next), (expected, None));
+}
+
+/// Anybody who signed up had a folder of the server's disk, its own credentials, and whatever listens on its machine.
+#[tokio::test]
+async fn what_is_the_operators_only_the_first_organization_reaches() {
+    let settings = ControlSettings {
+        allow_folders: true,
+        allow_emulators: true,
+        sign_up: SignUp::Anyone,
+        ..ControlSettings::default()
+    };
+    let world = World::first(settings).await;
+    let tokens = world.sign_in(identity("Eve", "eve@example.com")).await.unwrap();
+    let (owner, rival) = (world.owner().await, world.control.authenticate(&tokens.access, None).await.unwrap());
+    let control = &world.control;
+    let at = |url: &str, options: &[(&str, &str)]| {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned().into()));
+        NewDestination { url: url.to_owned(), options: options.collect(), ..new_destination("Place") }
+    };
+    let own = [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "secret")];
+    for (url, options) in
+        [("file:///srv/backups", &[][..]), ("file:///srv/backups", &own), ("s3://bucket", &[]), ("gs://bucket", &[])]
+    {
+        assert_eq!(code(control.add_destination(&rival, at(url, options)).await), Code::ValidationFailed, "{url}");
+        let place = NewPlace { url: url.to_owned(), ..new_place() };
+        let tried = control.try_destination(&rival, place).await;
+        assert_eq!(code(tried), Code::ValidationFailed, "{url}");
+        control.add_destination(&owner, at(url, options)).await.unwrap();
+    }
+    let lent = control.add_destination(&rival, at("s3://bucket", &own)).await.unwrap();
+    let none = DestinationChange { options: Some(Default::default()), ..DestinationChange::default() };
+    assert_eq!(code(control.update_destination(&rival, &lent.id, none).await), Code::ValidationFailed);
+    let emulator = || {
+        let credentials = NewCredentials::Emulator { host: "127.0.0.1:1".to_owned(), auth_host: None };
+        NewProject { credentials, ..new_project("Emulated") }
+    };
+    assert_eq!(code(control.connect_project(&rival, emulator()).await), Code::ValidationFailed);
+    control.connect_project(&owner, emulator()).await.unwrap();
+}
+
+fn new_place() -> NewPlace {
+    serde_json::from_value(serde_json::json!({ "url": "s3://bucket" })).unwrap()
 }

@@ -17,11 +17,10 @@ async fn health_and_the_document_are_open_to_everybody() {
 #[tokio::test]
 async fn an_unknown_route_and_an_unknown_method_are_answered_in_the_envelope() {
     let world = World::new().await;
-    // the page is `serve`'s alone
     for path in [
         "/",
-        "/docs",
-        "/docs/page.js",
+        "/docs/",
+        "/docs/nothing.js",
         "/api/v1",
         "/api/v1/nothing",
         "/api/v1/projects/",

@@ -14,6 +14,7 @@ mod orphans;
 mod people;
 mod projects;
 mod reading;
+mod remembered;
 mod roles;
 mod secrets;
 mod slice;

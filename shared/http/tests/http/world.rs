@@ -16,7 +16,9 @@ use firebackup_control::{
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
-use firebackup_http::{Answered, ClientAddress, HttpState, Observer, Repositories, SignInPages, router};
+use firebackup_http::{
+    Answered, Changes, ClientAddress, HttpState, Observer, Remembered, Repositories, SignInPages, router,
+};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
 use firebackup_model::{DatabaseName, Timestamp};
@@ -41,6 +43,7 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 pub struct World {
     pub router: Router,
+    state: HttpState,
     pub control: Control,
     pub clock: Arc<HandClock>,
     pub items: Arc<MemoryItems>,
@@ -135,11 +138,14 @@ impl World {
             version: "1.2.3",
             sign_in: SignInPages { app_url: None, is_secure: true },
             observer: answers.clone(),
+            // the clock of these tests moves without anything being changed
+            remembered: None,
         };
         let first = control.first_owner("First").await.unwrap().unwrap();
         let (organization, owner) = (first.organization.id, first.api_key.to_string());
         Self {
-            router: router(state),
+            router: router(state.clone()),
+            state,
             control,
             clock,
             items,
@@ -151,6 +157,12 @@ impl World {
             organization,
             owner,
         }
+    }
+
+    /// The same, where answers are kept until `changes` says another number.
+    pub fn remembering(self, changes: Arc<dyn Changes>) -> Self {
+        let state = HttpState { remembered: Some(Remembered::new(changes)), ..self.state };
+        Self { router: router(state.clone()), state, ..self }
     }
 
     /// Another organization of the same installation, and its owner's key.
