@@ -38,16 +38,16 @@ pub async fn run() -> Result<()> {
             print_starts(&program, &data)?;
         }
         let (server, _, address) = start(&program, &data)?;
-        let health = asked(&format!("http://{address}/health"), None)?;
-        let first = asked(&format!("http://{address}{list}"), Some(&demo.key))?;
-        let cursor = cursor_of(&format!("http://{address}{list}"), &demo.key).await?;
-        let next = asked(&format!("http://{address}{list}&cursor={cursor}"), Some(&demo.key))?;
+        let (first, key) = (format!("http://{address}{list}"), Some(demo.key.as_str()));
+        let next = format!("{first}&cursor={}", cursor_of(&first, &demo.key).await?);
+        let health = asked(&format!("http://{address}/health"), None, false)?;
+        print!("{wanted:>7} backups: /health {health:.0}/s");
+        for (name, url) in [("first page", first), ("next page", next)] {
+            let (kept, anew) = (asked(&url, key, false)?, asked(&url, key, true)?);
+            print!(", {name} {kept:.0}/s ({:.2}), made anew {anew:.0}/s ({:.2})", kept / health, anew / health);
+        }
+        println!();
         end(server)?;
-        println!(
-            "{wanted:>7} backups: /health {health:>7.0}/s, first page {first:>6.0}/s ({:.2}), next page {next:>6.0}/s ({:.2})",
-            first / health,
-            next / health
-        );
     }
     Ok(())
 }
@@ -106,12 +106,15 @@ fn new_id(number: usize) -> JobId {
     JobId::new(JobKind::Backup, 1_700_000_000_000 + number as u64, tail)
 }
 
-/// Answers a second.
-fn asked(url: &str, key: Option<&str>) -> Result<f64> {
+/// Answers a second; `anew` asks for none from memory.
+fn asked(url: &str, key: Option<&str>, anew: bool) -> Result<f64> {
     let mut command = Command::new("wrk");
     command.args(["-t1", "-c8", "-d5s"]);
     if let Some(key) = key {
         command.args(["-H", &format!("Authorization: Bearer {key}")]);
+    }
+    if anew {
+        command.args(["-H", "Cache-Control: no-cache"]);
     }
     let output = command.arg(url).output().map_err(|error| format!("wrk is needed (package `wrk`): {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
