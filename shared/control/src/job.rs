@@ -163,11 +163,19 @@ pub struct JobResult {
     pub warnings: Vec<String>,
 }
 
+/// What a program tells by why a job failed. More may come; all that a job can say today is here, and the message says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum JobErrorCode {
+    /// A step failed and could not be repeated, or was repeated in vain.
+    JobFailed,
+}
+
 /// Why a job failed, for the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobError {
-    /// What a program tells it by, such as `GOOGLE_FAILED`.
-    pub code: String,
+    /// What a program tells it by.
+    pub code: JobErrorCode,
     /// Why; holds no secret and no document.
     pub message: String,
 }
@@ -419,7 +427,7 @@ pub enum JobEnd {
     /// It has not.
     Failed {
         /// What a program tells it by.
-        code: String,
+        code: JobErrorCode,
         /// Why; for the user.
         message: String,
     },

@@ -104,8 +104,8 @@ pub use id::{
 };
 pub use invite::{Invite, NewInvite};
 pub use job::{
-    BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs, Rename,
-    RestoreJob, RestoreModeName, StartOutcome,
+    BackupJob, Job, JobEnd, JobError, JobErrorCode, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs,
+    Rename, RestoreJob, RestoreModeName, StartOutcome,
 };
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;

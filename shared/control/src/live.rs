@@ -123,7 +123,9 @@ impl Control {
         if let Err(error) = &proven
             && matches!(error.kind, Kind::Unauthorized | Kind::Forbidden)
         {
-            self.note_stranger(origin, &Refused { method: "SUBSCRIBE", route: ROUTE, code: error.code }).await;
+            // whoever is not authorized has proven nothing
+            let holds = Some(token).filter(|_| error.kind == Kind::Forbidden);
+            self.note_holder(holds, origin, &Refused { method: "SUBSCRIBE", route: ROUTE, code: error.code }).await;
         }
         let caller = proven?.from(origin.clone());
         caller.may(Right::Read)?;
