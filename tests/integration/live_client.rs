@@ -26,7 +26,12 @@ impl LiveClient {
     }
 
     pub async fn say(&mut self, message: &Value) {
-        self.0.send(Message::text(message.to_string())).await.unwrap();
+        assert!(self.try_say(message).await, "the connection was closed");
+    }
+
+    /// Says it, unless the connection was closed.
+    pub async fn try_say(&mut self, message: &Value) -> bool {
+        self.0.send(Message::text(message.to_string())).await.is_ok()
     }
 
     /// Subscribes to everything, which must succeed.

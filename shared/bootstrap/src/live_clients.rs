@@ -28,6 +28,10 @@ impl LiveConnections for LiveClients {
         self.0.open(connection)
     }
 
+    fn admit(&self, connection: &str) -> bool {
+        self.0.admit(connection)
+    }
+
     fn close(&self, connection: &str) {
         self.0.close(connection);
     }

@@ -86,7 +86,7 @@ async fn connection(control: &Control, context: ConnectionContext, body: Option<
         ConnectionEvent::Connect => Ok(()),
         ConnectionEvent::Message => {
             let origin = Origin { address: context.identity.source_ip, request: context.request_id.clone() };
-            control.live_request(id, &body.unwrap_or_default(), &origin).await.map_err(of_control)
+            control.live_request(id, &body.unwrap_or_default(), &origin).await.map(drop).map_err(of_control)
         }
         ConnectionEvent::Disconnect => control.live_gone(id).await.map_err(of_control),
     }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_aws::WorkBucket;
-use firebackup_control::{Control, Job, JobEnd, JobStatus, OrganizationId, Project, Worker};
+use firebackup_control::{Control, Job, JobEnd, JobErrorCode, JobStatus, OrganizationId, Project, Worker};
 use firebackup_engine::Stop;
 use firebackup_model::ErrorKind;
 use firebackup_model::id::JobId;
-use firebackup_model::port::{JOB_FAILED, StepError, StepErrorKind, Steps};
+use firebackup_model::port::{StepError, StepErrorKind, Steps};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -191,7 +191,8 @@ impl AppSteps {
         };
         if error.kind != StepErrorKind::Cancelled {
             let worker = self.control.worker(&organization);
-            if let Err(unnoted) = self.control.note_failure(&worker, &job, error.code, &error.message).await {
+            let code = JobErrorCode::of_step(error.code);
+            if let Err(unnoted) = self.control.note_failure(&worker, &job, code, &error.message).await {
                 tracing::warn!(job = %job, error = %unnoted, "why a step failed could not be noted");
             }
         }
@@ -289,7 +290,7 @@ impl Failed {
         if is_silent || self.is_generic() {
             return JobEnd::Unexplained { message };
         }
-        JobEnd::Failed { code: JOB_FAILED.to_owned(), message }
+        JobEnd::Failed { code: JobErrorCode::JobFailed, message }
     }
 
     /// Whether the error is the state machine's own: it counts failed chunks and does not say what they failed with.
@@ -337,7 +338,7 @@ mod tests {
         let end = |json: &str| serde_json::from_str::<Failed>(json).unwrap().end();
         let lambda =
             r#"{"Error":"Fatal","Cause":"{\"errorType\":\"Fatal\",\"errorMessage\":\"there is no repository\"}"}"#;
-        let failed = |message: &str| JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: message.to_owned() };
+        let failed = |message: &str| JobEnd::Failed { code: JobErrorCode::JobFailed, message: message.to_owned() };
         assert_eq!(end(lambda), failed("there is no repository"));
         let unexplained = |message: &str| JobEnd::Unexplained { message: message.to_owned() };
         assert_eq!(end(r#"{"Error":"Sandbox.Timedout","Cause":"timed out"}"#), failed("timed out"));

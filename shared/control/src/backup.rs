@@ -259,17 +259,35 @@ impl Control {
     }
 
     /// Backups, of one project or of all, newest first; without their progress. Those of one project come from an index,
-    /// which may be a moment behind.
+    /// which may be a moment behind. Those of a project that was removed are listed on.
     ///
     /// # Errors
-    /// When the page cannot be, or the store fails.
+    /// [`NotFound`](crate::Kind::NotFound) of the project, where nothing is listed of it either; when the page cannot be, or
+    /// the store fails.
     pub async fn backups(&self, caller: &Caller, project: Option<&ProjectId>, page: &Page) -> Result<Paged<BackupJob>> {
         caller.may(Right::Read)?;
         let query = match project {
             Some(project) => caller.scope().backups_of_project(project),
             None => caller.scope().backups(),
         };
-        self.list(query, page, |backup: BackupJob| Some(backup)).await
+        let paged = self.list(query, page, |backup: BackupJob| Some(backup)).await?;
+        self.check_listed(caller.scope(), project, page, &paged).await?;
+        Ok(paged)
+    }
+
+    /// A list of a project of which there is nothing may be that of a project that is not there.
+    pub(crate) async fn check_listed<T>(
+        &self,
+        scope: &OrganizationScope,
+        project: Option<&ProjectId>,
+        page: &Page,
+        paged: &Paged<T>,
+    ) -> Result<()> {
+        let is_all = page.page == 1 && page.cursor.is_none() && paged.next.is_none();
+        if let Some(project) = project.filter(|_| is_all && paged.items.is_empty()) {
+            self.project_record(scope, project).await?;
+        }
+        Ok(())
     }
 
     /// A backup, with its progress.

@@ -8,7 +8,7 @@ use crate::control::Control;
 use crate::destination::{Destination, DestinationRecord, DestinationTrouble};
 use crate::error::{Code, ControlError, Result};
 use crate::id::DestinationId;
-use crate::job::Job;
+use crate::job::{Job, JobErrorCode};
 use crate::probes::DestinationFindings;
 use crate::record::{MAX_ATTEMPTS, Stored, Written};
 use crate::role::Right;
@@ -79,7 +79,7 @@ impl Control {
     /// Notes what a job that failed has found out of its destination. The job has ended, whether that succeeds or not.
     pub(crate) async fn note_trouble_of(&self, worker: &Worker, job: &Job) {
         let (id, error) = (job.destination(), job.facts().error.as_ref());
-        let Some(error) = error.filter(|error| error.code == Code::DestinationFailed.as_str()) else { return };
+        let Some(error) = error.filter(|error| error.code == JobErrorCode::DestinationFailed) else { return };
         if let Err(unnoted) = self.note_trouble(&worker.author(), &id, &error.message).await {
             tracing::warn!(destination = %id, error = %unnoted, "what is wrong with a destination could not be noted");
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backup::BackupConfig;
+use crate::error::Code;
 use crate::id::{DestinationId, OrganizationId, ProjectId, ScheduleId};
 
 /// What spans call the request that a job goes back to: as those of requests do.
@@ -164,11 +165,29 @@ pub struct JobResult {
     pub warnings: Vec<String>,
 }
 
+/// What a program tells by why a job failed. More may come; all that a job can say today is here, and the message says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum JobErrorCode {
+    /// A step failed and could not be repeated, or was repeated in vain.
+    JobFailed,
+    /// The same, because the destination could not be reached, or refused.
+    DestinationFailed,
+}
+
+impl JobErrorCode {
+    /// The code of a step's failure.
+    #[must_use]
+    pub fn of_step(code: &str) -> Self {
+        if code == Code::DestinationFailed.as_str() { Self::DestinationFailed } else { Self::JobFailed }
+    }
+}
+
 /// Why a job failed, for the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct JobError {
-    /// What a program tells it by, such as `GOOGLE_FAILED`.
-    pub code: String,
+    /// What a program tells it by.
+    pub code: JobErrorCode,
     /// Why; holds no secret and no document.
     pub message: String,
 }
@@ -456,7 +475,7 @@ pub enum JobEnd {
     /// It has not.
     Failed {
         /// What a program tells it by.
-        code: String,
+        code: JobErrorCode,
         /// Why; for the user.
         message: String,
     },

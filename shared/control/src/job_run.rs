@@ -6,7 +6,9 @@ use firebackup_model::port::{ItemBody, ItemWrite, Started, Workflow};
 
 use crate::control::Control;
 use crate::error::{ControlError, Result};
-use crate::job::{Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, QueuedJobs, StartOutcome};
+use crate::job::{
+    Job, JobEnd, JobError, JobErrorCode, JobFacts, JobMessage, JobResult, JobStatus, QueuedJobs, StartOutcome,
+};
 use crate::job_records::{ActiveJob, RunningJobs, in_days, job_act, progress_of, replace_job};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{Author, OrganizationScope, Worker};
@@ -15,8 +17,6 @@ use crate::tenant::{Author, OrganizationScope, Worker};
 const COUNTERS_DAYS: i64 = 90;
 /// The most characters an error of a job may have.
 const MAX_ERROR: usize = 2000;
-/// What a job fails with where nobody knows better.
-const FAILED: &str = "JOB_FAILED";
 /// The most bytes of a dry run's preview; a record has at most 400 KB.
 const MAX_PREVIEW: usize = 128 * 1024;
 /// The most warnings of a result, and the most characters of one.
@@ -119,8 +119,8 @@ impl Control {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn note_failure(&self, worker: &Worker, id: &JobId, code: &str, message: &str) -> Result<()> {
-        let failure = Some(job_error(code.to_owned(), message));
+    pub async fn note_failure(&self, worker: &Worker, id: &JobId, code: JobErrorCode, message: &str) -> Result<()> {
+        let failure = Some(job_error(code, message));
         for _ in 0..MAX_ATTEMPTS {
             let active = self.load::<ActiveJob>(&worker.scope().active_key(id)).await?;
             let Some(mut active) = active.filter(|active| active.value.failure != failure) else { return Ok(()) };
@@ -265,7 +265,7 @@ fn end_facts(facts: &mut JobFacts, end: JobEnd, noted: Option<JobError>, now: Ti
             noted.filter(|noted| noted.message == error.message).unwrap_or(error)
         }
         JobEnd::Unexplained { message } if !was_asked_to_end => {
-            noted.unwrap_or_else(|| job_error(FAILED.to_owned(), &message))
+            noted.unwrap_or_else(|| job_error(JobErrorCode::JobFailed, &message))
         }
         // a step that is in the way of an end that was asked for is no failure
         JobEnd::Failed { .. } | JobEnd::Unexplained { .. } | JobEnd::Cancelled => {
@@ -278,7 +278,7 @@ fn end_facts(facts: &mut JobFacts, end: JobEnd, noted: Option<JobError>, now: Ti
 }
 
 /// An error that fits into a record.
-fn job_error(code: String, message: &str) -> JobError {
+fn job_error(code: JobErrorCode, message: &str) -> JobError {
     JobError { code, message: message.chars().take(MAX_ERROR).collect() }
 }
 

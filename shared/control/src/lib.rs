@@ -112,10 +112,10 @@ pub use id::{
 };
 pub use invite::{Invite, NewInvite};
 pub use job::{
-    BackupJob, Job, JobEnd, JobError, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs, Rename,
-    RestoreJob, RestoreModeName, StartOutcome,
+    BackupJob, Job, JobEnd, JobError, JobErrorCode, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs,
+    Rename, RestoreJob, RestoreModeName, StartOutcome,
 };
-pub use live::{MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
+pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
 pub use organization::{NewOrganization, Organization, OrganizationChange};

@@ -50,6 +50,17 @@ enum LiveRequest {
     Ping {},
 }
 
+/// What a live client has become by what it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiveStanding {
+    /// Subscribed, so that it is known who it is.
+    Subscribed,
+    /// Subscribed no more.
+    Unsubscribed,
+    /// What it was before.
+    Unchanged,
+}
+
 /// A connection that is subscribed. It stands in the index of its organization.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Subscription {
@@ -72,35 +83,36 @@ fn family(kind: &str) -> &str {
 }
 
 impl Control {
-    /// Deals with what a live client says, and answers it over its connection.
+    /// Deals with what a live client says, and answers it over its connection. What it has become by that.
     ///
     /// # Errors
     /// When the store fails, or the answer cannot be sent.
-    pub async fn live_request(&self, connection: &str, text: &str, origin: &Origin) -> Result<()> {
-        let answer = match self.answer_live(connection, text, origin).await {
+    pub async fn live_request(&self, connection: &str, text: &str, origin: &Origin) -> Result<LiveStanding> {
+        let (standing, answer) = match self.answer_live(connection, text, origin).await {
             Ok(answer) => answer,
             Err(error) if matches!(error.kind, Kind::Internal | Kind::Unavailable) => return Err(error),
             Err(error) => {
-                json!({ "type": "error", "error": { "code": error.code, "message": error.message } })
+                let told = json!({ "type": "error", "error": { "code": error.code, "message": error.message } });
+                (LiveStanding::Unchanged, told)
             }
         };
         if self.ports().push.push(connection, &answer.to_string()).await? == Pushed::Gone {
             self.live_gone(connection).await?;
         }
-        Ok(())
+        Ok(standing)
     }
 
-    async fn answer_live(&self, connection: &str, text: &str, origin: &Origin) -> Result<Value> {
+    async fn answer_live(&self, connection: &str, text: &str, origin: &Origin) -> Result<(LiveStanding, Value)> {
         match read(text)? {
-            LiveRequest::Ping {} => Ok(json!({ "type": "pong" })),
+            LiveRequest::Ping {} => Ok((LiveStanding::Unchanged, json!({ "type": "pong" }))),
             LiveRequest::Unsubscribe {} => {
                 self.live_gone(connection).await?;
-                Ok(json!({ "type": "unsubscribed" }))
+                Ok((LiveStanding::Unsubscribed, json!({ "type": "unsubscribed" })))
             }
             LiveRequest::Subscribe { token, organization_id, topics } => {
                 check_topics(&topics)?;
                 let caller = self.live_caller(&token, organization_id.as_ref(), origin).await?;
-                self.subscribe(&caller, connection, topics).await
+                Ok((LiveStanding::Subscribed, self.subscribe(&caller, connection, topics).await?))
             }
         }
     }
@@ -111,7 +123,9 @@ impl Control {
         if let Err(error) = &proven
             && matches!(error.kind, Kind::Unauthorized | Kind::Forbidden)
         {
-            self.note_stranger(origin, &Refused { method: "SUBSCRIBE", route: ROUTE, code: error.code }).await;
+            // whoever is not authorized has proven nothing
+            let holds = Some(token).filter(|_| error.kind == Kind::Forbidden);
+            self.note_holder(holds, origin, &Refused { method: "SUBSCRIBE", route: ROUTE, code: error.code }).await;
         }
         let caller = proven?.from(origin.clone());
         caller.may(Right::Read)?;

@@ -259,6 +259,22 @@ impl Control {
         self.list(caller.scope().schedules(), page, pick).await
     }
 
+    /// Schedules of one project, oldest first.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound) of the project; when the page cannot be, or the store fails.
+    pub async fn schedules_of_project(
+        &self,
+        caller: &Caller,
+        project: &ProjectId,
+        page: &Page,
+    ) -> Result<Paged<Schedule>> {
+        let filter = ScheduleFilter { project: Some(*project), ..ScheduleFilter::default() };
+        let paged = self.schedules(caller, &filter, page).await?;
+        self.check_listed(caller.scope(), Some(project), page, &paged).await?;
+        Ok(paged)
+    }
+
     /// A schedule.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::control::Control;
 use crate::error::Result;
 use crate::id::ScheduleId;
-use crate::job::{BackupJob, JobStatus};
+use crate::job::{BackupJob, JobErrorCode, JobStatus};
 use crate::job_records::in_days;
 use crate::record::decode;
 use crate::role::Right;
@@ -77,7 +77,7 @@ pub struct ScheduleOutcome {
     pub ended_at: Option<Timestamp>,
     /// Why it failed, as a code.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub error: Option<JobErrorCode>,
 }
 
 /// How many days are counted.
@@ -184,7 +184,7 @@ impl Schedule {
             status: last.job.status,
             created_at: last.job.created_at,
             ended_at: last.job.ended_at,
-            error: last.job.error.as_ref().map(|error| error.code.clone()),
+            error: last.job.error.as_ref().map(|error| error.code),
         }
     }
 }

@@ -55,6 +55,21 @@ impl Control {
         }
     }
 
+    /// Notes that somebody was refused who is not known by the request: in the audit log of their own organizations where
+    /// what they hold proves who they are, else as a stranger. Whether that succeeds is of no matter to the request.
+    pub async fn note_holder(&self, bearer: Option<&str>, origin: &Origin, refused: &Refused<'_>) {
+        let known = match bearer {
+            Some(bearer) => self.proven_by(bearer, origin).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        for caller in &known {
+            self.note_refused(caller, refused).await;
+        }
+        if known.is_empty() {
+            self.note_stranger(origin, refused).await;
+        }
+    }
+
     async fn try_note_stranger(&self, origin: &Origin, refused: &Refused<'_>) -> Result<()> {
         let at = minute(self.now());
         let address = self.stranger_of(at, origin.neighbourhood());

@@ -88,7 +88,7 @@ pub(crate) fn origin_of(extensions: &Extensions) -> Origin {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
     let missing = || {
         let message = "send an api key or an access token: `Authorization: Bearer …`";
         ControlError::new(Kind::Unauthorized, Code::Unauthorized, message)

@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use firebackup_control::{Caller, Refused};
+use zeroize::Zeroizing;
 
-use crate::authentication::origin_of;
+use crate::authentication::{bearer, origin_of};
 use crate::failure::RefusedWith;
 use crate::state::HttpState;
 
@@ -33,6 +34,7 @@ pub(crate) async fn note_refusals(State(state): State<HttpState>, mut request: R
     let known = KnownCaller::default();
     request.extensions_mut().insert(known.clone());
     let origin = origin_of(request.extensions());
+    let holds = bearer(request.headers()).ok().map(|token| Zeroizing::new(token.to_owned()));
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
@@ -44,7 +46,11 @@ pub(crate) async fn note_refusals(State(state): State<HttpState>, mut request: R
         let refused = Refused { method: method.as_str(), route, code };
         match known.0.get() {
             Some(caller) => state.control.note_refused(caller, &refused).await,
-            None => state.control.note_stranger(&origin, &refused).await,
+            None => {
+                // whoever is not authorized has proven nothing
+                let holds = holds.filter(|_| response.status() == StatusCode::FORBIDDEN);
+                state.control.note_holder(holds.as_ref().map(|token| token.as_str()), &origin, &refused).await;
+            }
         }
     }
     response

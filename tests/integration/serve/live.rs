@@ -20,7 +20,7 @@ fn types(events: &[Value]) -> Vec<&str> {
 async fn a_backup_is_watched_from_its_start_to_its_end() {
     let place = Place::with(1000).await;
     let api = place.api();
-    let (mut client, mut stranger) = (connect(&place.server).await, connect(&place.server).await);
+    let mut client = connect(&place.server).await;
     client.subscribe(&place.key).await;
     let told = api
         .post("/webhooks", json!({ "name": "w", "type": "webhook", "url": "http://127.0.0.1:1", "events": [] }))
@@ -45,12 +45,24 @@ async fn a_backup_is_watched_from_its_start_to_its_end() {
     });
     delivered.await;
 
-    // who has not subscribed hears nothing of it, and an answer all the same
+    // who has not subscribed is answered all the same, and sent away whatever they say
+    let mut stranger = connect(&place.server).await;
     stranger.say(&json!({ "type": "ping" })).await;
     assert_eq!(stranger.hear().await, json!({ "type": "pong" }));
     stranger.say(&json!({ "type": "subscribe", "token": "fb_planted" })).await;
     let refused = stranger.hear().await;
     assert_eq!(refused["error"]["code"], "INVALID_TOKEN", "{refused:#}");
+    let mut pings = 0;
+    while stranger.try_say(&json!({ "type": "ping" })).await
+        && let Some(answer) = stranger.next().await
+    {
+        assert_eq!(answer, json!({ "type": "pong" }));
+        pings += 1;
+        assert!(pings < 600, "a stranger stays by pinging");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client.say(&json!({ "type": "ping" })).await;
+    client.until("pong").await;
     assert!(!place.installation.log().contains(&place.key), "a token that was sent stands in no log");
 
     // open connections do not keep a server from its end

@@ -94,6 +94,18 @@ impl Control {
         self.authenticate_key(bearer, organization).await
     }
 
+    /// Whom a key or an access token proves, in each of their own organizations, whatever else they ask for. Nobody where it
+    /// proves nothing.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`], where it proves nothing.
+    pub(crate) async fn proven_by(&self, bearer: &str, origin: &Origin) -> Result<Vec<Caller>> {
+        if is_access_token(bearer) {
+            return self.as_member_everywhere(self.signed_in(bearer, origin.clone()).await?).await;
+        }
+        Ok(vec![self.authenticate_key(bearer, None).await?.from(origin.clone())])
+    }
+
     pub(in crate::tenant) async fn authenticate_key(
         &self,
         bearer: &str,

@@ -86,6 +86,20 @@ impl Control {
         Ok(Caller { author, role: member.value.role })
     }
 
+    /// The callers that somebody who is signed in is, one an organization.
+    pub(in crate::tenant) async fn as_member_everywhere(&self, person: Person) -> Result<Vec<Caller>> {
+        let mut found = Vec::new();
+        for scope in self.scopes_of(person.user, MOST_TOLD).await? {
+            match self.as_member(person.clone(), Some(&scope.organization())).await {
+                Ok(caller) => found.push(caller),
+                // one that is being deleted
+                Err(error) if error.kind == Kind::Forbidden => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     async fn only_organization(&self, person: &Person) -> Result<OrganizationScope> {
         let mut found = Vec::new();
         for scope in self.scopes_of(person.user, MOST_TOLD).await? {

@@ -98,6 +98,14 @@ async fn a_token_that_is_no_good_opens_nothing_and_is_noted() {
     }
     let noted = world.control.strangers(&owner, &firebackup_control::Page::default()).await.unwrap().items;
     assert_eq!((noted.len(), noted[0].count, noted[0].action.as_str()), (1, Some(2), "SUBSCRIBE /realtime"));
+    let rival = world.second_organization().await.organization().to_string();
+    let foreign = json!({ "type": "subscribe", "token": world.owner_key, "organizationId": rival });
+    assert_eq!(world.says("one", &foreign).await["error"]["code"], Code::Forbidden.as_str());
+    let page = firebackup_control::Page::default();
+    assert_eq!(world.control.strangers(&owner, &page).await.unwrap().items, noted, "who is known is no stranger");
+    let own = world.control.audit(&owner, &firebackup_control::AuditFilter::default(), &page).await.unwrap().items;
+    let refused: Vec<_> = own.iter().filter(|entry| entry.action == "SUBSCRIBE /realtime").collect();
+    assert!(refused.len() == 1 && refused[0].actor == owner.actor().to_string(), "{refused:?}");
     for nonsense in [json!({ "type": "subscribe" }), json!({ "type": "shout" }), json!([1])] {
         let answer = world.says("one", &nonsense).await;
         assert_eq!(answer["error"]["code"], Code::InvalidRequest.as_str(), "{answer}");

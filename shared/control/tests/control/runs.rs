@@ -1,7 +1,8 @@
 //! Jobs that start, go on, end, and are looked after.
 
 use firebackup_control::{
-    Care, Code, JobEnd, JobError, JobMessage, JobResult, JobStatus, NewRestore, OrganizationChange, StartOutcome,
+    Care, Code, JobEnd, JobError, JobErrorCode, JobMessage, JobResult, JobStatus, NewRestore, OrganizationChange,
+    StartOutcome,
 };
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{Workflow, WorkflowState};
@@ -124,12 +125,12 @@ async fn a_failure_is_told_with_its_reason_to_the_user_only() {
     let worker = world.worker().await;
     let backup = world.backup(&project).await;
     let message = format!("users/alice@example.com {}", "x".repeat(5000));
-    let end = JobEnd::Failed { code: "GOOGLE_FAILED".to_owned(), message };
+    let end = JobEnd::Failed { code: JobErrorCode::JobFailed, message };
     world.control.finish_job(&worker, &backup.job.id, end).await.unwrap();
     let read = world.control.backup(&world.owner().await, &project.id, &backup.job.id).await.unwrap();
     assert_eq!(read.job.error.unwrap().message.len(), 2000);
     let event = world.events.published().pop().unwrap();
-    assert_eq!((event.kind.as_str(), &event.data["error"]["code"]), ("backup.failed", &"GOOGLE_FAILED".into()));
+    assert_eq!((event.kind.as_str(), &event.data["error"]["code"]), ("backup.failed", &"JOB_FAILED".into()));
     assert!(!event.data.to_string().contains("alice"), "{event:?}");
 }
 
@@ -139,7 +140,7 @@ async fn the_failure_noted_last_explains_an_end_that_nobody_explains() {
     let (project, _) = world.set_up().await;
     let (control, worker) = (&world.control, world.worker().await);
     let unexplained = || JobEnd::Unexplained { message: "chunks failed".to_owned() };
-    let own = |message: &str| JobError { code: "JOB_FAILED".to_owned(), message: message.to_owned() };
+    let own = |message: &str| JobError { code: JobErrorCode::JobFailed, message: message.to_owned() };
     for (noted, end, status, error) in [
         (vec!["first", "last"], unexplained(), JobStatus::Failed, Some(own("last"))),
         (vec![], unexplained(), JobStatus::Failed, Some(own("chunks failed"))),
@@ -147,7 +148,7 @@ async fn the_failure_noted_last_explains_an_end_that_nobody_explains() {
             vec!["first"],
             failed(),
             JobStatus::Failed,
-            Some(JobError { code: "GOOGLE_FAILED".to_owned(), message: "google refused".to_owned() }),
+            Some(JobError { code: JobErrorCode::JobFailed, message: "google refused".to_owned() }),
         ),
         (vec!["first"], completed(), JobStatus::Completed, None),
         (vec!["first"], JobEnd::Cancelled, JobStatus::Cancelled, None),
@@ -155,12 +156,12 @@ async fn the_failure_noted_last_explains_an_end_that_nobody_explains() {
         let id = world.backup(&project).await.job.id;
         control.start_job(&worker, &id).await.unwrap();
         for message in noted {
-            control.note_failure(&worker, &id, "JOB_FAILED", message).await.unwrap();
+            control.note_failure(&worker, &id, JobErrorCode::JobFailed, message).await.unwrap();
         }
         let shown = async || control.backup(&world.owner().await, &project.id, &id).await.unwrap().job;
         assert_eq!((shown().await.status, shown().await.error), (JobStatus::Running, None), "it goes on");
         assert_eq!(control.finish_job(&worker, &id, end).await.unwrap().status(), status);
-        control.note_failure(&worker, &id, "JOB_FAILED", "behind its end").await.unwrap();
+        control.note_failure(&worker, &id, JobErrorCode::JobFailed, "behind its end").await.unwrap();
         assert_eq!((shown().await.status, shown().await.error), (status, error));
     }
     assert!(control.running_jobs(&worker).await.unwrap().is_empty());
@@ -174,7 +175,7 @@ async fn many_failures_at_once_leave_one_and_lose_nothing_of_the_job() {
     let id = world.backup(&project).await.job.id;
     control.start_job(&worker, &id).await.unwrap();
     let reasons: Vec<String> = (0..40).map(|n| format!("chunk {n} failed: {}", "x".repeat(3000))).collect();
-    let notes = reasons.iter().map(|reason| control.note_failure(&worker, &id, "JOB_FAILED", reason));
+    let notes = reasons.iter().map(|reason| control.note_failure(&worker, &id, JobErrorCode::JobFailed, reason));
     for noted in futures::future::join_all(notes).await {
         noted.unwrap();
     }
@@ -192,7 +193,7 @@ async fn a_job_that_was_asked_to_end_is_cancelled_however_it_failed() {
     for end in [failed(), JobEnd::Unexplained { message: "chunks failed".to_owned() }, JobEnd::Cancelled] {
         let id = world.backup(&project).await.job.id;
         control.start_job(&worker, &id).await.unwrap();
-        control.note_failure(&worker, &id, "JOB_FAILED", "a chunk failed").await.unwrap();
+        control.note_failure(&worker, &id, JobErrorCode::JobFailed, "a chunk failed").await.unwrap();
         control.cancel_backup(&owner, &project.id, &id).await.unwrap();
         assert_eq!(control.finish_job(&worker, &id, end).await.unwrap().status(), JobStatus::Cancelled);
         assert_eq!(control.backup(&owner, &project.id, &id).await.unwrap().job.error, None);

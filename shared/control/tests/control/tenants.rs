@@ -58,11 +58,29 @@ async fn lists_show_only_the_callers_own() {
     assert!(control.projects(&rival, &ProjectFilter::default(), &page).await.unwrap().items.is_empty());
     assert!(control.destinations(&rival, &page).await.unwrap().items.is_empty());
     assert!(control.backups(&rival, None, &page).await.unwrap().items.is_empty());
-    assert!(control.backups(&rival, Some(&project.id), &page).await.unwrap().items.is_empty());
+    assert_eq!(code(control.backups(&rival, Some(&project.id), &page).await), Code::NotFound);
+    let schedules = control.schedules_of_project(&rival, &project.id, &page).await;
+    assert_eq!(code(schedules), Code::NotFound);
     assert!(control.schedules(&rival, &ScheduleFilter::default(), &page).await.unwrap().items.is_empty());
     assert_eq!(control.api_keys(&rival, &page).await.unwrap().items.len(), 1);
     let owner = world.owner().await;
     assert_eq!(control.backups(&owner, Some(&project.id), &page).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_project_that_was_removed_is_listed() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (control, owner, page) = (&world.control, world.owner().await, Page::default());
+    let listed = async || control.backups(&owner, Some(&project.id), &page).await.map(|paged| paged.items.len());
+    assert_eq!(listed().await.unwrap(), 0, "it is there, and has none");
+    assert!(control.schedules_of_project(&owner, &project.id, &page).await.unwrap().items.is_empty());
+    world.completed(&project).await;
+    control.remove_project(&owner, &project.id).await.unwrap();
+    assert_eq!(listed().await.unwrap(), 1);
+    let beyond = Page { page: 2, ..Page::default() };
+    assert!(control.backups(&owner, Some(&project.id), &beyond).await.unwrap().items.is_empty());
+    assert_eq!(code(control.schedules_of_project(&owner, &project.id, &page).await), Code::NotFound);
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use firebackup_control::{
     ApiKeyId, Archive, ArchivePlace, BackupConfig, BackupJob, Caller, Code, CollectionFindings, Control, ControlError,
-    ControlSettings, Credentials, Destination, DestinationAccess, DestinationFindings, JobEnd, JobResult, NewApiKey,
-    NewBackup, NewCredentials, NewDestination, NewProject, NewRestore, NewSchedule, NewWebhook, Origin, Person, Ports,
-    Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule,
-    SignUp, Tokens, Webhook, Worker,
+    ControlSettings, Credentials, Destination, DestinationAccess, DestinationFindings, JobEnd, JobErrorCode, JobResult,
+    NewApiKey, NewBackup, NewCredentials, NewDestination, NewProject, NewRestore, NewSchedule, NewWebhook, Origin,
+    Person, Ports, Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName, Result, Retention, RetentionType,
+    Role, Schedule, SignUp, Tokens, Webhook, Worker,
 };
 use firebackup_model::Timestamp;
 use firebackup_model::port::{Clock, ConsentIssuer, DomainEvent, Identity, Random};
@@ -327,7 +327,7 @@ pub fn completed() -> JobEnd {
 }
 
 pub fn failed() -> JobEnd {
-    JobEnd::Failed { code: "GOOGLE_FAILED".to_owned(), message: "google refused".to_owned() }
+    JobEnd::Failed { code: JobErrorCode::JobFailed, message: "google refused".to_owned() }
 }
 
 pub fn new_project(name: &str) -> NewProject {

@@ -146,8 +146,7 @@ async fn schedules_of_project(
     Ids(project): Ids<ProjectId>,
     Asked(page): Asked<PageParameters>,
 ) -> HandledList<Schedule> {
-    let filter = ScheduleFilter { project: Some(project), ..ScheduleFilter::default() };
-    Ok(Listed(state.control.schedules(&caller, &filter, &page.into()).await?))
+    Ok(Listed(state.control.schedules_of_project(&caller, &project, &page.into()).await?))
 }
 
 /// Shows a schedule, with its next five runs

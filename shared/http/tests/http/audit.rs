@@ -1,5 +1,7 @@
 //! The audit log, as a client reads it.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -43,6 +45,46 @@ async fn whoever_is_refused_is_an_entry_and_a_stranger_one_a_minute() {
 }
 
 #[tokio::test]
+async fn whoever_is_known_is_no_stranger_wherever_they_knock() {
+    let world = World::new().await;
+    let (foreign, foreign_key) = world.another_organization().await;
+    let foreign = foreign.to_string();
+    let viewer = world.key("viewer").await;
+    let (person, _) = world.member("bob", "viewer").await;
+    let invite = json!({"token": "fbi_nonsense"});
+    for call in [
+        world.call("POST", "/api/v1/organizations").token(&viewer).json(&json!({"name": "X"})),
+        world.call("POST", "/api/v1/organizations/invites/accept").token(&viewer).json(&invite),
+        world.call("GET", "/api/v1/projects").token(&viewer).header("x-organization-id", &foreign),
+        world.call("GET", "/api/v1/schedules").token(&person).header("x-organization-id", &foreign),
+    ] {
+        assert_eq!(call.send().await.outcome(), (403, "FORBIDDEN"));
+    }
+    let actions = async |key: &str| {
+        let listed = world.call("GET", "/api/v1/audit?outcome=refused").token(key).send().await;
+        let mut actions: Vec<_> = listed
+            .data()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["action"].as_str().unwrap().to_owned())
+            .collect();
+        actions.sort();
+        actions
+    };
+    let own = [
+        "GET /api/v1/projects",
+        "GET /api/v1/schedules",
+        "POST /api/v1/organizations",
+        "POST /api/v1/organizations/invites/accept",
+    ];
+    assert_eq!(actions(&world.owner).await, own);
+    assert_eq!(actions(&foreign_key).await, [""; 0], "whoever knocks writes into no foreign log");
+    let strangers = world.call("GET", "/api/v1/audit/strangers").token(&foreign_key).send().await;
+    assert_eq!((strangers.status, strangers.data()), (200, &json!([])), "{}", strangers.text);
+}
+
+#[tokio::test]
 async fn an_export_is_all_of_it_a_line_an_entry() {
     let world = World::new().await;
     for _ in 0..2100 {
@@ -69,5 +111,20 @@ async fn what_is_asked_for_must_be_readable() {
     for bad in ["from=yesterday", "outcome=maybe", "limit=0", "cursor=nonsense"] {
         let reply = world.get(&format!("/api/v1/audit?{bad}")).await;
         assert!(matches!(reply.status, 400 | 422), "{bad}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
+async fn a_sealed_month_that_is_out_of_reach_is_said() {
+    let world = World::new().await;
+    world.destination().await;
+    world.clock.advance(60 * 86_400);
+    let sealed = world.control.seal_audit(&world.control.worker(&world.organization)).await.unwrap();
+    assert!(sealed.entries > 0, "{sealed:?}");
+    for path in ["/api/v1/audit", "/api/v1/audit/export"] {
+        assert_eq!(world.get(path).await.status, 200, "{path}");
+        world.archive.is_down.store(true, Ordering::SeqCst);
+        assert_eq!(world.get(path).await.outcome(), (502, "DESTINATION_FAILED"), "{path}");
+        world.archive.is_down.store(false, Ordering::SeqCst);
     }
 }

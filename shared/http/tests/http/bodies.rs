@@ -106,3 +106,12 @@ async fn a_service_of_ours_that_does_not_answer_is_503_and_nothing_is_told_of_it
     assert_eq!(reply.outcome(), (503, "UNAVAILABLE"), "{}", reply.text);
     assert!(!reply.text.contains("told to fail"), "{}", reply.text);
 }
+
+#[tokio::test]
+async fn a_secret_that_is_not_there_cannot_be_exchanged() {
+    let world = World::new().await;
+    let slack = json!({"name": "Channel", "type": "slack", "url": "https://hooks.slack.com/services/T/B/x"});
+    let made = world.post("/api/v1/webhooks", slack).await;
+    let path = format!("/api/v1/webhooks/{}/secret", made["id"].as_str().unwrap());
+    assert_eq!(world.call("POST", &path).send().await.outcome(), (422, "VALIDATION_FAILED"));
+}

@@ -150,6 +150,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("ProjectStatus", &["connected", "disconnected", "error"]),
     ("BackupType", &["full"]),
     ("JobStatus", &["pending", "running", "completed", "failed", "cancelled"]),
+    ("JobErrorCode", &["JOB_FAILED", "DESTINATION_FAILED"]),
     ("RestoreModeName", &["overwrite", "skip-existing", "mirror"]),
     ("RetentionType", &["count", "days", "size"]),
     ("WebhookType", &["webhook", "slack"]),

@@ -115,6 +115,28 @@ fn is_of_a_list(path: &str) -> bool {
     !path.contains('{')
 }
 
+/// What somebody proves who they are with, and which organization they speak of.
+#[derive(Debug, Clone, Default)]
+struct Holder {
+    token: Option<String>,
+    organization: Option<String>,
+}
+
+impl Holder {
+    fn of(token: &str) -> Self {
+        Self { token: Some(token.to_owned()), organization: None }
+    }
+
+    /// Somebody who calls with this role: a key, or a person who is signed in.
+    async fn with(world: &World, role: &str, is_person: bool) -> Self {
+        if is_person {
+            let (token, _) = world.member("caller", role).await;
+            return Self { token: Some(token), organization: Some(world.organization.to_string()) };
+        }
+        Self::of(&world.key(role).await)
+    }
+}
+
 fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value> {
     let body = match (method, path) {
         ("POST", "/projects") => emulator_project("Another"),
@@ -164,10 +186,13 @@ fn filled(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> String {
     }
 }
 
-async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>, token: Option<&str>) -> (u16, String) {
+async fn outcome(world: &World, row: (&str, &str), ids: &BTreeMap<&str, String>, holder: &Holder) -> (u16, String) {
     let (method, path) = row;
     let call = world.call(method, &filled(method, path, ids));
-    let mut call = if let Some(token) = token { call.token(token) } else { call.stranger() };
+    let mut call = if let Some(token) = &holder.token { call.token(token) } else { call.stranger() };
+    if let Some(organization) = &holder.organization {
+        call = call.header("x-organization-id", organization);
+    }
     if let Some(body) = body(method, path, ids) {
         call = call.json(&body);
     }
@@ -188,20 +213,39 @@ fn the_table_knows_every_route() {
     assert_eq!(documented, known);
 }
 
-#[tokio::test]
-async fn a_role_may_what_the_table_says_and_nothing_more() {
-    for role in ROLES {
-        for (method, path, least) in TABLE {
+/// Every row for somebody with a role. What changes something finds everything as it was furnished.
+async fn check_role(role: &str, is_person: bool) {
+    let shared = World::new().await;
+    let ids = furnish(&shared).await;
+    let holder = Holder::with(&shared, role, is_person).await;
+    for (method, path, least) in TABLE {
+        let is_allowed = ROLES.iter().position(|one| one == least) <= ROLES.iter().position(|one| *one == role);
+        let (status, code) = if is_allowed && *method != "GET" {
             let world = World::new().await;
             let ids = furnish(&world).await;
-            let token = world.key(role).await;
-            let (status, code) = outcome(&world, (method, path), &ids, Some(&token)).await;
-            let is_allowed = ROLES.iter().position(|one| one == least) <= ROLES.iter().position(|one| *one == role);
-            // what is allowed may still be at odds with how things stand, such as cancelling what has ended
-            let found = status != 403;
-            assert_eq!(found, is_allowed, "{role} {method} {path}: {status} {code}");
-            assert!(status < 300 || status == 403 || status == 409, "{role} {method} {path}: {status} {code}");
-        }
+            let holder = Holder::with(&world, role, is_person).await;
+            outcome(&world, (method, path), &ids, &holder).await
+        } else {
+            outcome(&shared, (method, path), &ids, &holder).await
+        };
+        // what is allowed may still be at odds with how things stand, such as cancelling what has ended
+        let place = format!("{role} {method} {path}, a person: {is_person}: {status} {code}");
+        assert_eq!(status != 403, is_allowed, "{place}");
+        assert!(status < 300 || status == 403 || status == 409, "{place}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_may_what_the_table_says_and_nothing_more() {
+    for role in ROLES {
+        check_role(role, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_person_may_what_the_table_says_and_nothing_more() {
+    for role in ROLES {
+        check_role(role, true).await;
     }
 }
 
@@ -216,7 +260,10 @@ async fn whoever_is_nobody_is_told_so_by_every_route() {
     let expires = "2023-11-15T00:00:00Z";
     let expiring = json!({"name": "E", "role": "owner", "expiresAt": expires});
     let expired = world.post("/api/v1/organizations/current/service-account", expiring).await;
+    let (expired_access, _) = world.member("late", "owner").await;
     world.clock.advance(2 * 86_400);
+    let (signed_out, _) = world.sign_in("late").await;
+    assert_eq!(world.call("POST", "/api/v1/auth/logout").token(&signed_out).send().await.status, 200);
     let wrong_secret = format!("{}x", &world.owner[..world.owner.len() - 1]);
     let of_roles = TABLE.iter().map(|(method, path, _)| (*method, *path));
     for (method, path) in of_roles.chain([PERSONAL, ANYBODY].concat()) {
@@ -226,8 +273,12 @@ async fn whoever_is_nobody_is_told_so_by_every_route() {
             (Some(wrong_secret.as_str()), "INVALID_TOKEN"),
             (revoked["apiKey"].as_str(), "INVALID_TOKEN"),
             (expired["apiKey"].as_str(), "TOKEN_EXPIRED"),
+            (Some("fba_nonsense"), "INVALID_TOKEN"),
+            (Some(signed_out.as_str()), "INVALID_TOKEN"),
+            (Some(expired_access.as_str()), "TOKEN_EXPIRED"),
         ] {
-            let found = outcome(&world, (method, path), &ids, token).await;
+            let holder = token.map(Holder::of).unwrap_or_default();
+            let found = outcome(&world, (method, path), &ids, &holder).await;
             assert_eq!(found, (401, code.to_owned()), "{method} {path} {token:?}");
         }
     }
@@ -236,31 +287,76 @@ async fn whoever_is_nobody_is_told_so_by_every_route() {
     assert_eq!(reply.headers["www-authenticate"], "Bearer");
 }
 
+/// Whoever calls from another organization, by role: its keys, and a person who has made it.
+async fn foreigners(world: &World) -> Vec<(&'static str, Holder)> {
+    let (_, owner) = world.another_organization().await;
+    let (person, _) = world.sign_in("eve").await;
+    let mut foreigners = vec![("owner", Holder::of(&owner)), ("owner", Holder::of(&person))];
+    for role in ["viewer", "member", "admin"] {
+        let new = json!({"name": role, "role": role});
+        let made = world.call("POST", "/api/v1/organizations/current/service-account").token(&owner).json(&new);
+        foreigners.push((role, Holder::of(made.send().await.data()["apiKey"].as_str().unwrap())));
+    }
+    foreigners
+}
+
 #[tokio::test]
 async fn things_of_another_organization_are_not_there() {
     let world = World::new().await;
     let ids = furnish(&world).await;
-    let (_, foreign) = world.another_organization().await;
     let made_up: BTreeMap<&str, String> = ids
         .iter()
         .map(|(name, id)| (*name, format!("{}_01ARZ3NDEKTSV4RRFFQ69G5FAV", id.split_once('_').unwrap().0)))
         .collect();
-    for (method, path, _) in TABLE {
-        if is_of_a_list(path)
-            && !["/backups", "/backups/restore"].contains(path)
-            && (*method, *path) != ("POST", "/schedules")
-        {
-            continue;
+    for (role, foreigner) in foreigners(&world).await {
+        for (method, path, least) in TABLE {
+            if is_of_a_list(path)
+                && !["/backups", "/backups/restore"].contains(path)
+                && (*method, *path) != ("POST", "/schedules")
+            {
+                continue;
+            }
+            let found = outcome(&world, (method, path), &ids, &foreigner).await;
+            let unknown = outcome(&world, (method, path), &made_up, &foreigner).await;
+            assert_eq!(found, unknown, "{role} {method} {path}");
+            let is_allowed = ROLES.iter().position(|one| one == least) <= ROLES.iter().position(|one| *one == role);
+            let expect = if is_allowed { (404, "NOT_FOUND") } else { (403, "FORBIDDEN") };
+            assert_eq!((found.0, found.1.as_str()), expect, "{role} {method} {path}");
         }
-        let found = outcome(&world, (method, path), &ids, Some(&foreign)).await;
-        let unknown = outcome(&world, (method, path), &made_up, Some(&foreign)).await;
-        assert_eq!(found, unknown, "{method} {path}");
-        let is_list = *method == "GET" && path.contains("/project/");
-        assert!(found == (404, "NOT_FOUND".to_owned()) || is_list && found.0 == 200, "{method} {path}: {found:?}");
     }
-    for list in ["/projects", "/storage/destinations", "/restores", "/schedules"] {
-        let reply = world.call("GET", &format!("/api/v1{list}")).token(&foreign).send().await;
-        assert_eq!((reply.status, reply.data()), (200, &json!([])), "{list}");
+}
+
+#[tokio::test]
+async fn lists_show_nothing_of_another_organization() {
+    let world = World::new().await;
+    let ids = furnish(&world).await;
+    for (role, foreigner) in foreigners(&world).await {
+        for (method, path, _) in TABLE.iter().filter(|(method, path, _)| *method == "GET" && is_of_a_list(path)) {
+            let token = foreigner.token.as_deref().unwrap();
+            let reply = world.call(method, &filled(method, path, &ids)).token(token).send().await;
+            let place = format!("{role} {method} {path}: {}", reply.text);
+            assert!(matches!(reply.status, 200 | 302 | 403), "{place}");
+            assert!(ids.values().all(|id| !reply.text.contains(id)), "{place}");
+            assert!(!reply.text.contains(&world.organization.to_string()), "{place}");
+        }
+    }
+    // it is not that nothing is shown to anybody
+    for list in ["/projects", "/storage/destinations", "/restores", "/schedules", "/webhooks"] {
+        let shown = world.get(&format!("/api/v1{list}")).await;
+        assert!(ids.values().any(|id| shown.text.contains(id)), "{list}: {}", shown.text);
+    }
+}
+
+#[tokio::test]
+async fn another_organization_is_closed_to_every_role() {
+    let world = World::new().await;
+    let ids = furnish(&world).await;
+    for (role, foreigner) in foreigners(&world).await {
+        let knocking = Holder { organization: Some(world.organization.to_string()), ..foreigner };
+        for (method, path, _) in TABLE {
+            let found = outcome(&world, (method, path), &ids, &knocking).await;
+            assert_eq!(found, (403, "FORBIDDEN".to_owned()), "{role} {method} {path}");
+        }
     }
 }
 

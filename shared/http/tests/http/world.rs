@@ -1,7 +1,7 @@
 //! An installation in memory, and a client of it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -51,6 +51,7 @@ pub struct World {
     pub store: Arc<InMemory>,
     pub repositories: Arc<MemoryRepositories>,
     pub issuer: Arc<MemoryIssuer>,
+    pub archive: Arc<TestArchive>,
     pub answers: Arc<Answers>,
     pub organization: OrganizationId,
     pub owner: String,
@@ -105,6 +106,7 @@ impl World {
         let items = Arc::new(MemoryItems::new(clock.clone()));
         let keys = Arc::new(MemoryKeys::default());
         let issuer = Arc::new(MemoryIssuer::default());
+        let archive = Arc::new(TestArchive::default());
         let control = Control::new(Ports {
             items: items.clone(),
             queue: Arc::new(MemoryQueue::default()),
@@ -115,7 +117,7 @@ impl World {
             clock: clock.clone(),
             random: random.clone(),
             probes: Arc::new(TestProbes),
-            archive: Arc::new(TestProbes),
+            archive: archive.clone(),
             identity: Some(issuer.clone()),
             consents: Some(issuer.clone()),
             webhooks: Some(Arc::new(MemoryReceiver::default())),
@@ -153,6 +155,7 @@ impl World {
             store,
             repositories,
             issuer,
+            archive,
             answers,
             organization,
             owner,
@@ -412,14 +415,35 @@ pub fn schedule(project: &str) -> Value {
 /// Finds everything in order, unless the name of the thing asks for trouble.
 struct TestProbes;
 
+/// Keeps objects by name, until they are out of reach.
+#[derive(Default)]
+pub struct TestArchive {
+    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub is_down: AtomicBool,
+}
+
+impl TestArchive {
+    fn check(&self) -> Result<(), ControlError> {
+        if self.is_down.load(Ordering::SeqCst) {
+            return Err(ControlError::destination("the bucket does not answer").with_source(PLANTED));
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
-impl Archive for TestProbes {
-    async fn put(&self, _: &ArchivePlace, _: &str, _: Vec<u8>) -> Result<bool, ControlError> {
-        Err(ControlError::destination("there is no archive here"))
+impl Archive for TestArchive {
+    async fn put(&self, _: &ArchivePlace, name: &str, bytes: Vec<u8>) -> Result<bool, ControlError> {
+        self.check()?;
+        let mut objects = self.objects.lock().unwrap();
+        let is_new = !objects.contains_key(name);
+        objects.entry(name.to_owned()).or_insert(bytes);
+        Ok(is_new)
     }
 
-    async fn get(&self, _: &ArchivePlace, _: &str, _: u64) -> Result<Option<Vec<u8>>, ControlError> {
-        Err(ControlError::destination("there is no archive here"))
+    async fn get(&self, _: &ArchivePlace, name: &str, _: u64) -> Result<Option<Vec<u8>>, ControlError> {
+        self.check()?;
+        Ok(self.objects.lock().unwrap().get(name).cloned())
     }
 }
 
