@@ -1,8 +1,8 @@
 //! Destinations.
 
 use firebackup_control::{
-    BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobResult, Kind, NewBackup,
-    NewDestination, NewSchedule, Page, Project, ServerSideEncryption,
+    BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobErrorCode, JobResult,
+    Kind, NewBackup, NewDestination, NewSchedule, Page, Project, ServerSideEncryption,
 };
 use firebackup_model::id::JobId;
 use serde_json::json;
@@ -176,24 +176,26 @@ async fn a_job_that_fails_by_its_destination_tells_of_it_once() {
     let (project, destination) = world.set_up().await;
     let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
     let told = || world.events.published().iter().filter(|event| event.kind == "storage.error").count();
-    for (noted, expect) in [("JOB_FAILED", 0), ("DESTINATION_FAILED", 1), ("DESTINATION_FAILED", 1)] {
+    for (noted, expect) in
+        [(JobErrorCode::JobFailed, 0), (JobErrorCode::DestinationFailed, 1), (JobErrorCode::DestinationFailed, 1)]
+    {
         let backup = world.backup(&project).await.job.id;
         control.start_job(&worker, &backup).await.unwrap();
         control.note_failure(&worker, &backup, noted, "the bucket refuses").await.unwrap();
-        let end = JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: "the bucket refuses".to_owned() };
+        let end = JobEnd::Failed { code: JobErrorCode::JobFailed, message: "the bucket refuses".to_owned() };
         let ended = control.finish_job(&worker, &backup, end).await.unwrap();
         assert_eq!(ended.facts().error.as_ref().unwrap().code, noted);
-        assert_eq!(told(), expect, "{noted}");
+        assert_eq!(told(), expect, "{noted:?}");
     }
     let trouble = control.destination(&owner, &destination.id).await.unwrap().error.unwrap();
     assert_eq!(trouble.message, "the bucket refuses");
     // another reason than the one that was noted is told as it is
     let backup = world.backup(&project).await.job.id;
     control.start_job(&worker, &backup).await.unwrap();
-    control.note_failure(&worker, &backup, "DESTINATION_FAILED", "the bucket refuses").await.unwrap();
-    let end = JobEnd::Failed { code: "JOB_FAILED".to_owned(), message: "out of time".to_owned() };
+    control.note_failure(&worker, &backup, JobErrorCode::DestinationFailed, "the bucket refuses").await.unwrap();
+    let end = JobEnd::Failed { code: JobErrorCode::JobFailed, message: "out of time".to_owned() };
     let ended = control.finish_job(&worker, &backup, end).await.unwrap();
-    assert_eq!(ended.facts().error.as_ref().unwrap().code, "JOB_FAILED");
+    assert_eq!(ended.facts().error.as_ref().unwrap().code, JobErrorCode::JobFailed);
 }
 
 #[tokio::test]
