@@ -136,17 +136,17 @@ struct Paid {
     traces: f64,
 }
 
-/// All of the month above: a sweep every five minutes is 12 an hour and 8,640 in 30 days, and with three tasks a night
-/// (retention, locks, keys) it is 8,730 calls. Half a second a sweep and ten a task, with half a GB, are 2,610 GB-seconds.
+/// All of the month above: a sweep every five minutes is 12 an hour and 8,640 in 30 days, and with four tasks a night
+/// (retention, locks, keys, audit) it is 8,760 calls. Half a second a sweep and ten a task, with half a GB, are 2,760 GB-seconds.
 const ALL: Paid = Paid {
     alarm_metrics: 12.0,
     dashboards: 4.0,
     polls: 10.0 * 60.0 * 24.0 * 30.0,
-    gb_seconds: (8640.0 * 0.5 + 90.0 * 10.0) * 0.5,
-    calls: 8730.0,
-    invocations: 8730.0,
-    logs_gb: 8730.0 * 1000.0 / 1e9,
-    traces: 8730.0,
+    gb_seconds: (8640.0 * 0.5 + 120.0 * 10.0) * 0.5,
+    calls: 8760.0,
+    invocations: 8760.0,
+    logs_gb: 8760.0 * 1000.0 / 1e9,
+    traces: 8760.0,
 };
 
 /// What is left of it when the free tier above is taken off.
@@ -154,11 +154,11 @@ const BEYOND: Paid = Paid {
     alarm_metrics: 2.0,
     dashboards: 1.0,
     polls: 400_000.0,
-    gb_seconds: 2000.0,
-    calls: 8000.0,
-    invocations: 7000.0,
-    logs_gb: 0.008,
-    traces: 6000.0,
+    gb_seconds: 2150.0,
+    calls: 8030.0,
+    invocations: 7030.0,
+    logs_gb: 0.008_03,
+    traces: 6030.0,
 };
 
 fn idle_by_hand(price: impl Fn(&str) -> f64, paid: &Paid) -> Vec<(&'static str, f64)> {

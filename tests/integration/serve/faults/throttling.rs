@@ -110,7 +110,7 @@ fn assert_outage(stage: &Bucketed) {
 #[track_caller]
 fn assert_explained(failed: &serde_json::Value) {
     let message = failed["error"]["message"].as_str().unwrap();
-    assert_eq!(failed["error"]["code"], "JOB_FAILED", "{failed:#}");
+    assert_eq!(failed["error"]["code"], "DESTINATION_FAILED", "{failed:#}");
     assert!(message.contains("could not") && !message.contains("stopped before"), "{message}");
     assert!(failed["endedAt"].is_string() && failed.get("result").is_none(), "{failed:#}");
 }
