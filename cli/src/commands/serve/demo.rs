@@ -154,7 +154,7 @@ The project {google_project} on the emulator at {emulator} is connected as {proj
   curl -s -H \"Authorization: Bearer $KEY\" {address}/restores
 3 Back up every minute, and keep the newest five:
   curl -s -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"name\": \"every minute\", \"projectId\": \"{project_id}\", \"cronExpression\": \"* * * * *\", \"timezone\": \"UTC\", \"retention\": {{\"type\": \"count\", \"value\": 5}}}}' {address}/schedules
-The whole API stands in {host}/openapi.json.
+The whole API stands in {host}/openapi.json, and a page to try it is {host}/docs.
 ",
         of(*documents, "document"),
         bytes(*stored),
