@@ -5,27 +5,13 @@ use std::fs;
 use firebackup_google::sample::sample;
 use firebackup_model::DatabaseName;
 use firebackup_testkit::s3_server::S3Server;
-use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::installation::{Api, Installation, Place, SMALL, files, id};
 use crate::browser::CLIENT;
-use crate::planted::Story;
+use crate::planted::{Story, service_account};
 use crate::stage::{emulator, firestore, write_all};
-
-/// A key of a service account as Google writes it, which nobody has ever registered; and the parts that must not be seen.
-fn service_account() -> (Value, Vec<String>) {
-    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap().serialize_pem();
-    let lines = key.lines().filter(|line| !line.starts_with("---")).map(str::trim).filter(|line| line.len() > 40);
-    let planted = lines.map(str::to_owned).chain(["planted-key-id".to_owned()]).collect();
-    let file = json!({
-        "type": "service_account", "project_id": "planted-project", "private_key_id": "planted-key-id",
-        "private_key": key, "client_email": "backup@planted-project.iam.gserviceaccount.com", "client_id": "1",
-        "token_uri": "https://oauth2.googleapis.com/token",
-    });
-    (file, planted)
-}
 
 /// Asks, and keeps what was answered.
 async fn ask(api: &Api, answers: &mut Vec<String>, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
@@ -40,6 +26,7 @@ async fn keys_and_options_that_were_handed_over_are_seen_nowhere() {
     let api = place.api();
     let mut answers = Vec::new();
     let (account, mut planted) = service_account();
+    planted.push("planted-key-id".to_owned());
     let server = S3Server::start().await;
     planted.extend([server.secret_key().to_owned(), "planted-session-token".to_owned()]);
 
