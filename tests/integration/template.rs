@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 /// Every function, by its name in `functions/`, in `events/` and behind the stack's own name.
-const FUNCTIONS: &[&str] = &[
+pub const FUNCTIONS: &[&str] = &[
     "api",
     "schedule-trigger",
     "job-start",

@@ -64,13 +64,17 @@ impl Control {
 
     /// The months of an organization that nobody writes into any more, oldest first.
     fn months_over(&self, organization: &OrganizationRecord) -> Vec<Month> {
-        let quiet = self.now().plus_seconds(-QUIET_DAYS * 86_400);
-        Month::of(organization.organization.created_at).until(Month::of(quiet).before())
+        Month::of(organization.organization.created_at).until(self.first_open(QUIET_DAYS).before())
+    }
+
+    /// The first month that has not been over for so many days.
+    fn first_open(&self, days: i64) -> Month {
+        Month::of(self.now().plus_seconds(-days * 86_400))
     }
 
     /// Whether somebody may have begun to seal a month. Their clock may be up to a day ahead of ours.
     pub(crate) fn may_be_sealed(&self, month: Month) -> bool {
-        month < Month::of(self.now().plus_seconds((1 - QUIET_DAYS) * 86_400))
+        month < self.first_open(QUIET_DAYS - 1)
     }
 
     /// The oldest entries of a month that the table holds.

@@ -18,25 +18,10 @@ use super::api::Api;
 use super::aws::Aws;
 use super::{code, root};
 use crate::stage::{emulator, firestore, read_all, write_all};
+use crate::template::FUNCTIONS;
 
 /// How long a job may take that nothing is done to.
 pub const BOUND: Duration = Duration::from_secs(120);
-
-/// The functions of the stack, for their logs.
-pub const FUNCTIONS: [&str; 12] = [
-    "api",
-    "schedule-trigger",
-    "job-start",
-    "backup-plan",
-    "backup-chunk",
-    "backup-finalize",
-    "restore-plan",
-    "restore-chunk",
-    "restore-finalize",
-    "maintenance",
-    "notify",
-    "realtime",
-];
 
 /// A running stack. Everything ends when it is dropped.
 pub struct Deployed {

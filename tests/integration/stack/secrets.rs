@@ -32,7 +32,7 @@ async fn after_a_whole_story_no_secret_is_seen_anywhere() {
             found.push((key, bytes));
         }
     }
-    for function in super::deployed::FUNCTIONS {
+    for function in crate::template::FUNCTIONS {
         let function = format!("firebackup-{function}");
         let lines = stack.aws.logs(&function).await.join("\n");
         found.push((format!("the log of {function}"), lines.into_bytes()));
