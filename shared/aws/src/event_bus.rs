@@ -12,6 +12,8 @@ use crate::error::{kind_of_code, port_error};
 const PUBLISH: &str = "publish events";
 /// What rules match as `source`.
 const SOURCE: &str = "firebackup";
+/// The same of what is for live clients alone.
+const LIVE_SOURCE: &str = "firebackup.live";
 /// The most events one request may hold.
 const MAX_EVENTS: usize = 10;
 /// The most bytes one request may hold.
@@ -20,7 +22,7 @@ const MAX_BYTES: usize = 256 * 1024;
 const TIME_BYTES: usize = 14;
 
 /// A bus. An event's `detail` is the whole event as JSON, its `detail-type` the event's type, its `source`
-/// `firebackup`.
+/// `firebackup`, or `firebackup.live` of what is for live clients alone.
 #[derive(Debug, Clone)]
 pub struct EventBridgeBus {
     client: aws_sdk_eventbridge::Client,
@@ -34,12 +36,12 @@ impl EventBridgeBus {
         Self { client: clients.eventbridge(), bus: bus.into() }
     }
 
-    fn entry(&self, event: &DomainEvent) -> Result<Entry, PortError> {
+    fn entry(&self, source: &str, event: &DomainEvent) -> Result<Entry, PortError> {
         let detail = serde_json::to_string(event)
             .map_err(|error| PortError::new(ErrorKind::Internal, PUBLISH, "").with_source(error))?;
-        let bytes = TIME_BYTES + SOURCE.len() + event.kind.len() + detail.len();
+        let bytes = TIME_BYTES + source.len() + event.kind.len() + detail.len();
         let time = DateTime::from_secs_and_nanos(event.timestamp.seconds, event.timestamp.nanos);
-        let request = PutEventsRequestEntry::builder().event_bus_name(&self.bus).source(SOURCE).time(time);
+        let request = PutEventsRequestEntry::builder().event_bus_name(&self.bus).source(source).time(time);
         Ok(Entry { bytes, request: request.detail_type(&event.kind).detail(detail).build() })
     }
 
@@ -109,13 +111,20 @@ fn all_fit(too_large: usize, all: usize) -> Result<(), PortError> {
 #[async_trait]
 impl EventBus for EventBridgeBus {
     async fn publish(&self, events: &[DomainEvent]) -> Result<(), PortError> {
-        let entries = events.iter().map(|event| self.entry(event)).collect::<Result<Vec<_>, _>>()?;
+        let entries = events.iter().map(|event| self.entry(SOURCE, event)).collect::<Result<Vec<_>, _>>()?;
         let (entries, too_large) = fitting(entries);
         let mut codes = Vec::new();
         for batch in batches(entries) {
             codes.extend(self.send(batch).await?);
         }
         not_taken(&codes, too_large, events.len())
+    }
+
+    async fn publish_live(&self, event: &DomainEvent) -> Result<(), PortError> {
+        let (entries, too_large) = fitting(vec![self.entry(LIVE_SOURCE, event)?]);
+        let requests = entries.into_iter().map(|entry| entry.request).collect();
+        all_fit(too_large, 1)?;
+        not_taken(&self.send(requests).await?, 0, 1)
     }
 }
 

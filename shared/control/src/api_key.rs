@@ -16,6 +16,7 @@ use crate::member::Member;
 use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::{Right, Role};
+use crate::room::Kept;
 use crate::tenant::{Caller, OrganizationScope};
 use crate::token::{self, Presented};
 
@@ -154,17 +155,12 @@ impl Control {
         if new.expires_at.is_some_and(|expires| expires <= self.now()) {
             return Err(ControlError::field("expiresAt", "expected a time to come"));
         }
-        let present = self.all::<ApiKeyRecord>(caller.scope().api_keys()).await?.len();
-        limit::one_more(present, "api keys")?;
         let minted = self.mint_key(name, new.role, Some(caller.actor().to_string()), new.expires_at);
         let key = &minted.record.key;
         let act = Act::new("api_key.created", key.id).with(json!({ "name": key.name, "role": key.role }));
-        let mut writes: Vec<_> = minted.writes(caller.scope())?.into();
-        writes.push(self.goes_on(caller.scope()).await?);
-        match self.commit(caller.author(), act, writes).await? {
-            Written::Yes => Ok((minted.record.key, minted.secret)),
-            Written::Outrun => Err(ControlError::concurrent_change()),
-        }
+        let writes = minted.writes(caller.scope())?;
+        self.store_one_more(caller.author(), Kept::ApiKeys, &act, &writes).await?;
+        Ok((minted.record.key, minted.secret))
     }
 
     /// The organization's API keys, revoked ones included, oldest first.

@@ -24,6 +24,7 @@ use crate::probes::DestinationFindings;
 use crate::project::in_use;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
+use crate::room::Kept;
 use crate::schedule::Schedule;
 use crate::secrets::{SealedSecret, SecretText};
 use crate::server_side_encryption::{OPTIONS as ENCRYPTION_OPTIONS, ServerSideEncryption};
@@ -252,8 +253,8 @@ impl Control {
         let access = self.checked_access(caller, new.url, new.endpoint, &new.options).await?;
         let encryption = new.server_side_encryption;
         check_encryption(encryption.as_ref(), &access)?;
-        let present = self.all::<DestinationRecord>(caller.scope().destinations()).await?.len();
-        limit::one_more(present, "destinations")?;
+        // before it is looked at, and again with what is stored
+        self.room_for(caller.scope(), Kept::Destinations).await?;
         let findings = self.ports().probes.destination(&access.clone().encrypting(encryption.as_ref())).await?;
         let now = self.now();
         let destination = Destination {
@@ -495,7 +496,8 @@ impl Control {
         let (id, scope) = (record.destination.id, author.scope());
         for _ in 0..MAX_ATTEMPTS {
             let mut organization = self.organization_record(scope).await?;
-            let mut writes = vec![ItemWrite::Create(new_item(scope.destination_key(&id), &record, None)?)];
+            let item = new_item(scope.destination_key(&id), &record, None)?;
+            let mut writes = vec![ItemWrite::Create(item), self.room_for(scope, Kept::Destinations).await?];
             if is_default || organization.value.default_destination.is_none() {
                 organization.value.default_destination = Some(id);
                 writes.push(organization.replace(None)?);

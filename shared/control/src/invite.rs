@@ -11,12 +11,12 @@ use crate::control::Control;
 use crate::error::{Code, ControlError, Kind, Result};
 use crate::id::{InviteId, OrganizationId};
 use crate::item_keys;
-use crate::limit;
 use crate::member::{Member, check_above};
 use crate::organization::Organization;
 use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::{Right, Role};
+use crate::room::Kept;
 use crate::tenant::{Caller, OrganizationScope, Person};
 use crate::token::{self, Presented};
 use crate::user;
@@ -83,8 +83,6 @@ impl Control {
         caller.may(Right::ManageMembers)?;
         check_above(caller, new.role)?;
         let email = checked_address(&new.email)?;
-        let present = self.all::<InviteRecord>(caller.scope().invites()).await?.len();
-        limit::one_more(present, "invites")?;
         let now = self.now();
         let invite = Invite {
             id: InviteId::new(now, self.ports().random.as_ref()),
@@ -97,12 +95,9 @@ impl Control {
         let (record, token) = self.with_token(invite);
         let act = Act::new("invite.created", record.invite.id)
             .with(json!({ "email": record.invite.email, "role": record.invite.role }));
-        let mut writes: Vec<_> = record.writes(caller.scope())?.map(ItemWrite::Create).into();
-        writes.push(self.goes_on(caller.scope()).await?);
-        match self.commit(caller.author(), act, writes).await? {
-            Written::Yes => Ok((record.invite, token)),
-            Written::Outrun => Err(ControlError::concurrent_change()),
-        }
+        let writes = record.writes(caller.scope())?.map(ItemWrite::Create);
+        self.store_one_more(caller.author(), Kept::Invites, &act, &writes).await?;
+        Ok((record.invite, token))
     }
 
     /// Invites that are open, the oldest first.
@@ -169,13 +164,12 @@ impl Control {
                 return Err(ControlError::conflict(Code::Conflict, "you are a member of this organization already"));
             }
             let organization = self.organization_record(scope).await.map_err(gone_is_invalid)?;
-            let present = self.all::<Member>(scope.members()).await?.len();
-            limit::one_more(present, "members")?;
+            let room = self.room_for(scope, Kept::Members).await?;
             let act = Act::new("member.added", user.id).with(json!({ "invite": id, "role": invite.invite.role }));
             let member = Member::new(&user, invite.invite.role, self.now());
             let mut writes = items.deleted();
             writes.extend(member.writes(scope)?);
-            writes.push(organization.check());
+            writes.extend([room, organization.check()]);
             if self.commit(&author, act, writes).await? == Written::Yes {
                 return Ok(organization.value.organization);
             }

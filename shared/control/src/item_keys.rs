@@ -20,6 +20,7 @@
 //! | `ORG#<org>` | `MEMBER#<user>` | a member and their role |
 //! | `ORG#<org>` | `INVITE#<inv>` | an open invite, its token as a hash; for 7 days |
 //! | `ORG#<org>` | `WEBHOOK#<webhook>` | a webhook, its address and secret sealed |
+//! | `ORG#<org>` | `ROOM#<what>` | that one more was made of what there may be only so many of |
 //! | `ORG#<org>` | `TOLD` | up to which entry of the audit log webhooks were told |
 //! | `ORG#<org>#WEBHOOK#<webhook>` | `<dlv>` | a delivery, for 30 days; one that waits in the index under `ORG#<org>#WAITING`, `<time>#<dlv>` |
 //! | `ORG#<org>#AUDIT#<month>` | `<evt>` | an entry of the audit log; never changed |
@@ -38,6 +39,7 @@
 //! | `INSTALLATION` | `OWNER` | that the first was made |
 //! | `USER#<user>` | `USER` | a user |
 //! | `USER#<user>` | `ORG#<org>` | that they are a member |
+//! | `USER#<user>` | `ROOM#organizations` | that they made one more |
 //! | `SUBJECT#<hash of issuer and subject>` | `USER` | whom an issuer's subject is here |
 //! | `SIGNIN#<hash of the state>` | `SIGNIN` | that a sign-in, or a question for a consent, was used; for 11 minutes |
 //! | `CODE#<hash>` | `CODE` | the code at its end; for 2 minutes, the local owner's for 15 |
@@ -74,6 +76,7 @@ const IDEMPOTENCY: &str = "IDEMPOTENCY#";
 const MEMBER: &str = "MEMBER#";
 const INVITE: &str = "INVITE#";
 const WEBHOOK: &str = "WEBHOOK#";
+const ROOM: &str = "ROOM#";
 const ORG: &str = "ORG#";
 const ORGANIZATIONS: &str = "ORGANIZATIONS";
 
@@ -110,6 +113,11 @@ pub(crate) fn membership(user: &UserId, organization: &OrganizationId) -> ItemKe
 /// All organizations of which a user is a member.
 pub(crate) fn memberships(user: &UserId) -> ItemQuery {
     ItemQuery::prefix(format!("USER#{user}"), ORG)
+}
+
+/// That a user made one more organization.
+pub(crate) fn organizations_room(user: &UserId) -> ItemKey {
+    ItemKey::new(format!("USER#{user}"), format!("{ROOM}organizations"))
 }
 
 /// Whom an issuer's subject is here.
@@ -339,6 +347,11 @@ impl OrganizationScope {
         self.list(INVITE)
     }
 
+    /// That one more was made of what there may be only so many of.
+    pub(crate) fn room_key(&self, what: &str) -> ItemKey {
+        self.key(format!("{ROOM}{what}"))
+    }
+
     /// Up to which entry of the audit log webhooks were told.
     pub(crate) fn told_key(&self) -> ItemKey {
         self.key("TOLD")
@@ -481,6 +494,8 @@ mod tests {
             scope.idempotency_key("00ff"),
             scope.progress_key(&job),
             scope.webhook_key(&ulid.into()),
+            scope.room_key("webhooks"),
+            organizations_room(&ulid.into()),
             scope.told_key(),
             scope.delivery_key(&ulid.into(), &ulid.into()),
             scope.waiting_delivery(time, &ulid.into()),
@@ -526,6 +541,8 @@ mod tests {
             "ORG#org_U IDEMPOTENCY#00ff",
             "ORG#org_U#JOB#bkp_U PROGRESS",
             "ORG#org_U WEBHOOK#webhook_U",
+            "ORG#org_U ROOM#webhooks",
+            "USER#user_U ROOM#organizations",
             "ORG#org_U TOLD",
             "ORG#org_U#WEBHOOK#webhook_U dlv_U",
             "ORG#org_U#WAITING 2026-01-31T14:03:00Z#dlv_U",

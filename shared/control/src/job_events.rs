@@ -32,6 +32,19 @@ impl Control {
         }
     }
 
+    /// Says to live clients alone how far a job is. The next second they are told again.
+    pub(crate) async fn publish_live_progress(
+        &self,
+        scope: &OrganizationScope,
+        job: &Job,
+        now: Timestamp,
+        progress: &Progress,
+    ) -> Result<()> {
+        let mut told = job_event(scope, job, "progress", now);
+        told.data["progress"] = json!(progress);
+        Ok(self.ports().events.publish_live(&told).await?)
+    }
+
     /// Says how a job has ended.
     pub(crate) async fn publish_ended(&self, scope: &OrganizationScope, job: &Job) -> Result<()> {
         let what = match job.status() {

@@ -14,7 +14,7 @@ use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::tenant::{Author, OrganizationScope, Worker};
 
 /// For how long counters are kept behind their last change.
-const COUNTERS_DAYS: i64 = 90;
+pub(crate) const COUNTERS_DAYS: i64 = 90;
 /// The most characters an error of a job may have.
 const MAX_ERROR: usize = 2000;
 /// The most bytes of a dry run's preview; a record has at most 400 KB.
@@ -144,7 +144,7 @@ impl Control {
         let counters = self.items().add(&key, amounts, Some(in_days(self.now(), COUNTERS_DAYS))).await?;
         match amounts.iter().find(|(name, _)| *name == CHUNKS_DONE) {
             Some((_, amount)) if *amount > 0 => self.tell_progress(worker, id, &counters, *amount).await,
-            _ => Ok(()),
+            _ => self.tell_live_progress(worker, id, &counters).await,
         }
     }
 

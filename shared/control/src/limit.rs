@@ -18,7 +18,10 @@ const MAX_ENTRY: usize = 1500;
 const MAX_PATTERNS: usize = 64 * 1024;
 /// The most projects, destinations, schedules, members, invites and keys an organization may have, of each.
 pub(crate) const MAX_RECORDS: usize = 1000;
-/// The most unfinished jobs an organization may have.
+/// The most webhooks an organization may have: each event is written once for every one of them.
+pub(crate) const MAX_WEBHOOKS: usize = 50;
+/// The most unfinished jobs an organization may have. They are counted before one more is stored, so those that are asked for
+/// at one moment may come to a few more: they shall not wait for each other at every full hour.
 pub(crate) const MAX_ACTIVE: usize = 200;
 /// The most jobs an organization may run at one time, whatever it asks for.
 pub(crate) const MAX_RUNNING: u32 = 100;
@@ -61,15 +64,6 @@ pub(crate) fn between(field: &str, number: u32, least: u32, most: u32) -> Result
         true => Ok(()),
         false => Err(ControlError::field(field, format!("expected {least} to {most}"))),
     }
-}
-
-/// One more of what an organization may have [`MAX_RECORDS`] of.
-pub(crate) fn one_more(present: usize, what: &str) -> Result<()> {
-    if present < MAX_RECORDS {
-        return Ok(());
-    }
-    let message = format!("an organization has at most {MAX_RECORDS} {what}");
-    Err(ControlError::conflict(crate::error::Code::LimitReached, message))
 }
 
 /// What a backup is asked for.

@@ -171,6 +171,19 @@ impl Control {
         Err(ControlError::conflict(Code::LimitReached, message))
     }
 
+    /// Whether any live client is told of such events.
+    pub(crate) async fn is_heard(&self, scope: &OrganizationScope, kind: &str) -> Result<bool> {
+        let query = ItemQuery { limit: MAX_CONNECTIONS, ..scope.live_connections() };
+        let now = self.now();
+        for item in self.items().query(&query).await?.items {
+            // a store may show what has expired for a while
+            if decode::<Subscription>(item)?.value.takes(kind, now) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Forgets a connection that is closed. One that nobody knows is no error.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use crate::page::{Page, Paged};
 use crate::probes::{MissingPermission, ProjectFindings};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
+use crate::room::Kept;
 use crate::schedule::Schedule;
 use crate::tenant::{Caller, OrganizationScope, Worker};
 
@@ -188,8 +189,8 @@ impl Control {
         let name = limit::name("name", &new.name)?;
         check_google_project(&new.google_project)?;
         let mut credentials = self.check_credentials(caller, new.credentials).await?;
-        let present = self.all::<ProjectRecord>(caller.scope().projects()).await?.len();
-        limit::one_more(present, "projects")?;
+        // before Google is asked, and again with what is stored
+        self.room_for(caller.scope(), Kept::Projects).await?;
         let access = ProjectAccess { google_project: new.google_project, credentials: credentials.opened.clone() };
         let findings = self.look_at_project(&access, new.databases).await?;
         let now = self.now();
@@ -212,12 +213,10 @@ impl Control {
         record.take_findings(findings);
         let item = new_item(caller.scope().project_key(&record.project.id), &record, None)?;
         let act = Act::new("project.created", record.project.id).with(record.project.told());
-        let mut writes = vec![ItemWrite::Create(item), self.goes_on(caller.scope()).await?];
+        let mut writes = vec![ItemWrite::Create(item)];
         writes.extend(credentials.spent.take());
-        match self.commit(caller.author(), act, writes).await? {
-            Written::Yes => Ok(record.project),
-            Written::Outrun => Err(ControlError::concurrent_change()),
-        }
+        self.store_one_more(caller.author(), Kept::Projects, &act, &writes).await?;
+        Ok(record.project)
     }
 
     /// The organization's projects, oldest first.

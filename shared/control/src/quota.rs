@@ -1,13 +1,13 @@
 //! What an organization may have, and has. The limits stand in `limit.rs`, where the verbs take them from.
 
-use firebackup_model::port::ItemQuery;
 use serde::Serialize;
 
 use crate::control::Control;
 use crate::error::Result;
-use crate::limit::{MAX_ACTIVE, MAX_RECORDS, MAX_RUNNING};
+use crate::limit::{MAX_ACTIVE, MAX_RUNNING};
 use crate::role::Right;
-use crate::tenant::Caller;
+use crate::room::Kept;
+use crate::tenant::{Caller, OrganizationScope};
 
 /// How much of something an organization has, and may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -45,6 +45,8 @@ pub struct Quotas {
     pub members: Quota,
     /// Open invites.
     pub invites: Quota,
+    /// Webhooks.
+    pub webhooks: Quota,
     /// API keys, revoked ones too.
     pub api_keys: Quota,
     /// Jobs that run: others wait for their turn. An owner changes it by `maxRunningJobs` of the organization.
@@ -76,12 +78,13 @@ impl Control {
         let most_running = self.organization_record(scope).await?.value.organization.max_running_jobs;
         let running = self.running(scope).await?.map_or(0, |running| running.value.jobs.len());
         Ok(Quotas {
-            projects: self.records(scope.projects()).await?,
-            destinations: self.records(scope.destinations()).await?,
-            schedules: self.records(scope.schedules()).await?,
-            members: self.records(scope.members()).await?,
-            invites: self.records(scope.invites()).await?,
-            api_keys: self.records(scope.api_keys()).await?,
+            projects: self.kept(scope, Kept::Projects).await?,
+            destinations: self.kept(scope, Kept::Destinations).await?,
+            schedules: self.kept(scope, Kept::Schedules).await?,
+            members: self.kept(scope, Kept::Members).await?,
+            invites: self.kept(scope, Kept::Invites).await?,
+            webhooks: self.kept(scope, Kept::Webhooks).await?,
+            api_keys: self.kept(scope, Kept::ApiKeys).await?,
             running_jobs: Quota {
                 changeable_to: Some(u64::from(MAX_RUNNING)),
                 ..Quota::of(running as u64, u64::from(most_running))
@@ -91,7 +94,7 @@ impl Control {
         })
     }
 
-    async fn records(&self, query: ItemQuery) -> Result<Quota> {
-        Ok(Quota::of(self.count_up_to(query, MOST).await?.0, MAX_RECORDS as u64))
+    async fn kept(&self, scope: &OrganizationScope, kept: Kept) -> Result<Quota> {
+        Ok(Quota::of(self.count_up_to(kept.records(scope), MOST).await?.0, kept.most() as u64))
     }
 }

@@ -19,6 +19,7 @@ use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::retention::{Retention, check_kept};
 use crate::role::Right;
+use crate::room::Kept;
 use crate::tenant::{Author, Caller, OrganizationScope, Worker};
 
 /// A schedule that is asked for.
@@ -209,8 +210,6 @@ impl Control {
         let cron = cron(&new.cron_expression, &new.timezone)?;
         limit::backup(&new.backup_config)?;
         check_kept(new.retention, new.gfs)?;
-        let present = self.all::<Schedule>(scope.schedules()).await?.len();
-        limit::one_more(present, "schedules")?;
         let now = self.now();
         let schedule = Schedule {
             id: ScheduleId::new(now, self.ports().random.as_ref()),
@@ -229,7 +228,7 @@ impl Control {
         };
         for _ in 0..MAX_ATTEMPTS {
             let mut writes = self.checks_of(scope, &schedule).await?;
-            writes.push(self.goes_on(scope).await?);
+            writes.extend([self.goes_on(scope).await?, self.room_for(scope, Kept::Schedules).await?]);
             writes.push(ItemWrite::Create(new_item(scope.schedule_key(&schedule.id), &schedule, None)?));
             let act = Act::new("schedule.created", schedule.id).with(schedule.told());
             if self.commit(caller.author(), act, writes).await? == Written::Yes {

@@ -18,6 +18,7 @@ use crate::limit;
 use crate::page::{Page, Paged};
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
+use crate::room::Kept;
 use crate::secrets::{SealedSecret, SecretText};
 use crate::tenant::{Caller, OrganizationScope, Worker};
 use crate::webhook_event::EventName;
@@ -144,8 +145,6 @@ const MAX_URL: usize = 2048;
 const FORMER_SECONDS: i64 = 24 * 3600;
 /// How many secrets before are good beside the newest: a header has bounds.
 const MAX_FORMER: usize = 3;
-/// The most webhooks an organization may have: each event is written once for every one of them.
-const MAX_WEBHOOKS: usize = 50;
 
 impl Webhook {
     /// Whether it is to be told of what happened.
@@ -175,7 +174,6 @@ impl Control {
         caller.may(Right::Manage)?;
         let name = limit::name("name", &new.name)?;
         let host = self.checked_host(new.kind, &new.url)?;
-        self.check_one_more(caller.scope()).await?;
         let now = self.now();
         let id = WebhookId::new(now, self.ports().random.as_ref());
         let webhook = Webhook {
@@ -198,7 +196,8 @@ impl Control {
         let item = new_item(caller.scope().webhook_key(&id), &record, None)?;
         let act = Act::new("webhook.created", id).with(record.webhook.told());
         for _ in 0..MAX_ATTEMPTS {
-            let writes = vec![ItemWrite::Create(item.clone()), self.goes_on(caller.scope()).await?];
+            let room = self.room_for(caller.scope(), Kept::Webhooks).await?;
+            let writes = vec![ItemWrite::Create(item.clone()), room, self.goes_on(caller.scope()).await?];
             if self.commit(caller.author(), act.clone(), writes).await? == Written::Yes {
                 return Ok((record.webhook, secret));
             }
@@ -380,14 +379,6 @@ impl Control {
         let organization = self.organization_record(scope).await?.value;
         let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
         Ok(secrets.seal(self, &id.to_string(), usage, secret))
-    }
-
-    async fn check_one_more(&self, scope: &OrganizationScope) -> Result<()> {
-        if self.all::<WebhookRecord>(scope.webhooks()).await?.len() < MAX_WEBHOOKS {
-            return Ok(());
-        }
-        let message = format!("an organization has at most {MAX_WEBHOOKS} webhooks");
-        Err(ControlError::conflict(Code::LimitReached, message))
     }
 
     /// The host of an address that may be called.

@@ -53,6 +53,12 @@ impl EventBus for LocalEventBus {
         }
         refused.map_or(Ok(()), Err)
     }
+
+    async fn publish_live(&self, event: &DomainEvent) -> Result<(), PortError> {
+        checked(event)?;
+        self.tell(event);
+        Ok(())
+    }
 }
 
 impl LocalEventBus {
@@ -61,9 +67,13 @@ impl LocalEventBus {
         if let Some(queue) = &self.kept {
             queue.send(&json, Duration::ZERO).await?;
         }
+        self.tell(event);
+        Ok(())
+    }
+
+    fn tell(&self, event: &DomainEvent) {
         // it fails when nobody listens, which is nobody's fault
         drop(self.listeners.send(event.clone()));
-        Ok(())
     }
 }
 

@@ -34,6 +34,28 @@ pub async fn conforms(bus: Arc<dyn EventBus>, arrived: &dyn ArrivedEvents) {
     one_that_is_too_large_stops_no_other(bus.as_ref(), arrived).await;
 }
 
+/// The same of events for live clients alone: `kept` sees what webhooks would be told of, and must not see them.
+///
+/// # Panics
+/// When the bus does not do what the product relies on.
+pub async fn tells_live_clients(bus: &dyn EventBus, live: &dyn ArrivedEvents, kept: &dyn ArrivedEvents) {
+    let events = numbered("live", 3, |index| json!({"index": index, "text": "ü\"\n"}));
+    for event in &events {
+        bus.publish_live(event).await.unwrap_or_else(|error| panic!("publish {}: {error:?}", event.id));
+    }
+    all_arrive(live, &events).await;
+    let too_large = event("live-too-large", json!({"text": "x".repeat(300_000)}));
+    let refused = bus.publish_live(&too_large).await.expect_err("an event of 300 KB was taken");
+    assert_eq!(refused.kind, ErrorKind::InvalidArgument, "{refused:?}");
+    // what is published behind them arrives, and they have not
+    let behind = [event("behind-live", json!({}))];
+    publish(bus, &behind).await;
+    all_arrive(live, &behind).await;
+    all_arrive(kept, &behind).await;
+    let found = kept.arrived().await;
+    assert!(found.iter().all(|found| !found.id.starts_with("evt_live-")), "{found:?}");
+}
+
 fn event(id: &str, data: Value) -> DomainEvent {
     DomainEvent {
         id: format!("evt_{id}"),

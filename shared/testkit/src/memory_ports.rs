@@ -280,6 +280,7 @@ impl Scheduler for MemoryScheduler {
 #[derive(Default)]
 pub struct MemoryEvents {
     published: Mutex<Vec<DomainEvent>>,
+    live: Mutex<Vec<DomainEvent>>,
     trouble: Trouble,
 }
 
@@ -294,6 +295,12 @@ impl MemoryEvents {
     pub fn published(&self) -> Vec<DomainEvent> {
         lock(&self.published).clone()
     }
+
+    /// What was published for live clients alone, in order.
+    #[must_use]
+    pub fn live(&self) -> Vec<DomainEvent> {
+        lock(&self.live).clone()
+    }
 }
 
 #[async_trait]
@@ -301,6 +308,12 @@ impl EventBus for MemoryEvents {
     async fn publish(&self, events: &[DomainEvent]) -> Result<(), PortError> {
         self.trouble.check("publish events")?;
         lock(&self.published).extend_from_slice(events);
+        Ok(())
+    }
+
+    async fn publish_live(&self, event: &DomainEvent) -> Result<(), PortError> {
+        self.trouble.check("publish an event for live clients")?;
+        lock(&self.live).push(event.clone());
         Ok(())
     }
 }

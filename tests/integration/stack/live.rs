@@ -18,6 +18,9 @@ pub async fn is_watched(stack: &Deployed) {
     let path = stack.api.backup(&project.id).await;
     let heard = client.until("backup.completed").await;
     assert!(heard.iter().any(|event| event["type"] == "backup.started"), "{heard:#?}");
+    // of twenty chunks; a bus keeps no order
+    let progress = heard.iter().filter(|event| event["type"] == "backup.progress");
+    assert!(progress.count() >= 3, "how far it is is told too: {heard:#?}");
     let completed = heard.last().unwrap();
     assert_eq!(completed["data"]["id"], id_of(&path), "{completed:#}");
     stack.api.reaches(&path, &["completed"], BOUND).await;

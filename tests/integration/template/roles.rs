@@ -20,8 +20,7 @@ const TABLE: Grant = Grant(
     ],
     &["dynamodb:table/${Name}"],
 );
-/// A chunk looks at its job and says how far it is, a webhook is told and that is noted: nothing is deleted, nor listed by the
-/// index.
+/// A chunk looks at its job and says how far it is, a webhook is told and that is noted: nothing is deleted.
 const TABLE_OF_CHUNK: Grant = Grant(
     &["dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem"],
     &["dynamodb:table/${Name}"],
@@ -109,7 +108,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
         ]],
         "backup-plan" => vec![WRITER, &[TABLE, WRAP, PUT_PLAN]],
         "restore-plan" => vec![WRITER, &[TABLE, PUT_PLAN]],
-        "backup-chunk" | "restore-chunk" => vec![&WRITER[1..], &[TABLE_OF_CHUNK]],
+        "backup-chunk" | "restore-chunk" => vec![WRITER, &[TABLE_OF_CHUNK, EVENTS]],
         "backup-finalize" | "restore-finalize" => vec![WRITER, &[TABLE, EVENTS, SEND_JOBS, DELETE_PLAN]],
         "maintenance" => vec![
             &[TABLE, INDEX, UNWRAP, GENERATE, WRAP, EVENTS, LIST, READ, SEND_JOBS, DEAD_LETTERS, DESCRIBE],
@@ -320,6 +319,17 @@ fn uses<'a>(template: &'a Template, service: &'a str) -> impl Iterator<Item = (&
     all.filter(move |(_, statement)| list(&statement["Action"]).iter().any(|action| named(action).starts_with(service)))
 }
 
+/// Who may publish events and does not know where, and who knows and may not: what it says is lost.
+fn unheard(template: &Template) -> Vec<String> {
+    let publishers: BTreeSet<_> = uses(template, "events:PutEvents").map(|(role, _)| role).collect();
+    let is_wrong = |function: &&&str| {
+        let name = logical(function);
+        let variables = &template.resource(&format!("{name}Function"))["Properties"]["Environment"]["Variables"];
+        variables["FIREBACKUP_EVENT_BUS"].is_null() == publishers.contains(&*format!("{name}Role"))
+    };
+    FUNCTIONS.iter().filter(is_wrong).map(|function| format!("what {function} publishes is lost")).collect()
+}
+
 /// Where a role's statement stands.
 fn place(template: &Template, role: &str, sid: &str) -> String {
     let all = policy(role);
@@ -425,4 +435,30 @@ fn a_role_is_passed_to_scheduler_only() {
     for unbound in widened(&template, "MaintenanceRole", &statement) {
         assert_finds(unbound_passes, &unbound, "MaintenanceRole passes");
     }
+}
+
+#[test]
+fn whoever_publishes_events_knows_where() {
+    let template = Template::read();
+    assert_none(&unheard(&template));
+    let variables = "/Resources/BackupChunkFunction/Properties/Environment/Variables";
+    let deaf = template.without(variables, "FIREBACKUP_EVENT_BUS");
+    assert_finds(unheard, &deaf, "what backup-chunk publishes is lost");
+    let statements = place(&template, "RestoreChunkRole", "Events");
+    let dumb = template.with(&format!("{statements}/Action"), json!([]));
+    assert_finds(unheard, &dumb, "what restore-chunk publishes is lost");
+}
+
+/// What a rule of the bus takes, by the rule's name.
+fn heard(template: &Template, rule: &str) -> Vec<String> {
+    let pattern = &template.resource(rule)["Properties"]["EventPattern"];
+    assert_eq!(pattern.as_object().map(|pattern| pattern.keys().collect::<Vec<_>>()), Some(vec![&"source".to_owned()]));
+    list(&pattern["source"]).into_iter().map(named).collect()
+}
+
+#[test]
+fn live_clients_are_told_what_webhooks_are_told_and_how_far_jobs_are() {
+    let template = Template::read();
+    assert_eq!(heard(&template, "NotifyRule"), ["firebackup"]);
+    assert_eq!(heard(&template, "LiveRule"), ["firebackup", "firebackup.live"]);
 }

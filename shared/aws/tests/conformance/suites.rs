@@ -171,26 +171,31 @@ impl ArrivedEvents for Arrived {
 fn event_of(body: &str) -> DomainEvent {
     let envelope: Value = serde_json::from_str(body).unwrap();
     let event: DomainEvent = serde_json::from_value(envelope["detail"].clone()).unwrap();
-    assert_eq!(
-        (envelope["source"].as_str(), envelope["detail-type"].as_str()),
-        (Some("firebackup"), Some(&*event.kind))
-    );
+    assert!(["firebackup", "firebackup.live"].iter().any(|source| envelope["source"] == *source), "{envelope:#}");
+    assert_eq!(envelope["detail-type"].as_str(), Some(&*event.kind));
     event
 }
 
-pub async fn a_bus_conforms(stage: &Stage) {
+/// A queue that a rule of the bus sends to what has one of these sources.
+async fn behind(stage: &Stage, client: &aws_sdk_eventbridge::Client, rule: &str, sources: &[&str]) -> Arrived {
     let queues = aws_sdk_sqs::Client::new(&stage.config);
-    let url = make_queue(&queues, "events", &[]).await;
+    let url = make_queue(&queues, rule, &[]).await;
+    let pattern = json!({ "source": sources }).to_string();
+    client.put_rule().event_bus_name("firebackup").name(rule).event_pattern(pattern).send().await.unwrap();
+    let target = Target::builder().id("queue").arn(queue_arn(stage, rule)).build().unwrap();
+    let put = client.put_targets().event_bus_name("firebackup").rule(rule).targets(target).send().await.unwrap();
+    assert_eq!(put.failed_entry_count, 0);
+    Arrived { client: queues, url, events: Mutex::default() }
+}
+
+pub async fn a_bus_conforms(stage: &Stage) {
     let client = aws_sdk_eventbridge::Client::new(&stage.config);
     client.create_event_bus().name("firebackup").send().await.unwrap();
-    let pattern = json!({"source": ["firebackup"]}).to_string();
-    client.put_rule().event_bus_name("firebackup").name("all").event_pattern(pattern).send().await.unwrap();
-    let target = Target::builder().id("queue").arn(queue_arn(stage, "events")).build().unwrap();
-    let put = client.put_targets().event_bus_name("firebackup").rule("all").targets(target).send().await.unwrap();
-    assert_eq!(put.failed_entry_count, 0);
-    let bus = EventBridgeBus::new(&stage.clients, "firebackup");
-    let arrived = Arrived { client: queues, url, events: Mutex::default() };
-    event_bus_suite::conforms(Arc::new(bus), &arrived).await;
+    let kept = behind(stage, &client, "events", &["firebackup"]).await;
+    let live = behind(stage, &client, "live", &["firebackup", "firebackup.live"]).await;
+    let bus = Arc::new(EventBridgeBus::new(&stage.clients, "firebackup"));
+    event_bus_suite::conforms(bus.clone(), &kept).await;
+    event_bus_suite::tells_live_clients(bus.as_ref(), &live, &kept).await;
 }
 
 pub async fn master_keys_conform(stage: &Stage) {

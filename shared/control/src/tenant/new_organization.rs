@@ -6,40 +6,36 @@ use serde_json::json;
 use crate::actor::{Actor, Origin};
 use crate::audit::Act;
 use crate::control::Control;
-use crate::error::{Code, ControlError, Result};
+use crate::error::{ControlError, Result};
 use crate::id::OrganizationId;
 use crate::item_keys;
 use crate::limit;
 use crate::member::{Member, Membership};
 use crate::organization::{ListedOrganization, NewOrganization, Organization, OrganizationRecord};
 use crate::page::{Page, Paged};
-use crate::record::{Written, new_item};
+use crate::record::{MAX_ATTEMPTS, Written, new_item};
 use crate::role::Role;
 use crate::tenant::{Author, OrganizationScope, Person};
 use crate::user::User;
-
-/// The most organizations of which somebody may be a member who makes another one.
-const MOST: usize = 20;
 
 impl Control {
     /// Makes an organization, whose owner is whoever makes it.
     ///
     /// # Errors
     /// [`Unprocessable`](crate::Kind::Unprocessable) where the name may not be so;
-    /// [`LimitReached`](Code::LimitReached) where they are members of too many.
+    /// [`LimitReached`](crate::Code::LimitReached) where they are members of too many.
     pub async fn create_organization(&self, person: &Person, new: NewOrganization) -> Result<Organization> {
         let name = limit::name("name", &new.name)?;
-        let present = self.all::<Membership>(item_keys::memberships(&person.user())).await?.len();
-        if present >= MOST {
-            let message = format!("nobody makes an organization who is a member of {MOST}");
-            return Err(ControlError::conflict(Code::LimitReached, message));
-        }
         let user = self.user(&person.user()).await?.value;
         let (organization, writes) = self.new_organization(&user, &name, person.origin()).await?;
-        match self.write_unrecorded(writes).await? {
-            Written::Yes => Ok(organization),
-            Written::Outrun => Err(ControlError::concurrent_change()),
+        for _ in 0..MAX_ATTEMPTS {
+            let mut writes = writes.clone();
+            writes.push(self.room_for_organization(person).await?);
+            if self.write_unrecorded(writes).await? == Written::Yes {
+                return Ok(organization);
+            }
         }
+        Err(ControlError::concurrent_change())
     }
 
     /// The organizations of which somebody is a member, in the order in which they were made.

@@ -5,7 +5,7 @@ use firebackup_model::Timestamp;
 use firebackup_model::port::DomainEvent;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, completed};
 
 fn event(world: &World, kind: &str, organization: &str) -> DomainEvent {
     let data = json!({ "id": "bkp_1" });
@@ -136,4 +136,87 @@ async fn connections_that_are_gone_are_forgotten_and_there_are_only_so_many() {
     world.control.live_gone("7").await.unwrap();
     assert_eq!(world.says("beyond", &subscribe).await["type"], "subscribed");
     assert_eq!(world.told("backup.started").await.len(), 100);
+}
+
+#[tokio::test]
+async fn live_clients_are_told_every_second_how_far_a_job_is_and_webhooks_are_not() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (control, worker) = (&world.control, world.worker().await);
+    let id = world.backup(&project).await.job.id;
+    control.start_job(&worker, &id).await.unwrap();
+    control.note_chunks(&worker, &id, 4).await.unwrap();
+    let note = async || control.note_progress(&worker, &id, &[("documents", 10), ("reads", 10)]).await.unwrap();
+    let published = world.events.published().len();
+    note().await;
+    assert_eq!(world.events.live(), [], "nobody listens");
+    for (connection, topics) in [("others", json!(["restore", "backup.completed"])), ("one", json!(["backup"]))] {
+        world.push.open(connection);
+        let asked = json!({ "type": "subscribe", "token": world.owner_key, "topics": topics });
+        world.says(connection, &asked).await;
+        note().await;
+    }
+    note().await;
+    let told = world.events.live();
+    assert_eq!(told.len(), 1, "once a second: {told:#?}");
+    assert_eq!((told[0].kind.as_str(), &told[0].data["id"]), ("backup.progress", &json!(id)));
+    assert_eq!((&told[0].data["progress"]["documents"], &told[0].data["status"]), (&json!(30), &json!("running")));
+    for documents in [50, 60] {
+        world.clock.advance(1);
+        note().await;
+        let told = world.events.live();
+        assert_eq!(told.last().unwrap().data["progress"]["documents"], documents, "{told:#?}");
+    }
+    let mut ids: Vec<_> = world.events.live().into_iter().map(|event| event.id).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "each is another event");
+    assert_eq!(world.events.published().len(), published, "webhooks are told of tenths only");
+
+    world.clock.advance(1);
+    world.events.fail(Some(firebackup_model::ErrorKind::Unavailable));
+    assert!(control.note_progress(&worker, &id, &[("documents", 10)]).await.is_err());
+    world.events.fail(None);
+    world.clock.advance(SUBSCRIPTION_SECONDS);
+    note().await;
+    assert_eq!(world.events.live().len(), 3, "nobody listens any more");
+    let shown = control.backup(&world.owner().await, &project.id, &id).await.unwrap().job.progress.unwrap();
+    assert_eq!(shown.documents, 80, "what could not be told was counted all the same");
+}
+
+#[tokio::test]
+async fn of_a_job_that_has_ended_live_clients_are_told_its_end_and_nothing_behind_it() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (control, worker) = (&world.control, world.worker().await);
+    let id = world.backup(&project).await.job.id;
+    control.start_job(&worker, &id).await.unwrap();
+    world.push.open("one");
+    world.says("one", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    control.finish_job(&worker, &id, completed()).await.unwrap();
+    control.note_progress(&worker, &id, &[("documents", 10)]).await.unwrap();
+    assert_eq!(world.events.live(), []);
+}
+
+/// Of those who have counted the same a moment ago.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_steps_in_one_second_one_tells_live_clients() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let (control, worker) = (&world.control, world.worker().await);
+    let id = world.backup(&project).await.job.id;
+    control.start_job(&worker, &id).await.unwrap();
+    world.push.open("one");
+    world.says("one", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    control.note_progress(&worker, &id, &[("documents", 1)]).await.unwrap();
+    for second in 2..=100 {
+        world.clock.advance(1);
+        let steps = (0..8).map(|_| {
+            let (control, id) = (control.clone(), id.clone());
+            tokio::spawn(async move { control.note_progress(&worker, &id, &[("documents", 1)]).await })
+        });
+        for step in futures::future::join_all(steps).await {
+            step.unwrap().unwrap();
+        }
+        assert_eq!(world.events.live().len(), second, "one a second");
+    }
 }

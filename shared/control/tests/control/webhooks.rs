@@ -69,14 +69,27 @@ async fn what_may_not_be_called_is_refused_and_slack_is_at_slack() {
     control.create_webhook(&owner, slack("http://127.0.0.1:8080/hook")).await.unwrap();
 }
 
-#[tokio::test]
-async fn an_organization_has_fifty_at_most() {
+/// All at one moment: of those who have counted forty-nine one makes the fiftieth.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_organization_has_fifty_at_most_however_many_are_asked_for_at_once() {
     let world = World::new().await;
     let owner = world.owner().await;
-    for _ in 0..50 {
-        world.control.create_webhook(&owner, new_webhook("a")).await.unwrap();
+    let asked = (0..90).map(|_| {
+        let (control, owner) = (world.control.clone(), owner.clone());
+        tokio::spawn(async move { control.create_webhook(&owner, new_webhook("a")).await.map_err(|error| error.code) })
+    });
+    let mut outcomes = Vec::new();
+    for outcome in futures::future::join_all(asked).await {
+        outcomes.push(outcome.unwrap().map(|_| ()));
     }
-    assert_eq!(code(world.control.create_webhook(&owner, new_webhook("a")).await), Code::LimitReached);
+    let made = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let refused = outcomes.iter().filter(|outcome| **outcome == Err(Code::LimitReached)).count();
+    assert_eq!((made, refused), (50, 40), "{outcomes:?}");
+    let quota = world.control.quotas(&owner).await.unwrap().webhooks;
+    assert_eq!((quota.used, quota.limit), (50, Some(50)));
+    let first = world.control.webhooks(&owner, &Page::default()).await.unwrap().items.remove(0);
+    world.control.remove_webhook(&owner, &first.id).await.unwrap();
+    world.control.create_webhook(&owner, new_webhook("a")).await.unwrap();
 }
 
 #[tokio::test]

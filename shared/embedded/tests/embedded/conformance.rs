@@ -85,6 +85,34 @@ async fn the_event_bus_conforms_for_all_who_listen() {
     assert_eq!(slow.recv().await.as_ref(), Ok(&first[3]));
 }
 
+/// What a queue behind a bus has been sent.
+struct InQueue(SqliteJobQueue, Mutex<Vec<DomainEvent>>);
+
+#[async_trait]
+impl ArrivedEvents for InQueue {
+    async fn arrived(&self) -> Vec<DomainEvent> {
+        let received = self.0.receive(10, Duration::from_millis(10), Duration::from_secs(60)).await.unwrap();
+        let mut all = self.1.lock().unwrap();
+        all.extend(received.iter().map(|message| serde_json::from_str::<DomainEvent>(&message.body).unwrap()));
+        all.clone()
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_live_clients_alone_is_kept_in_no_queue() {
+    let (_folder, database) = new_database().await;
+    let queue = SqliteJobQueue::new(database, Arc::new(SystemClock), "notify", 3);
+    let bus = LocalEventBus::new(1000).keeping(Arc::new(queue.clone()));
+    let (mut listener, live) = (bus.listen(), Heard::default());
+    let heard = live.clone();
+    tokio::spawn(async move {
+        while let Ok(event) = listener.recv().await {
+            heard.0.lock().unwrap().push(event);
+        }
+    });
+    event_bus_suite::tells_live_clients(&bus, &live, &InQueue(queue, Mutex::default())).await;
+}
+
 #[tokio::test]
 async fn the_event_bus_keeps_in_a_queue_what_nobody_hears() {
     let (_folder, database) = new_database().await;

@@ -36,4 +36,7 @@ impl DomainEvent {
 pub trait EventBus: Send + Sync {
     /// Publishes events, each on its own; says so if one was not taken.
     async fn publish(&self, events: &[DomainEvent]) -> Result<(), PortError>;
+
+    /// Publishes an event for live clients alone: it is kept nowhere, and no webhook is told.
+    async fn publish_live(&self, event: &DomainEvent) -> Result<(), PortError>;
 }
