@@ -48,10 +48,20 @@ impl LiveClient {
 
     /// The next message; nothing when the connection ends.
     pub async fn next(&mut self) -> Option<Value> {
+        self.next_text().await.map(|text| serde_json::from_str(&text).unwrap())
+    }
+
+    /// Ends the connection.
+    pub async fn close(&mut self) {
+        drop(self.0.close(None).await);
+    }
+
+    /// The next message, as it was sent.
+    pub async fn next_text(&mut self) -> Option<String> {
         loop {
             let message = tokio::time::timeout(BOUND, self.0.next()).await.expect("nothing was said");
             match message {
-                Some(Ok(Message::Text(text))) => return Some(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Text(text))) => return Some(text.as_str().to_owned()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 _ => return None,
             }

@@ -28,6 +28,7 @@ pub mod ministack;
 pub mod oauth_server;
 mod peer_process;
 pub mod proxy;
+pub mod push_suite;
 pub mod replay;
 pub mod s3_server;
 pub mod samples;

@@ -1,6 +1,12 @@
 //! A backup of the stack is watched as it happens, and a webhook is told of it.
 
-use serde_json::json;
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use firebackup_aws::{AwsClients, AwsSettings, GatewayPush, config_loader};
+use firebackup_testkit::push_suite::{self, LiveEnd, OpensConnections};
+use serde_json::{Value, json};
 
 use super::api::id_of;
 use super::deployed::{BOUND, Deployed};
@@ -34,6 +40,50 @@ pub async fn is_watched(stack: &Deployed) {
     .await;
     stranger.say(&json!({ "type": "ping" })).await;
     assert_eq!(stranger.hear().await, json!({ "type": "pong" }), "who has not subscribed has heard of nothing");
+}
+
+/// The way to live clients is as the port asks: whoever subscribes stands in the table, under the name of the connection.
+pub async fn conforms(stack: &Deployed) {
+    let keys = Credentials::new("test", "test", None, None, "tests");
+    let settings = AwsSettings { region: Some(stack.ministack.region().to_owned()), ..AwsSettings::default() };
+    let config = config_loader(&settings).credentials_provider(keys).load().await;
+    let at = format!("{}/_aws/execute-api/{}/live", stack.ministack.endpoint(), stack.output("LiveApiId"));
+    push_suite::conforms(&GatewayPush::new(&AwsClients::new(&config), &at), &Subscribers(stack)).await;
+}
+
+struct Subscribers<'a>(&'a Deployed);
+
+struct Subscriber(LiveClient);
+
+impl Subscribers<'_> {
+    /// The names of those who are subscribed.
+    async fn names(&self) -> BTreeSet<String> {
+        let items = self.0.aws.items("firebackup").await;
+        let keys = items.iter().map(|item| serde_json::from_str::<Value>(item).unwrap());
+        keys.filter_map(|item| Some(item["pk"]["S"].as_str()?.strip_prefix("LIVE#")?.to_owned())).collect()
+    }
+}
+
+#[async_trait]
+impl OpensConnections for Subscribers<'_> {
+    async fn open(&self) -> (String, Box<dyn LiveEnd>) {
+        let before = self.names().await;
+        let mut client = connect(self.0).await;
+        client.subscribe(self.0.key()).await;
+        let name = self.names().await.difference(&before).next().expect("who subscribes stands in the table").clone();
+        (name, Box::new(Subscriber(client)))
+    }
+}
+
+#[async_trait]
+impl LiveEnd for Subscriber {
+    async fn next(&mut self) -> Option<String> {
+        self.0.next_text().await
+    }
+
+    async fn close(mut self: Box<Self>) {
+        self.0.close().await;
+    }
 }
 
 async fn connect(stack: &Deployed) -> LiveClient {

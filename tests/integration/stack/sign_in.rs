@@ -6,7 +6,7 @@ use firebackup_testkit::OAuthServer;
 use serde_json::{Value, json};
 
 use super::deployed::{BOUND, Deployed};
-use super::live::is_watched;
+use super::live::{conforms, is_watched};
 use crate::browser::{Browser, CLIENT, person};
 
 /// The secret of the sign-in opens with the stack's key alone; a backup is watched live, and a webhook told of it.
@@ -25,6 +25,7 @@ async fn somebody_signs_in_and_watches_a_backup() {
     let stack = Deployed::signing_in(&parameters, Some(file)).await;
     stack.explaining("signing in", signs_in(&stack, &issuer)).await;
     stack.explaining("watching", is_watched(&stack)).await;
+    stack.explaining("pushing", conforms(&stack)).await;
     stack.explaining("letting in", lets_in(&stack, &issuer)).await;
     // the template, the function's settings and the table have it in no form but the one that KMS made
     let function = stack.aws.function("firebackup-api").await;

@@ -1,17 +1,20 @@
 //! The suites of the ports.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use firebackup_embedded::{LocalEventBus, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SystemClock};
+use firebackup_embedded::{LocalEventBus, LocalPush, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SystemClock};
 use firebackup_model::port::{Clock, DomainEvent, EventBus, JobQueue};
 use firebackup_testkit::event_bus_suite::{self, ArrivedEvents};
 use firebackup_testkit::job_queue_suite::{self, QueueUnderTest};
+use firebackup_testkit::push_suite::{self, LiveEnd, OpensConnections};
 use firebackup_testkit::scheduler_suite::{self, KeptSchedules};
 use firebackup_testkit::{HandClock, item_store_suite};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::Receiver;
 
 use crate::new_database;
 
@@ -129,4 +132,35 @@ async fn the_event_bus_keeps_in_a_queue_what_nobody_hears() {
     let kept = queue.receive(2, Duration::from_secs(1), Duration::from_secs(1)).await.unwrap();
     let kept: Vec<DomainEvent> = kept.iter().map(|message| serde_json::from_str(&message.body).unwrap()).collect();
     assert_eq!(kept, [event]);
+}
+
+/// Connections of this process, each with a number.
+struct Opens(LocalPush, AtomicUsize);
+
+struct OpenEnd(LocalPush, String, Receiver<String>);
+
+#[async_trait]
+impl OpensConnections for Opens {
+    async fn open(&self) -> (String, Box<dyn LiveEnd>) {
+        let name = format!("client-{}", self.1.fetch_add(1, Ordering::Relaxed));
+        let told = self.0.open(&name).unwrap();
+        (name.clone(), Box::new(OpenEnd(self.0.clone(), name, told)))
+    }
+}
+
+#[async_trait]
+impl LiveEnd for OpenEnd {
+    async fn next(&mut self) -> Option<String> {
+        self.2.recv().await
+    }
+
+    async fn close(self: Box<Self>) {
+        self.0.close(&self.1);
+    }
+}
+
+#[tokio::test]
+async fn the_way_to_live_clients_conforms() {
+    let push = LocalPush::default();
+    push_suite::conforms(&push, &Opens(push.clone(), AtomicUsize::default())).await;
 }
