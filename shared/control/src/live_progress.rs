@@ -59,7 +59,7 @@ fn told_at(counters: &ItemBody) -> i64 {
 /// How many milliseconds ago live clients were told; nothing where that is not long enough.
 fn since_told(counters: &ItemBody, now: Timestamp) -> Option<i64> {
     let since = now.millis() - told_at(counters);
-    (since >= PAUSE_MILLIS || since < -AHEAD_MILLIS).then_some(since)
+    (!(-AHEAD_MILLIS..PAUSE_MILLIS).contains(&since)).then_some(since)
 }
 
 #[cfg(test)]
