@@ -121,7 +121,9 @@ pub use look_after::Care;
 pub use member::{Member, MemberChange};
 pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
-pub use permission::{CheckedBy, DELETE_DOCUMENTS, MissingPermission, PermissionCheck, Purpose, READ_DOCUMENTS, asked_permissions};
+pub use permission::{
+    CheckedBy, DELETE_DOCUMENTS, MissingPermission, PermissionCheck, Purpose, READ_DOCUMENTS, asked_permissions,
+};
 pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
 pub use quota::{Quota, Quotas};

@@ -263,7 +263,9 @@ mod tests {
         let none = ProjectFindings { granted: Some(Vec::new()), ..ProjectFindings::default() };
         let missing = check(&none, &asked_permissions(), ProjectStatus::Error);
         let remedy = |name: &str| &missing.iter().find(|missing| missing.permission == name).unwrap().remedy;
-        assert!(remedy("datastore.databases.list").starts_with("grant roles/datastore.viewer: gcloud projects add-iam-"));
+        assert!(
+            remedy("datastore.databases.list").starts_with("grant roles/datastore.viewer: gcloud projects add-iam-")
+        );
         assert!(remedy(READ_DOCUMENTS).contains("--role roles/datastore.viewer --condition None"));
         assert!(remedy(DELETE_DOCUMENTS).contains("--role roles/datastore.user "));
         let users = remedy(LIST_USERS);
@@ -271,7 +273,9 @@ mod tests {
         assert!(users.contains("iam roles update firebackupAuth --project my-app --add-permissions"), "{users}");
         assert!(users.contains("firebaseauth.configs.get,firebaseauth.configs.getHashConfig,firebaseauth.users.get,"));
         assert!(!users.contains(CREATE_USERS), "who only backs up creates no users: {users}");
-        assert!(remedy(CREATE_USERS).contains("--permissions firebaseauth.users.create,firebaseauth.users.update --stage"));
+        assert!(
+            remedy(CREATE_USERS).contains("--permissions firebaseauth.users.create,firebaseauth.users.update --stage")
+        );
         assert!(remedy(CREATE_USERS).contains("--role projects/my-app/roles/firebackupAuth "));
     }
 
@@ -298,7 +302,11 @@ mod tests {
         let allowed = vec![READ_DOCUMENTS.to_owned()];
         let tried = ProjectFindings { allowed, refused: vec![DELETE_DOCUMENTS.to_owned()], ..conditional.clone() };
         check(&tried, &[DELETE_DOCUMENTS, LIST_USERS], ProjectStatus::Connected);
-        check(&conditional, &[READ_DOCUMENTS, "datastore.entities.list", DELETE_DOCUMENTS, LIST_USERS], ProjectStatus::Error);
+        check(
+            &conditional,
+            &[READ_DOCUMENTS, "datastore.entities.list", DELETE_DOCUMENTS, LIST_USERS],
+            ProjectStatus::Error,
+        );
     }
 
     #[test]

@@ -135,7 +135,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_granted_is_told_and_nothing_else() {
-        let some = r#"{"permissions":["datastore.entities.list","datastore.entities.get","resourcemanager.projects.get"]}"#;
+        let some =
+            r#"{"permissions":["datastore.entities.list","datastore.entities.get","resourcemanager.projects.get"]}"#;
         let server = LocalServer::start(Says::json(200, some)).await;
         let granted = manager(&server, SHORT * 100).await.granted(&ASKED).await.unwrap();
         assert_eq!(granted, ["datastore.entities.list", "datastore.entities.get"]);
@@ -238,7 +239,9 @@ mod tests {
         let google = url("my-app", &Access::ApplicationDefault).unwrap();
         let expected = "https://cloudresourcemanager.googleapis.com/v3/projects/my-app:testIamPermissions";
         assert_eq!(google.as_str(), expected);
-        assert!(url("a/../b?c", &Access::ApplicationDefault).unwrap().as_str().contains("/projects/a%2F..%2Fb%3Fc:test"));
+        assert!(
+            url("a/../b?c", &Access::ApplicationDefault).unwrap().as_str().contains("/projects/a%2F..%2Fb%3Fc:test")
+        );
         let error = url("p", &Access::Emulator { host: String::new() }).unwrap_err();
         assert_eq!(error.kind, ErrorKind::InvalidArgument);
     }

@@ -84,7 +84,11 @@ async fn bounded(operation: &'static str, mut response: Response, most: usize) -
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|source| silent(operation, source))? {
         if body.len() + chunk.len() > most {
-            return Err(PortError::new(ErrorKind::Corrupt, operation, format!("the answer is larger than {most} bytes")));
+            return Err(PortError::new(
+                ErrorKind::Corrupt,
+                operation,
+                format!("the answer is larger than {most} bytes"),
+            ));
         }
         body.extend_from_slice(&chunk);
     }

@@ -161,6 +161,7 @@ async fn read(stream: &mut TcpStream) -> String {
 
 fn is_whole(text: &str) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
     length.and_then(|length| length.trim().parse().ok()).is_none_or(|length: usize| body.len() >= length)
 }
