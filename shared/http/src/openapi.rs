@@ -109,6 +109,10 @@ const FAILURES: &[Failures] = &[
                 Code::DatabaseSwitchedOff,
                 "what this needs of the database is switched off; `details.remedy` switches it on",
             ),
+            (
+                Code::PermissionMissing,
+                "the project's credentials lack a permission that this needs; `details.remedy` grants it",
+            ),
             (Code::LimitReached, "the organization has as many of these as it may"),
             (Code::Cancelled, "the job was cancelled"),
         ],

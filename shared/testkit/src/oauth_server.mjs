@@ -97,7 +97,7 @@ async function revoke(request, response) {
 /** What of the permissions that are asked for is granted, as Resource Manager tells; who is not told them knows no project. */
 async function permissions(request, response) {
   const asked = JSON.parse(await bodyOf(request)).permissions;
-  if (told.permissions === undefined) return json(response, { error: { code: 404, message: 'no such project' } }, 404);
+  if (!told.permissions) return json(response, { error: { code: 404, message: 'no such project' } }, 404);
   if (!request.headers.authorization?.startsWith('Bearer ')) return json(response, {}, 401);
   const granted = asked.filter((permission) => told.permissions === 'all' || told.permissions.includes(permission));
   return json(response, granted.length > 0 ? { permissions: granted } : {});

@@ -12,7 +12,7 @@ use firebackup_codec::secret::SecretKey;
 use firebackup_control::{
     Archive, ArchivePlace, CollectionFacts, CollectionFindings, Control, ControlError, ControlSettings, Credentials,
     DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess, DestinationFindings, JobEnd, JobResult,
-    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, ProjectId, SignUp,
+    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, ProjectId, SignUp, asked_permissions,
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
@@ -465,7 +465,10 @@ impl Probes for TestProbes {
             ..DatabaseFacts::default()
         };
         let databases = vec!["(default)".to_owned()];
-        Ok(ProjectFindings { databases, facts: vec![facts], ..ProjectFindings::default() })
+        let has_no_users = access.google_project.ends_with("without-users");
+        let of_documents = asked_permissions().into_iter().filter(|name| name.starts_with("datastore."));
+        let granted = has_no_users.then(|| of_documents.map(str::to_owned).collect());
+        Ok(ProjectFindings { databases, facts: vec![facts], granted, ..ProjectFindings::default() })
     }
 
     async fn collections(&self, _: &ProjectAccess, _: &str) -> Result<CollectionFindings, ControlError> {
