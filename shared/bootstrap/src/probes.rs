@@ -12,7 +12,7 @@ use firebackup_google::{self as google, Collection, Firestore};
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_model::port::DocumentSource;
 use firebackup_model::{ErrorKind, PortError};
-use firebackup_storage::Destination;
+use firebackup_storage::{Destination, DestinationKind};
 
 use crate::absent::Absent;
 use crate::buckets::bucket_of;
@@ -202,12 +202,7 @@ impl Probes for DestinationProbes {
             (report.delete, "delete"),
         ];
         let missing = abilities.iter().filter(|(can, _)| !can).map(|(_, name)| (*name).to_owned()).collect();
-        let kind = match destination.kind().scheme() {
-            "file" => "folder",
-            "gs" => "gcs",
-            "az" => "azure",
-            scheme => scheme,
-        };
+        let kind = kind_of(destination.kind());
         let problems = report.problems.iter().map(ToString::to_string).collect();
         let advice = self.advice(&destination, place).await;
         Ok(DestinationFindings { kind: kind.to_owned(), missing, problems, advice })
@@ -230,6 +225,16 @@ impl DestinationProbes {
                 Vec::new()
             }
         }
+    }
+}
+
+/// What a client calls a kind of destination.
+pub(crate) const fn kind_of(kind: DestinationKind) -> &'static str {
+    match kind {
+        DestinationKind::Folder => "folder",
+        DestinationKind::S3 => "s3",
+        DestinationKind::Gcs => "gcs",
+        DestinationKind::Azure => "azure",
     }
 }
 

@@ -49,6 +49,7 @@ mod live;
 mod look_after;
 mod member;
 mod month;
+mod new_bucket;
 mod organization;
 mod page;
 mod permission;
@@ -119,6 +120,7 @@ pub use job::{
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
+pub use new_bucket::{BucketMade, BucketToMake, NewBucket};
 pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
 pub use permission::{

@@ -429,7 +429,7 @@ fn consent_missing() -> MissingPermission {
 }
 
 /// 6 to 30 lower-case letters, digits and hyphens; a domain before it with a colon is Google's old way.
-fn check_google_project(id: &str) -> Result<()> {
+pub(crate) fn check_google_project(id: &str) -> Result<()> {
     let is_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
     match (1..=100).contains(&id.len()) && id.bytes().all(is_id) {
         true => Ok(()),
