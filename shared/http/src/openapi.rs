@@ -166,6 +166,7 @@ const REACHING_OUT: &[&str] = &[
     "update_destination",
     "verify_destination",
     "try_destination",
+    "create_bucket",
     "verify_bucket",
     "list_folders",
     "create_folder",

@@ -141,10 +141,12 @@ async fn a_bucket_is_made_and_noted_and_one_that_is_there_is_told() {
         (json!({"url": "file:///srv/new"}), (422, "VALIDATION_FAILED")),
         (json!({"url": "gs://new"}), (422, "VALIDATION_FAILED")),
         (json!({"url": "s3://new", "endpoint": "https://10.0.0.1"}), (422, "VALIDATION_FAILED")),
-        (json!({"url": "s3://new", "serverSideEncryption": {"type": "sse-s3"}}), (422, "VALIDATION_FAILED")),
     ] {
-        assert_eq!(world.call("POST", CREATE).json(&body).undocumented().send().await.outcome(), expect, "{body}");
+        assert_eq!(world.call("POST", CREATE).json(&body).send().await.outcome(), expect, "{body}");
     }
+    let body = json!({"url": "s3://new", "serverSideEncryption": {"type": "sse-s3"}});
+    let unknown = world.call("POST", CREATE).json(&body).undocumented().send().await;
+    assert_eq!(unknown.outcome(), (422, "VALIDATION_FAILED"));
     let told = world.get("/api/v1/audit").await;
     let told: Vec<_> =
         told.data().as_array().unwrap().iter().map(|entry| json!([entry["action"], entry["resource"]])).collect();
