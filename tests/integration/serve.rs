@@ -1,5 +1,6 @@
 //! `firebackup serve` from end to end: one machine that has everything, asked through its API, killed, stopped and started again.
 
+mod buckets;
 mod catalog;
 mod clocks;
 mod consents;

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use firebackup_aws::BucketFolder;
 use firebackup_codec::secret::SecretKey;
-use firebackup_control::{ControlError, DestinationAccess, OpenedPlace, OrganizationId, ProjectId};
+use firebackup_control::{
+    BucketMade, BucketToMake, Code, ControlError, DestinationAccess, OpenedPlace, OrganizationId, ProjectId,
+};
 use firebackup_engine::{EngineError, Repository, Secrets, ServiceKey, World};
 use firebackup_http::Repositories;
 use firebackup_model::port::{EncryptionContext, KeyService};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError};
-use firebackup_storage::{Destination, DestinationKind, DestinationSettings};
+use firebackup_storage::{BucketWishes, Destination, DestinationKind, DestinationSettings, MakeBucketError};
+use serde_json::json;
 
 use crate::buckets::{KEY_ID, bucket_of, option};
-use crate::probes::destination_failed as refused;
+use crate::probes::{destination_failed as refused, kind_of};
 
 /// What opens repositories, besides what a destination says.
 #[derive(Clone)]
@@ -260,6 +263,34 @@ impl Repositories for Places {
     async fn make_folder(&self, place: &DestinationAccess) -> Result<bool, ControlError> {
         let opened = self.destination(&place.url, place).map_err(refused)?;
         Ok(opened.kind() == DestinationKind::Folder)
+    }
+
+    async fn make_bucket(&self, bucket: &BucketToMake) -> Result<BucketMade, ControlError> {
+        let wishes = BucketWishes {
+            object_lock: bucket.object_lock,
+            location: bucket.location.clone(),
+            google_project: bucket.google_project.clone(),
+        };
+        let settings = self.settings(&bucket.access);
+        let made = Destination::make_bucket(&bucket.access.url, &settings, &wishes).await.map_err(unmade)?;
+        Ok(BucketMade {
+            kind: kind_of(made.kind).to_owned(),
+            closed_to_public: made.is_closed,
+            keeps_versions: made.keeps_versions,
+            object_lock: made.locks_objects,
+            problems: made.problems,
+        })
+    }
+}
+
+/// What a client is told of a bucket that was not made.
+fn unmade(error: MakeBucketError) -> ControlError {
+    let is_there =
+        |owner: &str| ControlError::conflict(Code::Conflict, error.to_string()).with_details(json!({ "owner": owner }));
+    match error {
+        MakeBucketError::Yours => is_there("you"),
+        MakeBucketError::Others => is_there("other"),
+        MakeBucketError::Port(error) => refused(error),
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use firebackup_aws::BucketReport;
 use firebackup_control::{
-    CollectionFacts, CollectionFindings, ControlError, DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess,
-    DestinationFindings, MissingPermission, Probes, ProjectAccess, ProjectFindings,
+    CollectionFacts, CollectionFindings, ControlError, DELETE_DOCUMENTS, DatabaseEdition, DatabaseFacts, DatabaseType,
+    DestinationAccess, DestinationFindings, Probes, ProjectAccess, ProjectFindings, READ_DOCUMENTS, asked_permissions,
 };
 use firebackup_google::{self as google, Collection, Firestore};
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_model::port::DocumentSource;
 use firebackup_model::{ErrorKind, PortError};
-use firebackup_storage::Destination;
+use firebackup_storage::{Destination, DestinationKind};
 
 use crate::absent::Absent;
 use crate::buckets::bucket_of;
@@ -21,6 +21,9 @@ use crate::projects::Projects;
 
 /// For how long documents are counted: API Gateway gives a request 29 seconds in all.
 const COUNTING: Duration = Duration::from_secs(15);
+
+/// For how long IAM is asked.
+const ASKING: Duration = Duration::from_secs(10);
 
 /// Looks at the real world.
 #[derive(Clone)]
@@ -100,30 +103,30 @@ impl WorldProbes {
     ) -> Result<(), ControlError> {
         let target = self.projects.target(access, database).await.map_err(refused)?;
         match target.source.snapshot_time().await {
-            Ok(_) if findings.databases.is_empty() => findings.databases.push(database.to_owned()),
-            Ok(_) => {}
+            Ok(_) => findings.allowed.push(READ_DOCUMENTS.to_owned()),
             // a project may have named databases only
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                findings.missing.push(missing("datastore.entities.get", "roles/datastore.viewer", "to back up"));
+                findings.refused.push(READ_DOCUMENTS.to_owned());
                 return Ok(());
             }
             Err(error) => return Err(refused(error)),
         }
-        match target.sink.can_write().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind == ErrorKind::PermissionDenied => {
-                findings.missing.push(missing("datastore.entities.update", "roles/datastore.user", "to restore"));
-                Ok(())
-            }
-            Err(error) => Err(refused(error)),
+        if findings.databases.is_empty() {
+            findings.databases.push(database.to_owned());
         }
+        match target.sink.can_write().await {
+            Ok(()) => findings.allowed.push(DELETE_DOCUMENTS.to_owned()),
+            Err(error) if error.kind == ErrorKind::PermissionDenied => {
+                findings.refused.push(DELETE_DOCUMENTS.to_owned());
+            }
+            Err(error) => return Err(refused(error)),
+        }
+        Ok(())
     }
-}
 
-#[async_trait]
-impl Probes for WorldProbes {
-    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
+    /// The databases of a project, and what a trial says of the first that is open.
+    async fn tried(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
         let firestore = self.projects.firestore(access, DEFAULT_DATABASE).await.map_err(refused)?;
         let mut findings = listed(&firestore).await?;
         // what is switched off says nothing of what the credentials may
@@ -136,6 +139,29 @@ impl Probes for WorldProbes {
         };
         self.try_out(access, &tried, &mut findings).await?;
         Ok(findings)
+    }
+
+    /// What IAM grants, where it can be asked: a consent does not cover that, the API may be switched off, and no job needs it.
+    async fn granted(&self, access: &ProjectAccess) -> Option<Vec<String>> {
+        match tokio::time::timeout(ASKING, self.projects.granted(access, &asked_permissions())).await {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(error)) => {
+                tracing::info!(error = %error, "IAM cannot be asked for the permissions of a project");
+                None
+            }
+            Err(_) => {
+                tracing::info!("IAM does not say in time which permissions a project's credentials have");
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Probes for WorldProbes {
+    async fn project(&self, access: &ProjectAccess) -> Result<ProjectFindings, ControlError> {
+        let (tried, granted) = tokio::join!(self.tried(access), self.granted(access));
+        Ok(ProjectFindings { granted, ..tried? })
     }
 
     async fn collections(&self, access: &ProjectAccess, database: &str) -> Result<CollectionFindings, ControlError> {
@@ -176,12 +202,7 @@ impl Probes for DestinationProbes {
             (report.delete, "delete"),
         ];
         let missing = abilities.iter().filter(|(can, _)| !can).map(|(_, name)| (*name).to_owned()).collect();
-        let kind = match destination.kind().scheme() {
-            "file" => "folder",
-            "gs" => "gcs",
-            "az" => "azure",
-            scheme => scheme,
-        };
+        let kind = kind_of(destination.kind());
         let problems = report.problems.iter().map(ToString::to_string).collect();
         let advice = self.advice(&destination, place).await;
         Ok(DestinationFindings { kind: kind.to_owned(), missing, problems, advice })
@@ -207,9 +228,14 @@ impl DestinationProbes {
     }
 }
 
-fn missing(permission: &str, role: &str, purpose: &str) -> MissingPermission {
-    let remedy = format!("grant {role} to the account that lets us in, in Google Cloud IAM, {purpose}");
-    MissingPermission { permission: permission.to_owned(), remedy }
+/// What a client calls a kind of destination.
+pub(crate) const fn kind_of(kind: DestinationKind) -> &'static str {
+    match kind {
+        DestinationKind::Folder => "folder",
+        DestinationKind::S3 => "s3",
+        DestinationKind::Gcs => "gcs",
+        DestinationKind::Azure => "azure",
+    }
 }
 
 fn refused(error: PortError) -> ControlError {

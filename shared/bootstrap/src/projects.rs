@@ -1,16 +1,22 @@
 //! Connects to Google with what a project was connected with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firebackup_control::{Credentials, ProjectAccess};
 use firebackup_engine::Target;
 use firebackup_google::{
-    Access, Federation, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying, ServiceAccountKey,
+    Access, Federation, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, ResourceManager,
+    ResourceManagerOptions, RetryPolicy, Retrying, ServiceAccountKey,
 };
 use firebackup_model::port::{DocumentSource, UserSink, UserSource};
 use firebackup_model::{DatabaseName, ErrorKind, PortError};
 
 use crate::oauth_client::OauthClient;
+
+/// Somebody waits while IAM is asked, and it can be done without.
+const ASKING: RetryPolicy = RetryPolicy { attempts: 3, base: Duration::from_millis(250), cap: Duration::from_secs(1) };
+const ONE_ASKING: Duration = Duration::from_secs(5);
 
 /// Connects to Google. Cheap to clone.
 #[derive(Clone, Default)]
@@ -66,6 +72,24 @@ impl Projects {
             Credentials::Oauth { refresh_token } => self.client()?.consent(refresh_token).await?.check().await,
             _ => Ok(()),
         }
+    }
+
+    /// Which of these permissions IAM grants on a project; nothing of an emulator, which knows none.
+    ///
+    /// # Errors
+    /// When IAM cannot be asked.
+    pub(crate) async fn granted(
+        &self,
+        project: &ProjectAccess,
+        permissions: &[&str],
+    ) -> Result<Option<Vec<String>>, PortError> {
+        if matches!(project.credentials, Credentials::Emulator { .. }) {
+            return Ok(None);
+        }
+        let access = self.access(&project.credentials).await?;
+        let options = ResourceManagerOptions { project: project.google_project.clone(), access, limit: ONE_ASKING };
+        let manager = Retrying::with_policy(ResourceManager::connect(options).await?, ASKING);
+        manager.granted(permissions).await.map(Some)
     }
 
     /// A database of a project.

@@ -15,6 +15,7 @@ use crate::job::{BackupJob, Job, JobFacts, JobStatus};
 use crate::job_records::{job_act, new_facts, replace_job, wrong_state};
 use crate::limit;
 use crate::page::{Page, Paged};
+use crate::permission::Purpose;
 use crate::project::in_use;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
@@ -180,7 +181,8 @@ impl Control {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound) of its project or destination; [`Unprocessable`](crate::Kind::Unprocessable)
     /// where a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the
-    /// idempotency key was used for another request, or the project is disconnected.
+    /// idempotency key was used for another request, the project is disconnected, or Auth users are meant that it is known
+    /// not to show us.
     pub async fn create_backup(&self, caller: &Caller, new: NewBackup, idempotency: Option<&str>) -> Result<BackupJob> {
         caller.may(Right::RunJobs)?;
         let once = Once::new(caller, idempotency, "create_backup", &new)?;
@@ -231,6 +233,9 @@ impl Control {
         project.value.check_usable()?;
         let database = project.value.database(wanted.config.database.as_deref())?;
         project.value.check_able(&database, Ability::Backup)?;
+        if wanted.config.include_auth {
+            project.value.project.check_permitted(Purpose::AuthBackup, self.now())?;
+        }
         let destination = self.meant_destination(scope, wanted.destination).await?;
         let backup = BackupJob {
             job: new_facts(self, author, JobKind::Backup, wanted.created_by.clone()),

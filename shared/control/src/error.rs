@@ -118,6 +118,8 @@ codes! {
     ConsentFailed = "CONSENT_FAILED",
     /// Something is switched off in the database that this needs; `details.remedy` says how it is switched on.
     DatabaseSwitchedOff = "DATABASE_SWITCHED_OFF",
+    /// The project's credentials lack a permission that this needs; `details.remedy` says how it is granted.
+    PermissionMissing = "PERMISSION_MISSING",
     /// The project is disconnected.
     ProjectDisconnected = "PROJECT_DISCONNECTED",
     /// The organization has as many unfinished jobs as it may.

@@ -52,6 +52,11 @@ fn provider_of(audience: &str) -> Option<&str> {
     }
 }
 
+/// The pool of an audience that was looked at, as it stands in the names of its members: `//iam.googleapis.com/projects/…`.
+pub(crate) fn pool(audience: &str) -> Option<&str> {
+    audience.rsplit_once("/providers/").map(|(pool, _)| pool)
+}
+
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -50,8 +50,10 @@ mod live_progress;
 mod look_after;
 mod member;
 mod month;
+mod new_bucket;
 mod organization;
 mod page;
+mod permission;
 mod probes;
 mod project;
 mod quota;
@@ -120,9 +122,13 @@ pub use job::{
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
+pub use new_bucket::{BucketMade, BucketToMake, NewBucket};
 pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
-pub use probes::{CollectionFindings, DestinationFindings, MissingPermission, Probes, ProjectFindings};
+pub use permission::{
+    CheckedBy, DELETE_DOCUMENTS, MissingPermission, PermissionCheck, Purpose, READ_DOCUMENTS, asked_permissions,
+};
+pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
 pub use quota::{Quota, Quotas};
 pub use restore::NewRestore;

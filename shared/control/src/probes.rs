@@ -27,8 +27,12 @@ pub trait Probes: Send + Sync {
 pub struct ProjectFindings {
     /// The ids of its databases, `(default)` first.
     pub databases: Vec<String>,
-    /// What the credentials may not do.
-    pub missing: Vec<MissingPermission>,
+    /// What of [`asked_permissions`](crate::asked_permissions) IAM grants on the project; nothing where it could not be asked.
+    pub granted: Option<Vec<String>>,
+    /// The permissions that a trial has shown to be there.
+    pub allowed: Vec<String>,
+    /// The permissions whose trial was refused.
+    pub refused: Vec<String>,
     /// How the databases are set up; those of which Google says nothing are left out.
     pub facts: Vec<DatabaseFacts>,
 }
@@ -40,16 +44,6 @@ pub struct CollectionFindings {
     pub collections: Vec<CollectionFacts>,
     /// Whether there are more than were listed.
     pub partial: bool,
-}
-
-/// Something that the credentials may not do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MissingPermission {
-    /// Such as `datastore.entities.list`.
-    pub permission: String,
-    /// How to grant it: a role, or a command.
-    pub remedy: String,
 }
 
 /// What was found of a destination.

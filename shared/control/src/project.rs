@@ -15,7 +15,8 @@ use crate::error::{Code, ControlError, Result};
 use crate::id::ProjectId;
 use crate::limit;
 use crate::page::{Page, Paged};
-use crate::probes::{MissingPermission, ProjectFindings};
+use crate::permission::{self, MissingPermission, PermissionCheck, Purpose, status_of};
+use crate::probes::ProjectFindings;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
 use crate::room::Kept;
@@ -26,11 +27,11 @@ use crate::tenant::{Caller, OrganizationScope, Worker};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProjectStatus {
-    /// All permissions are there.
+    /// It can be backed up, as far as permissions go. What else they do not allow stands in `missing`.
     Connected,
     /// Somebody has disconnected it: no job is made for it.
     Disconnected,
-    /// Permissions are missing; `missing` says which. Jobs that need them will fail.
+    /// Permissions are missing that a backup needs; `missing` says which. Jobs that need them will fail.
     Error,
 }
 
@@ -97,6 +98,9 @@ pub struct Project {
     pub status: ProjectStatus,
     /// What the credentials may not do.
     pub missing: Vec<MissingPermission>,
+    /// When and how that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<PermissionCheck>,
     /// The ids of its databases.
     pub databases: Vec<String>,
     /// What cannot be done with which of them, as far as was seen when the project was looked at last.
@@ -139,13 +143,24 @@ impl Project {
 }
 
 impl ProjectRecord {
-    fn take_findings(&mut self, findings: ProjectFindings) {
+    fn take_findings(&mut self, findings: ProjectFindings, now: Timestamp) {
+        let member = self.member();
         let project = &mut self.project;
-        project.status = status_of(&findings);
-        project.missing = findings.missing;
+        project.missing = findings.missing(&project.google_project, &member);
+        project.status = status_of(&project.missing);
+        project.permissions = Some(PermissionCheck { checked_at: now, checked_by: findings.checked_by() });
         project.databases = findings.databases;
         project.limits = limits_of(&project.google_project, &findings.facts);
         self.facts = findings.facts;
+    }
+
+    /// Whom roles are granted to.
+    fn member(&self) -> String {
+        let audience = match &self.credentials {
+            StoredCredentials::Federation { audience, .. } => Some(audience.as_str()),
+            _ => None,
+        };
+        permission::member(self.project.service_account.as_deref(), self.project.account.as_deref(), audience)
     }
 
     /// Goes on only if something new may use the project.
@@ -203,6 +218,7 @@ impl Control {
             account: credentials.account.clone(),
             status: ProjectStatus::Connected,
             missing: Vec::new(),
+            permissions: None,
             databases: Vec::new(),
             limits: Vec::new(),
             created_at: now,
@@ -210,7 +226,7 @@ impl Control {
         };
         let stored = self.stored_credentials(caller.scope(), project.id, &credentials).await?;
         let mut record = ProjectRecord { project, credentials: stored, facts: Vec::new(), removing: false };
-        record.take_findings(findings);
+        record.take_findings(findings, now);
         let item = new_item(caller.scope().project_key(&record.project.id), &record, None)?;
         let act = Act::new("project.created", record.project.id).with(record.project.told());
         let mut writes = vec![ItemWrite::Create(item)];
@@ -268,7 +284,8 @@ impl Control {
                 let organization = self.organization_record(caller.scope()).await?;
                 let access = self.project_access(&organization, &record.value).await?;
                 let wanted = change.databases.clone();
-                record.value.take_findings(self.look_at_project(&access, wanted).await?);
+                let findings = self.look_at_project(&access, wanted).await?;
+                record.value.take_findings(findings, self.now());
             }
             let project = &mut record.value.project;
             if change.connected == Some(false) || disconnected && change.connected.is_none() {
@@ -336,7 +353,8 @@ impl Control {
                 return Ok(());
             };
             let project = &mut record.value.project;
-            let is_known = project.status == ProjectStatus::Disconnected || project.missing == [consent_missing()];
+            let is_said = matches!(&project.missing[..], [missing] if missing.permission == CONSENT);
+            let is_known = project.status == ProjectStatus::Disconnected || is_said;
             if project.updated_at != seen || is_known {
                 return Ok(());
             }
@@ -399,19 +417,18 @@ pub(crate) fn in_use(what: &str, users: &[String]) -> ControlError {
     ControlError::conflict(Code::InUse, format!("the {what} is in use")).with_details(json!({ "usedBy": some }))
 }
 
-const fn status_of(findings: &ProjectFindings) -> ProjectStatus {
-    if findings.missing.is_empty() { ProjectStatus::Connected } else { ProjectStatus::Error }
-}
+const CONSENT: &str = "consent";
 
 /// What is missing where a consent was taken back.
 fn consent_missing() -> MissingPermission {
     let remedy =
         "connect the project again: ask for the consent at `GET /projects/oauth`, and give it to `PUT /projects/{id}`";
-    MissingPermission { permission: "consent".to_owned(), remedy: remedy.to_owned() }
+    let needed_for = vec![Purpose::Backup, Purpose::Restore, Purpose::AuthBackup, Purpose::AuthRestore];
+    MissingPermission { permission: CONSENT.to_owned(), needed_for, remedy: remedy.to_owned() }
 }
 
 /// 6 to 30 lower-case letters, digits and hyphens; a domain before it with a colon is Google's old way.
-fn check_google_project(id: &str) -> Result<()> {
+pub(crate) fn check_google_project(id: &str) -> Result<()> {
     let is_id = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
     match (1..=100).contains(&id.len()) && id.bytes().all(is_id) {
         true => Ok(()),

@@ -13,6 +13,7 @@ use crate::job::{Job, JobStatus, Rename, RestoreJob, RestoreModeName};
 use crate::job_records::{new_facts, wrong_state};
 use crate::limit;
 use crate::page::{Page, Paged};
+use crate::permission::Purpose;
 use crate::record::{MAX_ATTEMPTS, Stored, Written};
 use crate::role::Right;
 use crate::tenant::{Caller, OrganizationScope};
@@ -86,7 +87,8 @@ impl Control {
     /// # Errors
     /// [`NotFound`](crate::Kind::NotFound) of the backup or the target; [`Unprocessable`](crate::Kind::Unprocessable) where
     /// a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the backup is
-    /// not completed, the idempotency key was used for another request, or the target is disconnected.
+    /// not completed, the idempotency key was used for another request, or the target is disconnected or known not to take
+    /// the Auth users that are meant.
     pub async fn create_restore(
         &self,
         caller: &Caller,
@@ -122,6 +124,9 @@ impl Control {
         let named = new.database.as_deref().or_else(|| (target == source.project).then_some(&*source.database));
         let database = project.value.database(named)?;
         project.value.check_able(&database, Ability::Restore)?;
+        if new.include_auth && !new.dry_run {
+            project.value.project.check_permitted(Purpose::AuthRestore, self.now())?;
+        }
         let destination = self.destination_record(scope, &source.destination).await?;
         destination.value.check_usable()?;
         let restore = RestoreJob {

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::access::sdk_error_kind;
 use crate::channel::FIRESTORE_URL;
+use crate::permissions::RESOURCE_MANAGER_URL;
 
 const OPERATION: &str = "get a Google token by consent";
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
@@ -37,26 +38,41 @@ pub struct UserConsent {
 struct Servers {
     tokens: String,
     firestore: String,
+    resource_manager: String,
 }
 
 impl UserConsent {
     /// A consent to a client.
     #[must_use]
     pub fn new(client_id: String, client_secret: Zeroizing<String>, refresh_token: Zeroizing<String>) -> Self {
-        let servers = Servers { tokens: TOKEN_URL.to_owned(), firestore: FIRESTORE_URL.to_owned() };
+        let servers = Servers {
+            tokens: TOKEN_URL.to_owned(),
+            firestore: FIRESTORE_URL.to_owned(),
+            resource_manager: RESOURCE_MANAGER_URL.to_owned(),
+        };
         Self { client_id, client_secret, refresh_token, servers }
     }
 
-    /// Others in Google's place: the URL where tokens are had, and `host:port` of an emulator of Firestore.
+    /// Others in Google's place: the URL where tokens are had, and `host:port` of an emulator of Firestore. Who gives the tokens
+    /// may know what they permit, too.
     #[must_use]
     pub fn at(mut self, tokens: &str, emulator: &str) -> Self {
-        self.servers = Servers { tokens: tokens.to_owned(), firestore: format!("http://{emulator}") };
+        self.servers = Servers {
+            tokens: tokens.to_owned(),
+            firestore: format!("http://{emulator}"),
+            resource_manager: tokens.trim_end_matches("/token").to_owned(),
+        };
         self
     }
 
     /// Where Firestore is.
     pub(crate) fn firestore_url(&self) -> &str {
         &self.servers.firestore
+    }
+
+    /// Where permissions are asked for.
+    pub(crate) fn resource_manager_url(&self) -> &str {
+        &self.servers.resource_manager
     }
 
     /// Finds out whether the consent still holds.
@@ -207,5 +223,8 @@ mod tests {
         let consent = UserConsent::new(String::new(), Zeroizing::default(), Zeroizing::default());
         assert_eq!(consent.servers.tokens, "https://oauth2.googleapis.com/token");
         assert_eq!(consent.firestore_url(), "https://firestore.googleapis.com");
+        assert_eq!(consent.resource_manager_url(), "https://cloudresourcemanager.googleapis.com");
+        let elsewhere = consent.at("http://localhost:1/tenant/token", "localhost:2");
+        assert_eq!(elsewhere.resource_manager_url(), "http://localhost:1/tenant");
     }
 }

@@ -1,33 +1,30 @@
 //! A project's Firebase Auth users, over Identity Toolkit's REST.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_model::error::{ErrorKind, PortError};
 use firebackup_model::port::{MAX_USERS_PER_CALL, UserFailure, UserPage, UserRecord, UserSink, UserSource};
-use gcloud_sdk::GoogleAuthHeaders;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use reqwest::{Client, Method, RequestBuilder, Url};
+use http::header::CONTENT_TYPE;
+use reqwest::{Method, RequestBuilder, Url};
 
-use crate::access::{Access, EMULATOR_AUTHORIZATION, auth_headers, sdk_error_kind};
+use crate::access::Access;
 use crate::identity_json;
+use crate::rest::{Rest, unreadable};
 
 const PRODUCTION: &str = "https://identitytoolkit.googleapis.com";
 /// The Auth emulator serves several APIs, each below its host's name.
 const EMULATOR_PATH: &str = "identitytoolkit.googleapis.com";
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// A page of a thousand users has a few MB at most.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 const CONNECT: &str = "connect to Identity Toolkit";
 const LIST_USERS: &str = "list Auth users";
 const LIST_TENANTS: &str = "list Auth tenants";
 const READ_HASH_CONFIG: &str = "read the password hash parameters";
 const CREATE_USERS: &str = "create Auth users";
-
-const NO_TOKEN: &str = "no access token could be had; check the service account key or the federation, or run `gcloud auth \
-                        application-default login`";
 
 const READER: &str = "roles/firebaseauth.viewer (what a backup needs; password hashes need roles/firebaseauth.admin)";
 const WRITER: &str = "roles/firebaseauth.admin (what a restore needs)";
@@ -46,10 +43,8 @@ pub struct IdentityOptions {
 /// Nothing here is tried twice; [`Retrying`](crate::Retrying) does that.
 #[derive(Clone)]
 pub struct IdentityToolkit {
-    client: Client,
+    rest: Rest,
     endpoint: Endpoint,
-    /// Nothing for the emulator.
-    auth: Option<Arc<GoogleAuthHeaders>>,
 }
 
 impl IdentityToolkit {
@@ -59,52 +54,19 @@ impl IdentityToolkit {
     /// When there are no usable credentials (`Unauthenticated`), or the emulator's host is none (`InvalidArgument`).
     pub async fn connect(options: IdentityOptions) -> Result<Self, PortError> {
         let endpoint = Endpoint::new(&options.project, &options.access)?;
-        let auth = auth_headers(&options.access).await?.map(Arc::new);
-        let mut client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
-        if auth.is_none() {
-            // an emulator is local, and no proxy leads there
-            client = client.no_proxy();
-        }
-        let client = client.build().map_err(|source| {
-            PortError::new(ErrorKind::Other, CONNECT, "no HTTP client could be made").with_source(source)
-        })?;
-        Ok(Self { client, endpoint, auth })
+        Ok(Self { rest: Rest::connect(&options.access, CONNECT, CALL_TIMEOUT).await?, endpoint })
     }
 
     async fn call(&self, operation: &'static str, role: &str, request: RequestBuilder) -> Result<Vec<u8>, PortError> {
-        let failed = |source: reqwest::Error| {
-            let kind = if source.is_timeout() { ErrorKind::DeadlineExceeded } else { ErrorKind::Unavailable };
-            // the address may hold ids of users
-            PortError::new(kind, operation, "the server did not answer").with_source(source.without_url())
-        };
-        let response = self.authorized(operation, request).await?.send().await.map_err(failed)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(failed)?;
-        if status.is_success() {
-            return Ok(body.into());
+        let answer = self.rest.send(operation, request, MAX_ANSWER).await?;
+        match answer.is_success() {
+            true => Ok(answer.body),
+            false => Err(identity_json::refusal(operation, role, answer.status, &answer.body)),
         }
-        Err(identity_json::refusal(operation, role, status.as_u16(), &body))
-    }
-
-    async fn authorized(&self, operation: &'static str, request: RequestBuilder) -> Result<RequestBuilder, PortError> {
-        let Some(auth) = &self.auth else { return Ok(request.header(AUTHORIZATION, EMULATOR_AUTHORIZATION)) };
-        let headers = auth
-            .headers()
-            .await
-            .map_err(|source| PortError::new(sdk_error_kind(&source), operation, NO_TOKEN).with_source(source))?;
-        Ok(request.headers((*headers).clone()))
     }
 
     async fn get(&self, operation: &'static str, url: Url) -> Result<Vec<u8>, PortError> {
-        self.call(operation, READER, self.client.request(Method::GET, url)).await
-    }
-}
-
-fn unreadable(operation: &'static str) -> impl Fn(serde_json::Error) -> PortError {
-    // serde's message may quote what it read, which may be a hash: only the place is told
-    move |error| {
-        let place = format!("the answer is not as expected (line {}, column {})", error.line(), error.column());
-        PortError::new(ErrorKind::Corrupt, operation, place)
+        self.call(operation, READER, self.rest.request(Method::GET, url)).await
     }
 }
 
@@ -171,7 +133,7 @@ impl UserSink for IdentityToolkit {
         let body = identity_json::batch_create(tenant, users, hash_config, overwrite).map_err(|_| {
             PortError::new(ErrorKind::InvalidArgument, CREATE_USERS, "a user's record is not a JSON object")
         })?;
-        let request = self.client.request(Method::POST, self.endpoint.create(tenant));
+        let request = self.rest.request(Method::POST, self.endpoint.create(tenant));
         let request = request.header(CONTENT_TYPE, "application/json").body(body);
         let answer = self.call(CREATE_USERS, WRITER, request).await?;
         identity_json::failures(&answer).map_err(unreadable(CREATE_USERS))

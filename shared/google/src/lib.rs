@@ -1,4 +1,5 @@
-//! The only user of Google APIs: Firestore over gRPC and Firebase Auth users over Identity Toolkit's REST.
+//! The only user of Google APIs: Firestore over gRPC, Firebase Auth users over Identity Toolkit's REST, and
+//! permissions over Resource Manager's.
 //!
 //! [`Firestore`] is a [`DocumentSource`](firebackup_model::port::DocumentSource) and a
 //! [`DocumentSink`](firebackup_model::port::DocumentSink); [`IdentityToolkit`] is a
@@ -21,8 +22,10 @@ mod federation;
 pub mod firestore;
 pub mod identity;
 mod identity_json;
+mod permissions;
 pub mod proto;
 mod query;
+mod rest;
 pub mod retry;
 pub mod sample;
 mod split;
@@ -35,4 +38,5 @@ pub use databases::{DatabaseEdition, DatabaseFacts, DatabaseType};
 pub use federation::Federation;
 pub use firestore::{Firestore, FirestoreOptions};
 pub use identity::{IdentityOptions, IdentityToolkit};
+pub use permissions::{ResourceManager, ResourceManagerOptions};
 pub use retry::{RetryPolicy, Retrying};

@@ -74,7 +74,7 @@ impl<T> Retrying<T> {
         &self.inner
     }
 
-    async fn retry<A, F>(&self, call: impl FnMut() -> F) -> Result<A, PortError>
+    pub(crate) async fn retry<A, F>(&self, call: impl FnMut() -> F) -> Result<A, PortError>
     where
         F: Future<Output = Result<A, PortError>>,
     {

@@ -1,8 +1,8 @@
-//! The folders of a place that may become a destination.
+//! The folders of a place that may become a destination, and the bucket itself.
 
 use std::time::Duration;
 
-use firebackup_control::{Caller, ControlError, NewPlace};
+use firebackup_control::{BucketMade, Caller, ControlError, NewBucket, NewPlace};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -14,6 +14,9 @@ use crate::state::HttpState;
 const MOST: usize = 1000;
 /// How long a bucket is listed: one with very many objects at that level takes longer than gateways wait.
 const MAX_TIME: Duration = Duration::from_secs(20);
+
+/// How long a bucket is made: gateways wait for 29 seconds.
+const MAKING: Duration = Duration::from_secs(25);
 
 /// The folders of a place.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,4 +53,18 @@ impl FolderMade {
         let access = state.control.folder_to_make(caller, place).await?;
         Ok(Self { made: state.repositories.make_folder(&access).await? })
     }
+}
+
+/// Makes a bucket.
+pub(crate) async fn make_bucket(state: &HttpState, caller: &Caller, new: NewBucket) -> Result<BucketMade, Failure> {
+    let bucket = state.control.bucket_to_make(caller, new).await?;
+    let made = timeout(MAKING, state.repositories.make_bucket(&bucket)).await;
+    let too_slow = |_| {
+        ControlError::destination(
+            "the store did not answer in time: if the bucket is there now, `POST /storage/buckets/verify` says what it lacks",
+        )
+    };
+    let made = made.map_err(too_slow)??;
+    state.control.note_bucket(caller, &bucket, &made).await?;
+    Ok(made)
 }

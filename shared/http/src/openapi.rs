@@ -109,6 +109,10 @@ const FAILURES: &[Failures] = &[
                 Code::DatabaseSwitchedOff,
                 "what this needs of the database is switched off; `details.remedy` switches it on",
             ),
+            (
+                Code::PermissionMissing,
+                "the project's credentials lack a permission that this needs; `details.remedy` grants it",
+            ),
             (Code::LimitReached, "the organization has as many of these as it may"),
             (Code::Cancelled, "the job was cancelled"),
         ],
@@ -162,6 +166,7 @@ const REACHING_OUT: &[&str] = &[
     "update_destination",
     "verify_destination",
     "try_destination",
+    "create_bucket",
     "verify_bucket",
     "list_folders",
     "create_folder",

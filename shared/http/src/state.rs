@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use firebackup_control::{Control, DestinationAccess, OpenedPlace, ProjectId, Result};
+use firebackup_control::{BucketMade, BucketToMake, Control, DestinationAccess, OpenedPlace, ProjectId, Result};
 use firebackup_engine::Repository;
 use firebackup_model::port::Random;
 use url::Url;
@@ -26,6 +26,9 @@ pub trait Repositories: Send + Sync {
 
     /// Makes the folder of a place, where there is none; says whether the place is such that one needs to be made.
     async fn make_folder(&self, place: &DestinationAccess) -> Result<bool>;
+
+    /// Makes a bucket, and says what guards it. One that is there is left alone: a [`Conflict`](firebackup_control::Kind::Conflict).
+    async fn make_bucket(&self, bucket: &BucketToMake) -> Result<BucketMade>;
 }
 
 /// What the router needs. Cheap to clone.

@@ -12,6 +12,7 @@ use object_store::ObjectStore;
 use crate::error::port_error;
 use crate::location::Location;
 use crate::locked_store::LockedStore;
+use crate::new_bucket::{self, BucketWishes, MadeBucket, MakeBucketError};
 use crate::probe::{self, ProbeReport};
 use crate::settings::DestinationSettings;
 use crate::staging::Staging;
@@ -106,6 +107,19 @@ impl Destination {
             folder::create(&path)?;
         }
         Self::open(url, settings)
+    }
+
+    /// Makes the bucket that `url` names, closed to the public and, where the vendor can, keeping versions. A prefix needs no
+    /// making. Nothing is tried twice: whether a first try made it would not be known.
+    ///
+    /// # Errors
+    /// [`MakeBucketError`]: there is such a bucket, or as [`Self::open`]; an error that says a right is missing names it.
+    pub async fn make_bucket(
+        url: &str,
+        settings: &DestinationSettings,
+        wishes: &BucketWishes,
+    ) -> Result<MadeBucket, MakeBucketError> {
+        new_bucket::make(&Location::parse(url)?, settings, wishes).await
     }
 
     /// The names of the folders right below it, in order. Asks a client that gives up early.

@@ -32,6 +32,19 @@ pub fn describe(error: &object_store::Error) -> (ErrorKind, String) {
     (kind, message)
 }
 
+/// What an answer means that is no success: its status and its body.
+pub(crate) fn refusal(operation: &str, status: u16, body: &str) -> PortError {
+    let reply = Reply::of_answer(status, body);
+    let (kind, message) = reply.meaning();
+    let words = reply.words().map_or_else(String::new, |words| format!(" (the store said: {words})"));
+    PortError::new(kind, operation, format!("{message}{words}"))
+}
+
+/// The code of an answer in XML.
+pub(crate) fn code_of(body: &str) -> Option<String> {
+    element(body, "Code")
+}
+
 /// The causes of an error, outermost first, without those that `said` or the cause before has said already. What the client
 /// of a store says is put into words, and what lies below that left out: addresses, retries and whole answers, in which a
 /// credential may stand.
@@ -171,6 +184,11 @@ impl Reply {
             let status = shown.strip_prefix(STATUS)?.get(..3)?.parse().ok()?;
             Some(Self { status, code: element(&shown, "Code"), text: element(&shown, "Message") })
         })
+    }
+
+    /// That of an answer that is at hand.
+    fn of_answer(status: u16, body: &str) -> Self {
+        Self { status, code: element(body, "Code"), text: element(body, "Message") }
     }
 
     fn has_code(&self, code: &str) -> bool {

@@ -27,6 +27,7 @@ mod gcs_requests;
 mod guard;
 mod location;
 mod locked_store;
+mod new_bucket;
 mod probe;
 mod public_connector;
 mod remote;
@@ -36,6 +37,7 @@ mod staging;
 
 pub use destination::{Destination, DestinationKind};
 pub use error::{causes, describe, port_error};
+pub use new_bucket::{BucketWishes, MadeBucket, MakeBucketError};
 pub use probe::ProbeReport;
 pub use settings::DestinationSettings;
 pub use staging::Staging;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use firebackup_model::{ErrorKind, PortError};
 use http::HeaderValue;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
@@ -18,10 +18,10 @@ use crate::gcs_requests::GcsRequests;
 use crate::guard::GuardedStore;
 use crate::public_connector::Connector;
 use crate::s3_requests::S3Requests;
-use crate::settings::DestinationSettings;
+use crate::settings::{DestinationSettings, Endpoint, is_label};
 
 /// The client's own, where none is said.
-const DEFAULT_REGION: &str = "us-east-1";
+pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 /// An option of ours: the client knows none for it.
 const GCS_KEY_NAME: &str = "google_kms_key_name";
 
@@ -56,11 +56,11 @@ impl Patience {
         }
     }
 
-    fn client(self) -> ClientOptions {
+    pub(crate) fn client(self) -> ClientOptions {
         ClientOptions::new().with_timeout(self.request()).with_connect_timeout(Self::CONNECT)
     }
 
-    const fn connector(self, public_only: bool) -> Connector {
+    pub(crate) const fn connector(self, public_only: bool) -> Connector {
         Connector { public_only, patience: self }
     }
 }
@@ -88,9 +88,14 @@ fn scoped(store: impl ObjectStore, prefix: &Path) -> Arc<dyn ObjectStore> {
     Arc::new(GuardedStore::new(PrefixStore::new(store, prefix.clone())))
 }
 
-fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {
+/// The endpoint of S3 or of a service that speaks its protocol, where one is named.
+pub(crate) fn s3_endpoint(settings: &DestinationSettings) -> Result<Option<Endpoint>, PortError> {
+    settings.endpoint("aws_", &["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"])
+}
+
+pub(crate) fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Result<AmazonS3, PortError> {
     const VENDOR: &str = "aws_";
-    let endpoint = settings.endpoint(VENDOR, &["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"])?;
+    let endpoint = s3_endpoint(settings)?;
     let mut builder = AmazonS3Builder::new().with_client_options(patience.client()).with_retry(patience.retry());
     if !settings.option("aws_checksum_algorithm").is_some_and(is_none) {
         // the service compares what arrived with what was sent, part by part
@@ -102,10 +107,12 @@ fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resul
         key => builder.with_config(key, value),
     });
     builder = builder.with_bucket_name(bucket).with_allow_http(false);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http);
-    }
     let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| DEFAULT_REGION.to_owned());
+    match endpoint {
+        Some(endpoint) => builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http),
+        None if is_label(&region) => {}
+        None => return Err(refused("AWS_REGION is no name of a region")),
+    }
     let is_conditional = !settings.option("aws_conditional_complete").is_some_and(is_none);
     let requests = S3Requests::new(region, is_conditional, patience.connector(settings.is_guarded()));
     let store = builder.with_http_connector(requests.clone()).build().map_err(unusable)?;
@@ -113,9 +120,18 @@ fn s3(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Resul
     Ok(store)
 }
 
-fn gcs(bucket: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {
+/// Where Google Cloud Storage is reached, where that is named.
+pub(crate) fn gcs_endpoint(settings: &DestinationSettings) -> Result<Option<Endpoint>, PortError> {
+    settings.endpoint("google_", &["google_base_url"])
+}
+
+pub(crate) fn gcs(
+    bucket: &str,
+    settings: &DestinationSettings,
+    patience: Patience,
+) -> Result<GoogleCloudStorage, PortError> {
     const VENDOR: &str = "google_";
-    let endpoint = settings.endpoint(VENDOR, &["google_base_url"])?;
+    let endpoint = gcs_endpoint(settings)?;
     // by its own default the client speaks plain http wherever a service account key sends it
     let is_http = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_http) || settings.allows_http(VENDOR);
     let client = patience.client().with_allow_http(is_http);
@@ -139,9 +155,18 @@ fn key_name(settings: &DestinationSettings) -> Result<Option<HeaderValue>, PortE
     named.transpose().map_err(|_| refused("GOOGLE_KMS_KEY_NAME is not the name of a key"))
 }
 
-fn azure(container: &str, settings: &DestinationSettings, patience: Patience) -> Result<impl ObjectStore, PortError> {
+/// Where Azure's blobs are reached, where that is named.
+pub(crate) fn azure_endpoint(settings: &DestinationSettings) -> Result<Option<Endpoint>, PortError> {
+    settings.endpoint("azure_", &["azure_storage_endpoint", "azure_endpoint"])
+}
+
+pub(crate) fn azure(
+    container: &str,
+    settings: &DestinationSettings,
+    patience: Patience,
+) -> Result<MicrosoftAzure, PortError> {
     const VENDOR: &str = "azure_";
-    let endpoint = settings.endpoint(VENDOR, &["azure_storage_endpoint", "azure_endpoint"])?;
+    let endpoint = azure_endpoint(settings)?;
     let mut builder = MicrosoftAzureBuilder::new().with_client_options(patience.client()).with_retry(patience.retry());
     builder = builder.with_http_connector(patience.connector(settings.is_guarded()));
     builder = with_options(builder, settings, VENDOR, |builder, key: AzureConfigKey, value| match key {
@@ -149,8 +174,11 @@ fn azure(container: &str, settings: &DestinationSettings, patience: Patience) ->
         key => builder.with_config(key, value),
     });
     builder = builder.with_container_name(container).with_allow_http(false);
-    if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http);
+    let account = builder.get_config_value(&AzureConfigKey::AccountName).unwrap_or_default();
+    match endpoint {
+        Some(endpoint) => builder = builder.with_endpoint(endpoint.url).with_allow_http(endpoint.is_http),
+        None if account.is_empty() || is_label(&account) => {}
+        None => return Err(refused("AZURE_STORAGE_ACCOUNT_NAME is no name of an account")),
     }
     builder.build().map_err(unusable)
 }

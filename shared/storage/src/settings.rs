@@ -82,6 +82,12 @@ impl DestinationSettings {
     }
 }
 
+/// Whether a text can be a part of a host's name, and nothing else: what a client puts into an address of its vendor's must not
+/// lead elsewhere.
+pub(crate) fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
 fn check(url: &Url, allows_http: bool) -> Result<(), PortError> {
     let Some(host) = url.host() else { return Err(refused("it names no host")) };
     if !url.username().is_empty() || url.password().is_some() {

@@ -94,6 +94,15 @@ async function revoke(request, response) {
   return refreshTokens.delete(form.get('token')) ? json(response, {}) : json(response, { error: 'invalid_token' }, 400);
 }
 
+/** What of the permissions that are asked for is granted, as Resource Manager tells; who is not told them knows no project. */
+async function permissions(request, response) {
+  const asked = JSON.parse(await bodyOf(request)).permissions;
+  if (!told.permissions) return json(response, { error: { code: 404, message: 'no such project' } }, 404);
+  if (!request.headers.authorization?.startsWith('Bearer ')) return json(response, {}, 401);
+  const granted = asked.filter((permission) => told.permissions === 'all' || told.permissions.includes(permission));
+  return json(response, granted.length > 0 ? { permissions: granted } : {});
+}
+
 function refusalOf(request) {
   const asked = codes.get(request.body.code);
   if (!isClient(request)) return 'invalid_client';
@@ -190,6 +199,7 @@ const server = createServer((request, response) => {
   if (path === '/jwks') return keys(response);
   if (path === '/revoke') return revoke(request, response);
   if (isRefresh) return refresh(request, response);
+  if (/^\/v3\/projects\/[^/]+:testIamPermissions$/.test(path)) return permissions(request, response);
   return service.requestHandler(request, response);
 });
 server.listen(0, '127.0.0.1', async () => {

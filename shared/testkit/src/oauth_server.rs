@@ -84,6 +84,7 @@ impl OAuthServer {
     /// * `keepKeys`: it publishes the keys that it had when it was told this first
     /// * `scope`: what is granted instead of what is asked for; `refreshToken`: the one that it gives
     /// * `accessToken`: the one that it gives for a refresh token; an emulator of Firestore takes `owner` alone
+    /// * `permissions`: those that it grants of a project, as Google's Resource Manager is asked for them, or `all`
     /// * `consent`: a refresh token that it takes from now on
     /// * `forgetConsents`: it takes no refresh token any more that it has given until now
     /// * `status`: it answers everything with this status

@@ -17,11 +17,11 @@ use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput, CompleteMultipartUploadOutput,
-    CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
-    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, Error, GetObjectInput, GetObjectOutput,
-    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, Range,
-    UploadPartInput, UploadPartOutput,
+    CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, Error,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutObjectInput, PutObjectOutput, Range, UploadPartInput, UploadPartOutput,
 };
 use s3s::service::S3ServiceBuilder;
 use s3s::{HttpError, S3, S3Request, S3Response, S3Result, s3_error};
@@ -94,7 +94,7 @@ impl S3Server {
         let bucket = Bucket { files, manner, unchecked: Arc::clone(&unchecked), turn: tokio::sync::Mutex::default() };
         let mut service = S3ServiceBuilder::new(bucket);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
-        service.set_access(Access { manner, denied: Arc::clone(&denied) });
+        service.set_access(Access { manner, denied: Arc::clone(&denied), made: Mutex::default() });
         let router = Router::new().fallback_service(HandleError::new(service.build(), internal_error));
         let seen = SeenRequests::default();
         let router = router.layer(from_fn_with_state(seen.clone(), note));
@@ -173,6 +173,8 @@ async fn internal_error(error: HttpError) -> (StatusCode, String) {
 struct Access {
     manner: Manner,
     denied: Denied,
+    /// The buckets that somebody had made.
+    made: Mutex<BTreeSet<String>>,
 }
 
 /// Whether the bucket's policy lets writers replace and delete the object. Its `*` stands for slashes, too.
@@ -197,13 +199,25 @@ fn is_refused(context: &S3AccessContext<'_>) -> bool {
     }
 }
 
+impl Access {
+    /// Whether there is the bucket that a request is about, or it is the one that makes it.
+    fn knows_bucket(&self, context: &S3AccessContext<'_>) -> bool {
+        let Some(bucket) = context.s3_path().get_bucket_name() else { return false };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if context.s3_op().name() == "CreateBucket" {
+            made.insert(bucket.to_owned());
+        }
+        bucket == BUCKET || made.contains(bucket)
+    }
+}
+
 #[async_trait]
 impl S3Access for Access {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner).contains(context.s3_op().name());
         match context.credentials() {
             // `s3s-fs` would make the bucket
-            Some(_) if context.s3_path().get_bucket_name() != Some(BUCKET) => Err(s3_error!(NoSuchBucket)),
+            Some(_) if !self.knows_bucket(context) => Err(s3_error!(NoSuchBucket)),
             Some(_) if self.manner == Manner::Policed && is_refused(context) => Err(s3_error!(AccessDenied)),
             Some(_) if !denied => Ok(()),
             _ => Err(s3_error!(AccessDenied, "Access Denied")),
@@ -269,6 +283,10 @@ impl S3 for Bucket {
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         self.files.head_object(request).await
+    }
+
+    async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+        self.files.create_bucket(request).await
     }
 
     async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {

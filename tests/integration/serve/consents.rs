@@ -138,6 +138,55 @@ async fn seen_nowhere(place: &Place, api: &Api) {
     }
 }
 
+/// The issuer stands in Google's place as Resource Manager, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn permissions_are_asked_for_said_with_their_remedy_and_asked_for_again() {
+    const ALL_OF_DOCUMENTS: [&str; 7] = [
+        "datastore.databases.getMetadata",
+        "datastore.databases.list",
+        "datastore.entities.get",
+        "datastore.entities.list",
+        "datastore.entities.create",
+        "datastore.entities.delete",
+        "datastore.entities.update",
+    ];
+    let place = Place::new().await;
+    let api = place.owner();
+    api.post("/storage/destinations", json!({"name": "folder", "url": place.installation.url()})).await;
+    let project = api.post("/projects", by_grant(&place.grant(&api).await)).await;
+    let facts = |project: &Value| json!([project["status"], project["permissions"]["checkedBy"], project["missing"]]);
+    assert_eq!(facts(&project), json!(["connected", "trial", []]), "who cannot be asked is no failure");
+    let path = format!("/projects/{}", id(&project));
+    let looked_at_again = async |permissions: Value| {
+        let mut told = consenting("ada");
+        told["permissions"] = permissions;
+        place.issuer.tell(told).await;
+        api.data(Method::PUT, &path, Some(&json!({ "connected": true }))).await
+    };
+    assert_eq!(facts(&looked_at_again(json!("all")).await), json!(["connected", "iam", []]));
+
+    let looked = looked_at_again(json!(ALL_OF_DOCUMENTS)).await;
+    assert_eq!(looked["status"], "connected", "{looked:#}");
+    let names: Vec<_> = looked["missing"].as_array().unwrap().iter().map(|one| &one["permission"]).collect();
+    assert_eq!(names.len(), 6, "{looked:#}");
+    let body = json!({ "projectId": id(&project), "includeAuth": true });
+    let (status, refused) = api.ask(Method::POST, "/backups", Some(&body), None).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("PERMISSION_MISSING")), "{refused:#}");
+    let remedy = refused["error"]["details"]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("add-iam-policy-binding demo-app --member 'user:ada@example.com'"), "{remedy}");
+    let backup = api.back_up(&id(&project)).await;
+    api.ends(&format!("/backups/{}/{backup}", id(&project)), "completed").await;
+
+    let looked = looked_at_again(json!(ALL_OF_DOCUMENTS[..3])).await;
+    assert_eq!(looked["status"], "connected", "the trial shows more than IAM knows of the project: {looked:#}");
+    let looked = looked_at_again(json!(["datastore.entities.get", "datastore.entities.delete"])).await;
+    assert_eq!(looked["status"], "error", "{looked:#}");
+    let list = looked["missing"].as_array().unwrap().iter().find(|one| one["permission"] == "datastore.entities.list");
+    assert_eq!(list.unwrap()["neededFor"], json!(["backup", "restore"]), "{looked:#}");
+    assert_eq!(api.get(&path).await, looked);
+    assert_eq!(facts(&looked_at_again(Value::Null).await), json!(["connected", "trial", []]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_takes_a_consent_and_nobody_twice() {
     let place = Place::new().await;

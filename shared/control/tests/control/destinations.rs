@@ -1,8 +1,8 @@
 //! Destinations.
 
 use firebackup_control::{
-    BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobErrorCode, JobResult,
-    Kind, NewBackup, NewDestination, NewSchedule, Page, Project, ServerSideEncryption,
+    AuditFilter, BackupJob, BulkDeletion, Code, ControlSettings, Destination, DestinationChange, JobEnd, JobErrorCode,
+    JobResult, Kind, NewBackup, NewDestination, NewSchedule, Page, Project, Role, ServerSideEncryption,
 };
 use firebackup_model::id::JobId;
 use serde_json::json;
@@ -305,4 +305,42 @@ async fn backups_are_listed_and_deleted_by_destination_each_by_itself() {
         let deletion = BulkDeletion { backup_ids: vec![second.job.id.clone(); count] };
         assert_eq!(code(control.delete_backups(&owner, &default.id, &deletion).await), Code::ValidationFailed);
     }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_to_be_made_is_looked_at_and_noted() {
+    let world = World::new().await;
+    let owner = world.owner().await;
+    let asked = async |body: serde_json::Value| {
+        world.control.bucket_to_make(&owner, serde_json::from_value(body).unwrap()).await
+    };
+    let key = json!({ "type": "service_account", "client_email": "a@b.example", "private_key": "k" });
+    let own_key = json!({ "GOOGLE_SERVICE_ACCOUNT_KEY": key.to_string() });
+    for (body, field) in [
+        (json!({ "url": "file:///srv/backups" }), "url"),
+        (json!({ "url": "ftp://bucket" }), "url"),
+        (json!({ "url": "gs://bucket", "options": own_key, "objectLock": true }), "objectLock"),
+        (json!({ "url": "gs://bucket" }), "googleProject"),
+        (json!({ "url": "gs://bucket", "googleProject": "a/b" }), "googleProject"),
+        (json!({ "url": "s3://bucket", "googleProject": "my-app" }), "googleProject"),
+        (json!({ "url": "s3://bucket", "location": "eu</x>" }), "location"),
+        (json!({ "url": "s3://bucket", "location": "" }), "location"),
+        (json!({ "url": "az://container", "location": "westeurope" }), "location"),
+        (json!({ "url": "s3://bucket", "endpoint": "http://s3.example" }), "endpoint"),
+    ] {
+        let error = asked(body.clone()).await.unwrap_err();
+        assert_eq!((error.code, &error.details.unwrap()["field"]), (Code::ValidationFailed, &field.into()), "{body}");
+    }
+    let noted = async || {
+        let filter = AuditFilter { action: Some("storage.bucket_requested".to_owned()), ..AuditFilter::default() };
+        world.control.audit(&owner, &filter, &Page::default()).await.unwrap().items.len()
+    };
+    assert_eq!(noted().await, 0, "what is refused was not asked for");
+    let made = asked(json!({ "url": "gs://bucket/prefix", "options": own_key, "location": "EU" })).await;
+    let made = made.unwrap();
+    assert_eq!((made.location.as_deref(), made.google_project, noted().await), (Some("EU"), None, 1));
+    let member = world.caller(Role::Member).await;
+    let body = json!({ "url": "s3://bucket" });
+    let refused = world.control.bucket_to_make(&member, serde_json::from_value(body).unwrap()).await;
+    assert_eq!(code(refused), Code::Forbidden);
 }

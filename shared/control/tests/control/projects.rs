@@ -1,11 +1,12 @@
 //! Projects.
 
 use firebackup_control::{
-    Caller, Code, ControlSettings, Kind, MissingPermission, NewCredentials, NewProject, Page, ProjectChange,
-    ProjectFilter, ProjectStatus, provider_name,
+    Caller, CheckedBy, Code, ControlSettings, DELETE_DOCUMENTS, Kind, MissingPermission, NewBackup, NewCredentials,
+    NewProject, NewRestore, Page, Project, ProjectChange, ProjectFilter, ProjectId, ProjectStatus, Purpose,
+    READ_DOCUMENTS, asked_permissions, provider_name,
 };
 
-use crate::world::{World, code, completed, new_backup, new_project};
+use crate::world::{World, code, completed, new_backup, new_project, new_restore};
 
 #[tokio::test]
 async fn a_project_is_looked_at_and_shown() {
@@ -18,17 +19,106 @@ async fn a_project_is_looked_at_and_shown() {
     assert_eq!(world.control.project(&world.owner().await, &project.id).await.unwrap(), project);
 }
 
+async fn looked_at_again(world: &World, project: &ProjectId) -> Project {
+    let change = ProjectChange { connected: Some(true), ..ProjectChange::default() };
+    world.control.update_project(&world.owner().await, project, change).await.unwrap()
+}
+
+/// IAM grants all but these.
+fn iam_grants_all_but(world: &World, denied: &[&str]) {
+    let granted = asked_permissions().into_iter().filter(|name| !denied.contains(name)).map(str::to_owned).collect();
+    world.probes.project.lock().unwrap().granted = Some(granted);
+}
+
+fn missing(project: &Project) -> Vec<&str> {
+    project.missing.iter().map(|missing| missing.permission.as_str()).collect()
+}
+
+const USERS: &str = "firebaseauth.users.get";
+
 #[tokio::test]
 async fn missing_permissions_are_told_and_stand() {
     let world = World::new().await;
-    let missing = MissingPermission { permission: "datastore.entities.list".to_owned(), remedy: "grant it".to_owned() };
-    world.probes.project.lock().unwrap().missing = vec![missing.clone()];
+    world.probes.project.lock().unwrap().refused = vec![READ_DOCUMENTS.to_owned()];
     let project = world.project().await;
-    assert_eq!((project.status, &project.missing), (ProjectStatus::Error, &vec![missing]));
-    world.probes.project.lock().unwrap().missing.clear();
-    let change = ProjectChange { connected: Some(true), ..ProjectChange::default() };
-    let changed = world.control.update_project(&world.owner().await, &project.id, change).await.unwrap();
+    assert_eq!((project.status, missing(&project)), (ProjectStatus::Error, vec![READ_DOCUMENTS]));
+    assert_eq!(project.permissions.unwrap().checked_by, CheckedBy::Trial);
+    assert!(project.missing[0].remedy.contains("--member 'serviceAccount:backup@shop-1.example'"), "{project:?}");
+    assert_eq!(world.control.project(&world.owner().await, &project.id).await.unwrap(), project);
+    world.probes.project.lock().unwrap().refused.clear();
+    world.clock.advance(60);
+    let changed = looked_at_again(&world, &project.id).await;
     assert_eq!((changed.status, changed.missing.len()), (ProjectStatus::Connected, 0));
+    let checked = |project: &Project| project.permissions.unwrap().checked_at;
+    assert!(checked(&changed).seconds_since(checked(&project)) >= 60.0);
+}
+
+#[tokio::test]
+async fn iam_says_what_is_missing_and_only_a_backup_is_an_error() {
+    let world = World::new().await;
+    iam_grants_all_but(&world, &[DELETE_DOCUMENTS, USERS, "firebaseauth.users.update"]);
+    let project = world.project().await;
+    assert_eq!(project.status, ProjectStatus::Connected);
+    assert_eq!(missing(&project), [DELETE_DOCUMENTS, USERS, "firebaseauth.users.update"]);
+    let purposes: Vec<_> = project.missing.iter().flat_map(|missing| missing.needed_for.clone()).collect();
+    assert_eq!(purposes, [Purpose::Restore, Purpose::AuthBackup, Purpose::AuthRestore]);
+    assert_eq!(project.permissions.unwrap().checked_by, CheckedBy::Iam);
+    iam_grants_all_but(&world, &["datastore.entities.list"]);
+    let changed = looked_at_again(&world, &project.id).await;
+    assert_eq!((changed.status, missing(&changed)), (ProjectStatus::Error, vec!["datastore.entities.list"]));
+    // nobody can be asked any more: what was known is not taken for true
+    world.probes.project.lock().unwrap().granted = None;
+    let changed = looked_at_again(&world, &project.id).await;
+    assert_eq!((changed.status, missing(&changed).len()), (ProjectStatus::Connected, 0));
+    assert_eq!(changed.permissions.unwrap().checked_by, CheckedBy::Trial);
+}
+
+#[tokio::test]
+async fn users_that_cannot_be_listed_are_not_backed_up_for_an_hour_and_then_tried() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let owner = world.owner().await;
+    iam_grants_all_but(&world, &[USERS]);
+    looked_at_again(&world, &project.id).await;
+    let with_users = NewBackup { include_auth: true, ..new_backup(&project) };
+    let error = world.control.create_backup(&owner, with_users.clone(), None).await.unwrap_err();
+    assert_eq!((error.kind, error.code), (Kind::Conflict, Code::PermissionMissing), "{error}");
+    let details = error.details.unwrap();
+    assert_eq!(details["permission"], USERS);
+    assert!(details["remedy"].as_str().is_some_and(|remedy| remedy.contains("iam roles create firebackupAuth")));
+    world.control.create_backup(&owner, new_backup(&project), None).await.unwrap();
+    // it may have been granted since
+    world.clock.advance(3600);
+    world.control.create_backup(&owner, with_users.clone(), None).await.unwrap();
+    looked_at_again(&world, &project.id).await;
+    assert_eq!(code(world.control.create_backup(&owner, with_users.clone(), None).await), Code::PermissionMissing);
+    // passwords may be without value, and then no hash is asked for
+    iam_grants_all_but(&world, &["firebaseauth.configs.getHashConfig"]);
+    looked_at_again(&world, &project.id).await;
+    world.control.create_backup(&owner, with_users, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn users_that_cannot_be_created_are_not_restored_and_a_dry_run_creates_none() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    let owner = world.owner().await;
+    let with_users = NewBackup { include_auth: true, ..new_backup(&project) };
+    let backup = world.completed_of(with_users).await;
+    iam_grants_all_but(&world, &["firebaseauth.users.create"]);
+    looked_at_again(&world, &project.id).await;
+    let restore = NewRestore { include_auth: true, ..new_restore(&backup) };
+    assert_eq!(code(world.control.create_restore(&owner, restore.clone(), None).await), Code::PermissionMissing);
+    world.control.create_restore(&owner, NewRestore { dry_run: true, ..restore.clone() }, None).await.unwrap();
+    world.control.create_restore(&owner, NewRestore { include_auth: false, ..restore }, None).await.unwrap();
+}
+
+/// What stood in records before permissions were told by purpose.
+#[test]
+fn a_permission_of_an_old_record_is_read() {
+    let old = serde_json::json!({ "permission": "datastore.entities.get", "remedy": "grant it" });
+    let read: MissingPermission = serde_json::from_value(old).unwrap();
+    assert_eq!((read.permission.as_str(), read.needed_for.len()), (READ_DOCUMENTS, 0));
 }
 
 #[tokio::test]

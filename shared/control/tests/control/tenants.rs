@@ -1,7 +1,7 @@
 //! What is another organization's is not there.
 
 use firebackup_control::{
-    Code, ControlSettings, DestinationChange, NewCredentials, NewDestination, NewPlace, NewProject, Page,
+    Code, ControlSettings, DestinationChange, NewBucket, NewCredentials, NewDestination, NewPlace, NewProject, Page,
     ProjectFilter, ScheduleFilter, SignUp,
 };
 
@@ -145,8 +145,10 @@ async fn what_is_the_operators_only_the_first_organization_reaches() {
         let place = NewPlace { url: url.to_owned(), ..new_place() };
         let tried = control.try_destination(&rival, place).await;
         assert_eq!(code(tried), Code::ValidationFailed, "{url}");
+        assert_eq!(code(control.bucket_to_make(&rival, new_bucket(url)).await), Code::ValidationFailed, "{url}");
         control.add_destination(&owner, at(url, options)).await.unwrap();
     }
+    control.bucket_to_make(&owner, new_bucket("s3://bucket")).await.unwrap();
     let lent = control.add_destination(&rival, at("s3://bucket", &own)).await.unwrap();
     let none = DestinationChange { options: Some(Default::default()), ..DestinationChange::default() };
     assert_eq!(code(control.update_destination(&rival, &lent.id, none).await), Code::ValidationFailed);
@@ -156,6 +158,10 @@ async fn what_is_the_operators_only_the_first_organization_reaches() {
     };
     assert_eq!(code(control.connect_project(&rival, emulator()).await), Code::ValidationFailed);
     control.connect_project(&owner, emulator()).await.unwrap();
+}
+
+fn new_bucket(url: &str) -> NewBucket {
+    serde_json::from_value(serde_json::json!({ "url": url })).unwrap()
 }
 
 fn new_place() -> NewPlace {

@@ -304,11 +304,16 @@ impl World {
 
     /// A backup that was started and is completed.
     pub async fn completed(&self, project: &Project) -> BackupJob {
-        let backup = self.backup(project).await;
+        self.completed_of(new_backup(project)).await
+    }
+
+    /// The same of what is asked for.
+    pub async fn completed_of(&self, new: NewBackup) -> BackupJob {
+        let backup = self.control.create_backup(&self.owner().await, new, None).await.unwrap();
         let worker = self.worker().await;
         self.control.start_job(&worker, &backup.job.id).await.unwrap();
         self.control.finish_job(&worker, &backup.job.id, completed()).await.unwrap();
-        self.control.backup(&self.owner().await, &project.id, &backup.job.id).await.unwrap()
+        self.control.backup(&self.owner().await, &backup.project_id, &backup.job.id).await.unwrap()
     }
 
     /// A webhook that wants everything, and its secret.

@@ -2,8 +2,8 @@
 
 use axum::extract::State;
 use firebackup_control::{
-    BackupJob, BulkDeletion, BulkOutcomes, Caller, CatalogSync, Destination, DestinationChange, DestinationFindings,
-    DestinationId, DestinationLinks, NewDestination, NewPlace, StorageStats,
+    BackupJob, BucketMade, BulkDeletion, BulkOutcomes, Caller, CatalogSync, Destination, DestinationChange,
+    DestinationFindings, DestinationId, DestinationLinks, NewBucket, NewDestination, NewPlace, StorageStats,
 };
 use firebackup_engine::Repository;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +16,7 @@ use crate::catalog::{CatalogSynced, sync};
 use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::failure::Failure;
 use crate::files::{FileParameters, FileStats, RepositoryParameters, StoredFile, file_stats, files};
-use crate::folders::{FolderMade, Folders};
+use crate::folders::{FolderMade, Folders, make_bucket};
 use crate::orphans::{
     FileDeletion, FileDeletionParameters, FilesDeleted, OrphanCleanup, OrphansCleaned, clean_up, delete_files,
 };
@@ -33,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(delete_backups))
         .routes(routes!(storage_stats))
         .routes(routes!(try_destination))
+        .routes(routes!(create_bucket))
         .routes(routes!(verify_bucket))
         .routes(routes!(list_folders))
         .routes(routes!(create_folder))
@@ -234,6 +235,26 @@ async fn try_destination(
     JsonBody(place): JsonBody<NewPlace>,
 ) -> Handled<DestinationFindings> {
     Ok(Answer::of(state.control.try_destination(&caller, place).await?))
+}
+
+/// Makes a bucket
+///
+/// Role: admin. With the credentials of the request and no others, closed to the public and, at S3, keeping versions; what of
+/// that could not be switched on is told in `problems`. One that is there already is left alone (409, `details.owner` is `you`
+/// or `other`). It is no destination yet, and nothing of it is kept but entries in the audit log.
+#[utoipa::path(
+    post,
+    path = "/storage/buckets/create",
+    tag = "destinations",
+    request_body = NewBucket,
+    responses((status = 201, description = "The bucket was made.", body = Envelope<BucketMade>))
+)]
+async fn create_bucket(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    JsonBody(new): JsonBody<NewBucket>,
+) -> Handled<BucketMade> {
+    Ok(Answer::created(make_bucket(&state, &caller, new).await?))
 }
 
 /// Verifies a bucket that is no destination yet

@@ -86,7 +86,8 @@ async fn projects(
 
 /// Connects a project
 ///
-/// Role: admin. The credentials are tried: what they may not do is said in `missing`, with how to grant it.
+/// Role: admin. IAM is asked what the credentials may, and reading and writing are tried: what they may not do is said in
+/// `missing`, with what needs it and how to grant it. Only what a backup of documents needs makes the `status` `error`.
 #[utoipa::path(
     post,
     path = "/projects",
@@ -120,7 +121,7 @@ async fn project(
 
 /// Changes a project
 ///
-/// Role: admin. New credentials are tried first.
+/// Role: admin. New credentials are tried first; `connected: true` looks at the project again.
 #[utoipa::path(
     put,
     path = "/projects/{projectId}",

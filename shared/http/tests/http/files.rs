@@ -121,3 +121,41 @@ async fn folders_of_a_place_are_listed_and_made_where_there_are_any() {
         assert_eq!(world.call("POST", path).json(&json!({"url": url})).send().await.outcome(), expect, "{url}");
     }
 }
+
+#[tokio::test]
+async fn a_bucket_is_made_and_noted_and_one_that_is_there_is_told() {
+    const CREATE: &str = "/api/v1/storage/buckets/create";
+    let world = World::new().await;
+    let options = json!({"AWS_ACCESS_KEY_ID": "AKIA0", "AWS_SECRET_ACCESS_KEY": PLANTED});
+    let body = json!({"url": "s3://new/shop", "options": options, "objectLock": true, "location": "eu-central-1"});
+    let made = world.post(CREATE, body).await;
+    let expect =
+        json!({"kind": "s3", "closedToPublic": true, "keepsVersions": true, "objectLock": true, "problems": []});
+    assert_eq!(made, expect);
+    assert_eq!(world.get("/api/v1/storage/destinations").await.data(), &json!([]));
+    let taken = world.call("POST", CREATE).json(&json!({"url": "s3://taken"})).send().await;
+    assert_eq!(taken.outcome(), (409, "CONFLICT"));
+    assert_eq!(taken.body["error"]["details"]["owner"], "other");
+    for (body, expect) in [
+        (json!({"url": "s3://nowhere"}), (502, "DESTINATION_FAILED")),
+        (json!({"url": "file:///srv/new"}), (422, "VALIDATION_FAILED")),
+        (json!({"url": "gs://new"}), (422, "VALIDATION_FAILED")),
+        (json!({"url": "s3://new", "endpoint": "https://10.0.0.1"}), (422, "VALIDATION_FAILED")),
+    ] {
+        assert_eq!(world.call("POST", CREATE).json(&body).send().await.outcome(), expect, "{body}");
+    }
+    let body = json!({"url": "s3://new", "serverSideEncryption": {"type": "sse-s3"}});
+    let unknown = world.call("POST", CREATE).json(&body).undocumented().send().await;
+    assert_eq!(unknown.outcome(), (422, "VALIDATION_FAILED"));
+    let told = world.get("/api/v1/audit").await;
+    let told: Vec<_> =
+        told.data().as_array().unwrap().iter().map(|entry| json!([entry["action"], entry["resource"]])).collect();
+    for (action, url) in [
+        ("storage.bucket_created", "s3://new/shop"),
+        ("storage.bucket_requested", "s3://new/shop"),
+        ("storage.bucket_requested", "s3://taken"),
+    ] {
+        assert_eq!(told.iter().filter(|entry| **entry == json!([action, url])).count(), 1, "{told:?}");
+    }
+    assert!(!told.contains(&json!(["storage.bucket_created", "s3://taken"])));
+}

@@ -4,7 +4,7 @@ use firebackup_control::ControlSettings;
 use firebackup_testkit::memory_issuer::identity;
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World};
+use crate::world::{Reply, World, emulator_project, key_file};
 
 const BASE: &str = "/api/v1/projects/oauth";
 
@@ -88,4 +88,29 @@ async fn databases_and_collections_are_lists() {
     ] {
         assert_eq!(world.get(&format!("{collections}{query}")).await.outcome(), expect, "{query}");
     }
+}
+
+#[tokio::test]
+async fn what_the_credentials_may_not_is_told_with_its_remedy_and_refused_where_it_is_certain() {
+    let world = World::new().await;
+    world.destination().await;
+    let credentials = json!({"type": "service_account", "key": key_file()});
+    let new = json!({"name": "Shop", "googleProject": "demo-without-users", "credentials": credentials});
+    let project = world.post("/api/v1/projects", new).await;
+    assert_eq!((&project["status"], &project["permissions"]["checkedBy"]), (&json!("connected"), &json!("iam")));
+    assert!(project["permissions"]["checkedAt"].is_string(), "{project}");
+    let missing = project["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 6, "{project}");
+    for missing in missing {
+        assert!(["authBackup", "authRestore"].contains(&missing["neededFor"][0].as_str().unwrap()), "{missing}");
+        let remedy = missing["remedy"].as_str().unwrap();
+        assert!(remedy.contains("--member 'serviceAccount:backup@demo-shop.iam.gserviceaccount.com'"), "{remedy}");
+    }
+    let body = json!({"projectId": project["id"], "includeAuth": true});
+    let refused = world.call("POST", "/api/v1/backups").json(&body).send().await;
+    assert_eq!(refused.outcome(), (409, "PERMISSION_MISSING"), "{}", refused.text);
+    assert_eq!(refused.body["error"]["details"]["permission"], "firebaseauth.users.get");
+    world.post("/api/v1/backups", json!({"projectId": project["id"]})).await;
+    let emulator = world.post("/api/v1/projects", emulator_project("Local")).await;
+    assert_eq!((&emulator["permissions"]["checkedBy"], &emulator["missing"]), (&json!("trial"), &json!([])));
 }

@@ -48,6 +48,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/storage/destinations/{destinationId}/backups/bulk-delete", "admin"),
     ("GET", "/storage/stats", "viewer"),
     ("POST", "/storage/connect", "admin"),
+    ("POST", "/storage/buckets/create", "admin"),
     ("POST", "/storage/buckets/verify", "admin"),
     ("POST", "/storage/buckets/folders", "admin"),
     ("POST", "/storage/buckets/folders/create", "admin"),
@@ -146,6 +147,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         (
             "POST",
             "/storage/connect"
+            | "/storage/buckets/create"
             | "/storage/buckets/verify"
             | "/storage/buckets/folders"
             | "/storage/buckets/folders/create",

@@ -10,9 +10,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{
-    Archive, ArchivePlace, CollectionFacts, CollectionFindings, Control, ControlError, ControlSettings, Credentials,
-    DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess, DestinationFindings, JobEnd, JobResult,
-    OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, ProjectId, SignUp,
+    Archive, ArchivePlace, BucketMade, BucketToMake, Code, CollectionFacts, CollectionFindings, Control, ControlError,
+    ControlSettings, Credentials, DatabaseEdition, DatabaseFacts, DatabaseType, DestinationAccess, DestinationFindings,
+    JobEnd, JobResult, OpenedPlace, OrganizationId, Ports, Probes, ProjectAccess, ProjectFindings, ProjectId, SignUp,
+    asked_permissions,
 };
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Backup, EngineError, Repository, Secrets};
@@ -465,7 +466,10 @@ impl Probes for TestProbes {
             ..DatabaseFacts::default()
         };
         let databases = vec!["(default)".to_owned()];
-        Ok(ProjectFindings { databases, facts: vec![facts], ..ProjectFindings::default() })
+        let has_no_users = access.google_project.ends_with("without-users");
+        let of_documents = asked_permissions().into_iter().filter(|name| name.starts_with("datastore."));
+        let granted = has_no_users.then(|| of_documents.map(str::to_owned).collect());
+        Ok(ProjectFindings { databases, facts: vec![facts], granted, ..ProjectFindings::default() })
     }
 
     async fn collections(&self, _: &ProjectAccess, _: &str) -> Result<CollectionFindings, ControlError> {
@@ -564,6 +568,21 @@ impl Repositories for MemoryRepositories {
 
     async fn make_folder(&self, place: &DestinationAccess) -> Result<bool, ControlError> {
         Ok(place.url.starts_with("file:"))
+    }
+
+    async fn make_bucket(&self, bucket: &BucketToMake) -> Result<BucketMade, ControlError> {
+        match bucket.access.url.as_str() {
+            "s3://nowhere" => Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
+            "s3://taken" => Err(ControlError::conflict(Code::Conflict, "there is such a bucket already")
+                .with_details(json!({ "owner": "other" }))),
+            _ => Ok(BucketMade {
+                kind: "s3".to_owned(),
+                closed_to_public: true,
+                keeps_versions: true,
+                object_lock: bucket.object_lock,
+                problems: Vec::new(),
+            }),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use firebackup_outbound::{
 };
 use reqwest::dns::Resolve;
 
-use crate::local_server::{LocalServer, Says};
+use firebackup_testkit::{LocalServer, Says};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 

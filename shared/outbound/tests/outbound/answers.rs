@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use firebackup_outbound::header::{AUTHORIZATION, HeaderValue};
 use firebackup_outbound::{AddressGuard, Answer, OutboundClient, OutboundError, OutboundRequest};
 
-use crate::local_server::{LocalServer, Says};
+use firebackup_testkit::{LocalServer, Says};
 
 const SHORT: Duration = Duration::from_millis(300);
 

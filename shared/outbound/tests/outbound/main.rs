@@ -2,6 +2,5 @@
 
 mod addresses;
 mod answers;
-mod local_server;
 mod oidc;
 mod webhooks;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use firebackup_model::port::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};
 use firebackup_outbound::{AddressGuard, Lookup, OutboundClient, OutboundWebhooks};
 
-use crate::local_server::{LocalServer, Says};
+use firebackup_testkit::{LocalServer, Says};
 
 const SHORT: Duration = Duration::from_millis(300);
 
