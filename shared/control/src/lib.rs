@@ -48,7 +48,11 @@ mod limit;
 mod live;
 mod look_after;
 mod member;
+mod migration;
+mod migration_run;
+mod migration_switch;
 mod month;
+mod moving;
 mod organization;
 mod page;
 mod probes;
@@ -118,6 +122,10 @@ pub use job::{
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
+pub use migration::{
+    Migration, MigrationError, MigrationObstacle, MigrationPlan, MigrationStatus, MigrationUses, NewMigration,
+};
+pub use migration_run::{BegunMigration, MigrationPlaces, MigrationPosition, PlaceToMove};
 pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
 pub use probes::{CollectionFindings, DestinationFindings, MissingPermission, Probes, ProjectFindings};
