@@ -19,8 +19,12 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::objects::read_small;
 use crate::upload::{PART_BYTES, Upload};
 use crate::world::Meter;
+
+/// The most bytes a repository's description is read with.
+const MAX_DESCRIPTION: u64 = 64 * 1024;
 
 /// A kind of object, in the order in which they are copied: whoever opens the copy at any moment finds what they look for, and
 /// a snapshot is there once all that it needs is.
@@ -91,6 +95,20 @@ impl FoundObject {
     pub fn snapshot(&self) -> Option<SnapshotId> {
         layout::snapshot_of(&self.path)
     }
+}
+
+/// Whether the target holds a repository under this name that is another one: nothing can be copied into it, for it has keys of
+/// its own.
+///
+/// # Errors
+/// When a store fails.
+pub async fn holds_another(from: &dyn ObjectStore, to: &dyn ObjectStore) -> Result<bool> {
+    let (ours, there) = (description(from).await?, description(to).await?);
+    Ok(ours.zip(there).is_some_and(|(ours, there)| ours != there))
+}
+
+async fn description(store: &dyn ObjectStore) -> Result<Option<Bytes>> {
+    read_small(store, &layout::config(), MAX_DESCRIPTION).await
 }
 
 /// The objects below a folder of a store, in order of name.

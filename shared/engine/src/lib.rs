@@ -57,7 +57,7 @@ pub use backup::{Backup, BackupBuilder, BackupOutcome, Estimate, estimate, quick
 pub use backup_steps::{BackupSteps, StepDone};
 pub use bill::RestoreBill;
 pub use contents::{Contents, Item};
-pub use copy::{Copied, FoundObject, Layer, copy_object, found_below};
+pub use copy::{Copied, FoundObject, Layer, copy_object, found_below, holds_another};
 pub use diff::{Change, ChangeCounts, Difference, Sample, diff};
 pub use error::{EngineError, Result};
 pub use holders::Holder;
