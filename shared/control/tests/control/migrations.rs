@@ -5,6 +5,7 @@ use firebackup_control::{
     MigrationStatus, NewDestination, NewMigration, Page, Project, RestoreJob, Schedule, ScheduleFilter,
 };
 use firebackup_model::id::JobId;
+use firebackup_testkit::memory_issuer::identity;
 
 use crate::world::{World, code, completed, new_backup, new_destination, new_restore, new_schedule};
 
@@ -374,10 +375,9 @@ async fn what_cannot_be_a_target_is_refused() {
         assert_eq!(code(control.plan_migration(&owner, &moved.source, &to(same.id)).await), Code::ValidationFailed);
         control.remove_destination(&owner, &same.id).await.unwrap();
     }
-    let rival = moved.world.second_organization().await;
-    // without secrets: the keys of its organization are elsewhere
-    let foreign = NewDestination { options: Default::default(), ..elsewhere("foreign") };
-    let foreign = control.add_destination(&rival, foreign).await.unwrap();
+    let tokens = moved.world.sign_in(identity("rival", "rival@example.com")).await.unwrap();
+    let rival = control.authenticate(&tokens.access, None).await.unwrap();
+    let foreign = control.add_destination(&rival, elsewhere("foreign")).await.unwrap();
     assert_eq!(code(ask(moved.source, foreign.id).await), Code::NotFound);
     assert_eq!(code(control.request_migration(&rival, &moved.source, &to(foreign.id), None).await), Code::NotFound);
 
