@@ -285,7 +285,8 @@ impl Control {
         };
         let organization = self.organization_record(caller.scope()).await?;
         let sealed_options = self.seal_options(&organization, destination.id, &access.options).await?;
-        let record = DestinationRecord { destination, sealed_options, removing: false, holds_audit: false, moving: None };
+        let record =
+            DestinationRecord { destination, sealed_options, removing: false, holds_audit: false, moving: None };
         self.store_destination(caller.author(), record, new.is_default).await
     }
 

@@ -295,14 +295,16 @@ impl Control {
     /// Ends a migration while objects are copied. Doing it twice is doing it once.
     ///
     /// # Errors
-    /// [`NotFound`](crate::Kind::NotFound) where there never was one; [`JobState`](Code::JobState) where it is switching, or has
-    /// ended otherwise.
+    /// [`NotFound`](crate::Kind::NotFound) of the source; [`JobState`](Code::JobState) where it is switching, has ended
+    /// otherwise, or there never was one.
     pub async fn cancel_migration(&self, caller: &Caller, id: &DestinationId) -> Result<Migration> {
         caller.may(Right::Manage)?;
         self.destination_record(caller.scope(), id).await?;
         for _ in 0..MAX_ATTEMPTS {
             let record = self.migration_record(caller.scope(), id).await?;
-            let mut record = record.ok_or_else(|| ControlError::not_found("migration"))?;
+            let nothing =
+                || ControlError::conflict(Code::JobState, "the destination was never moved: there is nothing to stop");
+            let mut record = record.ok_or_else(nothing)?;
             match record.value.shown.status {
                 MigrationStatus::Cancelled => return Ok(record.value.shown),
                 MigrationStatus::Copying => {}
@@ -395,7 +397,10 @@ impl Two {
     fn check_places(&self) -> Result<()> {
         let (source, target) = (&self.source.value.destination, &self.target.value.destination);
         match source.id == target.id || lies_in(source, target) || lies_in(target, source) {
-            true => Err(ControlError::field("targetDestinationId", "expected another place, not below the source nor above")),
+            true => Err(ControlError::field(
+                "targetDestinationId",
+                "expected another place, not below the source nor above",
+            )),
             false => Ok(()),
         }
     }
@@ -420,7 +425,8 @@ impl Two {
 /// Whether a destination is another, or a folder in it, by their names.
 fn lies_in(inner: &Destination, outer: &Destination) -> bool {
     let [Ok(inner_url), Ok(outer_url)] = [&inner.url, &outer.url].map(|url| Url::parse(url)) else { return false };
-    let parts = |url: &Url| url.path().split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let parts =
+        |url: &Url| url.path().split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
     inner.endpoint.as_deref().map(bare) == outer.endpoint.as_deref().map(bare)
         && (inner_url.scheme(), inner_url.host_str()) == (outer_url.scheme(), outer_url.host_str())
         && parts(&inner_url).starts_with(&parts(&outer_url))

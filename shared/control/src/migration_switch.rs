@@ -155,8 +155,7 @@ impl Control {
         loop {
             let page = self.items().query(&query).await?;
             let found = page.items.into_iter().map(decode::<T>).collect::<Result<Vec<_>>>()?;
-            let mut found: Vec<_> =
-                found.into_iter().filter(|one| one.value.destination() == Some(way.from)).collect();
+            let mut found: Vec<_> = found.into_iter().filter(|one| one.value.destination() == Some(way.from)).collect();
             for some in found.chunks_mut(AT_ONCE) {
                 if self.switch_some(author, way, some).await? == Written::Outrun {
                     outrun += 1;

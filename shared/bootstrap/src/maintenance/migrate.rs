@@ -228,7 +228,9 @@ impl Migrating<'_> {
                 let is_known = there == Some(object.size) && object.modified < known;
                 let copied = match is_known {
                     true => Copied::There,
-                    false => copy_object(&part.from, &part.to, &object, there).await.map_err(|error| part.halt(error))?,
+                    false => {
+                        copy_object(&part.from, &part.to, &object, there).await.map_err(|error| part.halt(error))?
+                    }
                 };
                 Ok::<_, Halt>((object, copied))
             }

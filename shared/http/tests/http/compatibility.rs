@@ -61,6 +61,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/storage/destinations/{}/files", &["GET", "DELETE"]),
     ("/storage/destinations/{}/files/bulk-delete", &["POST"]),
     ("/storage/destinations/{}/cleanup-orphans", &["POST"]),
+    ("/storage/destinations/{}/migrate", &["POST"]),
     ("/storage/destinations/{}/files/stats", &["GET"]),
     ("/storage/stats", &["GET"]),
     ("/storage/sync", &["POST"]),
@@ -75,14 +76,11 @@ const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Routes that are not there, and why.
-const MISSING_ROUTES: &[(&str, &str, &str)] = &[
-    (
-        "POST",
-        "/storage/buckets/create",
-        "who keeps backups makes the bucket, with versions, locks and policy: we hold no right to make any, at no vendor",
-    ),
-    ("POST", "/storage/destinations/{}/migrate", "not made yet"),
-];
+const MISSING_ROUTES: &[(&str, &str, &str)] = &[(
+    "POST",
+    "/storage/buckets/create",
+    "who keeps backups makes the bucket, with versions, locks and policy: we hold no right to make any, at no vendor",
+)];
 
 /// Fields of bodies and answers, by schema.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -124,7 +122,8 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("ErrorBody", &["code", "message", "details"]),
     ("NewDestination", &["serverSideEncryption"]),
     ("DestinationChange", &["serverSideEncryption"]),
-    ("Destination", &["serverSideEncryption"]),
+    ("Destination", &["serverSideEncryption", "migration"]),
+    ("NewMigration", &["targetDestinationId", "dryRun"]),
 ];
 
 /// Fields that are not there, and why.
@@ -142,6 +141,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("NewRestore", "mode", r#""overwrite""#),
     ("NewRestore", "dryRun", "false"),
     ("NewSchedule", "enabled", "true"),
+    ("NewMigration", "dryRun", "true"),
 ];
 
 /// Values that a schema knows.
@@ -153,6 +153,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("JobErrorCode", &["JOB_FAILED", "DESTINATION_FAILED"]),
     ("RestoreModeName", &["overwrite", "skip-existing", "mirror"]),
     ("RetentionType", &["count", "days", "size"]),
+    ("MigrationStatus", &["copying", "switching", "completed", "failed"]),
     ("WebhookType", &["webhook", "slack"]),
     (
         "EventName",
@@ -206,7 +207,8 @@ const FILTERS: &[(&str, &[&str])] = &[
 ];
 
 /// What begins work, so that sending it twice must not begin it twice.
-const STARTING: &[&str] = &["/backups", "/backups/restore", "/schedules/{}/trigger"];
+const STARTING: &[&str] =
+    &["/backups", "/backups/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
 
 /// Beginnings of ids, by the name that [`furnish`] gives.
 const PREFIXES: &[(&str, &str)] = &[

@@ -266,9 +266,8 @@ async fn a_round_without_time_begins_nothing_and_one_with_little_hands_over() {
     let moved = Moved::new(40).await;
     moved.end_backup().await;
     moved.request().await;
-    let round = async |time: Duration| {
-        moved.home.maintenance.migrate(&moved.home.worker, Round::within(time)).await.unwrap()
-    };
+    let round =
+        async |time: Duration| moved.home.maintenance.migrate(&moved.home.worker, Round::within(time)).await.unwrap();
     assert_eq!(round(Duration::ZERO).await, 0);
     let (mut rounds, mut done) = (0, 0);
     while moved.migration().await.status != MigrationStatus::Completed {
