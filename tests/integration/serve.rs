@@ -12,6 +12,7 @@ pub mod installation;
 mod jobs;
 mod kills;
 mod live;
+mod migrations;
 mod mistakes;
 mod schemathesis;
 mod secrets;

@@ -229,8 +229,7 @@ impl Maintenance {
             }
         }
         if let Some(until) = self.migrates_until {
-            let left = until.saturating_duration_since(Instant::now());
-            self.go_on_migrating(&workers, left, &mut swept).await;
+            self.go_on_migrating(&workers, until, &mut swept).await;
         }
         if swept.schedules_missed > 0 {
             self.steps.metrics.schedules_missed(swept.schedules_missed);
@@ -297,12 +296,13 @@ impl Maintenance {
 
     async fn migrations(&self) -> Result<Value, StepError> {
         let mut swept = Swept::default();
-        self.go_on_migrating(&self.workers().await?, MIGRATION_ROUND, &mut swept).await;
+        let until = self.migrates_until.unwrap_or_else(|| Instant::now() + MIGRATION_ROUND);
+        self.go_on_migrating(&self.workers().await?, until, &mut swept).await;
         Ok(json!({ "migrations": swept.migrations, "failed": swept.failed }))
     }
 
-    async fn go_on_migrating(&self, workers: &[Worker], time: Duration, swept: &mut Swept) {
-        let round = Round::within(time);
+    async fn go_on_migrating(&self, workers: &[Worker], until: Instant, swept: &mut Swept) {
+        let round = Round::within(until.saturating_duration_since(Instant::now()));
         for worker in workers {
             match self.migrate(worker, round).await {
                 Ok(begun) => swept.migrations += begun,
