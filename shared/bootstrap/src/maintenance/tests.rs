@@ -32,6 +32,7 @@ use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::steps::{Counted, StepSettings};
 
+mod copies;
 mod migrations;
 
 /// An installation with a project and a folder to keep its backups in.
