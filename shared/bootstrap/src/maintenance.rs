@@ -391,7 +391,9 @@ impl Maintenance {
     async fn delete_marked(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
         for backup in self.control().deleted_backups(worker).await.map_err(of_control)? {
             match self.delete(worker, &backup).await {
-                Ok(report) => {
+                // its destination is being moved: it waits
+                Ok(None) => {}
+                Ok(Some(report)) => {
                     let is_locked = report.locked.contains(&backup);
                     retained.locked += u64::from(is_locked);
                     retained.deleted += u64::from(!is_locked);
@@ -464,19 +466,18 @@ impl Maintenance {
     }
 
     /// Drops a snapshot and sweeps its repository. What was only its own is marked now, and deleted when a later task
-    /// finds it ripe. One that is locked is left for a later task, and not locked anew.
-    async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<PruneReport, StepError> {
+    /// finds it ripe. One that is locked is left for a later task, and not locked anew. Nothing while its destination is moved.
+    async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<Option<PruneReport>, StepError> {
         let work = self.control().work_to_end(worker, backup).await.map_err(of_control)?;
         if work.place.is_moving {
-            let message = "everything in its destination is being moved to another";
-            return Err(StepError::new(StepErrorKind::Retryable, message));
+            return Ok(None);
         }
         let policy = PrunePolicy { drop: vec![backup.clone()], ..PrunePolicy::default() };
         let report = self.prune(&work.place, policy).await?.unwrap_or_default();
         if !report.locked.contains(backup) {
             self.control().backup_gone(worker, backup).await.map_err(of_control)?;
         }
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Locks anew what kept backups need, in every repository whose objects are locked when they are put. Fails in the end

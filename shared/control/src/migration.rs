@@ -240,13 +240,14 @@ impl Control {
         caller.may(Right::Manage)?;
         let (scope, target) = (caller.scope(), new.target_destination_id);
         let once = Once::new(caller, idempotency, "migrate_destination", &(id, new))?;
-        self.check_target(scope, id, &target).await?;
+        if self.is_asked_for(scope, id, target, once.as_ref()).await?.is_none() {
+            self.check_target(scope, id, &target).await?;
+        }
         for _ in 0..MAX_ATTEMPTS {
-            let before = self.migration_record(scope, id).await?;
-            let is_repeated = self.thing_made_before(once.as_ref()).await?.is_some();
-            if let Some(before) = before.as_ref().filter(|before| is_repeated || before.value.is_on_its_way(target)) {
-                return Ok(before.value.shown.clone());
+            if let Some(before) = self.is_asked_for(scope, id, target, once.as_ref()).await? {
+                return Ok(before.shown);
             }
+            let before = self.migration_record(scope, id).await?;
             let two = self.two(scope, id, &target).await?;
             two.check()?;
             let record = MigrationRecord::new(*id, target, before.as_ref().map(|one| one.value.clone()), self.now());
@@ -316,6 +317,19 @@ impl Control {
             }
         }
         Err(ControlError::concurrent_change())
+    }
+
+    /// The migration that the same request has asked for, or one that does the same and goes on.
+    async fn is_asked_for(
+        &self,
+        scope: &OrganizationScope,
+        id: &DestinationId,
+        target: DestinationId,
+        once: Option<&Once>,
+    ) -> Result<Option<MigrationRecord>> {
+        let is_repeated = self.thing_made_before(once).await?.is_some();
+        let record = self.migration_record(scope, id).await?.map(|record| record.value);
+        Ok(record.filter(|record| is_repeated || record.is_on_its_way(target)))
     }
 
     pub(crate) async fn migration_record(
