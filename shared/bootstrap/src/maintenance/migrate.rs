@@ -273,8 +273,11 @@ impl Migrating<'_> {
         }
     }
 
-    /// Says how far it is, where it is time to.
+    /// Says how far it is, where it is time to; halts where the round's time is up.
     async fn say(&mut self) -> Result<(), Halt> {
+        if Instant::now() >= self.round.ends {
+            return Err(Halt::OutOfTime);
+        }
         if Instant::now() < self.next_beat {
             return Ok(());
         }
