@@ -13,6 +13,7 @@ pub mod installation;
 mod jobs;
 mod kills;
 mod live;
+mod migrations;
 mod mistakes;
 mod schemathesis;
 mod secrets;

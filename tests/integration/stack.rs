@@ -15,6 +15,7 @@ mod live;
 mod locks;
 mod messages;
 mod months;
+mod moves;
 mod secrets;
 mod sign_in;
 mod throttling;

@@ -11,5 +11,5 @@ use serde_json::Value;
 /// # Errors
 /// When a service fails: the task is done again later.
 pub async fn handle(app: AwsApp, event: LambdaEvent<MaintenanceTask>) -> Result<Value, StepError> {
-    app.maintenance().run(&event.payload).await
+    app.maintenance_until(event.context.deadline()).run(&event.payload).await
 }

@@ -138,6 +138,13 @@ impl AwsApp {
         Maintenance::new(self.steps.clone()).with_bucket(self.bucket.clone()).making_up_for_missed()
     }
 
+    /// The same, handing over migrations before the deadline of this invocation.
+    #[must_use]
+    pub fn maintenance_until(&self, deadline: SystemTime) -> Maintenance {
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        self.maintenance().migrating_in_sweeps(step_time(left, Duration::MAX))
+    }
+
     /// The steps, handing over before the deadline of this invocation.
     #[must_use]
     pub fn steps_until(&self, deadline: SystemTime) -> AppSteps {

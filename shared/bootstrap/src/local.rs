@@ -49,6 +49,8 @@ const NOTICES: usize = 16;
 const BACKLOG: usize = 1024;
 /// How often jobs are looked after.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often it is looked for destinations that are to be moved.
+const MIGRATE: Duration = Duration::from_secs(15);
 /// How often retention is applied.
 const RETENTION: Duration = Duration::from_secs(6 * 3600);
 
@@ -244,6 +246,7 @@ impl LocalApp {
             self.workflows.run(steps, stopped()),
             self.scheduler.run(fire, &SystemAlarm, stopped()),
             until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
+            until(stopped(), self.maintain(MaintenanceTask::Migrate, MIGRATE)),
             until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),
             until(stopped(), self.maintain(MaintenanceTask::Locks, LOCKS)),
             until(stopped(), self.maintain(MaintenanceTask::Keys, KEYS)),

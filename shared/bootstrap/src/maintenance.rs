@@ -1,6 +1,8 @@
 //! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more, locks,
 //! keys.
 
+use std::time::Duration;
+
 use firebackup_control::{
     Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, OpenedPlace, PlaceToClean, QueuedJobs, Worker,
 };
@@ -9,8 +11,10 @@ use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::Instrument;
 
+use self::migrate::Round;
 use crate::failure::{of_control, of_engine, of_port};
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, Failed, STOPPED, span};
@@ -21,6 +25,8 @@ use crate::steps::{AppSteps, Failed, STOPPED, span};
 pub enum MaintenanceTask {
     /// Look after jobs that have not ended.
     Sweep,
+    /// Go on with moving destinations; on AWS a part of every sweep.
+    Migrate,
     /// Apply the retention of schedules, delete what was marked, prune.
     Retention,
     /// Lock anew what kept backups need.
@@ -53,7 +59,12 @@ pub struct Maintenance {
     bucket: Option<StackBucket>,
     /// Whether the scheduler may miss a time without knowing it.
     makes_up: bool,
+    /// Until when migrations are gone on with in a sweep; not at all, where that is a task of its own.
+    migrates_until: Option<Instant>,
 }
+
+/// For how long migrations are gone on with where nothing else says so; then records are read anew.
+const MIGRATION_ROUND: Duration = Duration::from_secs(3600);
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -68,6 +79,7 @@ struct Swept {
     deliveries: u64,
     organizations_deleted: u64,
     cleanups: u64,
+    migrations: u64,
     failed: u64,
 }
 
@@ -118,7 +130,7 @@ impl Maintenance {
     /// Maintenance over these steps.
     #[must_use]
     pub const fn new(steps: AppSteps) -> Self {
-        Self { steps, bucket: None, makes_up: false }
+        Self { steps, bucket: None, makes_up: false, migrates_until: None }
     }
 
     /// The same, where a scheduler is not ours: its due times that did not come are made up for. One of our own does so
@@ -126,6 +138,13 @@ impl Maintenance {
     #[must_use]
     pub const fn making_up_for_missed(mut self) -> Self {
         self.makes_up = true;
+        self
+    }
+
+    /// The same, going on with migrations at the end of a sweep, as long as its time is not up.
+    #[must_use]
+    pub fn migrating_in_sweeps(mut self, time: Duration) -> Self {
+        self.migrates_until = Some(Instant::now() + time);
         self
     }
 
@@ -147,6 +166,7 @@ impl Maintenance {
     pub async fn run(&self, task: &MaintenanceTask) -> Result<Value, StepError> {
         match task {
             MaintenanceTask::Sweep => self.sweep().await,
+            MaintenanceTask::Migrate => self.migrations().await,
             MaintenanceTask::Retention => self.retention().await,
             MaintenanceTask::Locks => self.locks().await,
             MaintenanceTask::Keys => self.keys().await,
@@ -207,6 +227,9 @@ impl Maintenance {
                 swept.failed += 1;
                 in_trouble(worker, &error);
             }
+        }
+        if let Some(until) = self.migrates_until {
+            self.go_on_migrating(&workers, until, &mut swept).await;
         }
         if swept.schedules_missed > 0 {
             self.steps.metrics.schedules_missed(swept.schedules_missed);
@@ -269,6 +292,26 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+
+    async fn migrations(&self) -> Result<Value, StepError> {
+        let mut swept = Swept::default();
+        let until = self.migrates_until.unwrap_or_else(|| Instant::now() + MIGRATION_ROUND);
+        self.go_on_migrating(&self.workers().await?, until, &mut swept).await;
+        Ok(json!({ "migrations": swept.migrations, "failed": swept.failed }))
+    }
+
+    async fn go_on_migrating(&self, workers: &[Worker], until: Instant, swept: &mut Swept) {
+        let round = Round::within(until.saturating_duration_since(Instant::now()));
+        for worker in workers {
+            match self.migrate(worker, round).await {
+                Ok(begun) => swept.migrations += begun,
+                Err(error) => {
+                    swept.failed += 1;
+                    in_trouble(worker, &error);
+                }
+            }
+        }
     }
 
     /// What somebody asked to be deleted, if nothing refers to it.
@@ -348,7 +391,9 @@ impl Maintenance {
     async fn delete_marked(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
         for backup in self.control().deleted_backups(worker).await.map_err(of_control)? {
             match self.delete(worker, &backup).await {
-                Ok(report) => {
+                // its destination is being moved: it waits
+                Ok(None) => {}
+                Ok(Some(report)) => {
                     let is_locked = report.locked.contains(&backup);
                     retained.locked += u64::from(is_locked);
                     retained.deleted += u64::from(!is_locked);
@@ -397,8 +442,11 @@ impl Maintenance {
         Ok(places)
     }
 
-    /// Nothing where no job came so far as to make the repository.
+    /// Nothing where no job came so far as to make the repository, or while it is moved to another destination.
     async fn prune(&self, place: &OpenedPlace, policy: PrunePolicy) -> Result<Option<PruneReport>, StepError> {
+        if place.is_moving {
+            return Ok(None);
+        }
         let repository = match self.steps.places.open(place).await {
             Err(EngineError::NotFound(_)) => return Ok(None),
             opened => opened.map_err(of_engine)?,
@@ -418,15 +466,18 @@ impl Maintenance {
     }
 
     /// Drops a snapshot and sweeps its repository. What was only its own is marked now, and deleted when a later task
-    /// finds it ripe. One that is locked is left for a later task, and not locked anew.
-    async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<PruneReport, StepError> {
+    /// finds it ripe. One that is locked is left for a later task, and not locked anew. Nothing while its destination is moved.
+    async fn delete(&self, worker: &Worker, backup: &JobId) -> Result<Option<PruneReport>, StepError> {
         let work = self.control().work_to_end(worker, backup).await.map_err(of_control)?;
+        if work.place.is_moving {
+            return Ok(None);
+        }
         let policy = PrunePolicy { drop: vec![backup.clone()], ..PrunePolicy::default() };
         let report = self.prune(&work.place, policy).await?.unwrap_or_default();
         if !report.locked.contains(backup) {
             self.control().backup_gone(worker, backup).await.map_err(of_control)?;
         }
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Locks anew what kept backups need, in every repository whose objects are locked when they are put. Fails in the end
@@ -571,5 +622,6 @@ fn written(report: &impl Serialize) -> Result<Value, StepError> {
     serde_json::to_value(report).map_err(crate::failure::unreadable)
 }
 
+mod migrate;
 #[cfg(test)]
 mod tests;

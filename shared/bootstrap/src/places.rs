@@ -13,6 +13,7 @@ use firebackup_http::Repositories;
 use firebackup_model::port::{EncryptionContext, KeyService};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError};
 use firebackup_storage::{BucketWishes, Destination, DestinationKind, DestinationSettings, MakeBucketError};
+use object_store::ObjectStore;
 use serde_json::json;
 
 use crate::buckets::{KEY_ID, bucket_of, option};
@@ -113,6 +114,14 @@ impl Places {
     /// Opens the destination of a project's repository, so that what is put is locked where that is wanted.
     fn repository(&self, place: &OpenedPlace) -> Result<Destination, PortError> {
         self.locked_destination(&repository_url(place), &place.access, place.destination.retention_lock_days)
+    }
+
+    /// The objects of a project's repository, whether or not there is one yet; what is put is locked where that is wanted.
+    ///
+    /// # Errors
+    /// When the destination cannot be understood.
+    pub(crate) fn store(&self, place: &OpenedPlace) -> Result<Arc<dyn ObjectStore>, PortError> {
+        Ok(self.repository(place)?.store())
     }
 
     /// Opens a destination, so that what is put is locked where that is wanted.
@@ -230,9 +239,13 @@ fn context(organization: OrganizationId, project: ProjectId) -> EncryptionContex
 
 /// What is not encrypted has a repository of its own: an encrypted one takes nothing in the clear.
 fn repository_url(place: &OpenedPlace) -> String {
-    let base = place.access.url.trim_end_matches('/');
+    format!("{}/{}", place.access.url.trim_end_matches('/'), repository_name(place))
+}
+
+/// Its name below the destination.
+pub(crate) fn repository_name(place: &OpenedPlace) -> String {
     let suffix = if place.encrypted { "" } else { UNENCRYPTED };
-    format!("{base}/{}{suffix}", place.project)
+    format!("{}{suffix}", place.project)
 }
 
 /// Whose repository has this name, and whether that is encrypted; nothing where it is no repository's.
@@ -245,6 +258,14 @@ fn repository_of(name: &str) -> Option<(ProjectId, bool)> {
 impl Repositories for Places {
     async fn open(&self, place: &OpenedPlace) -> Result<Repository, ControlError> {
         Self::open(self, place).await.map_err(unreadable)
+    }
+
+    async fn objects(&self, place: &OpenedPlace) -> Result<Arc<dyn ObjectStore>, ControlError> {
+        self.store(place).map_err(refused)
+    }
+
+    async fn all_objects(&self, destination: &DestinationAccess) -> Result<Arc<dyn ObjectStore>, ControlError> {
+        Ok(self.destination(&destination.url, destination).map_err(refused)?.store())
     }
 
     async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>, ControlError> {

@@ -84,9 +84,14 @@ impl MonthKey {
     }
 }
 
+/// Where the sealed months of an organization lie below a destination.
+pub(crate) fn folder_of(organization: OrganizationId) -> String {
+    format!("audit/{organization}")
+}
+
 impl PartOf {
     fn folder(&self) -> String {
-        format!("audit/{}/{}", self.organization, self.month)
+        format!("{}/{}", folder_of(self.organization), self.month)
     }
 
     fn context(&self) -> EncryptionContext {

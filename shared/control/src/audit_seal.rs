@@ -185,7 +185,7 @@ impl Control {
         self.read_part(&place, part, PartOf { organization: scope.organization(), month }).await
     }
 
-    async fn archive_place(
+    pub(crate) async fn archive_place(
         &self,
         scope: &OrganizationScope,
         record: &crate::destination::DestinationRecord,

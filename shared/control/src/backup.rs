@@ -236,7 +236,10 @@ impl Control {
         if wanted.config.include_auth {
             project.value.project.check_permitted(Purpose::AuthBackup, self.now())?;
         }
-        let destination = self.meant_destination(scope, wanted.destination).await?;
+        let destination = match wanted.schedule.is_some() || wanted.destination.is_none() {
+            true => self.destination_to_be(scope, wanted.destination, &wanted.project).await?,
+            false => self.meant_destination(scope, wanted.destination).await?,
+        };
         let backup = BackupJob {
             job: new_facts(self, author, JobKind::Backup, wanted.created_by.clone()),
             project_id: wanted.project,
@@ -347,10 +350,11 @@ impl Control {
             JobStatus::Deleting => Ok(Written::Yes),
             status if !status.has_ended() => Err(wrong_state(&stored.value)),
             _ => {
+                let mut writes = self.checks_that_it_may_go(scope, &stored.value).await?;
                 stored.value.facts_mut().status = JobStatus::Deleting;
                 let mark = Marked { job: stored.value.id().clone() };
                 let mark = new_item(scope.deleting_key(stored.value.id()), &mark, None)?;
-                let writes = vec![replace_job(scope, &stored)?, ItemWrite::Create(mark)];
+                writes.extend([replace_job(scope, &stored)?, ItemWrite::Create(mark)]);
                 self.commit(author, job_act(&stored.value, "deleted"), writes).await
             }
         }

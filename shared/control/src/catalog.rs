@@ -145,6 +145,7 @@ impl Control {
         caller.may(Right::Manage)?;
         let record = self.destination_record(caller.scope(), id).await?;
         record.value.check_usable()?;
+        record.value.check_settled()?;
         let organization = self.organization_record(caller.scope()).await?;
         self.destination_access(&organization, &record.value).await
     }
@@ -204,6 +205,7 @@ impl Control {
             check_source(&project.value, to, manifest)?;
             let destination = self.destination_record(scope, &to.place.destination.id).await?;
             destination.value.check_usable()?;
+            destination.value.check_settled()?;
             let item = new_item(scope.job_key(&manifest.id), &job, index(scope, &job))?;
             let writes =
                 vec![ItemWrite::Create(item), project.check(), destination.check(), self.goes_on(scope).await?];

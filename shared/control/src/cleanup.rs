@@ -176,6 +176,7 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let destination = self.destination_record(scope, id).await?;
             destination.value.check_usable()?;
+            destination.value.check_settled()?;
             let key = scope.cleanup_key(id);
             let write = match self.load::<Cleanup>(&key).await? {
                 Some(mut waiting) => {
@@ -204,7 +205,14 @@ impl Control {
     pub async fn cleanups(&self, worker: &Worker) -> Result<Vec<DestinationId>> {
         let waiting = self.all::<Cleanup>(worker.scope().cleanups()).await?.into_iter();
         let now = self.now();
-        Ok(waiting.filter(|one| !one.value.is_begun(now)).map(|one| one.value.destination).collect())
+        let mut ready = Vec::new();
+        for one in waiting.filter(|one| !one.value.is_begun(now)) {
+            // nothing is deleted while everything is moved
+            if !self.is_moving(worker.scope(), &one.value.destination).await? {
+                ready.push(one.value.destination);
+            }
+        }
+        Ok(ready)
     }
 
     /// Begins a cleanup; nothing where somebody else is at it, or it is done.

@@ -18,6 +18,8 @@ use crate::error::{Code, ControlError, Result};
 use crate::id::DestinationId;
 use crate::job::BackupJob;
 use crate::limit;
+use crate::migration::Migration;
+use crate::moving::Moving;
 use crate::organization::OrganizationRecord;
 use crate::page::{Page, Paged};
 use crate::probes::DestinationFindings;
@@ -128,6 +130,9 @@ pub struct Destination {
     pub server_side_encryption: Option<ServerSideEncryption>,
     /// What the last check found.
     pub findings: DestinationFindings,
+    /// How everything in it is moved to another, or was last; only while one destination is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// What is wrong with it: it could not be reached or refused, when it was last checked or written to by a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<DestinationTrouble>,
@@ -144,6 +149,8 @@ pub struct Destination {
 
 /// What uses a destination that holds parts of the audit log.
 const AUDIT_LOG: &str = "the audit log";
+/// What uses a destination from or to which everything is being moved.
+const MIGRATION: &str = "a migration";
 /// What is wrong with a destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -211,6 +218,9 @@ pub(crate) struct DestinationRecord {
     /// Whether parts of the audit log lie there: then it is needed for as long as they are to be read.
     #[serde(default)]
     pub(crate) holds_audit: bool,
+    /// Whether everything in it is being moved to another, or that of another to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moving: Option<Moving>,
 }
 
 impl Destination {
@@ -234,7 +244,7 @@ impl DestinationRecord {
     pub(crate) fn check_usable(&self) -> Result<()> {
         match self.removing {
             true => Err(ControlError::conflict(Code::Conflict, "the destination is being removed")),
-            false => Ok(()),
+            false => self.moving.as_ref().map_or(Ok(()), Moving::check_usable),
         }
     }
 }
@@ -268,6 +278,7 @@ impl Control {
             retention_lock_days: new.retention_lock_days,
             server_side_encryption: encryption,
             findings,
+            migration: None,
             error: None,
             verified_at: now,
             created_at: now,
@@ -275,7 +286,8 @@ impl Control {
         };
         let organization = self.organization_record(caller.scope()).await?;
         let sealed_options = self.seal_options(&organization, destination.id, &access.options).await?;
-        let record = DestinationRecord { destination, sealed_options, removing: false, holds_audit: false };
+        let record =
+            DestinationRecord { destination, sealed_options, removing: false, holds_audit: false, moving: None };
         self.store_destination(caller.author(), record, new.is_default).await
     }
 
@@ -346,7 +358,8 @@ impl Control {
         caller.may(Right::Read)?;
         let record = self.destination_record(caller.scope(), id).await?.value;
         let organization = self.organization_record(caller.scope()).await?.value;
-        Ok(DestinationRecord::shown(record, &organization))
+        let migration = self.migration_record(caller.scope(), id).await?.map(|migration| migration.value.shown);
+        Ok(Destination { migration, ..DestinationRecord::shown(record, &organization) })
     }
 
     /// Changes a destination. New options or another encryption have it looked at again.
@@ -385,6 +398,9 @@ impl Control {
             }
             destination.updated_at = self.now();
             record.value.removing = false;
+            if change.is_default == Some(true) {
+                record.value.check_usable()?;
+            }
             let mut writes = vec![record.replace(None)?];
             if change.is_default == Some(true) {
                 organization.value.default_destination = Some(*id);
@@ -417,6 +433,7 @@ impl Control {
             if record.value.holds_audit {
                 users.push(AUDIT_LOG.to_owned());
             }
+            users.extend(record.value.moving.as_ref().map(|_| MIGRATION.to_owned()));
             if !users.is_empty() {
                 record.value.removing = false;
                 match self.write_unrecorded(vec![record.replace(None)?]).await? {
@@ -425,6 +442,7 @@ impl Control {
                 }
             }
             let mut writes = vec![record.delete()];
+            writes.extend(self.migration_record(caller.scope(), id).await?.map(|migration| migration.delete()));
             if organization.value.default_destination == Some(*id) {
                 organization.value.default_destination = None;
                 writes.push(organization.replace(None)?);

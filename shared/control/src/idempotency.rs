@@ -33,8 +33,8 @@ pub(crate) struct Once {
 struct OnceRecord {
     /// The hash of the request.
     request: String,
-    /// What it made.
-    job: JobId,
+    /// What it made: the id of a job, or of a destination that is moved.
+    job: String,
 }
 
 impl Once {
@@ -59,8 +59,8 @@ impl Once {
     }
 
     /// Stores what the request makes, with the writes that make it.
-    pub(crate) fn write(&self, job: &JobId, now: Timestamp) -> Result<ItemWrite> {
-        let record = OnceRecord { request: self.request.clone(), job: job.clone() };
+    pub(crate) fn write(&self, made: &impl ToString, now: Timestamp) -> Result<ItemWrite> {
+        let record = OnceRecord { request: self.request.clone(), job: made.to_string() };
         let item = new_item(self.key.clone(), &record, None)?;
         Ok(ItemWrite::Create(NewItem { expires: Some(in_days(now, self.kept_days)), ..item }))
     }
@@ -82,6 +82,12 @@ impl Control {
     /// # Errors
     /// [`IdempotencyKeyReused`](Code::IdempotencyKeyReused) where the key came with another request.
     pub(crate) async fn made_before(&self, once: Option<&Once>) -> Result<Option<JobId>> {
+        let made = self.thing_made_before(once).await?;
+        made.map(|made| made.parse().map_err(ControlError::internal)).transpose()
+    }
+
+    /// The same of a request that makes no job: what it was about, as it was written.
+    pub(crate) async fn thing_made_before(&self, once: Option<&Once>) -> Result<Option<String>> {
         let Some(once) = once else { return Ok(None) };
         match self.load::<OnceRecord>(&once.key).await? {
             None => Ok(None),

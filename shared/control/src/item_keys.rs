@@ -16,6 +16,7 @@
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
 //! | `ORG#<org>` | `DELETING#<job>` | a backup that is to be deleted |
 //! | `ORG#<org>` | `CLEANUP#<storage>` | that what nothing refers to is to be deleted in a destination |
+//! | `ORG#<org>` | `MIGRATION#<storage>` | how far everything in a destination was moved to another |
 //! | `ORG#<org>` | `IDEMPOTENCY#<hash>` | what a request has made; for 24 hours |
 //! | `ORG#<org>` | `MEMBER#<user>` | a member and their role |
 //! | `ORG#<org>` | `INVITE#<inv>` | an open invite, its token as a hash; for 7 days |
@@ -72,6 +73,7 @@ const JOB: &str = "JOB#";
 const ACTIVE: &str = "ACTIVE#";
 const DELETING: &str = "DELETING#";
 const CLEANUP: &str = "CLEANUP#";
+const MIGRATION: &str = "MIGRATION#";
 const IDEMPOTENCY: &str = "IDEMPOTENCY#";
 const MEMBER: &str = "MEMBER#";
 const INVITE: &str = "INVITE#";
@@ -327,6 +329,15 @@ impl OrganizationScope {
         self.list(CLEANUP)
     }
 
+    /// The migration out of a destination.
+    pub(crate) fn migration_key(&self, id: &DestinationId) -> ItemKey {
+        self.key(format!("{MIGRATION}{id}"))
+    }
+
+    pub(crate) fn migrations(&self) -> ItemQuery {
+        self.list(MIGRATION)
+    }
+
     pub(crate) fn idempotency_key(&self, hash: &str) -> ItemKey {
         self.key(format!("{IDEMPOTENCY}{hash}"))
     }
@@ -491,6 +502,7 @@ mod tests {
             scope.running_key(),
             scope.deleting_key(&job),
             scope.cleanup_key(&destination),
+            scope.migration_key(&destination),
             scope.idempotency_key("00ff"),
             scope.progress_key(&job),
             scope.webhook_key(&ulid.into()),
@@ -538,6 +550,7 @@ mod tests {
             "ORG#org_U RUNNING",
             "ORG#org_U DELETING#bkp_U",
             "ORG#org_U CLEANUP#storage_U",
+            "ORG#org_U MIGRATION#storage_U",
             "ORG#org_U IDEMPOTENCY#00ff",
             "ORG#org_U#JOB#bkp_U PROGRESS",
             "ORG#org_U WEBHOOK#webhook_U",
@@ -573,6 +586,7 @@ mod tests {
             (scope.active_jobs(), scope.active_key(&job)),
             (scope.deleting_backups(), scope.deleting_key(&job)),
             (scope.cleanups(), scope.cleanup_key(&ulid.into())),
+            (scope.migrations(), scope.migration_key(&ulid.into())),
             (scope.members(), scope.member_key(&ulid.into())),
             (scope.invites(), scope.invite_key(&ulid.into())),
             (scope.audit(month), scope.audit_key(month, &ulid.into())),

@@ -396,6 +396,14 @@ impl Job {
         }
     }
 
+    /// Names another destination, that holds the same.
+    pub(crate) const fn move_to(&mut self, destination: DestinationId) {
+        match self {
+            Self::Backup(backup) => backup.storage_destination_id = destination,
+            Self::Restore(restore) => restore.storage_destination_id = destination,
+        }
+    }
+
     /// In which repository of its destination it is kept: whose, and whether that is encrypted.
     #[must_use]
     pub const fn repository(&self) -> (ProjectId, bool) {

@@ -49,7 +49,11 @@ mod live;
 mod live_progress;
 mod look_after;
 mod member;
+mod migration;
+mod migration_run;
+mod migration_switch;
 mod month;
+mod moving;
 mod new_bucket;
 mod organization;
 mod page;
@@ -122,6 +126,10 @@ pub use job::{
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
+pub use migration::{
+    Migration, MigrationError, MigrationObstacle, MigrationPlan, MigrationStatus, MigrationUses, NewMigration,
+};
+pub use migration_run::{BegunMigration, MigrationPlaces, MigrationPosition, PlaceToMove};
 pub use new_bucket::{BucketMade, BucketToMake, NewBucket};
 pub use organization::{NewOrganization, Organization, OrganizationChange};
 pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};

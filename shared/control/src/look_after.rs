@@ -113,8 +113,8 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
-    /// Marks a completed backup as to be deleted, as its schedule's retention says. One that a restore reads is left for
-    /// the next time.
+    /// Marks a completed backup as to be deleted, as its schedule's retention says. One that a restore reads, or that is being
+    /// moved to another destination, is left for the next time.
     ///
     /// # Errors
     /// [`JobState`](crate::Code::JobState) while it has not ended.
@@ -122,7 +122,8 @@ impl Control {
         let scope = worker.scope();
         for _ in 0..MAX_ATTEMPTS {
             let (stored, _) = self.backup_of(scope, None, id).await?;
-            if !self.readers_of(scope, id).await?.is_empty() {
+            let is_moving = self.is_moving(scope, &stored.value.destination()).await?;
+            if is_moving || !self.readers_of(scope, id).await?.is_empty() {
                 return Ok(());
             }
             if self.mark_deleting(&worker.author(), stored).await? == Written::Yes {

@@ -42,6 +42,8 @@ pub struct OpenedPlace {
     pub project: ProjectId,
     /// Whether that repository is encrypted.
     pub encrypted: bool,
+    /// Whether everything there is being moved to another destination, or that of another to it: nothing is deleted then.
+    pub is_moving: bool,
     /// Whose: its name, recovery public key and master key go into the repository.
     pub organization: Organization,
 }
@@ -185,8 +187,10 @@ impl Control {
     ) -> Result<OpenedPlace> {
         let record = self.destination_record(scope, &id).await.map_err(|error| gone(error, "destination"))?.value;
         let access = self.destination_access(&organization, &record).await?;
+        let is_moving = record.moving.is_some();
         let destination = DestinationRecord::shown(record, &organization.value);
-        Ok(OpenedPlace { destination, access, project, encrypted, organization: organization.value.with_all_keys() })
+        let organization = organization.value.with_all_keys();
+        Ok(OpenedPlace { destination, access, project, encrypted, is_moving, organization })
     }
 }
 

@@ -22,6 +22,7 @@ mod exposition;
 mod failure;
 mod files;
 mod folders;
+mod migration;
 mod observer;
 mod openapi;
 mod orphans;

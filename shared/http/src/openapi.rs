@@ -174,6 +174,7 @@ const REACHING_OUT: &[&str] = &[
     "delete_file",
     "bulk_delete_files",
     "clean_up_orphans",
+    "migrate_destination",
     "destination_file_stats",
     "verify_backup",
     "preview_backup",

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use firebackup_control::{BucketMade, BucketToMake, Control, DestinationAccess, OpenedPlace, ProjectId, Result};
 use firebackup_engine::Repository;
 use firebackup_model::port::Random;
+use object_store::ObjectStore;
 use url::Url;
 
 use crate::observer::Observer;
@@ -17,6 +18,12 @@ use crate::remembered::Remembered;
 pub trait Repositories: Send + Sync {
     /// Opens the repository of `place`. What goes wrong is told to the client as it stands in the error.
     async fn open(&self, place: &OpenedPlace) -> Result<Repository>;
+
+    /// The objects of a project's repository, whether or not there is one, to list them.
+    async fn objects(&self, place: &OpenedPlace) -> Result<Arc<dyn ObjectStore>>;
+
+    /// The objects of a destination, to list them.
+    async fn all_objects(&self, destination: &DestinationAccess) -> Result<Arc<dyn ObjectStore>>;
 
     /// What lies in a destination under the name of a repository, in order: of which project, and whether it is encrypted.
     async fn found(&self, destination: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>>;

@@ -21,6 +21,7 @@ async fn after_a_whole_story_no_secret_is_seen_anywhere() {
     let api = Api { client: reqwest::Client::new(), address, key: stack.key().to_owned() };
     stack.explaining("the story", story.tell(&api, &stack.google_proxy.host())).await;
     stack.explaining("a month is sealed", super::months::is_sealed(&stack)).await;
+    stack.explaining("a destination is moved", super::moves::is_done_by_the_sweep(&stack)).await;
     let mut found = story.repository();
     found.push(("ministack's output".to_owned(), stack.ministack.output().into_bytes()));
     let items = stack.aws.items(stack.output("TableName")).await;

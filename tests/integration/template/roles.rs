@@ -146,6 +146,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/keys/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/runs/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/runs/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/firebackup.json",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/probes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/probes/*",
                     ],

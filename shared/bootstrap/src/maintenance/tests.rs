@@ -32,6 +32,9 @@ use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::steps::{Counted, StepSettings};
 
+mod copies;
+mod migrations;
+
 /// An installation with a project and a folder to keep its backups in.
 struct Home {
     control: Control,
@@ -276,7 +279,7 @@ async fn progress_is_noted_each_second_and_replaced_by_the_end() {
         for _ in 0..4 {
             meter.documents.add(10);
             // past the second, so that what was noted in it is there
-            tokio::time::sleep(std::time::Duration::from_millis(1001)).await;
+            tokio::time::sleep(Duration::from_millis(1001)).await;
             tokio::task::yield_now().await;
             seen.push(documents().await);
         }
@@ -289,7 +292,7 @@ async fn progress_is_noted_each_second_and_replaced_by_the_end() {
     assert_eq!(documents().await, 41);
 
     // the same chunk once more, whose work was done by another try
-    let again = async { tokio::time::sleep(std::time::Duration::from_millis(2500)).await };
+    let again = async { tokio::time::sleep(Duration::from_millis(2500)).await };
     let ((), noted) = steps.watched(&home.worker, id, &meter, Box::pin(again)).await;
     assert_eq!((noted.documents, documents().await), (40, 81));
     steps.note_end(&home.worker, id, None, noted).await;

@@ -12,6 +12,7 @@ mod destinations;
 mod keys;
 mod lists;
 mod live;
+mod migrations;
 mod organizations;
 mod people;
 mod projects;

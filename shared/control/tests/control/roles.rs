@@ -73,6 +73,9 @@ pub fn verbs_on_ids<'a>(
         destination_links(&ids.destination) by Viewer;
         backups_in_destination(&ids.destination, &Page::default()) by Viewer;
         delete_backups(&ids.destination, &BulkDeletion { backup_ids: vec![ids.backup.clone()] }) by Admin;
+        request_migration(&ids.destination, &migration_to(ids.destination), None) by Admin;
+        plan_migration(&ids.destination, &migration_to(ids.destination)) by Admin;
+        cancel_migration(&ids.destination) by Admin;
         open_repository(&ids.destination, &ids.project, true) by Viewer;
         backup(&ids.project, &ids.backup) by Viewer;
         open_backup(&ids.project, &ids.backup) by Viewer;
@@ -100,6 +103,10 @@ pub fn verbs_on_ids<'a>(
 
 fn by_ids(project: ProjectId) -> firebackup_control::NewBackup {
     serde_json::from_value(serde_json::json!({ "projectId": project })).unwrap()
+}
+
+fn migration_to(target: DestinationId) -> firebackup_control::NewMigration {
+    firebackup_control::NewMigration { target_destination_id: target, dry_run: false }
 }
 
 fn restore_of(backup: &JobId) -> firebackup_control::NewRestore {

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use firebackup_codec::secret::SecretKey;
 use firebackup_engine::{
-    BackupSteps, PrunePolicy, Repository, RestoreOptions, RestoreOutcome, RestoreSteps, RestoredUsers, Secrets,
-    UserRestoreOptions, prune,
+    BackupSteps, Copied, Layer, PrunePolicy, Repository, RestoreOptions, RestoreOutcome, RestoreSteps, RestoredUsers,
+    Secrets, UserRestoreOptions, copy_object, holds_another, prune,
 };
 use firebackup_model::PortError;
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
@@ -31,9 +31,9 @@ use crate::fixture::{Fixture, all_whole, backup, contents, master, restore};
 const JOB_STATE: Folders = Folders::Only(&["receipts", "intents", "probes"]);
 /// A step of a job.
 const WRITER: Policy = Policy { puts: Folders::All, deletes: JOB_STATE };
-/// What keeps house, and ends what a stopped job left.
+/// What keeps house, ends what a stopped job left, and copies repositories that are moved.
 const MAINTENANCE: Policy = Policy {
-    puts: Folders::Only(&["snapshots", "prunes", "intents", "receipts", "keys", "runs", "probes"]),
+    puts: Folders::Only(&["snapshots", "prunes", "intents", "receipts", "keys", "runs", "probes", "firebackup.json"]),
     deletes: Folders::All,
 };
 
@@ -381,6 +381,28 @@ async fn maintenance_adds_holders() {
     Repository::open(fixture.store.clone(), master(8), fixture.world.clone()).await.unwrap();
 }
 
+#[tokio::test]
+async fn maintenance_copies_what_opens_and_reads_as_the_repository_does() {
+    let (fixture, _) = Fixture::new(60).await;
+    let ids = three_backups(&fixture).await;
+    let (target, _) = Fixture::new(0).await;
+    for path in target.objects().await {
+        target.store.delete(&Path::from(path)).await.unwrap();
+    }
+    let police = PolicedStore::new(&target, MAINTENANCE);
+    let to: Arc<dyn ObjectStore> = Arc::new(police.clone());
+    for layer in Layer::ALL {
+        for object in layer.found(&fixture.store).await.unwrap() {
+            assert_eq!(copy_object(&fixture.store, &to, &object, None).await.unwrap(), Copied::Put);
+        }
+    }
+    assert_nothing_refused(&police);
+    assert!(!holds_another(&fixture.store, &to).await.unwrap());
+    let copy = Repository::open(target.store.clone(), master(7), fixture.world.clone()).await.unwrap();
+    assert_eq!(all_whole(&copy).await.len(), ids.len());
+    assert!(target.objects().await.iter().all(|path| !path.starts_with("intents/")));
+}
+
 /// Three backups of a database that changes.
 async fn three_backups(fixture: &Fixture) -> Vec<SnapshotId> {
     let repository = fixture.open().await;
@@ -457,7 +479,7 @@ async fn the_police_knows_the_folders_of_a_role() {
     assert_eq!((writer.refused(), fixture.objects().await), (vec![format!("delete {run}")], objects));
 
     let maintenance = PolicedStore::new(&fixture, MAINTENANCE);
-    for elsewhere in ["segments/a", "firebackup.json"].map(Path::from) {
+    for elsewhere in ["segments/a", "elsewhere.json"].map(Path::from) {
         assert!(maintenance.put_opts(&elsewhere, "x".into(), PutMode::Create.into()).await.is_err());
         assert!(maintenance.put_multipart(&elsewhere).await.is_err());
     }

@@ -3,7 +3,8 @@
 use axum::extract::State;
 use firebackup_control::{
     BackupJob, BucketMade, BulkDeletion, BulkOutcomes, Caller, CatalogSync, Destination, DestinationChange,
-    DestinationFindings, DestinationId, DestinationLinks, NewBucket, NewDestination, NewPlace, StorageStats,
+    DestinationFindings, DestinationId, DestinationLinks, Migration, NewBucket, NewDestination, NewMigration, NewPlace,
+    StorageStats,
 };
 use firebackup_engine::Repository;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,10 +18,11 @@ use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::failure::Failure;
 use crate::files::{FileParameters, FileStats, RepositoryParameters, StoredFile, file_stats, files};
 use crate::folders::{FolderMade, Folders, make_bucket};
+use crate::migration::{MigrationAnswer, migrate};
 use crate::orphans::{
     FileDeletion, FileDeletionParameters, FilesDeleted, OrphanCleanup, OrphansCleaned, clean_up, delete_files,
 };
-use crate::parameter::{Asked, Ids, PageParameters};
+use crate::parameter::{Asked, IdempotencyKey, IdempotencyParameters, Ids, PageParameters};
 use crate::state::HttpState;
 
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {
@@ -42,6 +44,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(sync_catalog))
         .routes(routes!(clean_up_orphans))
         .routes(routes!(bulk_delete_files))
+        .routes(routes!(migrate_destination, stop_migration))
 }
 
 /// Lists the destinations
@@ -432,6 +435,53 @@ async fn clean_up_orphans(
     JsonBody(asked): JsonBody<OrphanCleanup>,
 ) -> Handled<OrphansCleaned> {
     Ok(handed_over(asked.dry_run, clean_up(&state, &caller, &id, asked.dry_run).await?))
+}
+
+/// Moves everything in a destination to another
+///
+/// Role: admin. All backups, what restores keep to be taken back, and sealed months of the audit log: objects are copied and
+/// compared, then backups, restores, schedules and the default name the target. It is only said what would be moved, and what
+/// is in the way, unless `dryRun` is false. Ask for the source until its `migration` says how it ended. Meanwhile nothing is
+/// deleted in either; at the end the objects in the source stay where they are, and nothing needs them. Asking again while it
+/// goes on is asking once; one that failed or was stopped goes on where it was.
+#[utoipa::path(
+    post,
+    path = "/storage/destinations/{destinationId}/migrate",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The source."), IdempotencyParameters),
+    request_body = NewMigration,
+    responses(
+        (status = 200, description = "What would be moved, and what is in the way.", body = Envelope<MigrationAnswer>),
+        (status = 202, description = "The migration, which has begun.", body = Envelope<MigrationAnswer>)
+    )
+)]
+async fn migrate_destination(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(new): JsonBody<NewMigration>,
+) -> Handled<MigrationAnswer> {
+    Ok(handed_over(new.dry_run, migrate(&state, &caller, &id, &new, key.as_deref()).await?))
+}
+
+/// Stops a migration
+///
+/// Role: admin. Only while it copies: the source is as it was. What was copied stays in the target, and asking for the same
+/// migration again goes on from there.
+#[utoipa::path(
+    delete,
+    path = "/storage/destinations/{destinationId}/migrate",
+    tag = "destinations",
+    params(("destinationId" = DestinationId, Path, description = "The source.")),
+    responses((status = 200, description = "The migration, which has ended.", body = Envelope<Migration>))
+)]
+async fn stop_migration(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(id): Ids<DestinationId>,
+) -> Handled<Migration> {
+    Ok(Answer::of(state.control.cancel_migration(&caller, &id).await?))
 }
 
 /// What was only looked at is answered; what was asked for is about to be done.

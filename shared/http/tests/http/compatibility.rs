@@ -62,6 +62,7 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/storage/destinations/{}/files", &["GET", "DELETE"]),
     ("/storage/destinations/{}/files/bulk-delete", &["POST"]),
     ("/storage/destinations/{}/cleanup-orphans", &["POST"]),
+    ("/storage/destinations/{}/migrate", &["POST"]),
     ("/storage/destinations/{}/files/stats", &["GET"]),
     ("/storage/stats", &["GET"]),
     ("/storage/sync", &["POST"]),
@@ -76,7 +77,7 @@ const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Routes that are not there, and why.
-const MISSING_ROUTES: &[(&str, &str, &str)] = &[("POST", "/storage/destinations/{}/migrate", "not made yet")];
+const MISSING_ROUTES: &[(&str, &str, &str)] = &[];
 
 /// Fields of bodies and answers, by schema.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -118,7 +119,8 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("ErrorBody", &["code", "message", "details"]),
     ("NewDestination", &["serverSideEncryption"]),
     ("DestinationChange", &["serverSideEncryption"]),
-    ("Destination", &["serverSideEncryption"]),
+    ("Destination", &["serverSideEncryption", "migration"]),
+    ("NewMigration", &["targetDestinationId", "dryRun"]),
 ];
 
 /// Fields that are not there, and why.
@@ -136,6 +138,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("NewRestore", "mode", r#""overwrite""#),
     ("NewRestore", "dryRun", "false"),
     ("NewSchedule", "enabled", "true"),
+    ("NewMigration", "dryRun", "true"),
 ];
 
 /// Values that a schema knows.
@@ -147,6 +150,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("JobErrorCode", &["JOB_FAILED", "DESTINATION_FAILED"]),
     ("RestoreModeName", &["overwrite", "skip-existing", "mirror"]),
     ("RetentionType", &["count", "days", "size"]),
+    ("MigrationStatus", &["copying", "switching", "completed", "failed"]),
     ("WebhookType", &["webhook", "slack"]),
     (
         "EventName",
@@ -200,7 +204,8 @@ const FILTERS: &[(&str, &[&str])] = &[
 ];
 
 /// What begins work, so that sending it twice must not begin it twice.
-const STARTING: &[&str] = &["/backups", "/backups/restore", "/schedules/{}/trigger"];
+const STARTING: &[&str] =
+    &["/backups", "/backups/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
 
 /// Beginnings of ids, by the name that [`furnish`] gives.
 const PREFIXES: &[(&str, &str)] = &[

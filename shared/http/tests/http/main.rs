@@ -10,6 +10,7 @@ mod frames;
 mod idempotency;
 mod lists;
 mod logs;
+mod migrations;
 mod orphans;
 mod people;
 mod projects;

@@ -58,6 +58,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("DELETE", "/storage/destinations/{destinationId}/files", "admin"),
     ("POST", "/storage/destinations/{destinationId}/files/bulk-delete", "admin"),
     ("POST", "/storage/destinations/{destinationId}/cleanup-orphans", "admin"),
+    ("POST", "/storage/destinations/{destinationId}/migrate", "admin"),
+    ("DELETE", "/storage/destinations/{destinationId}/migrate", "admin"),
     ("POST", "/backups", "member"),
     ("POST", "/backups/restore", "member"),
     ("GET", "/backups/project/{projectId}", "viewer"),
@@ -154,6 +156,9 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ) => json!({"url": "s3://backups/shop"}),
         ("POST", "/storage/sync") => json!({}),
         ("POST", path) if path.ends_with("/cleanup-orphans") => json!({"dryRun": false}),
+        ("POST", path) if path.ends_with("/migrate") => {
+            json!({"targetDestinationId": ids["otherDestinationId"], "dryRun": false})
+        }
         ("POST", path) if path.ends_with("/files/bulk-delete") => {
             json!({"projectId": ids["projectId"], "names": ["firebackup.json"]})
         }

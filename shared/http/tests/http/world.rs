@@ -31,6 +31,7 @@ use firebackup_testkit::memory_ports::{
 };
 use firebackup_testkit::memory_push::MemoryPush;
 use firebackup_testkit::memory_receiver::MemoryReceiver;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -131,6 +132,7 @@ impl World {
         let repositories = Arc::new(MemoryRepositories {
             lying: Mutex::default(),
             store: store.clone(),
+            elsewhere: Arc::default(),
             world,
             mood: AtomicU64::new(0),
         });
@@ -491,6 +493,8 @@ pub struct MemoryRepositories {
     /// What lies in every destination.
     pub lying: Mutex<Vec<(ProjectId, bool)>>,
     store: Arc<InMemory>,
+    /// What lies in a destination whose URL says that it is elsewhere.
+    pub elsewhere: Arc<InMemory>,
     world: firebackup_engine::World,
     mood: AtomicU64,
 }
@@ -551,6 +555,18 @@ impl Repositories for MemoryRepositories {
         opened.map_err(|error: EngineError| ControlError::destination("it cannot be opened").with_source(error))
     }
 
+    async fn objects(&self, place: &OpenedPlace) -> Result<Arc<dyn ObjectStore>, ControlError> {
+        self.all_objects(&place.access).await
+    }
+
+    async fn all_objects(&self, place: &DestinationAccess) -> Result<Arc<dyn ObjectStore>, ControlError> {
+        match self.mood.load(Ordering::SeqCst) {
+            FAILING => Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
+            _ if place.url.ends_with("elsewhere") => Ok(self.elsewhere.clone()),
+            _ => Ok(self.store.clone()),
+        }
+    }
+
     async fn found(&self, _: &DestinationAccess) -> Result<Vec<(ProjectId, bool)>, ControlError> {
         match self.mood.load(Ordering::SeqCst) {
             FAILING => Err(ControlError::destination("the bucket does not answer").with_source(PLANTED)),
@@ -597,6 +613,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
     let destination = id(&destinations.data()[0]);
+    let other = id(&world.post("/api/v1/storage/destinations", bucket("Other")).await);
     let (_, user) = world.member("furniture", "viewer").await;
     let new_invite = json!({"email": "guest@example.com", "role": "viewer"});
     let invite = id(&world.post("/api/v1/organizations/current/invites", new_invite).await);
@@ -612,6 +629,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
         ("restoreId", restore),
         ("scheduleId", schedule),
         ("destinationId", destination),
+        ("otherDestinationId", other),
         ("apiKeyId", key),
         ("userId", user),
         ("inviteId", invite),
