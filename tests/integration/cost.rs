@@ -88,8 +88,9 @@ fn backup_by_hand(price: impl Fn(&str) -> f64) -> Vec<(&'static str, f64)> {
     let gets = (20.0 + 20.0 + 8.0) / 1e3 * price("s3_1k_gets");
     // Of the hundred seconds of chunks each says how far it is.
     let writes = (20.0 * 4.0 + 40.0 + 100.0) / 1e6 * price("dynamodb_million_writes");
-    // Of the hundred seconds of chunks every second one has a look whether the job was cancelled.
-    let reads = (20.0 * 3.0 + 30.0 + 50.0) / 1e6 * price("dynamodb_million_reads");
+    // Of the hundred seconds of chunks every second one has a look whether the job was cancelled, and each whether it is
+    // watched.
+    let reads = (20.0 * 3.0 + 30.0 + 50.0 + 100.0) / 1e6 * price("dynamodb_million_reads");
     vec![
         ("Lambda", lambda + calls),
         ("Step Functions", states),

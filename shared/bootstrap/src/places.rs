@@ -45,8 +45,36 @@ pub struct Places {
     allow_private_addresses: bool,
 }
 
-/// The parts of a key for AWS.
-const KEY: [&str; 3] = [KEY_ID, "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+/// Where somebody brings one of these, nothing of our own that could open anything is used beside it.
+const CREDENTIALS: [&str; 8] = [
+    KEY_ID,
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_CLIENT_ID",
+    "AZURE_STORAGE_CLIENT_SECRET",
+];
+/// What of where we run opens nothing: it says where a store is, and how it is spoken to.
+const HARMLESS: [&str; 16] = [
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ALLOW_HTTP",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+    "AWS_CHECKSUM_ALGORITHM",
+    "AWS_CONDITIONAL_COMPLETE",
+    LOCK_MODE,
+    "GOOGLE_BASE_URL",
+    "GOOGLE_ALLOW_HTTP",
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_ENDPOINT",
+    "AZURE_ENDPOINT",
+    "AZURE_ALLOW_HTTP",
+];
 /// How hard objects are locked: `GOVERNANCE`, where nothing is said, or `COMPLIANCE`.
 const LOCK_MODE: &str = "AWS_OBJECT_LOCK_MODE";
 /// How objects are encrypted by S3: what of it a destination says is not mixed with what is said of ours.
@@ -100,14 +128,17 @@ impl Places {
         DestinationSettings { endpoint: place.endpoint.clone(), options: self.options(place), public_only }
     }
 
-    /// The options of a destination, behind those of where we run. A key of its own is not mixed with what belongs to ours,
-    /// nor is an encryption.
+    /// The options of a destination, behind those of where we run. Credentials of its own are mixed with none of ours, of
+    /// whatever vendor, nor is an encryption.
     fn options(&self, place: &DestinationAccess) -> Vec<(String, String)> {
         let is_one_of = |name: &str, names: &[&str]| names.iter().any(|part| name.eq_ignore_ascii_case(part));
         let says = |wanted: &str| place.options.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        let (has_key, has_encryption) = (says(KEY_ID), says(ENCRYPTION[0]));
-        let is_ours = |name: &str| has_key && is_one_of(name, &KEY) || has_encryption && is_one_of(name, &ENCRYPTION);
-        let ambient = self.ambient.iter().filter(|(name, _)| !is_ours(name)).cloned();
+        let (brings_key, has_encryption) = (CREDENTIALS.iter().any(|name| says(name)), says(ENCRYPTION[0]));
+        let is_taken = |name: &str| match is_one_of(name, &ENCRYPTION) {
+            true => !has_encryption,
+            false => !brings_key || is_one_of(name, &HARMLESS),
+        };
+        let ambient = self.ambient.iter().filter(|(name, _)| is_taken(name)).cloned();
         ambient.chain(place.options.iter().map(|(name, value)| (name.clone(), value.to_string()))).collect()
     }
 
@@ -359,6 +390,35 @@ mod tests {
         let none = places().options(&access("s3://b", &[("AWS_REGION", "other")]));
         assert_eq!(option(&none, &["AWS_SESSION_TOKEN"]).as_deref(), Some("ours"));
         assert_eq!(option(&none, &["AWS_REGION"]).as_deref(), Some("other"));
+    }
+
+    /// Another organization's destination was opened with the operator's key, where it brought one of another vendor.
+    #[test]
+    fn whoever_brings_any_credentials_has_none_of_ours() {
+        let ours = [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "GOOGLE_SERVICE_ACCOUNT",
+            "GOOGLE_SERVICE_ACCOUNT_KEY",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            "AZURE_STORAGE_SAS_KEY",
+            "AZURE_CLIENT_SECRET",
+            "AZURE_FEDERATED_TOKEN_FILE",
+        ];
+        let mut places = places();
+        let ambient = ours.iter().chain(&["AWS_REGION", "AZURE_STORAGE_ENDPOINT"]);
+        places.ambient = ambient.map(|name| ((*name).to_owned(), "ours".to_owned())).collect();
+        for brought in CREDENTIALS {
+            let options = places.options(&access("az://container", &[(brought, "its")]));
+            let secrets: Vec<_> = options.iter().filter(|(name, _)| ours.contains(&name.as_str())).collect();
+            assert!(secrets.iter().all(|(_, value)| value == "its"), "{brought}: {secrets:?}");
+            assert_eq!(option(&options, &["AWS_REGION"]).as_deref(), Some("ours"), "{brought}");
+        }
+        assert_eq!(places.options(&access("az://container", &[])).len(), ours.len() + 2);
     }
 
     #[test]

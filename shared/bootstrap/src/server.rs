@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use axum_server::{Address, Handle};
 use firebackup_http::{HttpState, METRICS_PATH, metrics_service, service};
+use hyper_util::rt::TokioTimer;
 use tokio::sync::watch;
 
 use crate::live_clients::LiveClients;
@@ -16,6 +17,9 @@ use crate::local_metrics::LocalMetrics;
 
 /// How long requests that are under way may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long the headers of a request may take to come, and the next request over a connection.
+const HEADERS: Duration = Duration::from_secs(20);
 
 /// How connections are kept from being read on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,10 +127,20 @@ impl Server {
         });
         let service = service(state, Arc::new(live), self.is_behind_proxy);
         match self.tls {
-            Some(tls) => axum_server::from_tcp_rustls(self.listener, tls)?.handle(handle).serve(service).await,
-            None => axum_server::from_tcp(self.listener)?.handle(handle).serve(service).await,
+            Some(tls) => {
+                let server = axum_server::from_tcp_rustls(self.listener, tls)?.handle(handle);
+                impatient(server).serve(service).await
+            }
+            None => impatient(axum_server::from_tcp(self.listener)?.handle(handle)).serve(service).await,
         }
     }
+}
+
+/// The same, closing connections over which no request comes: each takes a descriptor, and there are only so many.
+fn impatient<A: Address, C>(mut server: axum_server::Server<A, C>) -> axum_server::Server<A, C> {
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    server.http_builder().http2().timer(TokioTimer::new()).keep_alive_interval(HEADERS);
+    server.first_request_timeout(HEADERS)
 }
 
 /// A server of metrics that listens, on this machine only.
@@ -160,7 +174,8 @@ impl MetricsServer {
             drop(stop.wait_for(|stopped| *stopped).await);
             ending.shutdown();
         });
-        axum_server::from_tcp(self.listener)?.handle(handle).serve(metrics_service(Arc::new(metrics))).await
+        let server = impatient(axum_server::from_tcp(self.listener)?.handle(handle));
+        server.serve(metrics_service(Arc::new(metrics))).await
     }
 
     /// The address that Prometheus is given.
@@ -180,6 +195,8 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError>
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -189,6 +206,23 @@ mod tests {
             assert!(matches!(refused, Some(ServerError::MetricsElsewhere(_))), "{address}");
         }
         assert!(MetricsServer::listen("127.0.0.1:0".parse().unwrap()).is_ok());
+    }
+
+    /// Whoever opens as many as there are descriptors kept everybody else out.
+    #[tokio::test(start_paused = true)]
+    async fn connections_over_which_no_request_comes_are_closed() {
+        let (listener, address) = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = impatient(axum_server::from_tcp(listener).unwrap());
+        tokio::spawn(server.serve(axum::Router::new().into_make_service()));
+        for said in [&b""[..], b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nhost: a\r\n"] {
+            let begun = tokio::time::Instant::now();
+            let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+            connection.write_all(said).await.unwrap();
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(HEADERS * 2, connection.read_to_end(&mut answer)).await;
+            assert!(read.is_ok(), "{said:?} keeps a connection open");
+            assert!(begun.elapsed() >= HEADERS, "{said:?} had no time: {:?}", begun.elapsed());
+        }
     }
 
     #[tokio::test]

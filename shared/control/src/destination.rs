@@ -203,6 +203,15 @@ const KNOWN_OPTIONS: &[&str] = &[
     "AZURE_STORAGE_TENANT_ID",
 ];
 
+/// Those among them that are names.
+const NAMES: [&str; 5] = [
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_CLIENT_ID",
+    "AZURE_STORAGE_TENANT_ID",
+];
+
 /// A destination, as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -693,6 +702,10 @@ fn check_encryption(encryption: Option<&ServerSideEncryption>, access: &Destinat
     encryption.map_or(Ok(()), check)
 }
 
+const fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}
+
 /// Options that are known, by their names in upper case.
 fn checked_options(options: &BTreeMap<String, SecretText>) -> Result<Vec<(String, Zeroizing<String>)>> {
     let mut checked: BTreeMap<String, Zeroizing<String>> = BTreeMap::new();
@@ -705,6 +718,13 @@ fn checked_options(options: &BTreeMap<String, SecretText>) -> Result<Vec<(String
         }
         if value.expose().is_empty() || value.expose().len() > MAX_OPTION {
             return Err(ControlError::field(&field, format!("expected 1 to {MAX_OPTION} bytes")));
+        }
+        if name != GOOGLE_KEY && !value.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            // it becomes a part of a header or of an address
+            return Err(ControlError::field(&field, "expected printable ascii characters without blanks"));
+        }
+        if NAMES.contains(&name.as_str()) && !value.expose().bytes().all(is_of_name) {
+            return Err(ControlError::field(&field, "expected letters, digits and `-`, `_`, `.`"));
         }
         if name == LOCK_MODE && value.expose().parse::<LockMode>().is_err() {
             return Err(ControlError::field(&field, "expected GOVERNANCE or COMPLIANCE"));
@@ -722,6 +742,25 @@ fn checked_options(options: &BTreeMap<String, SecretText>) -> Result<Vec<(String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each of these ended a request by a panic in the store's client.
+    #[test]
+    fn what_fits_no_header_and_no_address_is_no_option() {
+        let check =
+            |name: &str, value: &str| checked_options(&[(name.to_owned(), SecretText::from(value.to_owned()))].into());
+        for name in KNOWN_OPTIONS.iter().filter(|name| **name != GOOGLE_KEY && **name != LOCK_MODE) {
+            assert!(check(name, "a-plain.value_1").is_ok(), "{name}");
+            for bad in ["a\r\nb", "a\nb", "a\0b", "a\u{7f}b", "a b", "ä"] {
+                let error = check(name, bad).unwrap_err();
+                assert_eq!(error.details.unwrap()["field"], format!("options.{name}"), "{bad:?}");
+            }
+        }
+        for name in NAMES {
+            assert!(check(name, "x.evil.example/").is_err(), "{name}");
+        }
+        assert!(check("AWS_SECRET_ACCESS_KEY", "a/b+c=").is_ok());
+        assert!(check("AZURE_STORAGE_SAS_KEY", "?sv=2024&sig=a%2Fb").is_ok());
+    }
 
     #[test]
     fn objects_are_locked_at_s3_only_and_as_hard_as_s3_knows() {

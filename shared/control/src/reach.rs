@@ -8,14 +8,35 @@ use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::tenant::OrganizationScope;
 
-/// The options that bring credentials: a store that is opened with none of these is opened with the installation's own.
-const CREDENTIALS: [&str; 5] = [
-    "AWS_ACCESS_KEY_ID",
-    "GOOGLE_SERVICE_ACCOUNT_KEY",
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_SAS_KEY",
-    "AZURE_STORAGE_CLIENT_SECRET",
+/// The sets of options of which each opens a store, by what its URL begins with. A store that is opened with less is opened with
+/// the installation's own credentials, whatever else is said.
+const SETS: [(&str, &[&str]); 5] = [
+    ("s3:", &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
+    ("gs:", &["GOOGLE_SERVICE_ACCOUNT_KEY"]),
+    ("az:", &["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"]),
+    ("az:", &["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_SAS_KEY"]),
+    (
+        "az:",
+        &[
+            "AZURE_STORAGE_ACCOUNT_NAME",
+            "AZURE_STORAGE_CLIENT_ID",
+            "AZURE_STORAGE_CLIENT_SECRET",
+            "AZURE_STORAGE_TENANT_ID",
+        ],
+    ),
 ];
+
+/// Whether these options hold all that opens a store of this URL.
+fn opens_by_itself(url: &str, options: &[(String, Zeroizing<String>)]) -> bool {
+    let says = |wanted: &&str| options.iter().any(|(name, _)| name == wanted);
+    SETS.iter().any(|(scheme, set)| url.starts_with(scheme) && set.iter().all(|name| says(&name)))
+}
+
+/// What to bring, for people.
+fn wanted(url: &str) -> String {
+    let sets = SETS.iter().filter(|(scheme, _)| url.starts_with(scheme)).map(|(_, set)| set.join(" and "));
+    sets.collect::<Vec<_>>().join(", or ")
+}
 
 impl Control {
     /// Goes on only if an organization may reach a destination with these options.
@@ -25,17 +46,15 @@ impl Control {
         url: &str,
         options: &[(String, Zeroizing<String>)],
     ) -> Result<()> {
-        let is_folder = url.starts_with("file:");
-        let brings_credentials = options.iter().any(|(name, _)| CREDENTIALS.contains(&name.as_str()));
-        if (!is_folder && brings_credentials) || self.is_first(scope).await? {
+        if opens_by_itself(url, options) || self.is_first(scope).await? {
             return Ok(());
         }
-        Err(match is_folder {
+        Err(match url.starts_with("file:") {
             true => ControlError::field("url", "folders of this machine are its operator's: name a bucket"),
-            false => ControlError::field(
-                "options",
-                "bring credentials for the store: this installation's own are its operator's",
-            ),
+            false => {
+                let message = "bring credentials for the store, as this installation's own are its operator's";
+                ControlError::field("options", format!("{message}: {}", wanted(url)))
+            }
         })
     }
 

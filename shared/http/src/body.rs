@@ -1,5 +1,7 @@
 //! JSON bodies, and what is said of those that are none.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,6 +17,9 @@ use crate::state::HttpState;
 /// The largest body that is read.
 pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// How long a body may take to come.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+
 /// A body that was read as a `T`.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -27,11 +32,11 @@ impl<T: DeserializeOwned> FromRequest<HttpState> for JsonBody<T> {
             let message = "the body must be JSON: `Content-Type: application/json`";
             return Err(ControlError::new(Kind::Invalid, Code::UnsupportedMediaType, message).into());
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.into_response().status() {
-                StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-                _ => Failure::unreadable("the body broke off"),
-            }
+        let reading = tokio::time::timeout(BODY_LIMIT, Bytes::from_request(request, state)).await;
+        let read = reading.map_err(|_| Failure::unreadable("the body did not come within half a minute"))?;
+        let bytes = read.map_err(|rejection| match rejection.into_response().status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            _ => Failure::unreadable("the body broke off"),
         })?;
         parse(&bytes).map(Self)
     }
@@ -73,7 +78,11 @@ fn explain(path: &str, error: &serde_json::Error) -> Failure {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
     let text = match text.split_once(", expected ") {
-        Some((what, expected)) if !what.starts_with("unknown field") => format!("expected {expected}"),
+        Some((what, expected)) if !what.starts_with("unknown field") && !expected.starts_with("struct ") => {
+            format!("expected {expected}")
+        }
+        // what our types are called says nothing to whoever asks
+        _ if text.contains("expected struct ") => "expected an object, in braces".to_owned(),
         _ => text.to_owned(),
     };
     let message = if path == "." { text } else { format!("{path}: {text}") };
@@ -111,7 +120,7 @@ mod tests {
             (r#"{"name":"a","nam":1}"#, 422, "unknown field `nam`, expected `name` or `options`"),
             (r#"{"name":"a","name":"b"}"#, 422, "duplicate field `name`"),
             ("{}", 422, "missing field `name`"),
-            (r#""planted""#, 422, "expected struct Sample"),
+            (r#""planted""#, 422, "expected an object"),
             ("", 400, "not JSON"),
         ] {
             let failure = parse::<Sample>(body.as_bytes()).unwrap_err();

@@ -41,9 +41,15 @@ impl<T: DeserializeOwned> FromRequestParts<HttpState> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Failure> {
         let Query(asked) = Query::<T>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| Failure::unreadable(rejection.body_text()))?;
+            .map_err(|rejection| Failure::unreadable(said(&rejection.body_text())))?;
         Ok(Self(asked))
     }
+}
+
+/// What is wrong with a query, without the words of whoever reads it for us.
+fn said(text: &str) -> String {
+    text.strip_prefix("Failed to deserialize query string: ")
+        .map_or_else(|| text.to_owned(), |why| format!("the query: {why}"))
 }
 
 /// Which page of a list.

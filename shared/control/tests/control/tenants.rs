@@ -148,6 +148,28 @@ async fn what_is_the_operators_only_the_first_organization_reaches() {
         assert_eq!(code(control.bucket_to_make(&rival, new_bucket(url)).await), Code::ValidationFailed, "{url}");
         control.add_destination(&owner, at(url, options)).await.unwrap();
     }
+    // what opens another vendor's store, or is not all that it takes, leaves the installation's own to open this one
+    let sas = ("AZURE_STORAGE_SAS_KEY", "sv=1&sig=x");
+    let account = ("AZURE_STORAGE_ACCOUNT_NAME", "account");
+    for (url, options) in [
+        ("s3://bucket", &[sas][..]),
+        ("s3://bucket", &[own[0]]),
+        ("s3://bucket", &[own[1]]),
+        ("gs://bucket", &own),
+        ("az://container", &own),
+        ("az://container", &[sas]),
+        ("az://container", &[account]),
+        ("az://container", &[account, ("AZURE_STORAGE_CLIENT_SECRET", "x")]),
+    ] {
+        assert_eq!(code(control.add_destination(&rival, at(url, options)).await), Code::ValidationFailed, "{url}");
+        let NewDestination { url, options, .. } = at(url, options);
+        let place = || NewPlace { url: url.clone(), options: options.clone(), ..new_place() };
+        assert_eq!(code(control.try_destination(&rival, place()).await), Code::ValidationFailed, "{url}");
+        assert_eq!(code(control.place_access(&rival, place()).await), Code::ValidationFailed, "{url}");
+        let bucket = NewBucket { options: options.clone(), ..new_bucket(&url) };
+        assert_eq!(code(control.bucket_to_make(&rival, bucket).await), Code::ValidationFailed, "{url}");
+    }
+    control.add_destination(&rival, at("az://container", &[account, sas])).await.unwrap();
     control.bucket_to_make(&owner, new_bucket("s3://bucket")).await.unwrap();
     let lent = control.add_destination(&rival, at("s3://bucket", &own)).await.unwrap();
     let none = DestinationChange { options: Some(Default::default()), ..DestinationChange::default() };
