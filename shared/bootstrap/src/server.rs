@@ -195,9 +195,21 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError>
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use firebackup_http::Exposition;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    /// Has counted nothing.
+    struct Nothing;
+
+    #[async_trait]
+    impl Exposition for Nothing {
+        async fn text(&self) -> String {
+            String::new()
+        }
+    }
 
     #[test]
     fn metrics_are_for_this_machine() {
@@ -213,7 +225,7 @@ mod tests {
     async fn connections_over_which_no_request_comes_are_closed() {
         let (listener, address) = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = impatient(axum_server::from_tcp(listener).unwrap());
-        tokio::spawn(server.serve(axum::Router::new().into_make_service()));
+        tokio::spawn(server.serve(metrics_service(Arc::new(Nothing))));
         for said in [&b""[..], b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nhost: a\r\n"] {
             let begun = tokio::time::Instant::now();
             let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();

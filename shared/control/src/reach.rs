@@ -29,7 +29,7 @@ const SETS: [(&str, &[&str]); 5] = [
 /// Whether these options hold all that opens a store of this URL.
 fn opens_by_itself(url: &str, options: &[(String, Zeroizing<String>)]) -> bool {
     let says = |wanted: &&str| options.iter().any(|(name, _)| name == wanted);
-    SETS.iter().any(|(scheme, set)| url.starts_with(scheme) && set.iter().all(|name| says(&name)))
+    SETS.iter().any(|(scheme, set)| url.starts_with(scheme) && set.iter().all(says))
 }
 
 /// What to bring, for people.
