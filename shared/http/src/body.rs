@@ -12,6 +12,8 @@ use serde_json::error::Category;
 use serde_json::json;
 
 use crate::failure::Failure;
+use crate::needs::Body;
+use crate::refusal::KnownCaller;
 use crate::state::HttpState;
 
 /// The largest body that is read.
@@ -24,10 +26,11 @@ const BODY_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<HttpState> for JsonBody<T> {
+impl<T: Body> FromRequest<HttpState> for JsonBody<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &HttpState) -> Result<Self, Failure> {
+        check_right::<T>(&request)?;
         if !is_json(request.headers()) {
             let message = "the body must be JSON: `Content-Type: application/json`";
             return Err(ControlError::new(Kind::Invalid, Code::UnsupportedMediaType, message).into());
@@ -39,6 +42,15 @@ impl<T: DeserializeOwned> FromRequest<HttpState> for JsonBody<T> {
             _ => Failure::unreadable("the body broke off"),
         })?;
         parse(&bytes).map(Self)
+    }
+}
+
+/// Who was found to call stands first among a handler's arguments.
+fn check_right<T: Body>(request: &Request) -> Result<(), ControlError> {
+    let known = request.extensions().get::<KnownCaller>();
+    match (T::NEEDS, known.and_then(KnownCaller::caller)) {
+        (Some(right), Some(caller)) => caller.may(right),
+        _ => Ok(()),
     }
 }
 

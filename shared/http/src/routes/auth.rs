@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use firebackup_control::{
-    ACCESS_SECONDS, ApiKey, Code, ControlError, Kind, Me, OrganizationId, SIGN_IN_SECONDS, Tokens, User,
+    ACCESS_SECONDS, ApiKey, Code, ControlError, Kind, Me, OrganizationId, Right, SIGN_IN_SECONDS, Tokens, User,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -19,6 +19,7 @@ use crate::body::JsonBody;
 use crate::browser::{BrowserCookie, Returning};
 use crate::envelope::{Answer, Envelope};
 use crate::failure::Failure;
+use crate::needs::Body;
 use crate::parameter::Asked;
 use crate::state::HttpState;
 
@@ -45,6 +46,10 @@ struct TokenRequest {
     grant_type: GrantType,
 }
 
+impl Body for TokenRequest {
+    const NEEDS: Option<Right> = None;
+}
+
 /// How a session begins.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +65,10 @@ struct RefreshRequest {
     /// The refresh token, which is good once.
     #[schema(write_only, example = "fbr_…")]
     refresh_token: String,
+}
+
+impl Body for RefreshRequest {
+    const NEEDS: Option<Right> = None;
 }
 
 /// What a session is held by.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use axum::extract::State;
-use firebackup_control::{Invite, InviteId, NewInvite, Organization};
+use firebackup_control::{Invite, InviteId, NewInvite, Organization, Right};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,6 +14,7 @@ use super::{Handled, HandledList, Removed};
 use crate::authentication::{Authenticated, SignedIn};
 use crate::body::JsonBody;
 use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
+use crate::needs::Body;
 use crate::parameter::{Asked, Ids, PageParameters};
 use crate::state::HttpState;
 
@@ -48,6 +49,10 @@ struct Acceptance {
     /// The token of the invite.
     #[schema(write_only, example = "fbi_…")]
     token: String,
+}
+
+impl Body for Acceptance {
+    const NEEDS: Option<Right> = None;
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {

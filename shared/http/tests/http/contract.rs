@@ -45,6 +45,11 @@ fn fits(template: &str, path: &str) -> bool {
 }
 
 impl Operation {
+    /// Whether a request has a body.
+    pub fn takes_body(&self) -> bool {
+        self.described.get("requestBody").is_some()
+    }
+
     /// What the document does not allow of a request's body.
     pub fn check_request(&self, body: &Value) -> Vec<String> {
         check(&self.described["requestBody"]["content"]["application/json"]["schema"], body)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::contract::operations;
+use crate::contract::{operation, operations};
 use crate::world::{World, bucket, emulator_project, furnish, schedule, webhook};
 
 const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
@@ -239,6 +239,35 @@ async fn check_role(role: &str, is_person: bool) {
         let place = format!("{role} {method} {path}, a person: {is_person}: {status} {code}");
         assert_eq!(status != 403, is_allowed, "{place}");
         assert!(status < 300 || status == 403 || status == 409, "{place}");
+    }
+}
+
+/// What is wrong with a body is told to those who may send one; the others are refused, and that is noted.
+#[tokio::test]
+async fn whoever_may_not_is_refused_whatever_they_send() {
+    let world = World::new().await;
+    let ids = furnish(&world).await;
+    let takes_body = |method: &str, path: &str| operation(method, &format!("/api/v1{path}")).unwrap().takes_body();
+    let rows: Vec<_> = TABLE.iter().filter(|(method, path, _)| takes_body(method, path)).collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for (index, role) in ROLES.iter().enumerate() {
+        let key = world.key(role).await;
+        let mut refused = 0;
+        for (method, path, least) in &rows {
+            let is_allowed = ROLES.iter().position(|one| one == least) <= Some(index);
+            refused += usize::from(!is_allowed);
+            for (kind, text) in
+                [("application/json", r#"{"nonsense":1}"#), ("application/json", "[{"), ("text/plain", "x")]
+            {
+                let call = world.call(method, &filled(method, path, &ids)).token(&key).header("content-type", kind);
+                let reply = call.bytes(text).send().await;
+                let place = format!("{role} {method} {path} {text}: {} {}", reply.status, reply.code());
+                assert_eq!(reply.status == 403, !is_allowed, "{place}");
+                assert!([400, 403, 415, 422].contains(&reply.status), "{place}");
+            }
+        }
+        let noted = world.get("/api/v1/audit?outcome=refused&limit=100").await;
+        assert!(noted.data().as_array().unwrap().len() >= refused, "{role}: {}", noted.text);
     }
 }
 
