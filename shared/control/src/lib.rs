@@ -58,6 +58,7 @@ mod new_bucket;
 mod organization;
 mod page;
 mod permission;
+mod place;
 mod probes;
 mod project;
 mod quota;
