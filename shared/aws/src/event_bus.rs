@@ -45,6 +45,16 @@ impl EventBridgeBus {
         Ok(Entry { bytes, request: request.detail_type(&event.kind).detail(detail).build() })
     }
 
+    async fn publish_as(&self, source: &str, events: &[DomainEvent]) -> Result<(), PortError> {
+        let entries = events.iter().map(|event| self.entry(source, event)).collect::<Result<Vec<_>, _>>()?;
+        let (entries, too_large) = fitting(entries);
+        let mut codes = Vec::new();
+        for batch in batches(entries) {
+            codes.extend(self.send(batch).await?);
+        }
+        not_taken(&codes, too_large, events.len())
+    }
+
     /// Sends one request; why each event that was not taken was not.
     async fn send(&self, entries: Vec<PutEventsRequestEntry>) -> Result<Vec<String>, PortError> {
         let request = self.client.put_events().set_entries(Some(entries));
@@ -111,20 +121,11 @@ fn all_fit(too_large: usize, all: usize) -> Result<(), PortError> {
 #[async_trait]
 impl EventBus for EventBridgeBus {
     async fn publish(&self, events: &[DomainEvent]) -> Result<(), PortError> {
-        let entries = events.iter().map(|event| self.entry(SOURCE, event)).collect::<Result<Vec<_>, _>>()?;
-        let (entries, too_large) = fitting(entries);
-        let mut codes = Vec::new();
-        for batch in batches(entries) {
-            codes.extend(self.send(batch).await?);
-        }
-        not_taken(&codes, too_large, events.len())
+        self.publish_as(SOURCE, events).await
     }
 
     async fn publish_live(&self, event: &DomainEvent) -> Result<(), PortError> {
-        let (entries, too_large) = fitting(vec![self.entry(LIVE_SOURCE, event)?]);
-        let requests = entries.into_iter().map(|entry| entry.request).collect();
-        all_fit(too_large, 1)?;
-        not_taken(&self.send(requests).await?, 0, 1)
+        self.publish_as(LIVE_SOURCE, std::slice::from_ref(event)).await
     }
 }
 

@@ -135,6 +135,9 @@ impl Control {
             return Err(ControlError::conflict(Code::LimitReached, bounded.refusal));
         }
         let item = new_item(bounded.mark, &RoomMark {}, None)?;
-        Ok(mark.map_or_else(|| ItemWrite::Create(item.clone()), |mark| ItemWrite::Replace(item.clone(), mark.version)))
+        Ok(match mark {
+            Some(mark) => ItemWrite::Replace(item, mark.version),
+            None => ItemWrite::Create(item),
+        })
     }
 }

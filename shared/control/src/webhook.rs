@@ -195,14 +195,8 @@ impl Control {
         let record = WebhookRecord { webhook, sealed_url, sealed_secret, former_secrets: Vec::new() };
         let item = new_item(caller.scope().webhook_key(&id), &record, None)?;
         let act = Act::new("webhook.created", id).with(record.webhook.told());
-        for _ in 0..MAX_ATTEMPTS {
-            let room = self.room_for(caller.scope(), Kept::Webhooks).await?;
-            let writes = vec![ItemWrite::Create(item.clone()), room, self.goes_on(caller.scope()).await?];
-            if self.commit(caller.author(), act.clone(), writes).await? == Written::Yes {
-                return Ok((record.webhook, secret));
-            }
-        }
-        Err(ControlError::concurrent_change())
+        self.store_one_more(caller.author(), Kept::Webhooks, &act, &[ItemWrite::Create(item)]).await?;
+        Ok((record.webhook, secret))
     }
 
     /// The organization's webhooks, oldest first.

@@ -77,7 +77,12 @@ impl DestinationSettings {
 
     /// Whether plain `http` to any host was asked for in so many words.
     pub(crate) fn allows_http(&self, vendor: &str) -> bool {
-        let value = self.option(&format!("{vendor}allow_http"));
+        self.is_on(&format!("{vendor}allow_http"))
+    }
+
+    /// Whether an option is switched on, by its name in lower case.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        let value = self.option(name);
         value.is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on"))
     }
 }

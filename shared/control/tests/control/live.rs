@@ -1,7 +1,8 @@
 //! Live clients: who may listen, to what, and for how long.
 
-use firebackup_control::{Code, NewApiKey, Origin, Role, SUBSCRIPTION_SECONDS};
+use firebackup_control::{Code, NewApiKey, Origin, Role, SUBSCRIPTION_SECONDS, Worker};
 use firebackup_model::Timestamp;
+use firebackup_model::id::JobId;
 use firebackup_model::port::DomainEvent;
 use serde_json::{Value, json};
 
@@ -23,6 +24,16 @@ impl World {
         let sent = self.push.take();
         assert!(sent.len() <= 1 && sent.iter().all(|(to, _)| to == connection), "{sent:?}");
         sent.first().map(|(_, text)| serde_json::from_str(text).unwrap()).unwrap_or_default()
+    }
+
+    /// A backup that runs, of which one client is told.
+    async fn watched_backup(&self) -> (Worker, JobId) {
+        let (project, _) = self.set_up().await;
+        let (worker, id) = (self.worker().await, self.backup(&project).await.job.id);
+        self.control.start_job(&worker, &id).await.unwrap();
+        self.push.open("one");
+        self.says("one", &json!({ "type": "subscribe", "token": self.owner_key })).await;
+        (worker, id)
     }
 
     /// Who was told of an event of the first organization.
@@ -186,12 +197,8 @@ async fn live_clients_are_told_every_second_how_far_a_job_is_and_webhooks_are_no
 #[tokio::test]
 async fn of_a_job_that_has_ended_live_clients_are_told_its_end_and_nothing_behind_it() {
     let world = World::new().await;
-    let (project, _) = world.set_up().await;
-    let (control, worker) = (&world.control, world.worker().await);
-    let id = world.backup(&project).await.job.id;
-    control.start_job(&worker, &id).await.unwrap();
-    world.push.open("one");
-    world.says("one", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    let (worker, id) = world.watched_backup().await;
+    let control = &world.control;
     control.finish_job(&worker, &id, completed()).await.unwrap();
     control.note_progress(&worker, &id, &[("documents", 10)]).await.unwrap();
     assert_eq!(world.events.live(), []);
@@ -201,12 +208,8 @@ async fn of_a_job_that_has_ended_live_clients_are_told_its_end_and_nothing_behin
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_steps_in_one_second_one_tells_live_clients() {
     let world = World::new().await;
-    let (project, _) = world.set_up().await;
-    let (control, worker) = (&world.control, world.worker().await);
-    let id = world.backup(&project).await.job.id;
-    control.start_job(&worker, &id).await.unwrap();
-    world.push.open("one");
-    world.says("one", &json!({ "type": "subscribe", "token": world.owner_key })).await;
+    let (worker, id) = world.watched_backup().await;
+    let control = &world.control;
     control.note_progress(&worker, &id, &[("documents", 1)]).await.unwrap();
     for second in 2..=100 {
         world.clock.advance(1);

@@ -84,7 +84,7 @@ impl Place {
         let is_http = endpoint.as_ref().is_some_and(|endpoint| endpoint.is_http);
         let url = match endpoint {
             // such an endpoint is that of the bucket
-            Some(endpoint) if is_of_bucket(settings) => format!("{}/", endpoint.url),
+            Some(endpoint) if settings.is_on("aws_virtual_hosted_style_request") => format!("{}/", endpoint.url),
             Some(endpoint) => format!("{}/{bucket}", endpoint.url),
             None => format!("https://s3.{region}.amazonaws.com/{bucket}"),
         };
@@ -193,9 +193,4 @@ impl Place {
         let credential = self.store.credentials().get_credential().await.map_err(failed)?;
         AwsAuthorizer::new(&credential, "s3", &self.region).try_authorize(request, Some(digest)).map_err(failed)
     }
-}
-
-fn is_of_bucket(settings: &DestinationSettings) -> bool {
-    let said = settings.option("aws_virtual_hosted_style_request");
-    said.is_some_and(|said| matches!(said.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on"))
 }
