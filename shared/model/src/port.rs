@@ -1,5 +1,6 @@
 //! What the verbs need from the world. Each port has a conformance suite in `testkit` that all its adapters pass.
 
+mod changes;
 mod consent;
 mod events;
 mod identity;
@@ -23,6 +24,7 @@ use crate::path::DocumentPath;
 use crate::range::PathRange;
 use crate::timestamp::Timestamp;
 
+pub use changes::{Change, ChangeSource, ChangeStream, ListenFrom};
 pub use consent::{Consent, ConsentIssuer};
 pub use events::{DomainEvent, EventBus};
 pub use identity::{Identity, IdentityProvider, SignIn};
