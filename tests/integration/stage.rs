@@ -125,6 +125,7 @@ pub fn restore(repository: &Repository, snapshot: &SnapshotId, target: Target, o
     Restore {
         repository: repository.clone(),
         snapshot: snapshot.clone(),
+        at: None,
         target,
         options: RestoreOptions { ramp: false, ..options },
         meter: Arc::new(Meter::default()),

@@ -204,6 +204,7 @@ async fn restore(
     let restore = Restore {
         repository: repository.clone(),
         snapshot: manifest.id.clone(),
+        at: None,
         target: stage.target.clone(),
         // into an empty database there is nothing to keep for an undo, and an emulator needs no ramp
         options: RestoreOptions { undo: false, ramp: false, ..RestoreOptions::default() },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_codec::sealing::Sealing;
-use firebackup_model::job::Plan;
+use firebackup_model::job::{Against, Plan};
 use firebackup_model::manifest::{Compression, Manifest};
 use firebackup_model::port::{DocumentSource, UserSource};
 use firebackup_model::selection::Selection;
@@ -15,7 +15,8 @@ use crate::backup_steps::BackupSteps;
 use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::export::{Exporter, StepBounds};
-use crate::finalize::{Allowed, finalize};
+use crate::finalize::{Allowed, Whole, finalize, prove_whole};
+use crate::merge::Layer;
 use crate::plan::{Cut, PlanRequest, Resume, Unfinished, check_age, plan, resumable};
 use crate::repository::Repository;
 use crate::run_upload::RunSettings;
@@ -31,6 +32,8 @@ pub struct Backup {
     pub(crate) request: PlanRequest,
     parallel: usize,
     resume: Resume,
+    /// What is known already, where only what differs from it is kept.
+    known: Option<Arc<[Layer]>>,
     pub(crate) options: Options,
     meter: Arc<Meter>,
     pub(crate) stop: Stop,
@@ -62,6 +65,12 @@ pub struct BackupOutcome {
     pub unmatched: Vec<String>,
 }
 
+/// What a scan came to.
+pub(crate) struct Scan {
+    pub(crate) whole: Whole,
+    pub(crate) sealing: Sealing,
+}
+
 /// Sets up a [`Backup`]. Everything but repository and source has a default.
 pub struct BackupBuilder {
     repository: Repository,
@@ -73,6 +82,7 @@ pub struct BackupBuilder {
     cut: Option<Cut>,
     read_time: Option<Timestamp>,
     resume: Resume,
+    against: Option<(Against, Arc<[Layer]>)>,
     options: Options,
     meter: Arc<Meter>,
     stop: Stop,
@@ -128,6 +138,7 @@ impl Backup {
             cut: None,
             read_time: None,
             resume: Resume::Auto,
+            against: None,
             options,
             meter: Arc::default(),
             stop: Stop::default(),
@@ -157,6 +168,21 @@ impl Backup {
         // what fitted a pattern in an attempt before this one is not known
         let unmatched = exporter.filter.filter(|_| !resumed).map(|filter| filter.unmatched()).unwrap_or_default();
         Ok(BackupOutcome { manifest, resumed, passed_over, unmatched })
+    }
+
+    /// Reads everything to its end, and proves that nothing is missing, without committing it.
+    pub(crate) async fn scan(&self) -> Result<Scan> {
+        let unfinished = resumable(&self.repository, &self.request, &self.resume, &mut Vec::new()).await?;
+        let (plan, sealing) = match unfinished {
+            Some(Unfinished { plan, sealing, .. }) => (plan, sealing),
+            None => plan(&self.repository, &*self.source, &self.request).await?,
+        };
+        self.check_fits(&plan)?;
+        let exporter = self.exporter(Arc::new(plan), &sealing, 0)?;
+        self.export_all(&exporter).await?;
+        let whole = prove_whole(&self.repository, &exporter.plan, self.allowed()).await?;
+        let whole = whole.ok_or_else(|| nothing_fits(&exporter.plan.selection, &exporter.plan.source.to_string()))?;
+        Ok(Scan { whole, sealing })
     }
 
     /// Refuses a plan that is too old, of another database, or needs what this backup was not given.
@@ -229,6 +255,7 @@ impl Backup {
             abort: Stop::default(),
             bounds: self.options.bounds,
             may_reanchor: self.options.may_reanchor && !plan.asked_read_time,
+            known: self.known.clone(),
             plan,
         })
     }
@@ -299,6 +326,12 @@ impl BackupBuilder {
     #[must_use]
     pub const fn read_time(mut self, at: Option<Timestamp>) -> Self {
         self.read_time = at;
+        self
+    }
+
+    /// Keeps only what differs from what is known: what `layers` merge to.
+    pub(crate) fn against(mut self, against: Against, layers: Vec<Layer>) -> Self {
+        self.against = Some((against, layers.into()));
         self
     }
 
@@ -396,11 +429,13 @@ impl BackupBuilder {
     /// The backup, ready to run.
     #[must_use]
     pub fn build(self) -> Backup {
+        let (against, known) = self.against.unzip();
         let request = PlanRequest {
             source: self.source.database().clone(),
             selection: self.selection,
             compression: self.compression,
             include_auth: self.users.is_some(),
+            against,
             cut: self.cut.unwrap_or(Cut::Streams(self.parallel.max(1))),
             read_time: self.read_time,
             spares_reads: self.options.max_reads.is_some(),
@@ -412,6 +447,7 @@ impl BackupBuilder {
             request,
             parallel: self.parallel,
             resume: self.resume,
+            known,
             options: self.options,
             meter: self.meter,
             stop: self.stop,

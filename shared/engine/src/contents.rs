@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firebackup_codec::object::ObjectType;
-use firebackup_model::id::{JobId, JobKind, KeyId};
+use firebackup_model::id::{JobId, JobKind, KeyId, RunId};
 use firebackup_model::job::UndoReceipt;
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{DocumentSource, DocumentStream};
@@ -16,6 +16,7 @@ use futures::StreamExt;
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::merge::{Layer, Merge, layers};
+use crate::moments::{Moment, Moments};
 use crate::repository::Repository;
 use crate::retry;
 use crate::world::{Meter, World};
@@ -41,8 +42,32 @@ pub(crate) struct Stored {
     pub(crate) records: u64,
 }
 
+/// What a snapshot holds, or with `at` what the database held at that consistent point, the snapshot being its base.
+pub(crate) async fn stored(repository: &Repository, id: &JobId, at: Option<Timestamp>) -> Result<Stored> {
+    match at {
+        None => stored_snapshot(repository, id).await,
+        Some(point) => stored_moment(repository, id, point).await,
+    }
+}
+
+async fn stored_moment(repository: &Repository, base: &JobId, point: Timestamp) -> Result<Stored> {
+    let (manifest, _) = repository.manifest(base).await?;
+    let moments = Moments::read(repository, &manifest.source).await?;
+    let moment = Moment { point, base: base.clone(), is_base: false };
+    let layers = moments.layers(&moment)?;
+    let (source, selection, records) = (manifest.source, manifest.selection, manifest.totals.documents);
+    Ok(Stored { layers, source, selection, is_undo: false, records })
+}
+
+/// The runs that a consistent point needs besides those of its base.
+pub(crate) async fn needed_runs(repository: &Repository, base: &JobId, at: Option<Timestamp>) -> Result<Vec<RunId>> {
+    let Some(point) = at else { return Ok(Vec::new()) };
+    let layers = stored_moment(repository, base, point).await?.layers;
+    Ok(layers.into_iter().filter(|layer| layer.span.is_some()).map(|layer| layer.entry.id).collect())
+}
+
 /// Finds what a snapshot id stands for: a manifest, or the undo of a restore that has not ended.
-pub(crate) async fn stored(repository: &Repository, id: &JobId) -> Result<Stored> {
+async fn stored_snapshot(repository: &Repository, id: &JobId) -> Result<Stored> {
     if id.kind() == JobKind::Restore
         && repository.get_sealed::<Manifest>(ObjectType::Manifest, &layout::manifest(id)).await?.is_none()
     {
@@ -97,7 +122,7 @@ pub(crate) fn undo_layers(receipts: &[UndoReceipt], key: Option<KeyId>) -> Vec<L
     let layer = |receipt: &UndoReceipt| {
         let rank = u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
         let except = not_written.get(&receipt.attempt).cloned().unwrap_or_default();
-        receipt.run.clone().map(|entry| Layer { entry, key, rank, except })
+        receipt.run.clone().map(|entry| Layer { entry, key, rank, except, span: None })
     };
     receipts.iter().filter_map(layer).collect()
 }
@@ -136,8 +161,22 @@ impl Contents {
         selection: &Selection,
         meter: &Arc<Meter>,
     ) -> Result<Self> {
-        let stored = stored(repository, id).await?;
+        let stored = stored(repository, id, None).await?;
         Self::of_layers(repository, stored.layers, selection, meter)
+    }
+
+    /// What a database held of `selection` at a moment.
+    ///
+    /// # Errors
+    /// When the moment cannot be put back, or a pattern is wrong.
+    pub fn of_moment(
+        repository: &Repository,
+        moments: &Moments,
+        moment: &Moment,
+        selection: &Selection,
+        meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        Self::of_layers(repository, moments.layers(moment)?, selection, meter)
     }
 
     pub(crate) fn of_layers(

@@ -21,7 +21,9 @@ use tokio::time::Instant;
 use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::merge::{Layer, Merge};
 use crate::objects::Put;
+use crate::read::Record;
 use crate::retry;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::Stop;
@@ -57,6 +59,8 @@ pub(crate) struct Exporter {
     pub(crate) bounds: StepBounds,
     /// Whether a read time that became too old may be replaced by a newer one, which the manifest then says.
     pub(crate) may_reanchor: bool,
+    /// What is known already, where only what differs from it is kept.
+    pub(crate) known: Option<Arc<[Layer]>>,
 }
 
 /// Why a step ended.
@@ -174,7 +178,7 @@ impl Exporter {
     /// Reads from the cursor on into one run, and puts the receipt. Returns the receipt if it was the first.
     async fn step(&self, chunk: u32, cursor: &Cursor) -> Result<(StepEnd, Option<Receipt>)> {
         let mut step = Step::new(self, cursor);
-        let end = step.read().await?;
+        let end = step.read_and_compare().await?;
         let receipt = self.put_receipt(chunk, cursor, step, &end).await?;
         Ok((end, receipt))
     }
@@ -185,7 +189,7 @@ impl Exporter {
             (_, Some(last)) => Some(last),
             (_, None) => return Ok(None),
         };
-        let reads = step.reads;
+        let (reads, seen) = (step.reads, step.seen);
         let (run, collections, levels) = match step.run {
             None => (None, GroupCounts::new(), BTreeMap::new()),
             Some(run) => {
@@ -195,7 +199,8 @@ impl Exporter {
         };
         let (job, sequence, read_time) = (self.plan.job.clone(), cursor.sequence, cursor.read_time);
         let start = cursor.rest.start.clone();
-        let receipt = Receipt { job, chunk, sequence, start, through, run, collections, levels, reads, read_time };
+        let receipt =
+            Receipt { job, chunk, sequence, start, through, run, collections, levels, reads, read_time, seen };
         let path = layout::receipt(&self.plan.job, chunk, sequence);
         let put =
             self.settings.repository.put_sealed(ObjectType::Receipt, &path, &self.settings.sealing, &receipt).await?;
@@ -224,12 +229,52 @@ struct Step<'e> {
     /// The path of the last document seen, selected or not; empty before the first. One buffer for all of them.
     last: String,
     reads: u64,
+    /// Documents seen of each collection group, where only differences are kept.
+    seen: BTreeMap<String, u64>,
+    known: Option<Known>,
     started: Instant,
+}
+
+/// What is known of the range that a step reads, in path order.
+struct Known {
+    merge: Merge,
+    next: Option<Record>,
+}
+
+impl Known {
+    async fn open(exporter: &Exporter, layers: &[Layer], range: &PathRange) -> Result<Self> {
+        let RunSettings { repository, meter, .. } = &exporter.settings;
+        let mut merge = Merge::new(repository, layers, range, meter);
+        let next = merge.next().await?;
+        Ok(Self { merge, next })
+    }
+
+    /// The next known document, if `is_wanted`.
+    async fn take_if(&mut self, is_wanted: impl FnOnce(&Record) -> bool) -> Result<Option<Record>> {
+        let taken = self.next.take_if(|record| is_wanted(record));
+        if taken.is_some() {
+            self.next = self.merge.next().await?;
+        }
+        Ok(taken)
+    }
 }
 
 impl<'e> Step<'e> {
     fn new(exporter: &'e Exporter, cursor: &'e Cursor) -> Self {
-        Self { exporter, cursor, run: None, last: String::new(), reads: 0, started: Instant::now() }
+        let (run, last, seen) = (None, String::new(), BTreeMap::new());
+        Self { exporter, cursor, run, last, reads: 0, seen, known: None, started: Instant::now() }
+    }
+
+    /// Reads to the step's end; what is known of the rest of a chunk that has ended is gone.
+    async fn read_and_compare(&mut self) -> Result<StepEnd> {
+        if let Some(layers) = &self.exporter.known {
+            self.known = Some(Known::open(self.exporter, layers, &self.cursor.rest).await?);
+        }
+        let end = self.read().await?;
+        if matches!(end, StepEnd::ChunkDone) {
+            self.gone_before(None).await?;
+        }
+        Ok(end)
     }
 
     async fn read(&mut self) -> Result<StepEnd> {
@@ -315,9 +360,39 @@ impl<'e> Step<'e> {
         self.exporter.budget.count(1);
         self.exporter.settings.meter.reads.add(1);
         if self.is_selected(path) {
-            self.run()?.push(&RecordRef::document(path, document, head.update_time)).await?;
+            self.keep(path, &RecordRef::document(path, document, head.update_time)).await?;
             self.exporter.settings.meter.documents.add(1);
             self.exporter.settings.meter.bytes.add(document.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Puts a document into the run, unless it is known as it is.
+    async fn keep(&mut self, path: &str, document: &RecordRef<'_>) -> Result<()> {
+        if self.known.is_none() {
+            return self.run()?.push(document).await;
+        }
+        *self.seen.entry(path::collection_group_of(path).to_owned()).or_default() += 1;
+        self.gone_before(Some(path)).await?;
+        let there = match &mut self.known {
+            Some(known) => known.take_if(|record| record.path.as_str() == path).await?,
+            None => None,
+        };
+        if there.is_some_and(|there| there.body.as_deref() == document.body) {
+            return Ok(());
+        }
+        self.run()?.push(document).await
+    }
+
+    /// What is known before `path` and was not seen is gone.
+    async fn gone_before(&mut self, path: Option<&str>) -> Result<()> {
+        let is_before = |record: &Record| path.is_none_or(|path| path::compare(record.path.as_str(), path).is_lt());
+        while let Some(known) = &mut self.known
+            && let Some(gone) = known.take_if(is_before).await?
+        {
+            if self.is_selected(gone.path.as_str()) {
+                self.run()?.push(&RecordRef::tombstone(gone.path.as_str())).await?;
+            }
         }
         Ok(())
     }
@@ -332,7 +407,10 @@ impl<'e> Step<'e> {
     fn run(&mut self) -> Result<&mut RunUpload> {
         let run = match self.run.take() {
             Some(run) => run,
-            None => RunUpload::start(self.exporter.settings.clone(), RunKind::Base, Some(self.cursor.read_time))?,
+            None => {
+                let kind = if self.known.is_some() { RunKind::Delta } else { RunKind::Base };
+                RunUpload::start(self.exporter.settings.clone(), kind, Some(self.cursor.read_time))?
+            }
         };
         Ok(self.run.insert(run))
     }

@@ -43,6 +43,23 @@ pub(crate) async fn finalize(
     if let Some((manifest, _)) = repository.get_sealed(ObjectType::Manifest, &path).await? {
         return Ok(Some(manifest));
     }
+    let Some(Whole { manifest, .. }) = prove_whole(repository, plan, allow).await? else { return Ok(None) };
+    match repository.put_sealed(ObjectType::Manifest, &path, sealing, &manifest).await? {
+        Put::Stored => Ok(Some(manifest)),
+        // the id is the job's: what is there is this very backup, committed by a process that was faster
+        Put::Existed => Ok(Some(repository.manifest(&plan.job).await?.0)),
+    }
+}
+
+/// A backup of which it is proven that nothing is missing.
+pub(crate) struct Whole {
+    pub(crate) manifest: Manifest,
+    /// How many documents there were of each collection group, where only differences are kept.
+    pub(crate) seen: BTreeMap<String, u64>,
+}
+
+/// Proves that everything was read to its end, and that it is there; nothing when the selection fits no document.
+pub(crate) async fn prove_whole(repository: &Repository, plan: &Plan, allow: Allowed) -> Result<Option<Whole>> {
     let receipts = receipts(repository, plan).await?;
     prove_selection_is_tiled(plan)?;
     prove_ranges_tile(plan, &receipts)?;
@@ -63,11 +80,11 @@ pub(crate) async fn finalize(
         ));
     }
     check_age(repository, &plan.job, plan.created)?;
-    match repository.put_sealed(ObjectType::Manifest, &path, sealing, &manifest).await? {
-        Put::Stored => Ok(Some(manifest)),
-        // the id is the job's: what is there is this very backup, committed by a process that was faster
-        Put::Existed => Ok(Some(repository.manifest(&plan.job).await?.0)),
+    let mut seen = BTreeMap::new();
+    for (group, documents) in receipts.iter().flatten().flat_map(|receipt| &receipt.seen) {
+        *seen.entry(group.clone()).or_default() += documents;
     }
+    Ok(Some(Whole { manifest, seen }))
 }
 
 /// All receipts of the plan's chunks, by chunk and sequence.

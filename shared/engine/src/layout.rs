@@ -1,6 +1,7 @@
 //! Where things stand in a repository. Every object name in the product is made here.
 
-use firebackup_model::id::{JobId, KeyId, RunId, SnapshotId, WrapId};
+use firebackup_model::Timestamp;
+use firebackup_model::id::{CaptureId, JobId, KeyId, RunId, SnapshotId, WrapId};
 use object_store::path::Path;
 
 /// The folders of a repository.
@@ -47,6 +48,27 @@ pub fn manifest(snapshot: &SnapshotId) -> Path {
 #[must_use]
 pub fn snapshot_of(path: &Path) -> Option<SnapshotId> {
     path.filename()?.strip_suffix(".manifest")?.parse().ok()
+}
+
+/// All segments of what is captured.
+#[must_use]
+pub fn segments(capture: CaptureId) -> Path {
+    Path::from(format!("segments/{capture}"))
+}
+
+/// The segment that begins at `after`; nothing for a moment that Firestore does not have.
+#[must_use]
+pub fn segment(capture: CaptureId, after: Timestamp) -> Option<Path> {
+    Some(Path::from(format!("segments/{capture}/{}.manifest", after.as_name()?)))
+}
+
+/// What is captured and where the segment begins, when the name is a segment's.
+#[must_use]
+pub fn segment_of(path: &Path) -> Option<(CaptureId, Timestamp)> {
+    let mut parts = path.parts().skip(1);
+    let capture = parts.next()?.as_ref().parse().ok()?;
+    let after = Timestamp::from_name(parts.next()?.as_ref().strip_suffix(".manifest")?)?;
+    Some((capture, after))
 }
 
 /// All receipts of a job.
@@ -149,5 +171,10 @@ mod tests {
         assert_eq!(job_of(&intent(&job)), Some(job.clone()));
         assert_eq!(key_of(&wrap(KeyId([1; 16]), WrapId([2; 16]))), Some(KeyId([1; 16])));
         assert_eq!(run_of(&config()), None);
+        let (capture, point) = (CaptureId([3; 16]), Timestamp::new(1_795_976_453, 178_853_000));
+        let path = segment(capture, point).unwrap();
+        assert_eq!(path.as_ref(), format!("segments/{capture}/2026-11-29T18-20-53.178853000Z.manifest"));
+        assert_eq!(segment_of(&path), Some((capture, point)));
+        assert_eq!(segment_of(&manifest(&job)), None);
     }
 }

@@ -1,13 +1,18 @@
-//! One document out of a snapshot, by its path: the footer of one run, then one block of it.
+//! One document out of a snapshot, or as it was at a moment: the footer of each run that may hold it, then one block of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use firebackup_model::id::RunId;
 use firebackup_model::manifest::Manifest;
 use firebackup_model::{DocumentPath, Timestamp};
+use tokio::sync::Mutex;
 
 use crate::error::Result;
-use crate::read::RunSource;
+use crate::merge::{Layer, Precedence, layers};
+use crate::moments::{Moment, Moments};
+use crate::read::{Record, RunSource};
 use crate::repository::Repository;
 use crate::world::Meter;
 
@@ -18,7 +23,7 @@ pub struct Found {
     pub document: Bytes,
     /// When it was last changed before the snapshot.
     pub update_time: Option<Timestamp>,
-    /// The read time of the snapshot's run that holds it.
+    /// The read time, or the consistent point, that it is of.
     pub read_time: Option<Timestamp>,
 }
 
@@ -32,14 +37,71 @@ pub async fn lookup(
     path: &DocumentPath,
     meter: &Arc<Meter>,
 ) -> Result<Option<Found>> {
-    for entry in &manifest.runs {
-        if entry.first <= *path && *path <= entry.last {
-            let run = RunSource::open(repository, manifest.key, entry, meter).await?;
-            if let Some(record) = run.find(path).await? {
-                let read_time = entry.read_time;
-                return Ok(record.body.map(|document| Found { document, update_time: record.update_time, read_time }));
+    Lookup::new(repository, &layers(manifest), meter).find(path).await
+}
+
+/// Looks a document up as it was at a moment; nothing when it was not there.
+///
+/// # Errors
+/// When the store fails, a run is damaged, or the moment cannot be put back any more.
+pub async fn lookup_at(
+    repository: &Repository,
+    moments: &Moments,
+    moment: &Moment,
+    path: &DocumentPath,
+    meter: &Arc<Meter>,
+) -> Result<Option<Found>> {
+    Lookup::new(repository, &moments.layers(moment)?, meter).find(path).await
+}
+
+/// Looks documents up in the same runs, each of which is opened once and only when a path may stand in it.
+pub(crate) struct Lookup<'l> {
+    repository: &'l Repository,
+    layers: &'l [Layer],
+    open: Mutex<HashMap<RunId, RunSource>>,
+    meter: &'l Arc<Meter>,
+}
+
+impl<'l> Lookup<'l> {
+    pub(crate) fn new(repository: &'l Repository, layers: &'l [Layer], meter: &'l Arc<Meter>) -> Self {
+        Self { repository, layers, open: Mutex::default(), meter }
+    }
+
+    /// The document that counts; nothing where there is none.
+    pub(crate) async fn find(&self, path: &DocumentPath) -> Result<Option<Found>> {
+        let mut newest: Option<(Precedence, Record)> = None;
+        for layer in self.layers {
+            for record in self.records_of(layer, path).await? {
+                let precedence = layer.precedence(&record);
+                if newest.as_ref().is_none_or(|(before, _)| precedence >= *before) {
+                    newest = Some((precedence, record));
+                }
             }
         }
+        Ok(newest.and_then(|(_, record)| {
+            let (update_time, read_time) = (record.update_time, record.point);
+            record.body.map(|document| Found { document, update_time, read_time })
+        }))
     }
-    Ok(None)
+
+    /// The records of a path in one layer that count, in their order.
+    pub(crate) async fn records_of(&self, layer: &Layer, path: &DocumentPath) -> Result<Vec<Record>> {
+        if *path < layer.entry.first || layer.entry.last < *path {
+            return Ok(Vec::new());
+        }
+        let run = self.run(layer).await?;
+        let mut records = run.find_all(path).await?;
+        records.retain(|record| layer.counts(record));
+        Ok(records)
+    }
+
+    async fn run(&self, layer: &Layer) -> Result<RunSource> {
+        let mut open = self.open.lock().await;
+        if let Some(run) = open.get(&layer.entry.id) {
+            return Ok(run.clone());
+        }
+        let run = RunSource::open(self.repository, layer.key, &layer.entry, self.meter).await?;
+        open.insert(layer.entry.id, run.clone());
+        Ok(run)
+    }
 }

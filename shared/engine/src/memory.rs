@@ -1,5 +1,7 @@
 //! A Firestore-like database in memory, with versions: for tests and examples.
 
+mod changes;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +12,9 @@ use firebackup_model::port::{DocumentSink, DocumentSource, DocumentStream, Preco
 use firebackup_model::wire::{Fields, put_bytes_field, put_varint};
 use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
 use futures::{StreamExt, stream};
+use tokio::sync::watch;
+
+pub use changes::ListenFaults;
 
 /// A database in memory. Clones share it. Its clock ticks a microsecond a write.
 #[derive(Debug, Clone)]
@@ -21,6 +26,9 @@ pub struct MemoryDatabase {
 #[derive(Debug)]
 struct State {
     now: Timestamp,
+    faults: ListenFaults,
+    /// Until when listeners were told.
+    told: watch::Sender<Timestamp>,
     keeps_versions_since: Option<Timestamp>,
     documents: BTreeMap<DocumentPath, Vec<Version>>,
 }
@@ -28,6 +36,8 @@ struct State {
 #[derive(Debug)]
 struct Version {
     at: Timestamp,
+    /// When the document that is there now, or was until now, came into being.
+    created: Timestamp,
     document: Option<Bytes>,
 }
 
@@ -35,8 +45,9 @@ impl MemoryDatabase {
     /// An empty database.
     #[must_use]
     pub fn new(name: DatabaseName) -> Self {
-        let state =
-            State { now: Timestamp::new(1_700_000_000, 0), keeps_versions_since: None, documents: BTreeMap::new() };
+        let now = Timestamp::new(1_700_000_000, 0);
+        let (faults, told) = (ListenFaults::default(), watch::Sender::new(now));
+        let state = State { now, faults, told, keeps_versions_since: None, documents: BTreeMap::new() };
         Self { name, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -67,6 +78,12 @@ impl MemoryDatabase {
         state.now = Timestamp::new(state.now.seconds + seconds, state.now.nanos);
     }
 
+    /// The time of the database.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.lock().now
+    }
+
     /// Deletes a document.
     pub fn remove(&self, path: &str) {
         if let Ok(path) = DocumentPath::new(path) {
@@ -77,9 +94,15 @@ impl MemoryDatabase {
     /// Every document as it is now: its path and its bytes.
     #[must_use]
     pub fn documents(&self) -> BTreeMap<DocumentPath, Bytes> {
+        let now = self.lock().now;
+        self.documents_at(now)
+    }
+
+    /// Every document as it was at `time`.
+    #[must_use]
+    pub fn documents_at(&self, time: Timestamp) -> BTreeMap<DocumentPath, Bytes> {
         let state = self.lock();
-        let now = state.now;
-        state.documents.iter().filter_map(|(path, versions)| Some((path.clone(), at(versions, now)?))).collect()
+        state.documents.iter().filter_map(|(path, versions)| Some((path.clone(), at(versions, time)?))).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -95,8 +118,10 @@ impl MemoryDatabase {
 fn put(state: &mut State, path: &DocumentPath, document: Option<&[u8]>) -> Timestamp {
     state.now = tick(state.now);
     let now = state.now;
-    let document = document.map(|bytes| stamped(bytes, now));
-    state.documents.entry(path.clone()).or_default().push(Version { at: now, document });
+    let versions = state.documents.entry(path.clone()).or_default();
+    let created = versions.last().filter(|version| version.document.is_some()).map_or(now, |version| version.created);
+    let document = document.map(|bytes| stamped(bytes, created, now));
+    versions.push(Version { at: now, created, document });
     now
 }
 
@@ -109,12 +134,7 @@ fn tick(now: Timestamp) -> Timestamp {
 }
 
 /// The document with the server's times in place of whatever it had.
-fn stamped(document: &[u8], now: Timestamp) -> Bytes {
-    let mut time = Vec::new();
-    put_varint(&mut time, 1 << 3);
-    put_varint(&mut time, now.seconds as u64);
-    put_varint(&mut time, 2 << 3);
-    put_varint(&mut time, u64::from(now.nanos));
+fn stamped(document: &[u8], created: Timestamp, now: Timestamp) -> Bytes {
     let mut out = Vec::with_capacity(document.len() + 40);
     let mut fields = Fields::of(document);
     while let Ok(Some(field)) = fields.next() {
@@ -122,9 +142,19 @@ fn stamped(document: &[u8], now: Timestamp) -> Bytes {
             out.extend_from_slice(field.raw);
         }
     }
-    put_bytes_field(&mut out, CREATE_TIME_FIELD, &time);
-    put_bytes_field(&mut out, UPDATE_TIME_FIELD, &time);
+    put_bytes_field(&mut out, CREATE_TIME_FIELD, &time(created));
+    put_bytes_field(&mut out, UPDATE_TIME_FIELD, &time(now));
     out.into()
+}
+
+/// A `google.protobuf.Timestamp`.
+fn time(moment: Timestamp) -> Vec<u8> {
+    let mut time = Vec::new();
+    put_varint(&mut time, 1 << 3);
+    put_varint(&mut time, moment.seconds as u64);
+    put_varint(&mut time, 2 << 3);
+    put_varint(&mut time, u64::from(moment.nanos));
+    time
 }
 
 fn at(versions: &[Version], time: Timestamp) -> Option<Bytes> {

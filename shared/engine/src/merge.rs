@@ -1,6 +1,7 @@
 //! The one merge: many runs, one stream of records in path order, one record a path.
 //!
-//! Each run has a rank, and of the records of one path that of the highest rank is taken. Runs are opened when the merge
+//! Of the records of one path, that of the newest point is taken where changes were captured, and otherwise (and of one
+//! point) that of the run of the highest rank; captured changes come before what they are put on top of. Runs are opened when the merge
 //! reaches their first path, so that runs which follow one another (the chunks of a snapshot, the batches of an undo)
 //! cost the memory of one.
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use firebackup_model::id::KeyId;
 use firebackup_model::manifest::{Manifest, RunEntry};
-use firebackup_model::{DocumentPath, PathRange};
+use firebackup_model::{DocumentPath, PathRange, Timestamp};
 
 use crate::error::Result;
 use crate::read::{Record, RecordFeed, RunSource};
@@ -26,6 +27,37 @@ pub(crate) struct Layer {
     pub(crate) rank: u64,
     /// Records of these paths do not count.
     pub(crate) except: Arc<HashSet<DocumentPath>>,
+    /// Of captured changes: which records count.
+    pub(crate) span: Option<Span>,
+}
+
+/// Of the records of one path, that with the greatest counts: the point of a captured change, then the rank of the run.
+pub(crate) type Precedence = (Option<Timestamp>, u64);
+
+impl Layer {
+    /// Whether a record of this layer counts at all.
+    pub(crate) fn counts(&self, record: &Record) -> bool {
+        !self.except.contains(&record.path) && self.span.is_none_or(|span| span.covers(record.point))
+    }
+
+    pub(crate) fn precedence(&self, record: &Record) -> Precedence {
+        (self.span.and(record.point), self.rank)
+    }
+}
+
+/// Which of captured changes count: what is dated at or before the base's read time never overrides it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    /// Records of points behind this one,
+    pub(crate) after: Timestamp,
+    /// and not behind this one.
+    pub(crate) until: Timestamp,
+}
+
+impl Span {
+    fn covers(self, point: Option<Timestamp>) -> bool {
+        point.is_some_and(|point| self.after < point && point <= self.until)
+    }
 }
 
 /// The layers of a snapshot that stands on its own.
@@ -33,7 +65,7 @@ pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
     manifest
         .runs
         .iter()
-        .map(|entry| Layer { entry: entry.clone(), key: manifest.key, rank: 0, except: Arc::default() })
+        .map(|entry| Layer { entry: entry.clone(), key: manifest.key, rank: 0, except: Arc::default(), span: None })
         .collect()
 }
 
@@ -50,14 +82,17 @@ pub(crate) struct Merge {
 /// The next record of an open run.
 struct Head {
     record: Record,
-    rank: u64,
-    except: Arc<HashSet<DocumentPath>>,
+    from: Layer,
     feed: RecordFeed,
 }
 
 impl Head {
-    fn order(&self) -> (&DocumentPath, Reverse<u64>) {
-        (&self.record.path, Reverse(self.rank))
+    fn precedence(&self) -> Precedence {
+        self.from.precedence(&self.record)
+    }
+
+    fn order(&self) -> (&DocumentPath, Reverse<Precedence>) {
+        (&self.record.path, Reverse(self.precedence()))
     }
 }
 
@@ -99,34 +134,45 @@ impl Merge {
         }
     }
 
-    /// The next record, or nothing at the end.
+    /// The next record, or nothing at the end. What captured changes say is gone is left out.
     pub(crate) async fn next(&mut self) -> Result<Option<Record>> {
-        self.open_reached().await?;
-        let Some(Reverse(head)) = self.open.pop() else { return Ok(None) };
-        let record = self.advance(head).await?;
-        while let Some(Reverse(other)) = self.open.peek() {
-            if other.record.path != record.path {
-                break;
+        loop {
+            self.open_reached().await?;
+            let Some(Reverse(head)) = self.open.pop() else { return Ok(None) };
+            let (mut precedence, mut is_change) = (head.precedence(), head.from.span.is_some());
+            let mut record = self.advance(head).await?;
+            while let Some(head) = self.next_of(&record.path) {
+                let (other, from_change) = (head.precedence(), head.from.span.is_some());
+                let later = self.advance(head).await?;
+                // a run says of one path what was earlier first
+                if other > precedence {
+                    (record, precedence, is_change) = (later, other, from_change);
+                }
             }
-            if let Some(Reverse(outranked)) = self.open.pop() {
-                self.advance(outranked).await?;
+            if record.body.is_some() || !is_change {
+                return Ok(Some(record));
             }
         }
-        Ok(Some(record))
+    }
+
+    /// The head that stands at `path`, if there is one.
+    fn next_of(&mut self, path: &DocumentPath) -> Option<Head> {
+        let is_there = self.open.peek().is_some_and(|Reverse(head)| head.record.path == *path);
+        if is_there { self.open.pop().map(|Reverse(head)| head) } else { None }
     }
 
     /// Takes the head's record and puts the feed's next one in its place.
     async fn advance(&mut self, head: Head) -> Result<Record> {
-        let Head { record, rank, except, feed } = head;
-        self.push(feed, rank, except).await?;
+        let Head { record, from, feed } = head;
+        self.push(feed, from).await?;
         Ok(record)
     }
 
     /// Puts the feed's next record that counts among the heads.
-    async fn push(&mut self, mut feed: RecordFeed, rank: u64, except: Arc<HashSet<DocumentPath>>) -> Result<()> {
+    async fn push(&mut self, mut feed: RecordFeed, from: Layer) -> Result<()> {
         while let Some(record) = feed.next().await? {
-            if !except.contains(&record.path) {
-                self.open.push(Reverse(Head { record, rank, except, feed }));
+            if from.counts(&record) {
+                self.open.push(Reverse(Head { record, from, feed }));
                 return Ok(());
             }
         }
@@ -141,7 +187,7 @@ impl Merge {
             }
             if let Some(layer) = self.waiting.pop() {
                 let run = RunSource::open(&self.repository, layer.key, &layer.entry, &self.meter).await?;
-                self.push(run.stream(&self.range), layer.rank, layer.except).await?;
+                self.push(run.stream(&self.range), layer).await?;
             }
         }
         Ok(())

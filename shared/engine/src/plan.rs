@@ -3,7 +3,7 @@
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind};
-use firebackup_model::job::{Intent, Plan};
+use firebackup_model::job::{Against, Intent, Plan};
 use firebackup_model::manifest::{Compression, SnapshotKind};
 use firebackup_model::port::DocumentSource;
 use firebackup_model::selection::Selection;
@@ -44,6 +44,8 @@ pub(crate) struct PlanRequest {
     /// How ranges are cut.
     pub(crate) cut: Cut,
     pub(crate) read_time: Option<Timestamp>,
+    /// What only the differences from are kept.
+    pub(crate) against: Option<Against>,
     /// Whether to go on with a job whose read time may be gone already, rather than to pay for its reads again.
     pub(crate) spares_reads: bool,
 }
@@ -67,11 +69,17 @@ const MAX_CUT_BYTES: usize = 8 * 1024 * 1024;
 const UNCOUNTED_CHUNKS: usize = 1_000;
 
 impl PlanRequest {
+    /// What is compared must be newer than what it is compared with.
+    fn newer_than(&self) -> Option<Timestamp> {
+        self.against.as_ref().and_then(|against| against.through)
+    }
+
     fn is_for(&self, plan: &Plan) -> bool {
         self.source == plan.source
             && self.selection == plan.selection
             && self.compression == plan.compression
             && self.include_auth == plan.include_auth
+            && self.against == plan.against
             && match self.read_time {
                 Some(at) => plan.asked_read_time && at == plan.read_time,
                 None => !plan.asked_read_time,
@@ -175,11 +183,11 @@ async fn new_plan(
     });
     let read_time = match request.read_time {
         Some(at) => at,
-        None => newest_lasting(server_time, kept),
+        None => newest_lasting(server_time, kept, request.newer_than()),
     };
     Ok(Plan {
         job,
-        kind: SnapshotKind::Full,
+        kind: if request.against.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full },
         source: request.source.clone(),
         selection: request.selection.clone(),
         read_time,
@@ -190,14 +198,15 @@ async fn new_plan(
         key: sealing.key_id(),
         include_auth: request.include_auth,
         created: repository.world().now(),
+        against: request.against.clone(),
     })
 }
 
 /// The newest read time that can still be read at when an hour has passed: where versions are kept, only whole minutes
 /// are kept for longer than that.
-const fn newest_lasting(now: Timestamp, kept: Option<Timestamp>) -> Timestamp {
+fn newest_lasting(now: Timestamp, kept: Option<Timestamp>, newer_than: Option<Timestamp>) -> Timestamp {
     let minute = Timestamp::new(now.seconds - now.seconds.rem_euclid(60), 0);
-    if is_kept(minute, kept) { minute } else { now }
+    if is_kept(minute, kept) && newer_than < Some(minute) { minute } else { now }
 }
 
 /// Whether a read time is one at which versions are kept.

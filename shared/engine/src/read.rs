@@ -32,6 +32,8 @@ struct Inner {
     path: Path,
     opener: RunOpener,
     footer: Footer,
+    /// The point of records that name none.
+    read_time: Option<Timestamp>,
     meter: Arc<Meter>,
 }
 
@@ -67,7 +69,8 @@ impl RunSource {
             read_range(&*store, &path, footer_start, footer_end, meter).await?
         };
         let footer = opener.footer(&footer, trailer, size).map_err(named)?;
-        Ok(Self(Arc::new(Inner { store, path, opener, footer, meter: Arc::clone(meter) })))
+        let (read_time, meter) = (entry.read_time, Arc::clone(meter));
+        Ok(Self(Arc::new(Inner { store, path, opener, footer, read_time, meter })))
     }
 
     /// How many blocks it has.
@@ -116,17 +119,21 @@ impl RunSource {
         Records::new(raw).map(move |record| record.map_err(|error| error.in_object(path.as_ref()).into()))
     }
 
-    /// The document at `path`, by reading the one block that may hold it.
-    pub(crate) async fn find(&self, path: &DocumentPath) -> Result<Option<Record>> {
-        let Some(index) = self.0.footer.find(path.as_str()) else { return Ok(None) };
-        let raw = self.block(index).await?;
-        for record in self.records(&raw) {
-            let record = record?;
-            if record.path == path.as_str() {
-                return Record::from_ref(&record, &raw).map(Some);
+    /// The records of `path`, by reading the one block that may hold them, and those behind it that begin with more.
+    pub(crate) async fn find_all(&self, path: &DocumentPath) -> Result<Vec<Record>> {
+        let mut found = Vec::new();
+        let Some(first) = self.0.footer.find(path.as_str()) else { return Ok(found) };
+        let more = |index: &usize| self.0.footer.blocks.get(*index).is_some_and(|block| block.first <= *path);
+        for index in (first..self.blocks()).take_while(more) {
+            let raw = self.block(index).await?;
+            for record in self.records(&raw) {
+                let record = record?;
+                if record.path == path.as_str() {
+                    found.push(Record::from_ref(&record, &raw, self.0.read_time)?);
+                }
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// The records in `range`, a block ahead of whoever takes them.
@@ -151,7 +158,7 @@ impl RunSource {
         let raw = self.block(index).await?;
         let mut batch = Vec::new();
         for record in self.records(&raw) {
-            let record = Record::from_ref(&record?, &raw)?;
+            let record = Record::from_ref(&record?, &raw, self.0.read_time)?;
             if range.covers(&record.path) {
                 batch.push(record);
             }
@@ -196,12 +203,15 @@ pub(crate) struct Record {
     /// The document; nothing for a tombstone.
     pub(crate) body: Option<Bytes>,
     pub(crate) update_time: Option<Timestamp>,
+    /// The consistent point or read time that it is of.
+    pub(crate) point: Option<Timestamp>,
 }
 
 impl Record {
-    fn from_ref(record: &RecordRef<'_>, block: &Bytes) -> Result<Self> {
+    fn from_ref(record: &RecordRef<'_>, block: &Bytes, read_time: Option<Timestamp>) -> Result<Self> {
         let path = DocumentPath::new(record.path).map_err(|error| EngineError::Refused(error.to_string()))?;
-        Ok(Self { path, body: record.body.map(|body| block.slice_ref(body)), update_time: record.update_time })
+        let body = record.body.map(|body| block.slice_ref(body));
+        Ok(Self { path, body, update_time: record.update_time, point: record.point.or(read_time) })
     }
 
     /// The record as it is written into a run.

@@ -85,6 +85,8 @@ pub struct Restore {
     pub repository: Repository,
     /// The snapshot, or the restore whose undo is meant.
     pub snapshot: SnapshotId,
+    /// The consistent point that is put back, where the snapshot is only its base ([`Moments::resolve`](crate::Moments::resolve)).
+    pub at: Option<Timestamp>,
     /// Where to.
     pub target: Target,
     /// What, and how.
@@ -130,6 +132,9 @@ pub struct RestoreReport {
     pub job: JobId,
     /// What was put back.
     pub snapshot: SnapshotId,
+    /// The consistent point that was put back, where it is not the snapshot itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Where to.
     pub target: DatabaseName,
     /// Whether an unfinished restore was gone on with.
@@ -284,7 +289,7 @@ impl Restore {
         if options.renames.is_empty() {
             return Ok(());
         }
-        let stored = stored(&self.repository, &self.snapshot).await?;
+        let stored = stored(&self.repository, &self.snapshot, self.at).await?;
         let selected = options.selection.ranges()?;
         let mut stays = selected.clone();
         for (from, _) in &options.renames {
@@ -312,7 +317,7 @@ impl Restore {
     }
 
     pub(crate) async fn wanted(&self) -> Result<WantedStream> {
-        let stored = stored(&self.repository, &self.snapshot).await?;
+        let stored = stored(&self.repository, &self.snapshot, self.at).await?;
         if self.options.selection.is_everything() {
             self.meter.expected.set(stored.records);
         }
@@ -363,6 +368,7 @@ impl Restore {
         Ok(RestoreReport {
             job: plan.job.clone(),
             snapshot: plan.snapshot.clone(),
+            at: plan.at,
             target: plan.target.clone(),
             resumed,
             undo: plan.undo,
@@ -439,6 +445,7 @@ impl Restore {
         RestorePlan {
             job: world.job_id(JobKind::Restore),
             snapshot: self.snapshot.clone(),
+            at: self.at,
             target: self.target.sink.database().clone(),
             selection: self.options.selection.clone(),
             renames: self.options.renames.clone(),

@@ -7,7 +7,7 @@ use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::job::{Intent, RestorePlan};
 
-use crate::contents::undo_receipts;
+use crate::contents::{needed_runs, undo_receipts};
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::plan::{MAX_JOB_SECONDS, put_intent};
@@ -148,7 +148,7 @@ async fn begin_new(repository: &Repository, wanted: RestorePlan) -> Result<Begun
         created: plan.created,
         database: plan.target.clone(),
         snapshots: vec![plan.snapshot.clone()],
-        runs: Vec::new(),
+        runs: needed_runs(repository, &plan.snapshot, plan.at).await?,
         keys: sealing.key_id().into_iter().collect(),
     };
     put_intent(repository, &intent, &sealing).await?;

@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::contents::stored;
+use crate::contents::{needed_runs, stored};
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::merge::Layer;
@@ -159,7 +159,7 @@ impl RestoreSteps {
             created: repository.world().now(),
             database: self.restore.target.sink.database().clone(),
             snapshots: vec![self.restore.snapshot.clone()],
-            runs: Vec::new(),
+            runs: needed_runs(repository, &self.restore.snapshot, self.restore.at).await?,
             keys: sealing.key_id().into_iter().collect(),
         };
         put_intent(repository, &intent, &sealing).await?;
@@ -168,8 +168,8 @@ impl RestoreSteps {
 
     /// Cuts where runs, or their blocks, begin: nothing but footers is read for it.
     async fn parts(&self) -> Result<Vec<RestorePart>> {
-        let Restore { repository, snapshot, options, meter, .. } = &self.restore;
-        let stored = stored(repository, snapshot).await?;
+        let Restore { repository, snapshot, at, options, meter, .. } = &self.restore;
+        let stored = stored(repository, snapshot, *at).await?;
         let documents = self.part_documents.max(1).max(stored.records / (MAX_CHUNKS as u64 / 2));
         // owned: futures over borrowed items could not be sent between threads
         let starts = stream::iter(stored.layers)
@@ -316,6 +316,7 @@ impl RestoreSteps {
         let report = RestoreReport {
             job: plan.job,
             snapshot: plan.snapshot,
+            at: plan.at,
             target: plan.target,
             resumed: false,
             undo: plan.undo,
@@ -379,7 +380,10 @@ impl RestoreSteps {
     async fn read(&self, job: &JobId) -> Result<(RestorePlan, Sealing)> {
         let repository = &self.restore.repository;
         let plan = read_restore_plan(repository, job).await?.ok_or_else(|| gone(job))?;
-        if plan.snapshot != self.restore.snapshot || plan.target != *self.restore.target.sink.database() {
+        if plan.snapshot != self.restore.snapshot
+            || plan.at != self.restore.at
+            || plan.target != *self.restore.target.sink.database()
+        {
             let text = format!("{job} puts {} back into {}, not what was asked for", plan.snapshot, plan.target);
             return Err(EngineError::Refused(text));
         }

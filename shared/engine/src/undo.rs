@@ -126,7 +126,7 @@ impl UndoLog {
                         .update_time
                 }
             };
-            let record = Record { path: item.path, body: item.document, update_time };
+            let record = Record { path: item.path, body: item.document, update_time, point: None };
             run.push(&record.as_ref()).await?;
         }
         let run = run.finish().await?.entry;

@@ -84,6 +84,11 @@ hex_id!(
     "a key id (32 hexadecimal digits)"
 );
 hex_id!(
+    /// Names what is captured: a database, in one repository.
+    CaptureId,
+    "a capture id (32 hexadecimal digits)"
+);
+hex_id!(
     /// Names one wrap of a key object.
     WrapId,
     "a wrap id (32 hexadecimal digits)"

@@ -58,6 +58,18 @@ pub struct Plan {
     pub include_auth: bool,
     /// When the plan was made.
     pub created: Timestamp,
+    /// What only the differences from are kept of what is read; nothing keeps all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
+}
+
+/// What a scan is compared with: a snapshot, and what was captured since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Against {
+    /// The snapshot.
+    pub base: SnapshotId,
+    /// The last point of the captured changes that count, where any do.
+    pub through: Option<Timestamp>,
 }
 
 /// `receipts/<job>/<chunk>/<sequence>`: what one step of a chunk finished. Put once: the loser of a race adopts it.
@@ -83,6 +95,9 @@ pub struct Receipt {
     pub reads: u64,
     /// The read time it read at.
     pub read_time: Timestamp,
+    /// How many documents it saw of each collection group, where only differences are kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen: BTreeMap<String, u64>,
 }
 
 /// `receipts/<job>/users/0`: the Auth users of a backup, listed to the end.
@@ -113,6 +128,9 @@ pub struct RestorePlan {
     pub job: JobId,
     /// The snapshot (or the restore whose undo) that is put back.
     pub snapshot: SnapshotId,
+    /// The consistent point that is put back, where it is not the snapshot itself: the snapshot is its base then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// The database that is written.
     pub target: DatabaseName,
     /// What of the snapshot is put back.

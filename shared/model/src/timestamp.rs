@@ -50,6 +50,22 @@ impl Timestamp {
         (self.seconds.saturating_sub(earlier.seconds)) as f64 + (f64::from(self.nanos) - f64::from(earlier.nanos)) / 1e9
     }
 
+    /// The moment as part of an object's name: names sort as the moments do (`2026-11-24T10-15-03.000000000Z`). Nothing for a
+    /// moment outside the years 0 to 9999: Firestore has none.
+    #[must_use]
+    pub fn as_name(self) -> Option<String> {
+        let second = OffsetDateTime::from_unix_timestamp(self.seconds).ok()?.format(&Rfc3339).ok()?;
+        Some(format!("{}.{:09}Z", second.strip_suffix('Z')?.replace(':', "-"), self.nanos))
+    }
+
+    /// The moment that [`Self::as_name`] gave this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let (date, time) = name.split_once('T')?;
+        let moment: Self = format!("{date}T{}", time.replace('-', ":")).parse().ok()?;
+        (moment.as_name().as_deref() == Some(name)).then_some(moment)
+    }
+
     /// This moment moved by whole seconds.
     #[must_use]
     pub const fn plus_seconds(self, seconds: i64) -> Self {
@@ -126,6 +142,17 @@ mod tests {
         fn text_round_trips(seconds in -62_135_596_800i64..=253_402_207_200, nanos in 0u32..1_000_000_000) {
             let moment = Timestamp::new(seconds, nanos);
             prop_assert_eq!(moment.to_string().parse::<Timestamp>().unwrap(), moment);
+        }
+
+        #[test]
+        fn names_round_trip_and_sort_as_moments_do(
+            a in -62_135_596_800i64..=253_402_207_200, b in -62_135_596_800i64..=253_402_207_200,
+            x in 0u32..1_000_000_000, y in 0u32..1_000_000_000
+        ) {
+            let (left, right) = (Timestamp::new(a, x), Timestamp::new(b, y));
+            let (name, other) = (left.as_name().unwrap(), right.as_name().unwrap());
+            prop_assert_eq!(Timestamp::from_name(&name), Some(left));
+            prop_assert_eq!(name.cmp(&other), left.cmp(&right));
         }
 
         #[test]

@@ -94,6 +94,7 @@ async fn restored(repository: &Repository, snapshot: &SnapshotId, target: &Fires
     let restore = Restore {
         repository: repository.clone(),
         snapshot: snapshot.clone(),
+        at: None,
         target: Target { source: Arc::new(Retrying::new(target.clone())), sink: Arc::new(target.clone()) },
         options: RestoreOptions { undo, ramp: false, parallel: PARALLEL, ..RestoreOptions::default() },
         meter: Arc::new(Meter::default()),

@@ -152,6 +152,7 @@ impl Bench {
         let restore = Restore {
             repository: self.repository.clone(),
             snapshot: snapshot.clone(),
+            at: None,
             target: self.stage.target.clone(),
             // an emulator needs no ramp
             options: RestoreOptions { undo, ramp: false, parallel: BATCHES_AT_ONCE, ..RestoreOptions::default() },

@@ -146,6 +146,7 @@ impl AppSteps {
             restore: Restore {
                 repository,
                 snapshot: restore.backup_id.clone(),
+                at: None,
                 target,
                 options: RestoreOptions {
                     // an emulator needs no ramp

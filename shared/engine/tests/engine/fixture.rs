@@ -130,6 +130,7 @@ pub fn restore(repository: &Repository, snapshot: &SnapshotId, target: Target, o
     Restore {
         repository: repository.clone(),
         snapshot: snapshot.clone(),
+        at: None,
         target,
         options: RestoreOptions { ramp: false, batch_writes: 20, ..options },
         meter: Arc::new(Meter::default()),

@@ -1,5 +1,6 @@
 //! The engine against a database and a store in memory, with every fault at every place.
 
+mod capture;
 mod check;
 mod crash;
 mod damage;

@@ -1,0 +1,175 @@
+//! Where the capture of a database stands: all of it is read from the repository, which alone knows.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use firebackup_codec::sealing::Sealing;
+use firebackup_model::id::{KeyId, SnapshotId};
+use firebackup_model::manifest::{Consistency, Manifest};
+use firebackup_model::segment::{SegmentKind, SegmentManifest};
+use firebackup_model::{DatabaseName, PathRange, Timestamp};
+
+use crate::error::{EngineError, Result};
+use crate::ledger::Ledger;
+use crate::merge::Layer;
+use crate::moments::Moments;
+use crate::read::RunSource;
+use crate::repository::Repository;
+use crate::world::Meter;
+
+const DAY_SECONDS: i64 = 24 * 3600;
+
+/// Where the chain of a database ends, and what more is to be known to go on.
+pub(crate) struct Position {
+    pub(crate) base: SnapshotId,
+    /// The place of the segment that comes next.
+    pub(crate) sequence: u64,
+    /// Where it begins.
+    pub(crate) after: Timestamp,
+    /// What to listen from; without it, from `after`.
+    pub(crate) token: Option<Bytes>,
+    pub(crate) ledger: Ledger,
+    /// Points that were captured and not proven so far.
+    pub(crate) unproven: Vec<Timestamp>,
+    /// The data key of the last segment, and when that was put.
+    key: Option<(KeyId, Timestamp)>,
+    /// Why nothing can be listened to before the database was scanned.
+    pub(crate) must_scan: Option<String>,
+    /// When the database was scanned, and what each scan has read.
+    pub(crate) scans: Vec<(Timestamp, u64)>,
+}
+
+impl Position {
+    /// Finds where the chain ends, or where it can begin: at the newest backup of the whole database.
+    pub(crate) async fn find(repository: &Repository, database: &DatabaseName) -> Result<Self> {
+        let segments = repository.all_segments(database).await?;
+        match segments.last() {
+            Some(last) => Self::behind(repository, last, &segments).await,
+            None => Self::at_the_beginning(repository, database).await,
+        }
+    }
+
+    async fn at_the_beginning(repository: &Repository, database: &DatabaseName) -> Result<Self> {
+        let newest = repository.latest(|manifest| manifest.is_whole() && manifest.source == *database).await?;
+        let newest = newest.ok_or_else(|| {
+            EngineError::NotFound(format!(
+                "there is no backup of the whole of {database} to capture changes from: make one with `firebackup backup`"
+            ))
+        })?;
+        let (manifest, _) = repository.manifest(&newest).await?;
+        let after = manifest.read_times.first().copied().unwrap_or_default();
+        let is_ranged = manifest.consistency == Consistency::Ranged;
+        Ok(Self {
+            base: manifest.id.clone(),
+            sequence: 0,
+            after,
+            token: None,
+            ledger: Ledger::new(after, documents(&manifest)),
+            unproven: Vec::new(),
+            key: None,
+            must_scan: is_ranged.then(|| format!("{newest} was read at several times")),
+            scans: Vec::new(),
+        })
+    }
+
+    async fn behind(repository: &Repository, last: &SegmentManifest, segments: &[SegmentManifest]) -> Result<Self> {
+        let proven = segments.iter().rposition(|segment| segment.proof.is_some());
+        let (anchor, counts, rest) = match proven.and_then(|place| Some((place, segments.get(place)?))) {
+            Some((place, segment)) => (segment.end(), segment.documents.clone(), &segments[place + 1..]),
+            None => {
+                let (base, _) = repository.manifest(&last.base).await?;
+                (base.read_times.first().copied().unwrap_or_default(), documents(&base), segments)
+            }
+        };
+        let mut ledger = Ledger::new(anchor, counts);
+        last.documents.keys().for_each(|group| ledger.add_group(group));
+        for segment in rest {
+            apply(repository, segment, &mut ledger).await?;
+        }
+        let token = last.token.as_ref().and_then(|token| STANDARD.decode(token).ok()).map(Bytes::from);
+        Ok(Self {
+            base: last.base.clone(),
+            sequence: last.sequence + 1,
+            after: last.end(),
+            token,
+            ledger,
+            unproven: rest.iter().flat_map(|segment| segment.points.iter().copied()).collect(),
+            key: last.key.map(|key| (key, last.finished)),
+            must_scan: None,
+            scans: scans(segments),
+        })
+    }
+
+    /// Goes on behind a segment that was put just now.
+    pub(crate) fn advance(&mut self, segment: &SegmentManifest, token: Option<Bytes>) {
+        self.sequence = segment.sequence + 1;
+        self.after = segment.end();
+        self.token = token;
+        self.key = segment.key.map(|key| (key, segment.finished));
+        self.must_scan = None;
+        if segment.kind == SegmentKind::Compared {
+            self.scans.push((segment.finished, segment.reads));
+        }
+        match segment.proof {
+            Some(_) => {
+                self.ledger = Ledger::new(segment.end(), segment.documents.clone());
+                self.unproven.clear();
+            }
+            None => self.unproven.extend(&segment.points),
+        }
+    }
+
+    /// The key of the day: that of the last segment, or a new one.
+    pub(crate) async fn sealing(&self, repository: &Repository) -> Result<Sealing> {
+        let day = |moment: Timestamp| moment.seconds.div_euclid(DAY_SECONDS);
+        match self.key {
+            Some((key, put)) if day(put) == day(repository.world().now()) => repository.sealing(Some(key)).await,
+            _ => repository.new_data_key().await,
+        }
+    }
+
+    /// How many scans there were in the day before `now`, and what they have read.
+    pub(crate) fn scanned_today(&self, now: Timestamp) -> (u32, u64) {
+        let today = self.scans.iter().filter(|(put, _)| now.seconds_since(*put) < DAY_SECONDS as f64);
+        today.fold((0, 0), |(number, sum), (_, reads)| (number + 1, sum.saturating_add(*reads)))
+    }
+
+    /// How many documents there should be.
+    pub(crate) fn documents(&self) -> u64 {
+        self.ledger.expected().values().sum()
+    }
+
+    /// The database at a point as far as it is known: a snapshot, and the layers whose merge it is.
+    pub(crate) async fn known(
+        &self,
+        repository: &Repository,
+        database: &DatabaseName,
+        point: Timestamp,
+    ) -> Result<(SnapshotId, Vec<Layer>)> {
+        Moments::read(repository, database).await?.layers_until(point, &self.base)
+    }
+}
+
+fn documents(manifest: &Manifest) -> std::collections::BTreeMap<String, u64> {
+    manifest.collections.iter().map(|(group, counts)| (group.clone(), counts.documents)).collect()
+}
+
+fn scans(segments: &[SegmentManifest]) -> Vec<(Timestamp, u64)> {
+    let compared = segments.iter().filter(|segment| segment.kind == SegmentKind::Compared);
+    compared.map(|segment| (segment.finished, segment.reads)).collect()
+}
+
+/// Takes the changes of a segment into the ledger.
+async fn apply(repository: &Repository, segment: &SegmentManifest, ledger: &mut Ledger) -> Result<()> {
+    let meter = Arc::new(Meter::default());
+    for entry in &segment.runs {
+        let run = RunSource::open(repository, segment.key, entry, &meter).await?;
+        let mut records = run.stream(&PathRange::everything());
+        while let Some(record) = records.next().await? {
+            ledger.apply(&record.path, record.body.as_ref());
+        }
+    }
+    Ok(())
+}

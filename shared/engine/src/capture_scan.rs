@@ -1,0 +1,103 @@
+//! What a capture does when the stream cannot be believed: it reads the database at one read time and keeps what differs
+//! from what is known. Moments between the last proven point and that read time are lost, and stay refused.
+
+use firebackup_model::job::Against;
+use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
+
+use crate::backup::{Backup, Scan};
+use crate::capture::{Capture, CaptureEvent, Listening, Told};
+use crate::error::{EngineError, Result};
+
+impl Capture {
+    /// Scans the database and goes on behind it, or says that it may not.
+    pub(crate) async fn scan_or_degrade(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<()> {
+        listening.is_degraded = false;
+        if let Some(spent) = self.spent(listening) {
+            told(CaptureEvent::Degraded(format!("{reason}, and {spent}")));
+            listening.is_degraded = true;
+            listening.position.must_scan = Some(reason.to_owned());
+            return Ok(());
+        }
+        told(CaptureEvent::Scanning(reason.to_owned()));
+        match self.scan(listening).await? {
+            None => told(CaptureEvent::Overtaken),
+            Some(segment) => told(CaptureEvent::Sealed(Box::new(segment))),
+        }
+        // what was heard since the last segment is in the scan
+        *listening = self.begin().await?;
+        Ok(())
+    }
+
+    /// Why the database may not be scanned now.
+    fn spent(&self, listening: &Listening) -> Option<String> {
+        let now = self.repository.world().now();
+        let (scans, reads) = listening.position.scanned_today(now);
+        if self.options.max_scans_a_day.is_some_and(|most| scans >= most) {
+            return Some(format!("it was read {scans} times in 24 hours already"));
+        }
+        let would_be = reads.saturating_add(listening.position.documents());
+        let is_too_much = self.options.max_scan_reads_a_day.is_some_and(|most| would_be > most);
+        is_too_much.then(|| format!("reading it would make {would_be} document reads in 24 hours"))
+    }
+
+    async fn scan(&self, listening: &Listening) -> Result<Option<SegmentManifest>> {
+        let position = &listening.position;
+        let (base, known) = position.known(&self.repository, self.source.database(), position.after).await?;
+        let against = Against { base, through: Some(position.after) };
+        let backup = Backup::builder(self.repository.clone(), self.source.clone())
+            .against(against, known)
+            .compression(self.options.compression)
+            .parallel(self.options.scan_streams)
+            .may_reanchor(false)
+            .meter(self.meter.clone())
+            .stop(self.stop.clone())
+            .build();
+        let Scan { whole, sealing } = backup.scan().await?;
+        let manifest = whole.manifest;
+        let read_time = manifest.read_time().filter(|read_time| *read_time > position.after);
+        let read_time = read_time
+            .ok_or_else(|| EngineError::Refused("the server's time is not behind what it said before".to_owned()))?;
+        let mut documents = whole.seen;
+        for group in position.ledger.groups() {
+            documents.entry(group.to_owned()).or_default();
+        }
+        let segment = SegmentManifest {
+            kind: SegmentKind::Compared,
+            proof: Some(Proof { from: read_time, through: read_time }),
+            totals: manifest.totals,
+            stored_bytes: manifest.stored_bytes,
+            runs: manifest.runs,
+            collections: manifest.collections,
+            documents,
+            job: Some(manifest.id.clone()),
+            key: manifest.key,
+            reads: manifest.reads,
+            ..self.segment(listening, read_time)
+        };
+        let committed = self.commit(&segment, &sealing).await?;
+        self.repository.clear_quietly(&manifest.id).await;
+        Ok(committed)
+    }
+
+    /// Whether what the server counted is what there should be, where it said so.
+    pub(crate) async fn unexplained_filter(&self, listening: &mut Listening) -> Result<Option<String>> {
+        let filters = listening.buffer.take_filters();
+        if filters.is_empty() {
+            return Ok(None);
+        }
+        let differs = |listening: &Listening| {
+            let expected = listening.position.ledger.expected();
+            filters.iter().find(|(group, documents)| expected.get(*group) != Some(documents)).map(
+                |(group, documents)| {
+                    let known = expected.get(group).copied().unwrap_or_default();
+                    format!("the server counts {documents} documents of `{group}`, and {known} are known")
+                },
+            )
+        };
+        if differs(listening).is_none() {
+            return Ok(None);
+        }
+        self.resolve_assumed(listening, &filters.keys().cloned().collect()).await?;
+        Ok(differs(listening))
+    }
+}

@@ -1,0 +1,249 @@
+//! Which moments of a database can be put back, and what each is made of.
+//!
+//! A moment is the read time of a whole snapshot, or a consistent point of the captured changes that was proven to be
+//! complete. Moments between which nothing is missing make a window. Every moment is a snapshot and the changes since.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use firebackup_model::id::SnapshotId;
+use firebackup_model::manifest::{Consistency, Manifest};
+use firebackup_model::segment::SegmentManifest;
+use firebackup_model::{DatabaseName, Timestamp};
+use serde::Serialize;
+
+use crate::chain::Stretch;
+use crate::error::{EngineError, Result};
+use crate::merge::{Layer, Span, layers};
+use crate::repository::Repository;
+
+/// A stretch of time in which the newest moment at or before any time is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// Its first moment.
+    pub start: Timestamp,
+    /// Its last moment.
+    pub end: Timestamp,
+    /// How many moments it has.
+    pub moments: u64,
+}
+
+/// What a moment is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// The moment.
+    pub point: Timestamp,
+    /// The snapshot that it builds on.
+    pub base: SnapshotId,
+    /// Whether it is the snapshot itself, without a change.
+    pub is_base: bool,
+}
+
+/// All moments of one database.
+pub struct Moments {
+    database: DatabaseName,
+    /// Whole snapshots of the database, by their last read time.
+    snapshots: Vec<Manifest>,
+    stretches: Vec<Stretch>,
+    all: BTreeSet<Timestamp>,
+}
+
+impl Moments {
+    /// Reads what there is of a database.
+    ///
+    /// # Errors
+    /// When the store fails, or a manifest cannot be read: what it would make restorable is then not known.
+    pub async fn read(repository: &Repository, database: &DatabaseName) -> Result<Self> {
+        let mut snapshots = Vec::new();
+        for id in repository.snapshot_ids().await? {
+            match repository.manifest(&id).await {
+                Ok((manifest, _)) if manifest.is_whole() && manifest.source == *database => snapshots.push(manifest),
+                Ok(_) => {}
+                // a prune dropped it since it was listed
+                Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let segments = repository.all_segments(database).await?;
+        Ok(Self::of(database.clone(), snapshots, &segments))
+    }
+
+    fn of(database: DatabaseName, mut snapshots: Vec<Manifest>, segments: &[SegmentManifest]) -> Self {
+        snapshots.sort_by_key(Manifest::read_time);
+        let stretches = Stretch::all(segments);
+        let mut moments = Self { database, snapshots, stretches, all: BTreeSet::new() };
+        moments.all = moments.find_all();
+        moments
+    }
+
+    fn find_all(&self) -> BTreeSet<Timestamp> {
+        let of_snapshots = self.snapshots.iter().filter(|manifest| manifest.consistency == Consistency::Snapshot);
+        let mut all: BTreeSet<_> = of_snapshots.filter_map(Manifest::read_time).collect();
+        for stretch in &self.stretches {
+            // what comes behind the first snapshot that leads on has a base
+            let bases = self.snapshots.iter().filter(|manifest| is_base_in(stretch, manifest));
+            if let Some(first) = bases.filter_map(Manifest::read_time).min() {
+                all.extend(stretch.proven.range(first..).map(|(point, _)| *point));
+            }
+        }
+        all
+    }
+
+    /// All moments, ascending.
+    pub fn points(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        self.all.iter().copied()
+    }
+
+    /// The windows, oldest first.
+    #[must_use]
+    pub fn windows(&self) -> Vec<Window> {
+        let mut windows: Vec<Window> = Vec::new();
+        for point in self.all.iter().copied() {
+            match windows.last_mut() {
+                Some(window) if self.are_joined(window.end, point) => {
+                    window.end = point;
+                    window.moments += 1;
+                }
+                _ => windows.push(Window { start: point, end: point, moments: 1 }),
+            }
+        }
+        windows
+    }
+
+    /// Whether every time between `a` and `b` is known to be as a moment is.
+    fn are_joined(&self, a: Timestamp, b: Timestamp) -> bool {
+        let joins = |stretch: &Stretch| stretch.start() <= a && b <= stretch.end() && stretch.is_unbroken(a, b);
+        self.stretches.iter().any(joins)
+    }
+
+    /// The newest moment at or before `at`. With `exact`, `at` itself.
+    ///
+    /// # Errors
+    /// When there is none, `at` lies in a gap, or `exact` is wanted of what is no moment; the text says what there is.
+    pub fn resolve(&self, at: Timestamp, exact: bool) -> Result<Moment> {
+        let Some(point) = self.all.range(..=at).next_back().copied() else { return Err(self.none_before(at)) };
+        let next = self.all.range(at..).next().copied();
+        if point != at && exact {
+            return Err(not_exact(at, point, next));
+        }
+        match next {
+            Some(next) if point != at && !self.are_joined(point, next) => Err(in_a_gap(at, point, next)),
+            _ => self.moment(point),
+        }
+    }
+
+    /// What a point that [`Self::resolve`] found is made of.
+    pub(crate) fn moment(&self, point: Timestamp) -> Result<Moment> {
+        let is_itself =
+            |manifest: &&Manifest| manifest.consistency == Consistency::Snapshot && manifest.read_time() == Some(point);
+        if let Some(manifest) = self.snapshots.iter().rev().find(is_itself) {
+            return Ok(Moment { point, base: manifest.id.clone(), is_base: true });
+        }
+        for stretch in self.stretches.iter().filter(|stretch| stretch.proven.contains_key(&point)) {
+            let before = self.snapshots.iter().rev().filter(|manifest| manifest.read_time() <= Some(point));
+            if let Some(base) = before.into_iter().find(|manifest| is_base_in(stretch, manifest)) {
+                return Ok(Moment { point, base: base.id.clone(), is_base: false });
+            }
+        }
+        Err(EngineError::NotFound(format!("{point} is no moment that can be put back")))
+    }
+
+    /// The segments that a moment needs besides its base: those that hold changes, up to the one that proves it.
+    pub(crate) fn segments(&self, moment: &Moment) -> Result<&[SegmentManifest]> {
+        if moment.is_base {
+            return Ok(&[]);
+        }
+        let from = self.base(moment)?.read_times.first().copied().unwrap_or_default();
+        for stretch in self.stretches.iter().filter(|stretch| stretch.leads_on(from)) {
+            if let Some(last) = stretch.proven.get(&moment.point) {
+                let first = stretch.segments.partition_point(|segment| segment.end() <= from);
+                return Ok(stretch.segments.get(first..=*last).unwrap_or_default());
+            }
+        }
+        Err(EngineError::NotFound(format!("{} is no moment that can be put back any more", moment.point)))
+    }
+
+    fn base(&self, moment: &Moment) -> Result<&Manifest> {
+        let found = self.snapshots.iter().find(|manifest| manifest.id == moment.base);
+        found.ok_or_else(|| {
+            EngineError::NotFound(format!("there is no whole snapshot {} of {}", moment.base, self.database))
+        })
+    }
+
+    /// The layers whose merge is the moment.
+    pub(crate) fn layers(&self, moment: &Moment) -> Result<Vec<Layer>> {
+        let base = self.base(moment)?;
+        let after = base.read_times.first().copied().unwrap_or_default();
+        let mut all = layers(base);
+        all.extend(segment_layers(self.segments(moment)?, Span { after, until: moment.point }));
+        Ok(all)
+    }
+
+    /// The snapshot and the layers whose merge is what is known of the end of the chain at `point`, proven or not. `first`
+    /// is the snapshot that the chain begins with.
+    pub(crate) fn layers_until(&self, point: Timestamp, first: &SnapshotId) -> Result<(SnapshotId, Vec<Layer>)> {
+        let stretch = self.stretches.last();
+        let is_fit = |manifest: &&Manifest| match stretch {
+            Some(stretch) => is_base_in(stretch, manifest),
+            None => manifest.id == *first,
+        };
+        // a base of several read times is what it was at none of them: what was captured since its first completes it
+        let mut before = self.snapshots.iter().rev().filter(|manifest| manifest.read_times.first() <= Some(&point));
+        let base = before.find(is_fit).ok_or_else(|| {
+            EngineError::Refused(format!(
+                "the backup that the captured changes of {} build on is gone: nothing can be compared with it; begin anew with \
+                 a full backup",
+                self.database
+            ))
+        })?;
+        let after = base.read_times.first().copied().unwrap_or_default();
+        let mut all = layers(base);
+        if let Some(stretch) = stretch {
+            let behind = stretch.segments.partition_point(|segment| segment.end() <= after);
+            all.extend(segment_layers(
+                stretch.segments.get(behind..).unwrap_or_default(),
+                Span { after, until: point },
+            ));
+        }
+        Ok((base.id.clone(), all))
+    }
+
+    fn none_before(&self, at: Timestamp) -> EngineError {
+        EngineError::NotFound(match self.all.first() {
+            Some(first) => format!("nothing is known of {} before {first}: {at} cannot be put back", self.database),
+            None => format!("there is no backup of the whole of {}: make one first", self.database),
+        })
+    }
+}
+
+/// Whether the changes of a stretch can be put on top of a snapshot.
+fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
+    manifest.read_times.first().is_some_and(|first| stretch.leads_on(*first))
+}
+
+/// The runs of segments as layers, of which what lies within `span` counts.
+pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl Iterator<Item = Layer> + '_ {
+    let runs = segments.iter().flat_map(|segment| segment.runs.iter().map(|run| (run, segment.key)));
+    runs.zip(1..).map(move |((entry, key), rank)| Layer {
+        entry: entry.clone(),
+        key,
+        rank,
+        except: Arc::default(),
+        span: Some(span),
+    })
+}
+
+fn in_a_gap(at: Timestamp, before: Timestamp, after: Timestamp) -> EngineError {
+    EngineError::Refused(format!(
+        "{at} lies in a gap: nothing is known between {before} and {after}; give one of these two, or a moment of another window \
+         (see `firebackup pitr windows`)"
+    ))
+}
+
+fn not_exact(at: Timestamp, point: Timestamp, next: Option<Timestamp>) -> EngineError {
+    let next = next.map(|next| format!(", the next one {next}")).unwrap_or_default();
+    EngineError::Refused(format!(
+        "{at} is no consistent point: the newest before it is {point}{next}; without --exact that one is taken"
+    ))
+}

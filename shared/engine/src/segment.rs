@@ -1,0 +1,169 @@
+//! Seals what was captured: a proof where it is due, the run, then the manifest, which is the commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use firebackup_codec::object::ObjectType;
+use firebackup_codec::sealing::Sealing;
+use firebackup_model::Timestamp;
+use firebackup_model::id::SnapshotId;
+use firebackup_model::manifest::{Counts, FORMAT_VERSION, GroupCounts, RunEntry, RunKind};
+use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
+
+use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
+use crate::capture_position::Position;
+use crate::chain::{capture_id, no_moment};
+use crate::error::Result;
+use crate::layout;
+use crate::objects::Put;
+use crate::proof::{Prover, Verdict};
+use crate::run_upload::{RunSettings, RunUpload};
+
+impl Capture {
+    /// Seals everything up to the last point as a segment, unless there is nothing to say. Returns why listening ends, if
+    /// it does.
+    pub(crate) async fn seal(&self, listening: &mut Listening, told: Told<'_>) -> Result<Option<End>> {
+        let Some(point) = listening.buffer.last_point() else { return Ok(None) };
+        let has_news = listening.buffer.has_changes() || !listening.position.unproven.is_empty();
+        if !has_news && !self.needs_heartbeat(listening) {
+            return Ok(None);
+        }
+        let groups = listening.position.ledger.groups().count();
+        let proof = match listening.must_prove || self.is_proof_due(listening, point) {
+            false => None,
+            true => match self.prove(listening).await? {
+                Verdict::Proven(from) => Some(Proof { from, through: point }),
+                Verdict::Wrong(reason) => return Ok(Some(End::Lost(reason))),
+            },
+        };
+        if proof.is_none() && !listening.buffer.has_changes() && !self.needs_heartbeat(listening) {
+            return Ok(None);
+        }
+        let is_regrouped = listening.position.ledger.groups().count() > groups;
+        let segment = self.write(listening, point, proof, is_regrouped).await?;
+        let Some(segment) = segment else { return Ok(Some(End::Overtaken)) };
+        let token = listening.buffer.token().filter(|_| !is_regrouped).cloned();
+        listening.position.advance(&segment, token);
+        listening.buffer.sealed();
+        listening.waiting_since = None;
+        listening.must_prove &= segment.proof.is_none();
+        told(CaptureEvent::Sealed(Box::new(segment)));
+        Ok(is_regrouped.then_some(End::Regrouped))
+    }
+
+    fn is_proof_due(&self, listening: &Listening, point: Timestamp) -> bool {
+        let position = &listening.position;
+        let documents = position.documents();
+        let groups = position.ledger.groups().count() as u64;
+        // all of them are counted twice: together, and each group
+        let cost = 2 * documents.div_ceil(1000) + groups + 1;
+        let is_cheap = cost <= self.options.cheap_proof_reads;
+        let every = if is_cheap { self.options.prove_cheaply_every_seconds } else { self.options.prove_every_seconds };
+        point.seconds_since(position.ledger.anchor) >= f64::from(every)
+    }
+
+    /// Looks up whether documents of these groups were there before, where that is assumed.
+    pub(crate) async fn resolve_assumed(&self, listening: &mut Listening, groups: &BTreeSet<String>) -> Result<()> {
+        let Position { ledger, base, .. } = &mut listening.position;
+        self.prover(base).resolve(ledger, groups).await
+    }
+
+    fn prover<'p>(&'p self, base: &'p SnapshotId) -> Prover<'p> {
+        let Self { repository, meter, .. } = self;
+        Prover { repository, source: &*self.source, changes: &*self.changes, meter, base }
+    }
+
+    async fn prove(&self, listening: &mut Listening) -> Result<Verdict> {
+        let Listening { position: Position { ledger, base, unproven, .. }, buffer, .. } = listening;
+        let points: Vec<Timestamp> = unproven.iter().copied().chain(buffer.points()).collect();
+        let (verdict, found) = self.prover(base).prove(ledger, &points).await?;
+        for (path, versions) in found {
+            buffer.add(path, versions);
+        }
+        Ok(verdict)
+    }
+
+    /// Puts the run and the manifest; nothing where another capture has put the next segment.
+    async fn write(
+        &self,
+        listening: &Listening,
+        point: Timestamp,
+        proof: Option<Proof>,
+        is_regrouped: bool,
+    ) -> Result<Option<SegmentManifest>> {
+        let (position, buffer) = (&listening.position, &listening.buffer);
+        let sealing = position.sealing(&self.repository).await?;
+        let (runs, collections) = self.write_run(listening, &sealing).await?;
+        let token = buffer.token().filter(|_| !is_regrouped).map(|token| STANDARD.encode(token));
+        let segment = SegmentManifest {
+            kind: SegmentKind::Listened,
+            points: buffer.points(),
+            proof,
+            totals: total(&collections),
+            stored_bytes: runs.iter().map(|run| run.size).sum(),
+            runs,
+            collections,
+            documents: position.ledger.expected(),
+            token,
+            key: sealing.key_id(),
+            ..self.segment(listening, point)
+        };
+        self.commit(&segment, &sealing).await
+    }
+
+    async fn write_run(&self, listening: &Listening, sealing: &Sealing) -> Result<(Vec<RunEntry>, GroupCounts)> {
+        if !listening.buffer.has_changes() {
+            return Ok((Vec::new(), GroupCounts::new()));
+        }
+        let (repository, meter) = (self.repository.clone(), std::sync::Arc::clone(&self.meter));
+        let settings = RunSettings::new(repository, sealing.clone(), self.options.compression, meter);
+        let mut run = RunUpload::start(settings, RunKind::Delta, None)?;
+        listening.buffer.write(&mut run).await?;
+        let end = run.finish().await?;
+        Ok((vec![end.entry], end.collections))
+    }
+
+    /// A segment of this chain that says nothing yet.
+    pub(crate) fn segment(&self, listening: &Listening, point: Timestamp) -> SegmentManifest {
+        let position = &listening.position;
+        SegmentManifest {
+            format: FORMAT_VERSION,
+            source: self.source.database().clone(),
+            base: position.base.clone(),
+            sequence: position.sequence,
+            after: position.after,
+            kind: SegmentKind::Compared,
+            points: vec![point],
+            proof: None,
+            runs: Vec::new(),
+            totals: Counts::default(),
+            collections: GroupCounts::new(),
+            documents: BTreeMap::new(),
+            token: None,
+            job: None,
+            compression: self.options.compression,
+            key: None,
+            stored_bytes: 0,
+            reads: 0,
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            finished: self.repository.world().now(),
+        }
+    }
+
+    /// Puts a segment's manifest; nothing where there is another one in its place.
+    pub(crate) async fn commit(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<Option<SegmentManifest>> {
+        let capture = capture_id(self.repository.id(), &segment.source);
+        let path = layout::segment(capture, segment.after).ok_or_else(|| no_moment(segment.after))?;
+        match self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? {
+            Put::Stored => Ok(Some(segment.clone())),
+            Put::Existed => Ok(None),
+        }
+    }
+}
+
+fn total(collections: &GroupCounts) -> Counts {
+    let mut totals = Counts::default();
+    collections.values().for_each(|counts| totals.add(*counts));
+    totals
+}

@@ -1,0 +1,47 @@
+//! Death at every operation of a capture, with answers that come and that do not.
+
+use std::sync::Arc;
+
+use super::{all_moments_are_right, begun, capture, until_now};
+use crate::faults::{DyingStore, Fuse};
+
+async fn killed_at_any_operation(does_scan: bool) {
+    for lost_answers in [false, true] {
+        for operations in 1.. {
+            let (fixture, repository, _) = begun(24).await;
+            let database = &fixture.database;
+            database.set("users/u00000", 1);
+            until_now(&capture(&repository, database)).await;
+            database.set("users/u00000", 2);
+            database.remove("users/u00004");
+            database.set("new/one", 1);
+            database.listen_faults(|faults| faults.resets = u32::from(does_scan));
+            let fuse = Fuse::new(operations);
+            let store = Arc::new(DyingStore::new(fixture.store.clone(), fuse.clone(), lost_answers));
+            let lived = match fixture.open_on(store).await {
+                Ok(dying) => capture(&dying, database).until_now(&mut |_| {}).await.is_ok(),
+                Err(_) => false,
+            };
+            assert!(lived || fuse.blew());
+            all_moments_are_right(&fixture.open().await, database).await;
+            database.set("users/u00000", 3);
+            until_now(&capture(&fixture.open().await, database)).await;
+            let windows = all_moments_are_right(&fixture.open().await, database).await;
+            assert!(windows.last().is_some_and(|window| window.end >= windows[0].end), "killed at {operations}");
+            if lived {
+                assert!(operations > 8, "a capture takes more operations than {operations}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_capture_killed_at_any_operation_is_gone_on_with() {
+    killed_at_any_operation(false).await;
+}
+
+#[tokio::test]
+async fn a_scan_killed_at_any_operation_is_gone_on_with() {
+    killed_at_any_operation(true).await;
+}

@@ -1,0 +1,295 @@
+//! Each way in which a capture goes on, one at a time.
+
+use std::sync::Arc;
+
+use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, RestoreOptions};
+use firebackup_model::ErrorKind;
+use firebackup_model::job::RestoreMode;
+use firebackup_model::segment::SegmentKind;
+
+use super::{all_moments_are_right, begun, capture, moments, options, until_now};
+use crate::fixture::{contents, restore, target};
+
+#[tokio::test]
+async fn changes_are_captured_and_each_point_is_a_moment() {
+    let (fixture, repository, manifest) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    for round in 0..4 {
+        database.set("users/u00000", 1000 + round);
+        database.set(&format!("users/new{round}"), round);
+        database.remove(&format!("zoo/ü{}", 3 + 4 * round));
+        let (captured, events) = until_now(&capture).await;
+        assert!(matches!(captured, Captured::Through(_)));
+        assert!(matches!(&events[..], [CaptureEvent::Sealed(_)]), "{events:?}");
+    }
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!((windows.len(), windows[0].moments), (1, 5));
+    assert_eq!(windows[0].start, manifest.read_time().unwrap());
+}
+
+#[tokio::test]
+async fn a_moment_is_restored_whole_and_a_moment_in_between_is_the_point_before() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    let mut points = Vec::new();
+    for round in 0..3 {
+        database.set("users/u00000", 1000 + round);
+        database.remove(&format!("zoo/ü{}", 3 + 4 * round));
+        database.set(&format!("fresh{round}/1"), 1);
+        let (Captured::Through(point), _) = until_now(&capture).await else { panic!("not captured") };
+        points.push(point);
+    }
+    database.set("users/later", 7);
+    let moments = moments(&repository, database).await;
+    let at = points[1].plus_seconds(0);
+    let just_before = firebackup_model::Timestamp::new(at.seconds, at.nanos - 1);
+    assert_eq!(moments.resolve(just_before, false).unwrap().point, points[0]);
+    assert!(moments.resolve(just_before, true).unwrap_err().to_string().contains("no consistent point"));
+    let moment = moments.resolve(at, true).unwrap();
+    let mut put_back = restore(
+        &repository,
+        &moment.base,
+        target(database),
+        RestoreOptions { mode: RestoreMode::Mirror, ..RestoreOptions::default() },
+    );
+    put_back.at = Some(moment.point);
+    let report = put_back.run().await.unwrap();
+    assert_eq!(report.tally.failed, 0);
+    let expected = database.documents_at(at);
+    let canonical = |bytes: &bytes::Bytes| firebackup_codec::canonical::canonical(bytes).unwrap();
+    let expected = expected.iter().map(|(path, bytes)| (path.clone(), canonical(bytes))).collect();
+    assert_eq!(contents(database), expected);
+}
+
+#[tokio::test]
+async fn an_idle_database_makes_no_segment_until_an_hour_has_passed() {
+    let (fixture, repository, manifest) = begun(12).await;
+    let capture = capture(&repository, &fixture.database);
+    let objects = fixture.objects().await;
+    for _ in 0..5 {
+        fixture.database.pass_seconds(60);
+        assert!(until_now(&capture).await.1.is_empty());
+    }
+    assert_eq!(fixture.objects().await, objects);
+    fixture.database.pass_seconds(3600);
+    let (_, events) = until_now(&capture).await;
+    let [CaptureEvent::Sealed(segment)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((segment.runs.len(), segment.after), (0, manifest.read_time().unwrap()));
+    assert_eq!(all_moments_are_right(&repository, &fixture.database).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_collection_that_nobody_listened_to_is_found_and_read_at_every_point() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    database.set("hidden/x/deep/1", 1);
+    database.set("hidden/x", 1);
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.token.is_none()), "{events:?}");
+    // from now on it is listened to
+    database.set("hidden/x/deep/1", 2);
+    database.set("hidden/x/deep/2", 2);
+    database.remove("hidden/x");
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.token.is_some()), "{events:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 3);
+}
+
+#[tokio::test]
+async fn points_that_are_not_proven_yet_are_no_moments_and_become_some() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let mut capture = capture(&repository, database);
+    capture.options = CaptureOptions { prove_cheaply_every_seconds: 500, prove_every_seconds: 500, ..options() };
+    for round in 0..3 {
+        database.set("secret/1", round);
+        database.set("users/u00000", round);
+        database.pass_seconds(60);
+        let (_, events) = until_now(&capture).await;
+        assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proof.is_none()), "{events:?}");
+    }
+    assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 1);
+    database.set("secret/2", 1);
+    database.pass_seconds(500);
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proof.is_some()), "{events:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 5);
+}
+
+#[tokio::test]
+async fn documents_that_came_and_went_between_two_points_do_not_upset_the_counts() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    database.remove("users/u00000");
+    database.set("users/u00000", 5);
+    database.set("users/short", 5);
+    database.remove("users/short");
+    database.remove("users/u00004");
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(_)]), "{events:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 2);
+}
+
+/// What makes a stream useless ends in a scan, and what was lost is a gap.
+async fn ends_in_a_scan(trouble: impl FnOnce(&mut firebackup_engine::memory::ListenFaults)) {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    database.set("users/u00000", 1);
+    until_now(&capture).await;
+    database.set("users/u00000", 2);
+    database.remove("users/u00004");
+    database.set("orders/fresh", 1);
+    database.set("unheard/of", 1);
+    database.listen_faults(trouble);
+    let (captured, events) = until_now(&capture).await;
+    assert!(matches!(captured, Captured::Through(_)));
+    let compared = events.iter().find_map(|event| match event {
+        CaptureEvent::Sealed(segment) if segment.kind == SegmentKind::Compared => Some(segment),
+        _ => None,
+    });
+    let compared = compared.unwrap_or_else(|| panic!("{events:?}"));
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!(windows.len(), 2);
+    assert_eq!((windows[0].end, windows[1].start), (compared.after, compared.end()));
+    let between = compared.after.plus_seconds(0);
+    let between = firebackup_model::Timestamp::new(between.seconds, between.nanos + 1);
+    let refusal = moments(&repository, database).await.resolve(between, false).unwrap_err().to_string();
+    assert!(refusal.contains("gap") && refusal.contains(&compared.end().to_string()), "{refusal}");
+    // and it goes on
+    database.listen_faults(|faults| *faults = Default::default());
+    database.set("unheard/of", 2);
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(_)]), "{events:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await[1].moments, 2);
+}
+
+#[tokio::test]
+async fn a_reset_ends_in_a_scan() {
+    ends_in_a_scan(|faults| faults.resets = 1).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_known_any_more_ends_in_a_scan() {
+    ends_in_a_scan(|faults| faults.forgotten_before = firebackup_model::Timestamp::new(4_000_000_000, 0)).await;
+}
+
+#[tokio::test]
+async fn a_refused_token_ends_in_a_scan() {
+    ends_in_a_scan(|faults| faults.breaks = vec![ErrorKind::InvalidArgument]).await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_filter_tells_of_ends_in_a_scan() {
+    ends_in_a_scan(|faults| faults.swallows_deletions = true).await;
+}
+
+#[tokio::test]
+async fn a_group_of_which_the_stream_tells_nothing_ends_in_a_scan() {
+    ends_in_a_scan(|faults| faults.hidden = ["orders".to_owned()].into()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_say_nothing_are_replaced_and_then_end_in_a_scan() {
+    ends_in_a_scan(|faults| faults.is_silent = true).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_its_point_is_opened_again_and_nothing_is_lost() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    database.set("users/u00000", 1);
+    database.remove("users/u00004");
+    database.listen_faults(|faults| faults.breaks = vec![ErrorKind::Unavailable; 3]);
+    let (_, events) = until_now(&capture).await;
+    assert_eq!(events.iter().filter(|event| matches!(event, CaptureEvent::Reopened(_))).count(), 3);
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!((windows.len(), windows[0].moments), (1, 2));
+}
+
+#[tokio::test]
+async fn filters_that_are_right_change_nothing() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let capture = capture(&repository, database);
+    database.listen_faults(|faults| faults.has_filters = true);
+    database.remove("users/u00000");
+    database.set("users/u00000", 1);
+    database.remove("users/u00004");
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(_)]), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_spent_budget_degrades_and_moments_stay_as_they_were() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    let mut capture = capture(&repository, database);
+    capture.options.max_scans_a_day = Some(1);
+    database.set("users/u00000", 1);
+    database.listen_faults(|faults| faults.resets = 1);
+    assert!(matches!(until_now(&capture).await.0, Captured::Through(_)));
+    database.set("users/u00000", 2);
+    database.listen_faults(|faults| faults.resets = 1);
+    let (captured, events) = until_now(&capture).await;
+    assert_eq!(captured, Captured::Degraded);
+    assert!(matches!(&events[..], [CaptureEvent::Degraded(_)]), "{events:?}");
+    // a stream that can be believed again is
+    let (captured, _) = until_now(&capture).await;
+    assert!(matches!(captured, Captured::Through(_)));
+    all_moments_are_right(&repository, database).await;
+    fixture.clock.pass_hours(25);
+    capture.options.max_scan_reads_a_day = Some(10);
+    database.listen_faults(|faults| faults.resets = 1);
+    assert_eq!(until_now(&capture).await.0, Captured::Degraded);
+}
+
+#[tokio::test]
+async fn without_a_backup_of_the_whole_there_is_nothing_to_begin_from() {
+    let (fixture, repository) = crate::fixture::Fixture::new(8).await;
+    let capture = capture(&repository, &fixture.database);
+    let error = capture.until_now(&mut |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("make one with"), "{error}");
+}
+
+#[tokio::test]
+async fn two_captures_at_once_make_one_chain() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = &fixture.database;
+    for round in 0..10 {
+        database.set("users/u00000", round);
+        database.set(&format!("users/more{round}"), round);
+        let (one, other) = (capture(&repository, database), capture(&repository, database));
+        let both: (_, _) = tokio::join!(until_now(&one), until_now(&other));
+        assert!(matches!((both.0.0, both.1.0), (Captured::Through(_), Captured::Through(_))));
+    }
+    assert_eq!(all_moments_are_right(&repository, database).await.len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_follows_seals_while_the_stream_stays_open_and_stops_when_asked() {
+    let (fixture, repository, _) = begun(40).await;
+    let database = fixture.database.clone();
+    let following: Arc<Capture> = Arc::new(capture(&repository, &database));
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let task = tokio::spawn({
+        let following = following.clone();
+        async move { following.follow(&mut |event| drop(tell.send(event))).await }
+    });
+    for round in 0..5 {
+        database.set("users/u00000", round);
+        database.tell();
+        let event = tokio::time::timeout(std::time::Duration::from_secs(30), told.recv()).await.unwrap().unwrap();
+        assert!(matches!(event, CaptureEvent::Sealed(_)), "{event:?}");
+    }
+    database.set("users/last", 1);
+    database.tell();
+    following.stop.request();
+    task.await.unwrap().unwrap();
+    assert!(all_moments_are_right(&repository, &database).await[0].moments >= 6);
+}

@@ -1,0 +1,92 @@
+//! What change capture writes: segments, each a link of the chain of one database. Putting a segment's manifest is what
+//! moves the watermark, and nothing else does.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::database::DatabaseName;
+use crate::id::{JobId, KeyId, SnapshotId};
+use crate::manifest::{Compression, Counts, GroupCounts, RunEntry};
+use crate::timestamp::Timestamp;
+
+/// How a segment came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentKind {
+    /// From a stream of changes: every moment from where it begins is one of its points, or equal to the one before.
+    Listened,
+    /// From a scan at one read time, compared with what was known before: of the moments in between nothing is known.
+    Compared,
+}
+
+/// Points that were found to be complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Proof {
+    /// The first of them.
+    pub from: Timestamp,
+    /// The last of them.
+    pub through: Timestamp,
+}
+
+impl Proof {
+    /// Whether it speaks of `point`.
+    #[must_use]
+    pub fn covers(&self, point: Timestamp) -> bool {
+        self.from <= point && point <= self.through
+    }
+}
+
+/// What `segments/<source>/<after>.manifest` holds, sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SegmentManifest {
+    /// The format version.
+    pub format: u16,
+    /// The database.
+    pub source: DatabaseName,
+    /// The snapshot that the chain begins with: all its read times are at or before where the first segment begins.
+    pub base: SnapshotId,
+    /// Its place in the chain, from 0.
+    pub sequence: u64,
+    /// Where it begins: the last point of the segment before, or of the first one the read time of the base.
+    pub after: Timestamp,
+    /// How it came about.
+    pub kind: SegmentKind,
+    /// Its consistent points, ascending; the next segment begins at the last one.
+    pub points: Vec<Timestamp>,
+    /// Which points it proves, its own and those of segments before.
+    pub proof: Option<Proof>,
+    /// Its runs. Records of one path and one point stand in one of them only, except for the later run to count.
+    pub runs: Vec<RunEntry>,
+    /// Changes counted together.
+    pub totals: Counts,
+    /// Changes of each collection group.
+    pub collections: GroupCounts,
+    /// How many documents each known collection group has at the last point, those without any included.
+    pub documents: BTreeMap<String, u64>,
+    /// What listening goes on from, in base64; without it, from the last point.
+    pub token: Option<String>,
+    /// The job that scanned, where it was compared.
+    #[serde(default)]
+    pub job: Option<JobId>,
+    /// How it was compressed.
+    pub compression: Compression,
+    /// The data key that it and its runs are sealed with.
+    pub key: Option<KeyId>,
+    /// Bytes of its runs in the repository.
+    pub stored_bytes: u64,
+    /// Document reads that Firestore bills for it, as far as they were counted.
+    pub reads: u64,
+    /// The version of FireBackup that wrote it.
+    pub tool: String,
+    /// When it was put, by the clock of the machine.
+    pub finished: Timestamp,
+}
+
+impl SegmentManifest {
+    /// The last point: where the next segment begins.
+    #[must_use]
+    pub fn end(&self) -> Timestamp {
+        self.points.last().copied().unwrap_or(self.after)
+    }
+}
