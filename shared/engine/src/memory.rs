@@ -167,8 +167,11 @@ impl DocumentSource for MemoryDatabase {
         &self.name
     }
 
+    /// Time passes: no two readings are the same.
     async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
-        Ok(self.lock().now)
+        let mut state = self.lock();
+        state.now = tick(state.now);
+        Ok(state.now)
     }
 
     async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
