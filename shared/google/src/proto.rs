@@ -339,6 +339,50 @@ mod tests {
     }
 
     #[test]
+    fn reads_what_google_says_to_listeners() {
+        use google::listen_response::ResponseType;
+        let check = |theirs, ours| {
+            let message = google::ListenResponse { response_type: Some(theirs) }.encode_to_vec();
+            assert_eq!(ListenResponse::decode(message.as_slice()).unwrap().told, Some(ours));
+        };
+        let document = "projects/p/databases/d/documents/a/b".to_owned();
+        let change = google::TargetChange {
+            target_change_type: google::target_change::TargetChangeType::Remove as i32,
+            target_ids: vec![1, 300],
+            cause: Some(rpc::Status { code: 8, message: "quota".into(), details: vec![] }),
+            resume_token: vec![0, 255],
+            read_time: Some(MOMENT),
+        };
+        let ours = TargetChange {
+            target_change_type: 2,
+            target_ids: vec![1, 300],
+            cause: Some(Status { code: 8, message: "quota".into() }),
+            resume_token: vec![0, 255],
+            read_time: Some(MOMENT),
+        };
+        check(ResponseType::TargetChange(change), Told::TargetChange(ours));
+        let change = google::DocumentChange {
+            document: Some(google_document()),
+            target_ids: vec![1, 2],
+            removed_target_ids: vec![3],
+        };
+        let ours = DocumentChange { document: Some(google_document().encode_to_vec().into()) };
+        check(ResponseType::DocumentChange(change), Told::DocumentChange(ours));
+        let delete =
+            google::DocumentDelete { document: document.clone(), removed_target_ids: vec![1], read_time: Some(MOMENT) };
+        check(
+            ResponseType::DocumentDelete(delete),
+            Told::DocumentDelete(DocumentDelete { document: document.clone() }),
+        );
+        let remove =
+            google::DocumentRemove { document: document.clone(), removed_target_ids: vec![1], read_time: Some(MOMENT) };
+        check(ResponseType::DocumentRemove(remove), Told::DocumentRemove(DocumentRemove { document }));
+        let unchanged_names = Some(google::BloomFilter { hash_count: 3, ..Default::default() });
+        let filter = google::ExistenceFilter { target_id: 2, count: 12, unchanged_names };
+        check(ResponseType::Filter(filter), Told::Filter(ExistenceFilter { target_id: 2, count: 12 }));
+    }
+
+    #[test]
     fn google_reads_what_we_write() {
         let document = google_document();
         let request = BatchWriteRequest {

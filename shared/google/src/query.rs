@@ -185,6 +185,15 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_the_same_query_with_a_name() {
+        let range = PathRange { start: RangeStart::After(path("a/b")), end: Some(path("c/d/orders/1")) };
+        let everything = documents(&database(), &range);
+        let orders = group(&database(), "orders", &range);
+        assert_eq!(orders.from, [CollectionSelector { collection_id: "orders".to_owned(), all_descendants: true }]);
+        assert_eq!(StructuredQuery { from: everything.from.clone(), ..orders }, everything);
+    }
+
+    #[test]
     fn a_cursor_into_another_database_is_no_path() {
         let elsewhere = cursor(&DatabaseName::new("q", "d"), &path("a/b"), true);
         assert_eq!(cursor_path(&database(), &elsewhere), None);
