@@ -38,6 +38,12 @@ impl Call {
         google::ListenRequest::decode(message.expect("no error").expect("a request")).expect("a ListenRequest")
     }
 
+    /// Waits until the client asks for nothing more, be it by an end or by a break.
+    async fn hears_the_end(&mut self) {
+        let end = tokio::time::timeout(BOUND, self.requests.message()).await.expect("an end in time");
+        assert!(end.is_err() || end.is_ok_and(|message| message.is_none()));
+    }
+
     fn say(&self, message: impl Into<Bytes>) {
         self.answers.unbounded_send(Ok(message.into())).expect("the call is open");
     }
@@ -189,8 +195,7 @@ async fn requests_stay_open_until_the_stream_is_dropped() {
     check(&mut changes, &[Change::Alive]).await;
     assert!(call.requests.message().now_or_never().is_none(), "the requests have ended");
     drop(changes);
-    let end = tokio::time::timeout(BOUND, call.requests.message()).await.expect("an end in time");
-    assert!(end.is_err() || end.is_ok_and(|message| message.is_none()));
+    call.hears_the_end().await;
 }
 
 #[tokio::test]
@@ -201,8 +206,7 @@ async fn requests_end_with_a_stream_that_broke() {
     call.request().await;
     call.change(TargetChangeType::Remove, &[1]);
     error(&mut changes).await;
-    let end = tokio::time::timeout(BOUND, call.requests.message()).await.expect("an end in time");
-    assert!(end.is_err() || end.is_ok_and(|message| message.is_none()));
+    call.hears_the_end().await;
 }
 
 #[tokio::test]
