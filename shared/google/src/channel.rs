@@ -5,6 +5,7 @@ use std::time::Duration;
 use firebackup_model::database::DatabaseName;
 use firebackup_model::error::{ErrorKind, PortError};
 use firestore::{FirestoreDb, FirestoreDbOptions};
+use futures::Stream;
 use gcloud_sdk::GoogleAuthHeaders;
 use http::uri::PathAndQuery;
 use tonic::body::Body;
@@ -96,6 +97,22 @@ impl Rpc {
     {
         let mut grpc = self.ready().await?;
         let call = grpc.server_streaming(self.request(message), path(method), ProstCodec::default());
+        in_time(call).await.map(Response::into_inner)
+    }
+
+    /// A call with streams both ways, for which neither side is told a deadline; it waits until the answers begin. The
+    /// server reads `messages` for as long as they last.
+    pub(crate) async fn bidirectional<Q, A>(
+        &self,
+        method: &'static str,
+        messages: impl Stream<Item = Q> + Send + 'static,
+    ) -> Result<Streaming<A>, Status>
+    where
+        Q: prost::Message + Send + Sync + 'static,
+        A: prost::Message + Default + Send + Sync + 'static,
+    {
+        let mut grpc = self.ready().await?;
+        let call = grpc.streaming(self.request(messages), path(method), ProstCodec::default());
         in_time(call).await.map(Response::into_inner)
     }
 

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use gcloud_sdk::google::firestore::v1::batch_get_documents_request::ConsistencySelector;
 use gcloud_sdk::google::firestore::v1::value::ValueType;
 use gcloud_sdk::google::firestore::v1::{
-    BatchGetDocumentsRequest, RunAggregationQueryRequest, RunAggregationQueryResponse,
+    BatchGetDocumentsRequest, RunAggregationQueryRequest, RunAggregationQueryResponse, StructuredQuery,
 };
 use tonic::Streaming;
 
@@ -55,7 +55,7 @@ pub struct FirestoreOptions {
     pub access: Access,
 }
 
-/// A Firestore database: a source and a sink of documents. Clones share one connection.
+/// A Firestore database: a source and a sink of documents, and a source of changes. Clones share one connection.
 ///
 /// Nothing here is tried twice; [`Retrying`](crate::Retrying) does that.
 #[derive(Clone)]
@@ -107,6 +107,13 @@ impl Firestore {
         };
         let call = self.rpc.streaming("/google.firestore.v1.Firestore/BatchGetDocuments", request);
         call.await.map_err(|status| operation.failed(status))
+    }
+
+    /// The documents that a query finds.
+    pub(crate) async fn stream_of(&self, query: StructuredQuery, at: Timestamp) -> Result<DocumentStream, PortError> {
+        let request = query::run(&self.database, query, at);
+        let responses = self.rpc.streaming("/google.firestore.v1.Firestore/RunQuery", request).await;
+        Ok(Documents::new(responses.map_err(|status| STREAM.failed(status))?, STREAM).boxed())
     }
 
     /// What an aggregation counts.
@@ -207,13 +214,11 @@ impl DocumentSource for Firestore {
         }
         let mut documents = query::documents(&self.database, range);
         documents.limit = limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
-        let request = query::run(&self.database, documents, at);
-        let responses = self.rpc.streaming("/google.firestore.v1.Firestore/RunQuery", request).await;
-        Ok(Documents::new(responses.map_err(|status| STREAM.failed(status))?, STREAM).boxed())
+        self.stream_of(documents, at).await
     }
 
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
-        self.count_of(query::count(&self.database, range, at)).await
+        self.count_of(query::count(&self.database, query::documents(&self.database, range), at)).await
     }
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {

@@ -1,8 +1,9 @@
 //! The only user of Google APIs: Firestore over gRPC, Firebase Auth users over Identity Toolkit's REST, and
 //! permissions over Resource Manager's.
 //!
-//! [`Firestore`] is a [`DocumentSource`](firebackup_model::port::DocumentSource) and a
-//! [`DocumentSink`](firebackup_model::port::DocumentSink); [`IdentityToolkit`] is a
+//! [`Firestore`] is a [`DocumentSource`](firebackup_model::port::DocumentSource), a
+//! [`DocumentSink`](firebackup_model::port::DocumentSink) and a
+//! [`ChangeSource`](firebackup_model::port::ChangeSource); [`IdentityToolkit`] is a
 //! [`UserSource`](firebackup_model::port::UserSource) and a [`UserSink`](firebackup_model::port::UserSink). Neither
 //! tries anything twice: [`Retrying`] wraps a port and does.
 //!
@@ -22,6 +23,8 @@ mod federation;
 pub mod firestore;
 pub mod identity;
 mod identity_json;
+mod listen;
+mod listen_targets;
 mod permissions;
 pub mod proto;
 mod query;

@@ -108,6 +108,89 @@ pub struct BatchWriteResponse {
     pub status: Vec<Status>,
 }
 
+/// `google.firestore.v1.ListenResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListenResponse {
+    /// What is said; absent where it is of a kind that is not known here.
+    #[prost(oneof = "Told", tags = "2, 3, 4, 5, 6")]
+    pub told: Option<Told>,
+}
+
+/// What a [`ListenResponse`] says.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Told {
+    /// Something about targets, not about documents.
+    #[prost(message, tag = "2")]
+    TargetChange(TargetChange),
+    /// A document is there, new or changed.
+    #[prost(message, tag = "3")]
+    DocumentChange(DocumentChange),
+    /// A document was deleted.
+    #[prost(message, tag = "4")]
+    DocumentDelete(DocumentDelete),
+    /// How many documents a target has.
+    #[prost(message, tag = "5")]
+    Filter(ExistenceFilter),
+    /// A document is no longer one of a target.
+    #[prost(message, tag = "6")]
+    DocumentRemove(DocumentRemove),
+}
+
+/// `google.firestore.v1.TargetChange`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TargetChange {
+    /// Of `google.firestore.v1.TargetChange.TargetChangeType`.
+    #[prost(int32, tag = "1")]
+    pub target_change_type: i32,
+    /// Which targets; all of them where it is empty.
+    #[prost(int32, repeated, tag = "2")]
+    pub target_ids: Vec<i32>,
+    /// Why targets were removed.
+    #[prost(message, optional, tag = "3")]
+    pub cause: Option<Status>,
+    /// What to resume these targets from; often empty. It is kept for long, so it is no slice of what was received.
+    #[prost(bytes = "vec", tag = "4")]
+    pub resume_token: Vec<u8>,
+    /// The time at which these targets are consistent.
+    #[prost(message, optional, tag = "6")]
+    pub read_time: Option<Timestamp>,
+}
+
+/// `google.firestore.v1.DocumentChange`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DocumentChange {
+    /// The document as it is now.
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub document: Option<Bytes>,
+}
+
+/// `google.firestore.v1.DocumentDelete`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DocumentDelete {
+    /// The document's full name.
+    #[prost(string, tag = "1")]
+    pub document: String,
+}
+
+/// `google.firestore.v1.DocumentRemove`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DocumentRemove {
+    /// The document's full name.
+    #[prost(string, tag = "1")]
+    pub document: String,
+}
+
+/// `google.firestore.v1.ExistenceFilter` without its Bloom filter.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ExistenceFilter {
+    /// Which target.
+    #[prost(int32, tag = "1")]
+    pub target_id: i32,
+    /// How many documents match it.
+    #[prost(int32, tag = "2")]
+    pub count: i32,
+}
+
 /// `google.firestore.admin.v1.GetDatabaseRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct GetDatabaseRequest {
@@ -253,6 +336,50 @@ mod tests {
         let ours = BatchWriteResponse::decode(written.encode_to_vec().as_slice()).unwrap();
         assert_eq!(ours.write_results, [WriteResult { update_time: Some(MOMENT) }]);
         assert_eq!(ours.status, [Status { code: 6, message: "there".into() }]);
+    }
+
+    #[test]
+    fn reads_what_google_says_to_listeners() {
+        use google::listen_response::ResponseType;
+        let check = |theirs, ours| {
+            let message = google::ListenResponse { response_type: Some(theirs) }.encode_to_vec();
+            assert_eq!(ListenResponse::decode(message.as_slice()).unwrap().told, Some(ours));
+        };
+        let document = "projects/p/databases/d/documents/a/b".to_owned();
+        let change = google::TargetChange {
+            target_change_type: google::target_change::TargetChangeType::Remove as i32,
+            target_ids: vec![1, 300],
+            cause: Some(rpc::Status { code: 8, message: "quota".into(), details: vec![] }),
+            resume_token: vec![0, 255],
+            read_time: Some(MOMENT),
+        };
+        let ours = TargetChange {
+            target_change_type: 2,
+            target_ids: vec![1, 300],
+            cause: Some(Status { code: 8, message: "quota".into() }),
+            resume_token: vec![0, 255],
+            read_time: Some(MOMENT),
+        };
+        check(ResponseType::TargetChange(change), Told::TargetChange(ours));
+        let change = google::DocumentChange {
+            document: Some(google_document()),
+            target_ids: vec![1, 2],
+            removed_target_ids: vec![3],
+        };
+        let ours = DocumentChange { document: Some(google_document().encode_to_vec().into()) };
+        check(ResponseType::DocumentChange(change), Told::DocumentChange(ours));
+        let delete =
+            google::DocumentDelete { document: document.clone(), removed_target_ids: vec![1], read_time: Some(MOMENT) };
+        check(
+            ResponseType::DocumentDelete(delete),
+            Told::DocumentDelete(DocumentDelete { document: document.clone() }),
+        );
+        let remove =
+            google::DocumentRemove { document: document.clone(), removed_target_ids: vec![1], read_time: Some(MOMENT) };
+        check(ResponseType::DocumentRemove(remove), Told::DocumentRemove(DocumentRemove { document }));
+        let unchanged_names = Some(google::BloomFilter { hash_count: 3, ..Default::default() });
+        let filter = google::ExistenceFilter { target_id: 2, count: 12, unchanged_names };
+        check(ResponseType::Filter(filter), Told::Filter(ExistenceFilter { target_id: 2, count: 12 }));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Queries: the one kindless query over all documents, cut by two cursors.
+//! Queries: the one kindless query over all documents, cut by two cursors, and the same over one collection group.
 
 use firebackup_model::database::DatabaseName;
 use firebackup_model::path::DocumentPath;
@@ -22,6 +22,11 @@ pub(crate) const COUNT_ALIAS: &str = "count";
 
 /// Every document of the range, whatever its collection, in path order.
 pub(crate) fn documents(database: &DatabaseName, range: &PathRange) -> StructuredQuery {
+    group(database, "", range)
+}
+
+/// As [`documents`], those of one collection group.
+pub(crate) fn group(database: &DatabaseName, collection_group: &str, range: &PathRange) -> StructuredQuery {
     StructuredQuery {
         start_at: match &range.start {
             RangeStart::Beginning => None,
@@ -29,7 +34,7 @@ pub(crate) fn documents(database: &DatabaseName, range: &PathRange) -> Structure
             RangeStart::After(path) => Some(cursor(database, path, false)),
         },
         end_at: range.end.as_ref().map(|path| cursor(database, path, true)),
-        ..all_descendants("")
+        ..all_descendants(collection_group)
     }
 }
 
@@ -71,8 +76,9 @@ pub(crate) fn run(database: &DatabaseName, query: StructuredQuery, at: Timestamp
     }
 }
 
-pub(crate) fn count(database: &DatabaseName, range: &PathRange, at: Timestamp) -> RunAggregationQueryRequest {
-    counted(database, documents(database, range), at, None)
+/// Counts all that a query finds.
+pub(crate) fn count(database: &DatabaseName, query: StructuredQuery, at: Timestamp) -> RunAggregationQueryRequest {
+    counted(database, query, at, None)
 }
 
 /// The documents directly in a collection at the root, up to so many.
@@ -176,6 +182,15 @@ mod tests {
             request.consistency_selector,
             Some(run_query_request::ConsistencySelector::ReadTime(to_proto(Timestamp::new(1, 2))))
         );
+    }
+
+    #[test]
+    fn a_group_is_the_same_query_with_a_name() {
+        let range = PathRange { start: RangeStart::After(path("a/b")), end: Some(path("c/d/orders/1")) };
+        let everything = documents(&database(), &range);
+        let orders = group(&database(), "orders", &range);
+        assert_eq!(orders.from, [CollectionSelector { collection_id: "orders".to_owned(), all_descendants: true }]);
+        assert_eq!(StructuredQuery { from: everything.from.clone(), ..orders }, everything);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tries again what can succeed later. It wraps a port and knows nothing of what is behind it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,8 +10,8 @@ use firebackup_model::document::RawDocument;
 use firebackup_model::error::PortError;
 use firebackup_model::path::DocumentPath;
 use firebackup_model::port::{
-    DocumentSink, DocumentSource, DocumentStream, UserFailure, UserPage, UserRecord, UserSink, UserSource, Write,
-    WriteOutcome,
+    ChangeSource, ChangeStream, DocumentSink, DocumentSource, DocumentStream, ListenFrom, UserFailure, UserPage,
+    UserRecord, UserSink, UserSource, Write, WriteOutcome,
 };
 use firebackup_model::range::PathRange;
 use firebackup_model::timestamp::Timestamp;
@@ -134,6 +135,21 @@ impl<T: DocumentSink> DocumentSink for Retrying<T> {
 }
 
 #[async_trait]
+impl<T: ChangeSource> ChangeSource for Retrying<T> {
+    async fn listen(&self, groups: &BTreeSet<String>, from: ListenFrom) -> Result<ChangeStream, PortError> {
+        self.retry(|| self.inner.listen(groups, from.clone())).await
+    }
+
+    async fn count_group(&self, group: &str, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        self.retry(|| self.inner.count_group(group, range, at)).await
+    }
+
+    async fn stream_group(&self, group: &str, at: Timestamp) -> Result<DocumentStream, PortError> {
+        self.retry(|| self.inner.stream_group(group, at)).await
+    }
+}
+
+#[async_trait]
 impl<T: UserSource> UserSource for Retrying<T> {
     async fn hash_config(&self) -> Result<Option<serde_json::Value>, PortError> {
         self.retry(|| self.inner.hash_config()).await
@@ -166,6 +182,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
+    use bytes::Bytes;
     use firebackup_model::error::ErrorKind;
     use futures::StreamExt;
 
@@ -229,6 +246,22 @@ mod tests {
 
         async fn get(&self, _: &[DocumentPath], _: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
             self.call(vec![])
+        }
+    }
+
+    #[async_trait]
+    impl ChangeSource for Failing {
+        async fn listen(&self, _: &BTreeSet<String>, _: ListenFrom) -> Result<ChangeStream, PortError> {
+            let broken = Err(PortError::new(ErrorKind::Unavailable, "listen on", ""));
+            self.call(futures::stream::iter([broken]).boxed())
+        }
+
+        async fn count_group(&self, _: &str, _: &PathRange, _: Timestamp) -> Result<u64, PortError> {
+            self.call(7)
+        }
+
+        async fn stream_group(&self, _: &str, at: Timestamp) -> Result<DocumentStream, PortError> {
+            self.stream(&PathRange::everything(), at, None).await
         }
     }
 
@@ -297,6 +330,32 @@ mod tests {
         assert_eq!(source.calls(), 2);
         assert_eq!(stream.next().await.unwrap().unwrap_err().kind, ErrorKind::Unavailable);
         assert!(stream.next().await.is_none());
+        assert_eq!(source.calls(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn listening_is_retried_until_it_is_open_and_not_in_its_middle() {
+        let source = Failing::with(&[ErrorKind::Unavailable, ErrorKind::ResourceExhausted]);
+        let mut changes = source.listen(&BTreeSet::new(), ListenFrom::Token(Bytes::new())).await.unwrap();
+        assert_eq!(source.calls(), 3);
+        assert_eq!(changes.next().await.unwrap().unwrap_err().kind, ErrorKind::Unavailable);
+        assert!(changes.next().await.is_none());
+        assert_eq!(source.calls(), 3);
+        let refused = Failing::with(&[ErrorKind::PermissionDenied]);
+        let error = refused.listen(&BTreeSet::new(), ListenFrom::Token(Bytes::new())).await.err().unwrap();
+        assert_eq!((error.kind, refused.calls()), (ErrorKind::PermissionDenied, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_is_counted_and_opened_again() {
+        let (at, everything) = (Timestamp::default(), PathRange::everything());
+        let source = Failing::with(&[ErrorKind::Unavailable]);
+        assert_eq!(source.count_group("orders", &everything, at).await.unwrap(), 7);
+        assert_eq!(source.calls(), 2);
+        let source = Failing::with(&[ErrorKind::Unavailable]);
+        let mut stream = source.stream_group("orders", at).await.unwrap();
+        assert_eq!(source.calls(), 2);
+        assert!(stream.next().await.unwrap().is_err() && stream.next().await.is_none());
         assert_eq!(source.calls(), 2);
     }
 

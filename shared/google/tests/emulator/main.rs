@@ -1,5 +1,7 @@
 //! The Firestore adapter against the real emulator. Where none can be started, these tests fail.
 
+mod changes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
