@@ -19,7 +19,7 @@ const PARALLEL_READS: usize = 32;
 
 /// Names what is captured of a database. The name says nothing of the database to whoever sees the bucket only.
 #[must_use]
-pub(crate) fn capture_id(repository: RepositoryId, database: &DatabaseName) -> CaptureId {
+pub fn capture_id(repository: RepositoryId, database: &DatabaseName) -> CaptureId {
     let mut hash = Sha256::new();
     hash.update(b"firebackup/v1/segments\0");
     hash.update(repository.0);
@@ -84,6 +84,12 @@ impl Stretch {
         let next = self.proven.range(from..).next();
         from == self.start() || next.is_some_and(|(next, _)| *next == from || self.is_unbroken(from, *next))
     }
+}
+
+/// Whether every time between `a` and `b` is known to be as a moment is.
+pub(crate) fn are_joined(stretches: &[Stretch], a: Timestamp, b: Timestamp) -> bool {
+    let joins = |stretch: &Stretch| stretch.start() <= a && b <= stretch.end() && stretch.is_unbroken(a, b);
+    stretches.iter().any(joins)
 }
 
 impl Repository {

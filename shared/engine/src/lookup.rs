@@ -7,7 +7,7 @@ use bytes::Bytes;
 use firebackup_model::id::RunId;
 use firebackup_model::manifest::Manifest;
 use firebackup_model::{DocumentPath, Timestamp};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::Result;
 use crate::merge::{Layer, Precedence, layers};
@@ -58,7 +58,7 @@ pub async fn lookup_at(
 pub(crate) struct Lookup<'l> {
     repository: &'l Repository,
     layers: &'l [Layer],
-    open: Mutex<HashMap<RunId, RunSource>>,
+    open: Mutex<HashMap<RunId, Arc<OnceCell<RunSource>>>>,
     meter: &'l Arc<Meter>,
 }
 
@@ -95,13 +95,14 @@ impl<'l> Lookup<'l> {
         Ok(records)
     }
 
+    /// How many runs were opened so far.
+    pub(crate) async fn opened(&self) -> u64 {
+        self.open.lock().await.len() as u64
+    }
+
     async fn run(&self, layer: &Layer) -> Result<RunSource> {
-        let mut open = self.open.lock().await;
-        if let Some(run) = open.get(&layer.entry.id) {
-            return Ok(run.clone());
-        }
-        let run = RunSource::open(self.repository, layer.key, &layer.entry, self.meter).await?;
-        open.insert(layer.entry.id, run.clone());
-        Ok(run)
+        let cell = Arc::clone(self.open.lock().await.entry(layer.entry.id).or_default());
+        let open = || RunSource::open(self.repository, layer.key, &layer.entry, self.meter);
+        Ok(cell.get_or_try_init(open).await?.clone())
     }
 }

@@ -12,7 +12,8 @@ use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::Serialize;
 
-use crate::chain::Stretch;
+use crate::capture_status::Gap;
+use crate::chain::{Stretch, are_joined};
 use crate::error::{EngineError, Result};
 use crate::merge::{Layer, Span, layers};
 use crate::repository::Repository;
@@ -55,21 +56,14 @@ impl Moments {
     /// # Errors
     /// When the store fails, or a manifest cannot be read: what it would make restorable is then not known.
     pub async fn read(repository: &Repository, database: &DatabaseName) -> Result<Self> {
-        let mut snapshots = Vec::new();
-        for id in repository.snapshot_ids().await? {
-            match repository.manifest(&id).await {
-                Ok((manifest, _)) if manifest.is_whole() && manifest.source == *database => snapshots.push(manifest),
-                Ok(_) => {}
-                // a prune dropped it since it was listed
-                Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let snapshots = repository.all_manifests(|manifest| manifest.source == *database).await?;
         let segments = repository.all_segments(database).await?;
         Ok(Self::of(database.clone(), snapshots, &segments))
     }
 
-    fn of(database: DatabaseName, mut snapshots: Vec<Manifest>, segments: &[SegmentManifest]) -> Self {
+    /// Of snapshots of the database, and all its segments.
+    pub(crate) fn of(database: DatabaseName, mut snapshots: Vec<Manifest>, segments: &[SegmentManifest]) -> Self {
+        snapshots.retain(Manifest::is_whole);
         snapshots.sort_by_key(Manifest::read_time);
         let stretches = Stretch::all(segments);
         let mut moments = Self { database, snapshots, stretches, all: BTreeSet::new() };
@@ -111,10 +105,21 @@ impl Moments {
         windows
     }
 
-    /// Whether every time between `a` and `b` is known to be as a moment is.
+    /// What lies between the windows, oldest first.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<Gap> {
+        let windows = self.windows();
+        let pairs = windows.iter().zip(windows.iter().skip(1));
+        pairs.map(|(before, behind)| Gap { after: before.end, until: behind.start }).collect()
+    }
+
     fn are_joined(&self, a: Timestamp, b: Timestamp) -> bool {
-        let joins = |stretch: &Stretch| stretch.start() <= a && b <= stretch.end() && stretch.is_unbroken(a, b);
-        self.stretches.iter().any(joins)
+        are_joined(&self.stretches, a, b)
+    }
+
+    /// The first moment from `from` on and before `end`.
+    pub(crate) fn first_from(&self, from: Timestamp, end: Option<Timestamp>) -> Option<Timestamp> {
+        self.all.range(from..).next().copied().filter(|moment| end.is_none_or(|end| *moment < end))
     }
 
     /// The newest moment at or before `at`. With `exact`, `at` itself.

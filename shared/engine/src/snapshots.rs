@@ -51,6 +51,24 @@ impl Repository {
         Ok((manifest, origin))
     }
 
+    /// The manifests of all snapshots that `accepts` takes, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails, or one cannot be read: what it is of is then not known.
+    pub async fn all_manifests(&self, accepts: impl Fn(&Manifest) -> bool + Send) -> Result<Vec<Manifest>> {
+        let mut manifests = Vec::new();
+        for id in self.snapshot_ids().await? {
+            match self.manifest(&id).await {
+                Ok((manifest, _)) if accepts(&manifest) => manifests.push(manifest),
+                Ok(_) => {}
+                // a prune dropped it since it was listed
+                Err(EngineError::NotFound(_)) if self.is_dropped(&id).await? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(manifests)
+    }
+
     /// Whether a snapshot that was listed has been dropped since.
     ///
     /// # Errors

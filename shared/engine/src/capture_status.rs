@@ -1,0 +1,226 @@
+//! How the capture of a database stands, told by its segments alone: whoever captures need not be asked.
+
+use firebackup_model::segment::{SegmentKind, SegmentManifest};
+use firebackup_model::{DatabaseName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{Stretch, are_joined};
+use crate::error::Result;
+use crate::repository::Repository;
+
+const DAY_SECONDS: f64 = 24.0 * 3600.0;
+
+/// How a capture stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureState {
+    /// Changes are captured, and proven to be all of them.
+    Active,
+    /// Changes are captured, and for long it could not be proven that they are all of them.
+    Degraded,
+    /// Nothing was captured for long.
+    Paused,
+    /// Nothing was ever captured.
+    Disabled,
+}
+
+/// What is long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StatusBounds {
+    /// For how many seconds a capture that works may put nothing.
+    pub captured_seconds: f64,
+    /// For how many seconds what was captured may stay without a proof.
+    pub proven_seconds: f64,
+}
+
+impl StatusBounds {
+    /// Of a capture that puts something each so many seconds: two of them, and three minutes at least. A proof may take a
+    /// quarter of an hour.
+    #[must_use]
+    pub fn of_window(seconds: f64) -> Self {
+        Self { captured_seconds: (2.0 * seconds).max(180.0), proven_seconds: 900.0 }
+    }
+}
+
+/// Moments between which nothing is known: they themselves are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The last moment before it.
+    pub after: Timestamp,
+    /// The first moment behind it.
+    pub until: Timestamp,
+}
+
+/// How the capture of a database stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaptureStatus {
+    /// In one word.
+    pub state: CaptureState,
+    /// The last consistent point in a segment.
+    pub captured_through: Option<Timestamp>,
+    /// The last one up to which nothing is missing: it can be put back.
+    pub proven_through: Option<Timestamp>,
+    /// Seconds since then.
+    pub lag_seconds: Option<f64>,
+    /// Segments that there are.
+    pub segments: u64,
+    /// Documents that they say were put or deleted.
+    pub changes: u64,
+    /// Bytes of their runs in the repository.
+    pub stored_bytes: u64,
+    /// How often the whole database was read in the last 24 hours because the stream could not be believed.
+    pub scans_today: u64,
+    /// Document reads of that.
+    pub scan_reads_today: u64,
+    /// Stretches of time that are lost, oldest first.
+    pub gaps: Vec<Gap>,
+}
+
+/// Tells how the capture of a database stands.
+///
+/// # Errors
+/// When the store fails, or a segment's manifest cannot be read.
+pub async fn capture_status(
+    repository: &Repository,
+    database: &DatabaseName,
+    bounds: StatusBounds,
+) -> Result<CaptureStatus> {
+    let segments = repository.all_segments(database).await?;
+    Ok(CaptureStatus::of(&segments, repository.world().now(), bounds))
+}
+
+impl CaptureStatus {
+    fn of(segments: &[SegmentManifest], now: Timestamp, bounds: StatusBounds) -> Self {
+        let stretches = Stretch::all(segments);
+        let moments = moments(segments, &stretches);
+        let captured_through = segments.last().map(SegmentManifest::end);
+        let proven_through = moments.last().copied();
+        let scans = || {
+            let compared = segments.iter().filter(|segment| segment.kind == SegmentKind::Compared);
+            compared.filter(|segment| now.seconds_since(segment.finished) < DAY_SECONDS)
+        };
+        let joined = |pair: &&[Timestamp]| are_joined(&stretches, pair[0], pair[1]);
+        let gaps = moments.windows(2).filter(|pair| !joined(pair));
+        Self {
+            state: state(captured_through, proven_through, now, bounds),
+            captured_through,
+            proven_through,
+            lag_seconds: proven_through.map(|point| now.seconds_since(point).max(0.0)),
+            segments: segments.len() as u64,
+            changes: segments.iter().map(|segment| segment.totals.documents + segment.totals.deletions).sum(),
+            stored_bytes: segments.iter().map(|segment| segment.stored_bytes).sum(),
+            scans_today: scans().count() as u64,
+            scan_reads_today: scans().map(|segment| segment.reads).sum(),
+            gaps: gaps.map(|pair| Gap { after: pair[0], until: pair[1] }).collect(),
+        }
+    }
+}
+
+/// The proven points, and where the chain begins: that is the read time of a backup.
+fn moments(segments: &[SegmentManifest], stretches: &[Stretch]) -> Vec<Timestamp> {
+    let start = segments.first().filter(|segment| segment.sequence == 0).map(|segment| segment.after);
+    start.into_iter().chain(stretches.iter().flat_map(|stretch| stretch.proven.keys().copied())).collect()
+}
+
+fn state(captured: Option<Timestamp>, proven: Option<Timestamp>, now: Timestamp, bounds: StatusBounds) -> CaptureState {
+    let Some(captured) = captured else { return CaptureState::Disabled };
+    if now.seconds_since(captured) > bounds.captured_seconds {
+        return CaptureState::Paused;
+    }
+    let is_proven =
+        proven.is_some_and(|proven| proven == captured || now.seconds_since(proven) <= bounds.proven_seconds);
+    if is_proven { CaptureState::Active } else { CaptureState::Degraded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firebackup_model::manifest::{Compression, Counts};
+    use firebackup_model::segment::Proof;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::new(1_700_000_000 + seconds, 0)
+    }
+
+    /// A segment from `after` with one point, which it proves along with those since `from`.
+    fn segment(sequence: u64, after: i64, point: i64, from: Option<i64>) -> SegmentManifest {
+        SegmentManifest {
+            format: 1,
+            source: DatabaseName::new("p", "(default)"),
+            base: "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
+            sequence,
+            after: at(after),
+            kind: SegmentKind::Listened,
+            points: vec![at(point)],
+            proof: from.map(|from| Proof { from: at(from), through: at(point) }),
+            runs: Vec::new(),
+            totals: Counts { documents: 2, deletions: 1, bytes: 10 },
+            collections: Default::default(),
+            documents: Default::default(),
+            token: None,
+            job: None,
+            compression: Compression::default(),
+            key: None,
+            stored_bytes: 100,
+            reads: 7,
+            tool: String::new(),
+            finished: at(point),
+        }
+    }
+
+    fn compared(sequence: u64, after: i64, point: i64) -> SegmentManifest {
+        SegmentManifest { kind: SegmentKind::Compared, ..segment(sequence, after, point, Some(point)) }
+    }
+
+    fn status(segments: &[SegmentManifest], now: i64) -> CaptureStatus {
+        CaptureStatus::of(segments, at(now), StatusBounds::of_window(60.0))
+    }
+
+    #[test]
+    fn no_chain_is_a_capture_that_is_off() {
+        let status = status(&[], 0);
+        assert_eq!((status.state, status.lag_seconds, status.segments), (CaptureState::Disabled, None, 0));
+    }
+
+    #[test]
+    fn what_is_young_and_proven_is_active_and_what_is_old_is_paused() {
+        let segments = [segment(0, 0, 60, Some(60)), segment(1, 60, 120, Some(120))];
+        let young = status(&segments, 200);
+        assert_eq!((young.state, young.lag_seconds), (CaptureState::Active, Some(80.0)));
+        assert_eq!((young.captured_through, young.proven_through), (Some(at(120)), Some(at(120))));
+        assert_eq!((young.changes, young.stored_bytes, young.gaps), (6, 200, vec![]));
+        assert_eq!(status(&segments, 301).state, CaptureState::Paused);
+        // a slow capture has more time
+        let slow = CaptureStatus::of(&segments, at(301), StatusBounds::of_window(600.0));
+        assert_eq!(slow.state, CaptureState::Active);
+    }
+
+    #[test]
+    fn what_is_not_proven_for_long_is_degraded() {
+        let mut segments = vec![segment(0, 0, 60, Some(60)), segment(1, 60, 500, None)];
+        assert_eq!(status(&segments, 600).state, CaptureState::Active);
+        segments.push(segment(2, 500, 1000, None));
+        let late = status(&segments, 1001);
+        assert_eq!((late.state, late.proven_through), (CaptureState::Degraded, Some(at(60))));
+        assert_eq!(late.gaps, [], "what can still be proven is no gap");
+        // one proof for all of them
+        segments.push(segment(3, 1000, 1060, Some(500)));
+        let proven = status(&segments, 1061);
+        assert_eq!((proven.state, proven.proven_through, proven.gaps), (CaptureState::Active, Some(at(1060)), vec![]));
+    }
+
+    #[test]
+    fn a_scan_and_a_missing_segment_are_gaps_and_scans_are_counted_for_a_day() {
+        let segments = [
+            segment(0, 0, 60, Some(60)),
+            compared(1, 60, 300),
+            segment(2, 300, 360, Some(360)),
+            segment(9, 900, 960, Some(960)),
+        ];
+        let now = status(&segments, 961);
+        let expected = [(60, 300), (360, 960)].map(|(after, until)| Gap { after: at(after), until: at(until) });
+        assert_eq!(now.gaps, expected);
+        assert_eq!((now.scans_today, now.scan_reads_today), (1, 7));
+        assert_eq!(status(&segments, 300 + 24 * 3600).scans_today, 0);
+    }
+}
