@@ -27,7 +27,6 @@ fn change(random: &mut StdRng, database: &firebackup_engine::memory::MemoryDatab
 }
 
 fn trouble(random: &mut StdRng, database: &firebackup_engine::memory::MemoryDatabase) {
-    let hidden = GROUPS[random.random_range(0..GROUPS.len())].to_owned();
     let now = database.now();
     let what = random.random_range(0..12u32);
     database.listen_faults(|faults| {
@@ -36,7 +35,6 @@ fn trouble(random: &mut StdRng, database: &firebackup_engine::memory::MemoryData
             0 => faults.breaks = vec![ErrorKind::Unavailable; 2],
             1 => faults.resets = 1,
             2 => faults.swallows_deletions = true,
-            3 => faults.hidden = [hidden].into(),
             4 => faults.forgotten_before = now,
             5 => faults.has_filters = true,
             6 => faults.breaks = vec![ErrorKind::InvalidArgument],
