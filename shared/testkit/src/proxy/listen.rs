@@ -13,6 +13,7 @@
 //! - what is written past the proxy, by another way to the same emulator, is never told;
 //! - `Write` streams are refused, and so are targets that are no collection group below the documents root.
 
+mod begin;
 mod hub;
 mod knobs;
 mod ledger;

@@ -16,6 +16,9 @@ use gcloud_sdk::google::firestore::v1::{Target, WriteRequest};
 use tonic::{Code, Request};
 use writer::Writer;
 
+/// Short, where a test waits for what nobody writes any more.
+const HEARTBEAT: Duration = Duration::from_millis(50);
+
 async fn proxy() -> Proxy {
     let options = ProxyOptions { listen: ListenMode::Production, ..ProxyOptions::default() };
     let proxy = Proxy::start(emulator_host().await, options).await.unwrap();
@@ -56,13 +59,16 @@ async fn check_points(database: &DatabaseName, points: &[(Timestamp, BTreeMap<St
 async fn points_hold(project: &str, coalescing: Duration, writes: usize) {
     let (proxy, writer, mut ears) = begun(project).await;
     proxy.control().set_coalescing(coalescing);
+    proxy.control().set_heartbeat(HEARTBEAT);
     let writers: Vec<_> = (0..3).map(|seed| tokio::spawn(writer.with_seed(seed).write_at_random(writes / 3))).collect();
     let mut cuts = 0;
-    while !writers.iter().all(|writer| writer.is_finished()) {
-        proxy.control().cut_listens_after(5 + 7 * (cuts % 5), Code::Unavailable, 1);
-        if let Heard::End(status) = ears.hear_until_end_or_points(4).await {
+    let cut_again = |cuts| proxy.control().cut_listens_after(20 + 17 * (cuts % 5), Code::Unavailable, 1);
+    cut_again(cuts);
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        if let Heard::End(status) = ears.hear().await {
             assert_eq!(status.code(), Code::Unavailable, "{status}");
             cuts += 1;
+            cut_again(cuts);
             ears.listen().await;
         }
     }
@@ -216,6 +222,7 @@ async fn filters_count_what_is_there_and_swallowed_deletions_are_only_counted() 
 async fn a_hidden_group_is_held_back_until_it_is_shown() {
     let (proxy, mut writer, mut ears) = begun("demo-listen-hidden").await;
     let absent = ears.clone_knowledge();
+    proxy.control().set_heartbeat(HEARTBEAT);
     proxy.control().hide_group("orders");
     writer.put("orders/new", 1).await;
     writer.delete("orders/0").await;
@@ -257,7 +264,7 @@ async fn what_was_held_back_is_told_to_who_comes_after_it_was_shown() {
 #[tokio::test]
 async fn silence_is_kept_and_what_was_to_be_said_comes_after_it() {
     let (proxy, mut writer, mut ears) = begun("demo-listen-silence").await;
-    proxy.control().set_heartbeat(Duration::from_millis(30));
+    proxy.control().set_heartbeat(HEARTBEAT);
     ears.hear_points(2).await;
     proxy.control().silence_listens(true);
     writer.put("orders/0", 3).await;
@@ -297,6 +304,7 @@ async fn a_stream_is_cut_between_a_change_and_its_point() {
 #[tokio::test]
 async fn a_write_that_nobody_waits_for_is_told() {
     let (proxy, mut writer, mut ears) = begun("demo-listen-given-up").await;
+    proxy.control().set_heartbeat(HEARTBEAT);
     for n in 1..40_u32 {
         writer.put_and_give_up("orders/1", n.into(), Duration::from_micros(150) * n).await;
     }
@@ -304,7 +312,25 @@ async fn a_write_that_nobody_waits_for_is_told() {
     let written = ears.server_time().await;
     ears.hear_until(written).await;
     check_points(ears.database(), &ears.points).await;
-    drop(proxy);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_told_and_ends_no_stream() {
+    let (_proxy, mut writer, mut ears) = begun("demo-listen-refused").await;
+    for bad in ["orders/__bad__", "orders"] {
+        assert_eq!(writer.try_put(bad, 1).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    writer.put("items/0", 1).await;
+    let heard = ears.hear_points(1).await;
+    assert!(matches!(&heard[..], [Heard::Put(name), Heard::Point] if name.ends_with("/items/0")), "{heard:?}");
+
+    // the part with the bad name is refused, another is written
+    let batch = ["orders/0", "orders/1", "orders/2", "orders/3", "orders/4", "orders/__bad__"];
+    assert_eq!(writer.put_large(&batch).await.unwrap_err().code(), Code::InvalidArgument);
+    let heard = ears.hear_points(1).await;
+    let told = |path: &str| heard.iter().any(|heard| matches!(heard, Heard::Put(name) if name.ends_with(path)));
+    assert!(told("orders/0") && told("orders/3"), "{heard:?}");
+    check_points(ears.database(), &ears.points).await;
 }
 
 #[tokio::test]
@@ -327,8 +353,16 @@ async fn targets_come_and_go_and_others_are_refused() {
 #[tokio::test]
 async fn a_quiet_stream_says_that_it_is_complete() {
     let (proxy, _, mut ears) = begun("demo-listen-heartbeat").await;
-    proxy.control().set_heartbeat(Duration::from_millis(50));
+    proxy.control().set_heartbeat(HEARTBEAT);
     let heard = ears.hear_points(3).await;
     assert!(heard.iter().all(|heard| matches!(heard, Heard::Point)), "{heard:?}");
     check_points(ears.database(), &ears.points).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_dropped_ends_its_streams() {
+    let (proxy, _, mut ears) = begun("demo-listen-dropped").await;
+    drop(proxy);
+    assert!(matches!(ears.hear().await, Heard::End(_)));
+    assert!(ears.try_listen().await.is_err());
 }

@@ -32,7 +32,24 @@ impl Writer {
     }
 
     pub async fn put(&mut self, path: &str, number: i64) {
-        self.commit(vec![self.put_of(path, number)], Vec::new()).await.unwrap();
+        self.try_put(path, number).await.unwrap();
+    }
+
+    pub async fn try_put(&mut self, path: &str, number: i64) -> Result<(), Status> {
+        self.commit(vec![self.put_of(path, number)], Vec::new()).await
+    }
+
+    /// Puts documents of about a megabyte in one `BatchWrite`, which the proxy hands on in parts when it is too large.
+    pub async fn put_large(&mut self, paths: &[&str]) -> Result<(), Status> {
+        let large = Value { value_type: Some(ValueType::BytesValue(vec![7; 900_000])) };
+        let put = |path: &&str| {
+            let fields = [("f".to_owned(), large.clone())].into();
+            let document = Document { fields, ..self.document(path, 0) };
+            Write { operation: Some(Operation::Update(document)), ..Write::default() }
+        };
+        let writes = paths.iter().map(put).collect();
+        let request = BatchWriteRequest { database: self.database.resource(), writes, ..Default::default() };
+        self.client.batch_write(owner(request)).await.map(drop)
     }
 
     pub async fn delete(&mut self, path: &str) {

@@ -8,8 +8,6 @@ use std::sync::Arc;
 
 use firebackup_model::Timestamp;
 use firebackup_model::path::collection_group_of;
-use gcloud_sdk::google::firestore::v1::target::ResumeType;
-use gcloud_sdk::google::firestore::v1::target_change::TargetChangeType;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
@@ -42,20 +40,20 @@ pub(super) enum Command {
 
 #[derive(Debug)]
 pub(super) struct Hub {
-    upstream: Upstream,
-    ledger: Arc<Ledger>,
-    control: Control,
+    pub(super) upstream: Upstream,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) control: Control,
     knobs: watch::Receiver<Knobs>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// From when on every write is in the ledger.
-    since: Timestamp,
-    listeners: BTreeMap<u64, Listener>,
+    pub(super) since: Timestamp,
+    pub(super) listeners: BTreeMap<u64, Listener>,
     /// When each document that was told had been changed: told once more, it is not news.
     told: HashMap<Name, Timestamp>,
     /// What changed in groups that were hidden when it was to be told.
-    withheld: BTreeSet<Name>,
+    pub(super) withheld: BTreeSet<Name>,
     /// How many of the resets that were asked for have been done.
-    resets: u64,
+    pub(super) resets: u64,
     /// When what was written is to be told.
     due: Option<Instant>,
 }
@@ -219,107 +217,6 @@ impl Hub {
         for listener in self.listeners.values_mut() {
             listener.tell(&state, listener.targets_of(group), read_time);
         }
-    }
-
-    /// Resets what is open, if that was asked for.
-    async fn reset(&mut self, knobs: &Knobs, token: Token) -> Result<(), Status> {
-        if knobs.resets == self.resets {
-            return Ok(());
-        }
-        for listener in self.listeners.values_mut() {
-            for (target, group) in &listener.targets {
-                self.control.count(|counts| counts.resets += 1);
-                listener.say(message::target(TargetChangeType::Reset, *target));
-                let documents = self.upstream.group(group, token.read_time).await?;
-                listener.say_whole(*target, documents, token);
-            }
-            listener.is_owed_a_point = true;
-        }
-        self.resets = knobs.resets;
-        Ok(())
-    }
-
-    /// Tells the targets that are new what they are to begin with.
-    async fn begin(&mut self, knobs: &Knobs, token: Token) -> Result<(), Status> {
-        let streams: Vec<u64> = self.listeners.keys().copied().collect();
-        for stream in streams {
-            let Some(mut listener) = self.listeners.remove(&stream) else { continue };
-            match self.begin_with(&mut listener, knobs, token).await {
-                // what was asked for cannot be given: that ends its stream
-                Err(refused) if refused.code() == tonic::Code::InvalidArgument => listener.end(&refused),
-                begun => {
-                    self.listeners.insert(stream, listener);
-                    begun?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn begin_with(&mut self, listener: &mut Listener, knobs: &Knobs, token: Token) -> Result<(), Status> {
-        for Wanted { target, group, resume } in std::mem::take(&mut listener.wanted) {
-            if listener.targets.contains_key(&target) {
-                return Err(Status::invalid_argument(format!("target {target} is there already")));
-            }
-            listener.say(message::target(TargetChangeType::Add, target));
-            match self.resumes_from(resume.as_ref(), token)? {
-                Some(since) => self.catch_up(listener, target, &group, since, knobs, token).await?,
-                None => {
-                    if resume.is_some() {
-                        self.control.count(|counts| counts.resets += 1);
-                        listener.say(message::target(TargetChangeType::Reset, target));
-                    }
-                    let documents = self.upstream.group(&group, token.read_time).await?;
-                    listener.say_whole(target, documents, token);
-                }
-            }
-            listener.targets.insert(target, group);
-            listener.is_owed_a_point = true;
-        }
-        Ok(())
-    }
-
-    /// The moment that a target goes on from; nothing when it begins from nothing.
-    fn resumes_from(&self, resume: Option<&ResumeType>, now: Token) -> Result<Option<Timestamp>, Status> {
-        let since = match resume {
-            None => return Ok(None),
-            Some(ResumeType::ReadTime(time)) => Some(Timestamp::new(time.seconds, time.nanos.cast_unsigned())),
-            Some(ResumeType::ResumeToken(bytes)) => {
-                Token::decode(bytes).filter(|token| token.generation == now.generation).map(|token| token.read_time)
-            }
-        };
-        if since.is_some_and(|since| since > now.read_time) {
-            return Err(Status::invalid_argument("a read time to go on from may not lie in the future"));
-        }
-        Ok(since.filter(|since| *since >= self.since))
-    }
-
-    /// Tells a target what has changed since a moment at which it knows everything.
-    async fn catch_up(
-        &mut self,
-        listener: &mut Listener,
-        target: i32,
-        group: &str,
-        since: Timestamp,
-        knobs: &Knobs,
-        token: Token,
-    ) -> Result<(), Status> {
-        self.control.count(|counts| counts.resumes += 1);
-        let mut names = self.ledger.since(since);
-        names.retain(|name| collection_group_of(name) == group);
-        if knobs.hidden.contains(group) {
-            self.withheld.extend(names.drain(..));
-        }
-        for state in self.upstream.read(&names, token.read_time).await? {
-            if state.document.is_some() || !knobs.swallows_deletes {
-                listener.tell(&state, vec![target], token.read_time);
-            }
-        }
-        if knobs.has_filters || knobs.swallows_deletes {
-            listener.say(message::filter(target, self.upstream.count(group, token.read_time).await?));
-        }
-        listener.say(message::complete(Some(target), token));
-        Ok(())
     }
 
     /// Tells who heard something, or nothing for long, that this was all.
