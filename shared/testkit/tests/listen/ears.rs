@@ -26,11 +26,12 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// What is listened to, by the targets 1, 2 and 3.
 pub const GROUPS: [&str; 3] = ["orders", "items", "users"];
 const LIMIT: Duration = Duration::from_secs(30);
+const MANY_POINTS: usize = 100;
 
 /// One emulator for all tests of this program, which keep apart by project. It ends with the process.
 pub async fn emulator_host() -> &'static str {
@@ -226,9 +227,9 @@ impl Ears {
     }
 
     /// Has the stream cut, and hears that it was.
-    pub async fn cut(&mut self, control: &Control) {
-        control.cut_listens(tonic::Code::Unavailable);
-        assert!(matches!(self.hear_until_end_or_points(usize::MAX).await, Heard::End(_)));
+    pub async fn cut(&mut self, control: &Control, code: Code) {
+        control.cut_listens(code);
+        assert_eq!(self.hear_end().await.code(), code);
     }
 
     /// What is said next, once it has been said.
@@ -294,13 +295,22 @@ impl Ears {
         heard
     }
 
-    /// The end, or the last of so many points.
-    pub async fn hear_until_end_or_points(&mut self, count: usize) -> Heard {
-        let until = self.points.len().saturating_add(count);
+    /// Hears until the point at which it knows a document; soon.
+    pub async fn hear_until_it_knows(&mut self, path: &str) {
+        for _ in 0..MANY_POINTS {
+            self.hear_points(1).await;
+            if self.knows(path) {
+                return;
+            }
+        }
+        panic!("{path}: not within {MANY_POINTS} points");
+    }
+
+    /// How the stream ends, whatever it says before.
+    pub async fn hear_end(&mut self) -> Status {
         loop {
-            let heard = self.hear().await;
-            if matches!(heard, Heard::End(_)) || self.points.len() >= until {
-                return heard;
+            if let Heard::End(status) = self.hear().await {
+                return status;
             }
         }
     }
