@@ -75,7 +75,8 @@ pub async fn all_moments_are_right(repository: &Repository, database: &MemoryDat
     let moments = moments(repository, database).await;
     for point in moments.points() {
         let (held, expected) = (held_at(repository, &moments, point).await, database.documents_at(point));
-        let differing: Vec<_> = expected.keys().chain(held.keys()).filter(|path| held.get(path) != expected.get(path)).collect();
+        let differing: Vec<_> =
+            expected.keys().chain(held.keys()).filter(|path| held.get(*path) != expected.get(*path)).collect();
         assert!(differing.is_empty(), "at {point} of {:?}: {differing:?}", moments.windows());
     }
     moments.windows()
