@@ -17,6 +17,7 @@ mod capture_buffer;
 mod capture_position;
 mod capture_scan;
 mod chain;
+mod compact;
 mod contents;
 mod copy;
 mod diff;
@@ -68,6 +69,7 @@ pub use backup::{Backup, BackupBuilder, BackupOutcome, Estimate, estimate, quick
 pub use backup_steps::{BackupSteps, StepDone};
 pub use bill::RestoreBill;
 pub use capture::{Capture, CaptureEvent, CaptureOptions, Captured};
+pub use compact::{CompactReport, Compaction};
 pub use contents::{Contents, Item};
 pub use copy::{Copied, FoundObject, Layer, copy_object, found_below, holds_another};
 pub use diff::{Change, ChangeCounts, Difference, Sample, diff};

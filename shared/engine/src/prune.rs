@@ -10,7 +10,6 @@ use firebackup_model::id::{CaptureId, JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{ObjectVersions, Removal};
-use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
@@ -161,13 +160,13 @@ impl Pruning<'_> {
 
     /// Removes the manifests of segments, of each chain the oldest first: what is left is a chain still. One that is locked
     /// stays, and with it all behind it.
-    async fn drop_segments(&self, dropped: &[(CaptureId, SegmentManifest)], report: &mut PruneReport) -> Result<()> {
+    async fn drop_segments(&self, dropped: &[(CaptureId, Path)], report: &mut PruneReport) -> Result<()> {
         let (mut gone, mut stays) = (0, None);
-        for (capture, segment) in dropped {
-            let path = layout::segment(*capture, segment.after).filter(|_| stays != Some(*capture));
-            match path {
-                Some(path) if self.remove(&path).await? => gone += 1,
-                _ => stays = Some(*capture),
+        for (capture, path) in dropped {
+            if stays != Some(*capture) && self.remove(path).await? {
+                gone += 1;
+            } else {
+                stays = Some(*capture);
             }
         }
         report.segments_kept += report.segments_dropped - gone;

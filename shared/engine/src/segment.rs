@@ -13,9 +13,8 @@ use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
 
 use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
 use crate::capture_position::Position;
-use crate::chain::{capture_id, no_moment};
+use crate::chain::path_of;
 use crate::error::Result;
-use crate::layout;
 use crate::objects::Put;
 use crate::proof::{Prover, Verdict};
 use crate::run_upload::{RunSettings, RunUpload};
@@ -110,7 +109,7 @@ impl Capture {
         let segment = SegmentManifest {
             kind: SegmentKind::Listened,
             points: buffer.points(),
-            proof,
+            proofs: proof.into_iter().collect(),
             totals: total(&collections),
             stored_bytes: runs.iter().map(|run| run.size).sum(),
             runs,
@@ -146,7 +145,9 @@ impl Capture {
             after: position.after,
             kind: SegmentKind::Compared,
             points: vec![point],
-            proof: None,
+            level: 0,
+            gaps: Vec::new(),
+            proofs: Vec::new(),
             runs: Vec::new(),
             totals: Counts::default(),
             collections: GroupCounts::new(),
@@ -164,8 +165,7 @@ impl Capture {
 
     /// Puts a segment's manifest; nothing where there is another one in its place.
     pub(crate) async fn commit(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<Option<SegmentManifest>> {
-        let capture = capture_id(self.repository.id(), &segment.source);
-        let path = layout::segment(capture, segment.after).ok_or_else(|| no_moment(segment.after))?;
+        let path = path_of(&self.repository, segment)?;
         match self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? {
             Put::Stored => Ok(Some(segment.clone())),
             Put::Existed => Ok(None),

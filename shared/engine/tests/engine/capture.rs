@@ -1,5 +1,6 @@
 //! Change capture against a database in memory that keeps all its versions: it is the oracle.
 
+mod compacting;
 mod deaths;
 mod histories;
 mod keeping;
