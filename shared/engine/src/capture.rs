@@ -223,7 +223,8 @@ impl Capture {
                 }
                 self.sleep(DEGRADED_PAUSE).await;
             }
-            if self.stop.is_requested() {
+            let is_reached = matches!(goal, Goal::Through(until) if listening.position.after >= until);
+            if is_reached || self.stop.is_requested() {
                 return Ok(Captured::Through(listening.through()));
             }
         }
@@ -231,8 +232,10 @@ impl Capture {
 
     pub(crate) async fn begin(&self) -> Result<Listening> {
         let position = Position::find(&self.repository, self.source.database()).await?;
+        let checked = position.ledger.anchor;
         Ok(Listening {
             position,
+            checked,
             buffer: Buffer::default(),
             waiting_since: None,
             is_degraded: false,
@@ -343,7 +346,7 @@ impl Capture {
         }
         let has_waited = listening.waiting_since.is_some_and(|since| since.elapsed() >= self.options.seal_every);
         let is_full = listening.buffer.bytes() >= self.options.buffer_bytes;
-        if has_waited || is_full || self.needs_heartbeat(listening) {
+        if has_waited || is_full || self.needs_heartbeat(listening) || self.is_proof_due(listening) {
             return self.seal(listening, told).await;
         }
         Ok(None)
@@ -374,6 +377,8 @@ pub(crate) struct Listening {
     pub(crate) is_degraded: bool,
     /// Whether what was captured is to be proven although that is not due: a stream was silent.
     pub(crate) must_prove: bool,
+    /// The last point at which everything was counted, and right.
+    pub(crate) checked: Timestamp,
 }
 
 impl Listening {

@@ -1,6 +1,6 @@
 //! How the capture of a database stands, told by its segments alone: whoever captures need not be asked.
 
-use firebackup_model::segment::{SegmentKind, SegmentManifest};
+use firebackup_model::segment::{Gap, SegmentManifest};
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -40,15 +40,6 @@ impl StatusBounds {
     pub fn of_window(seconds: f64) -> Self {
         Self { captured_seconds: (2.0 * seconds).max(180.0), proven_seconds: 900.0 }
     }
-}
-
-/// Moments between which nothing is known: they themselves are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gap {
-    /// The last moment before it.
-    pub after: Timestamp,
-    /// The first moment behind it.
-    pub until: Timestamp,
 }
 
 /// How the capture of a database stands.
@@ -95,10 +86,9 @@ impl CaptureStatus {
         let moments = moments(segments, &stretches);
         let captured_through = segments.last().map(SegmentManifest::end);
         let proven_through = moments.last().copied();
-        let scans = || {
-            let compared = segments.iter().filter(|segment| segment.kind == SegmentKind::Compared);
-            compared.filter(|segment| now.seconds_since(segment.finished) < DAY_SECONDS)
-        };
+        let is_of_today = |time: Timestamp| now.seconds_since(time) < DAY_SECONDS;
+        let scans = segments.iter().flat_map(|segment| &segment.gaps).filter(|gap| is_of_today(gap.until));
+        let read = segments.iter().filter(|segment| is_of_today(segment.end())).map(|segment| segment.reads);
         let joined = |pair: &&[Timestamp]| are_joined(&stretches, pair[0], pair[1]);
         let gaps = moments.windows(2).filter(|pair| !joined(pair));
         Self {
@@ -109,16 +99,16 @@ impl CaptureStatus {
             segments: segments.len() as u64,
             changes: segments.iter().map(|segment| segment.totals.documents + segment.totals.deletions).sum(),
             stored_bytes: segments.iter().map(|segment| segment.stored_bytes).sum(),
-            scans_today: scans().count() as u64,
-            scan_reads_today: scans().map(|segment| segment.reads).sum(),
+            scans_today: scans.count() as u64,
+            scan_reads_today: read.sum(),
             gaps: gaps.map(|pair| Gap { after: pair[0], until: pair[1] }).collect(),
         }
     }
 }
 
-/// The proven points, and where the chain begins: that is the read time of a backup.
+/// Where the chain begins, which is the read time of a backup, and the proven points.
 fn moments(segments: &[SegmentManifest], stretches: &[Stretch]) -> Vec<Timestamp> {
-    let start = segments.first().filter(|segment| segment.sequence == 0).map(|segment| segment.after);
+    let start = segments.first().map(|segment| segment.after);
     start.into_iter().chain(stretches.iter().flat_map(|stretch| stretch.proven.keys().copied())).collect()
 }
 
@@ -136,7 +126,7 @@ fn state(captured: Option<Timestamp>, proven: Option<Timestamp>, now: Timestamp,
 mod tests {
     use super::*;
     use firebackup_model::manifest::{Compression, Counts};
-    use firebackup_model::segment::Proof;
+    use firebackup_model::segment::{Proof, SegmentKind};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::new(1_700_000_000 + seconds, 0)
@@ -151,8 +141,10 @@ mod tests {
             sequence,
             after: at(after),
             kind: SegmentKind::Listened,
+            level: 0,
+            gaps: Vec::new(),
             points: vec![at(point)],
-            proof: from.map(|from| Proof { from: at(from), through: at(point) }),
+            proofs: from.into_iter().map(|from| Proof { from: at(from), through: at(point) }).collect(),
             runs: Vec::new(),
             totals: Counts { documents: 2, deletions: 1, bytes: 10 },
             collections: Default::default(),
@@ -162,14 +154,15 @@ mod tests {
             compression: Compression::default(),
             key: None,
             stored_bytes: 100,
-            reads: 7,
+            reads: 0,
             tool: String::new(),
             finished: at(point),
         }
     }
 
     fn compared(sequence: u64, after: i64, point: i64) -> SegmentManifest {
-        SegmentManifest { kind: SegmentKind::Compared, ..segment(sequence, after, point, Some(point)) }
+        let gaps = vec![Gap { after: at(after), until: at(point) }];
+        SegmentManifest { kind: SegmentKind::Compared, gaps, reads: 7, ..segment(sequence, after, point, Some(point)) }
     }
 
     fn status(segments: &[SegmentManifest], now: i64) -> CaptureStatus {

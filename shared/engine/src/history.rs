@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
-use firebackup_model::segment::{SegmentKind, SegmentManifest};
+use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp, document};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -228,22 +228,24 @@ async fn in_segments(
     path: &DocumentPath,
 ) -> Result<Vec<Sighting>> {
     let segments: Vec<_> = segments.iter().filter(|segment| bounds.admit_segment(segment)).cloned().collect();
-    let origins = segments.iter().flat_map(|segment| segment.runs.iter().map(|_| origin(segment)));
-    let wanted: Vec<(Layer, Origin)> = segment_layers(&segments, ALWAYS).zip(origins).collect();
-    let reads = stream::iter(&wanted).map(async |(layer, origin)| {
+    let of_runs = segments.iter().flat_map(|segment| segment.runs.iter().map(move |_| segment));
+    let wanted: Vec<(Layer, &SegmentManifest)> = segment_layers(&segments, ALWAYS).zip(of_runs).collect();
+    let reads = stream::iter(&wanted).map(async |(layer, segment)| {
         let records = lookup.records_of(layer, path).await?.into_iter();
-        let seen = records.map(|record| Sighting::of(record, *origin, layer.rank, None));
+        let seen = records.map(|record| {
+            let origin = origin(segment, record.point);
+            Sighting::of(record, origin, layer.rank, None)
+        });
         Ok::<_, EngineError>(seen.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<_>>())
     });
     let seen: Vec<Vec<Sighting>> = reads.buffered(PARALLEL_READS).try_collect().await?;
     Ok(seen.into_iter().flatten().collect())
 }
 
-const fn origin(segment: &SegmentManifest) -> Origin {
-    match segment.kind {
-        SegmentKind::Listened => Origin::Captured,
-        SegmentKind::Compared => Origin::Compared,
-    }
+/// What ends a gap was found by a scan.
+fn origin(segment: &SegmentManifest, point: Option<Timestamp>) -> Origin {
+    let is_scanned = segment.gaps.iter().any(|gap| Some(gap.until) == point);
+    if is_scanned { Origin::Compared } else { Origin::Captured }
 }
 
 /// What was seen, in order, as versions, oldest first.

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest};
-use firebackup_model::segment::SegmentManifest;
+use firebackup_model::segment::{Gap, SegmentManifest};
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::Serialize;
 
-use crate::capture_status::Gap;
 use crate::chain::{Stretch, are_joined};
 use crate::error::{EngineError, Result};
 use crate::merge::{Layer, Span, layers};
@@ -82,6 +81,12 @@ impl Moments {
             }
         }
         all
+    }
+
+    /// Whose moments these are.
+    #[must_use]
+    pub const fn database(&self) -> &DatabaseName {
+        &self.database
     }
 
     /// All moments, ascending.
@@ -223,7 +228,7 @@ impl Moments {
 }
 
 /// Whether the changes of a stretch can be put on top of a snapshot.
-fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
+pub(crate) fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
     manifest.read_times.first().is_some_and(|first| stretch.leads_on(*first))
 }
 

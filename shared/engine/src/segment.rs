@@ -13,9 +13,8 @@ use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
 
 use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
 use crate::capture_position::Position;
-use crate::chain::{capture_id, no_moment};
+use crate::chain::path_of;
 use crate::error::Result;
-use crate::layout;
 use crate::objects::Put;
 use crate::proof::{Prover, Verdict};
 use crate::run_upload::{RunSettings, RunUpload};
@@ -25,19 +24,18 @@ impl Capture {
     /// it does.
     pub(crate) async fn seal(&self, listening: &mut Listening, told: Told<'_>) -> Result<Option<End>> {
         let Some(point) = listening.buffer.last_point() else { return Ok(None) };
-        let has_news = listening.buffer.has_changes() || !listening.position.unproven.is_empty();
-        if !has_news && !self.needs_heartbeat(listening) {
-            return Ok(None);
-        }
         let groups = listening.position.ledger.groups().count();
-        let proof = match listening.must_prove || self.is_proof_due(listening, point) {
+        let proof = match self.is_proof_due(listening) {
             false => None,
             true => match self.prove(listening).await? {
                 Verdict::Proven(from) => Some(Proof { from, through: point }),
                 Verdict::Wrong(reason) => return Ok(Some(End::Lost(reason))),
             },
         };
-        if proof.is_none() && !listening.buffer.has_changes() && !self.needs_heartbeat(listening) {
+        if proof.is_some() {
+            (listening.checked, listening.must_prove) = (point, false);
+        }
+        if !self.is_worth_a_segment(listening, proof.is_some()) {
             return Ok(None);
         }
         let is_regrouped = listening.position.ledger.groups().count() > groups;
@@ -47,20 +45,32 @@ impl Capture {
         listening.position.advance(&segment, token);
         listening.buffer.sealed();
         listening.waiting_since = None;
-        listening.must_prove &= segment.proof.is_none();
         told(CaptureEvent::Sealed(Box::new(segment)));
         Ok(is_regrouped.then_some(End::Regrouped))
     }
 
-    fn is_proof_due(&self, listening: &Listening, point: Timestamp) -> bool {
-        let position = &listening.position;
-        let documents = position.documents();
-        let groups = position.ledger.groups().count() as u64;
+    /// Whether a segment would say more than that nothing has changed: an idle database makes one an hour. What a proof
+    /// has cost is not paid again by whoever captures next.
+    fn is_worth_a_segment(&self, listening: &Listening, is_proven: bool) -> bool {
+        let proves = is_proven && (!listening.position.unproven.is_empty() || !self.is_cheap(listening));
+        listening.buffer.has_changes() || proves || self.needs_heartbeat(listening)
+    }
+
+    /// Whether what was captured is to be counted at the last point.
+    pub(crate) fn is_proof_due(&self, listening: &Listening) -> bool {
+        let Some(point) = listening.buffer.last_point() else { return false };
+        let since = point.seconds_since(listening.checked);
+        let cheaply = f64::from(self.options.prove_cheaply_every_seconds);
+        listening.must_prove
+            || since >= f64::from(self.options.prove_every_seconds)
+            || since > 0.0 && since >= cheaply && self.is_cheap(listening)
+    }
+
+    fn is_cheap(&self, listening: &Listening) -> bool {
+        let groups = listening.position.ledger.groups().count() as u64;
         // all of them are counted twice: together, and each group
-        let cost = 2 * documents.div_ceil(1000) + groups + 1;
-        let is_cheap = cost <= self.options.cheap_proof_reads;
-        let every = if is_cheap { self.options.prove_cheaply_every_seconds } else { self.options.prove_every_seconds };
-        point.seconds_since(position.ledger.anchor) >= f64::from(every)
+        let cost = 2 * listening.position.documents().div_ceil(1000) + groups + 1;
+        cost <= self.options.cheap_proof_reads
     }
 
     /// Looks up whether documents of these groups were there before, where that is assumed.
@@ -99,7 +109,7 @@ impl Capture {
         let segment = SegmentManifest {
             kind: SegmentKind::Listened,
             points: buffer.points(),
-            proof,
+            proofs: proof.into_iter().collect(),
             totals: total(&collections),
             stored_bytes: runs.iter().map(|run| run.size).sum(),
             runs,
@@ -135,7 +145,9 @@ impl Capture {
             after: position.after,
             kind: SegmentKind::Compared,
             points: vec![point],
-            proof: None,
+            level: 0,
+            gaps: Vec::new(),
+            proofs: Vec::new(),
             runs: Vec::new(),
             totals: Counts::default(),
             collections: GroupCounts::new(),
@@ -153,8 +165,7 @@ impl Capture {
 
     /// Puts a segment's manifest; nothing where there is another one in its place.
     pub(crate) async fn commit(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<Option<SegmentManifest>> {
-        let capture = capture_id(self.repository.id(), &segment.source);
-        let path = layout::segment(capture, segment.after).ok_or_else(|| no_moment(segment.after))?;
+        let path = path_of(&self.repository, segment)?;
         match self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? {
             Put::Stored => Ok(Some(segment.clone())),
             Put::Existed => Ok(None),

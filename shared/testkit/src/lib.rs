@@ -49,6 +49,6 @@ pub use local_server::{LocalServer, Says};
 pub use log::Log;
 pub use method::Method;
 pub use oauth_server::OAuthServer;
-pub use proxy::{Proxy, ProxyOptions};
+pub use proxy::{ListenMode, Proxy, ProxyOptions};
 pub use replay::Replay;
 pub use workload::Transfers;

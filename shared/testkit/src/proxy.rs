@@ -8,15 +8,17 @@
 //!   `BatchWrite`, no read time older than an hour (or than [`ProxyOptions::oldest_read_time`]);
 //! - *answers* `PartitionQuery`, which the emulator does not have, from a keys-only query, and with an oldest read time
 //!   `GetDatabase` of the admin service, as a database that has PITR;
+//! - *answers* `Listen` as production does, if it is to ([`ListenMode::Production`]);
 //! - *injects* what [`Control`] is told to, at run time;
 //! - *counts* what passes ([`Counts`]).
 //!
-//! It does not look into `Listen` and `Write` streams, and not at the read time of a transaction.
+//! It does not look into the `Listen` and `Write` streams that it hands on, and not at the read time of a transaction.
 
 mod batch;
 mod control;
 mod database;
 mod limits;
+mod listen;
 pub(crate) mod partition;
 
 use std::io;
@@ -40,11 +42,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 pub use control::{Control, Counts};
+pub use listen::ListenMode;
 
 use crate::bytes_codec::BytesCodec;
 use crate::grpc_server::GrpcServer;
 use crate::method::{Flow, Method};
 use control::OpenStream;
+use listen::Listens;
 
 /// The largest request that the emulator takes is 4 MiB.
 const EMULATOR_MAX_BYTES: usize = 4 * 1024 * 1024 - 1024;
@@ -60,6 +64,8 @@ pub struct ProxyOptions {
     /// Read times before this are refused; without it, those more than an hour old. With it, as on a database that
     /// has PITR, a read time more than an hour old must be a whole minute.
     pub oldest_read_time: Option<Timestamp>,
+    /// Who answers `Listen`: without it, the server behind the proxy.
+    pub listen: ListenMode,
 }
 
 /// A running proxy; it and all its connections end when this is dropped.
@@ -73,7 +79,8 @@ impl Proxy {
     /// Starts a proxy before the server at `upstream_host` (`127.0.0.1:8080`).
     ///
     /// # Errors
-    /// When the host is not one, or no port can be bound.
+    /// When the host is not one, no port can be bound, or the proxy is to answer `Listen` and the server does not tell the
+    /// time.
     pub async fn start(upstream_host: &str, options: ProxyOptions) -> io::Result<Self> {
         let endpoint = Endpoint::from_shared(format!("http://{upstream_host}"))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -83,7 +90,13 @@ impl Proxy {
             .initial_connection_window_size(WINDOW_BYTES)
             .connect_lazy();
         let control = Control::new(options.oldest_read_time);
-        let forwarder = Arc::new(Forwarder { upstream, control: control.clone() });
+        let listens = match options.listen {
+            ListenMode::Forwarded => None,
+            ListenMode::Production => {
+                Some(Listens::start(upstream.clone(), control.clone()).await.map_err(io::Error::other)?)
+            }
+        };
+        let forwarder = Arc::new(Forwarder { upstream, control: control.clone(), listens });
         let server = GrpcServer::start(move |request| answer(Arc::clone(&forwarder), request)).await?;
         Ok(Self { server, control })
     }
@@ -104,6 +117,8 @@ impl Proxy {
 struct Forwarder {
     upstream: Channel,
     control: Control,
+    /// There where the proxy answers `Listen`.
+    listens: Option<Listens>,
 }
 
 async fn answer(forwarder: Arc<Forwarder>, request: http::Request<Body>) -> http::Response<Body> {
@@ -194,6 +209,15 @@ impl Call {
         if let (database::LIST_DATABASES, Some(databases)) = (self.path.path(), self.control().databases()) {
             return Ok(Response::new(databases));
         }
+        match (self.method, self.forwarder.listens.clone()) {
+            (Some(method), Some(listens)) => {
+                listens.write(method, request, |request| async move { self.answered(request).await }).await
+            }
+            _ => self.answered(request).await,
+        }
+    }
+
+    async fn answered(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Status> {
         match self.method {
             Some(Method::PartitionQuery) => self.partition_query(request).await,
             Some(Method::BatchWrite) => self.batch_write(request).await,
@@ -222,6 +246,11 @@ impl Call {
         self.admit().await?;
         let open = self.open_stream();
         let (metadata, _, inbound) = request.into_parts();
+        match (self.method, &self.forwarder.listens) {
+            (Some(Method::Listen), Some(listens)) => return Ok(Response::new(listens.open(inbound, open))),
+            (Some(Method::Write), Some(_)) => return Err(Status::unimplemented("write streams cannot be listened to")),
+            _ => {}
+        }
         let inbound = inbound.map_while(Result::ok);
         let request = Request::from_parts(forwarded(metadata), Extensions::default(), inbound);
         let response = self.upstream().await?.streaming(request, self.path.clone(), BytesCodec).await?;

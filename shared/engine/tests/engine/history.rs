@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
-    CaptureOptions, CaptureState, CaptureStatus, Captured, Change, History, Meter, Origin, Period, Repository,
-    StatusBounds, Version, capture_status, history, lookup_at,
+    CaptureOptions, CaptureState, CaptureStatus, Captured, Change, Compaction, History, Meter, Origin, Period,
+    Repository, StatusBounds, Version, capture_status, history, lookup_at,
 };
 use firebackup_model::port::DocumentSource;
 use firebackup_model::{DocumentPath, Selection, Timestamp};
@@ -128,6 +128,20 @@ async fn what_a_scan_found_says_so_and_a_group_that_was_found_late_has_all_its_v
     let versions = versions_of(&repository, database, "hidden/1").await;
     assert_eq!(versions.len(), 3, "{versions:?}");
     all_are_right(&repository, database, "hidden/1", &versions).await;
+    let before = told(&versions_of(&repository, database, "users/u00004").await);
+
+    // segments that were merged tell the same
+    database.pass_seconds(26 * 3600);
+    database.set("users/u00008", 1);
+    captured(&repository, database).await;
+    let stop = firebackup_engine::Stop::default();
+    let name = name(database);
+    let compaction = Compaction { repository: repository.clone(), database: name, meter: Arc::default(), stop };
+    assert!(compaction.run().await.unwrap().made > 0);
+    let merged = versions_of(&repository, database, "hidden/1").await;
+    assert_eq!(told(&merged), told(&versions));
+    assert_eq!(told(&versions_of(&repository, database, "users/u00004").await), before);
+    assert_eq!(status(&fixture, &repository).await.gaps.len(), 1);
 }
 
 #[tokio::test]

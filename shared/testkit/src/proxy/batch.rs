@@ -18,8 +18,8 @@ pub(super) struct Batch<'m> {
 
 struct Part<'m> {
     raw: &'m [u8],
-    /// The path of the document, where the part is a write.
-    path: Option<&'m str>,
+    /// The full name of the document, where the part is a write.
+    name: Option<&'m str>,
 }
 
 impl<'m> Batch<'m> {
@@ -28,17 +28,22 @@ impl<'m> Batch<'m> {
         Ok(Self { parts })
     }
 
-    /// The document path of each write.
+    /// The full name of each write's document; empty when a write is about none.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'m str> {
+        self.parts.iter().filter_map(|part| part.name)
+    }
+
+    /// The path of each write's document, below the documents root.
     pub(super) fn paths(&self) -> impl Iterator<Item = &'m str> {
-        self.parts.iter().filter_map(|part| part.path)
+        self.names().map(|name| name.split_once("/documents/").map_or(name, |(_, path)| path))
     }
 
     /// The writes that do not fail as requests of at most `limit` bytes (or of one write); none when all fail. What is
     /// no write goes with each of them.
     pub(super) fn requests(&self, failures: &[Option<Code>], limit: usize) -> Vec<Bytes> {
         let frame: Vec<u8> =
-            self.parts.iter().filter(|part| part.path.is_none()).flat_map(|part| part.raw).copied().collect();
-        let writes = self.parts.iter().filter(|part| part.path.is_some());
+            self.parts.iter().filter(|part| part.name.is_none()).flat_map(|part| part.raw).copied().collect();
+        let writes = self.parts.iter().filter(|part| part.name.is_some());
         let kept = writes.enumerate().filter(|(index, _)| failures.get(*index).is_none_or(Option::is_none));
         let mut requests = Vec::new();
         let mut request = frame.clone();
@@ -59,17 +64,17 @@ fn parts(request: &[u8]) -> Result<Vec<Part<'_>>, WireError> {
     let mut parts = Vec::new();
     let mut fields = Fields::of(request);
     while let Some(field) = fields.next()? {
-        let path = match (field.number, field.value) {
-            (WRITES_FIELD, Value::Bytes(write)) => Some(path_of(write)?),
+        let name = match (field.number, field.value) {
+            (WRITES_FIELD, Value::Bytes(write)) => Some(name_of(write)?),
             _ => None,
         };
-        parts.push(Part { raw: field.raw, path });
+        parts.push(Part { raw: field.raw, name });
     }
     Ok(parts)
 }
 
-/// The relative path of the document that a `Write` is about; empty when it is about none.
-fn path_of(write: &[u8]) -> Result<&str, WireError> {
+/// The full name of the document that a `Write` is about; empty when it is about none.
+fn name_of(write: &[u8]) -> Result<&str, WireError> {
     let mut name = "";
     let mut fields = Fields::of(write);
     while let Some(field) = fields.next()? {
@@ -80,7 +85,7 @@ fn path_of(write: &[u8]) -> Result<&str, WireError> {
             _ => {}
         }
     }
-    Ok(name.split_once("/documents/").map_or(name, |(_, path)| path))
+    Ok(name)
 }
 
 /// The answer to the whole batch: the failures, and what the emulator answered to the rest in their places.

@@ -9,8 +9,10 @@ use bytes::Bytes;
 use firebackup_model::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use super::listen::Knobs;
 use crate::method::Method;
 
 /// What has passed a proxy since its start or the last [`Control::reset_counts`].
@@ -34,6 +36,12 @@ pub struct Counts {
     pub last_violation: Option<String>,
     /// Calls, streams and writes that were failed on demand.
     pub injected: u64,
+    /// Messages told to listeners, where the proxy answers `Listen` itself; so are the next two.
+    pub messages_told: u64,
+    /// Targets that went on from a token or a read time.
+    pub resumes: u64,
+    /// Targets that were `RESET`, for what they were to go on from was not good, or on demand.
+    pub resets: u64,
 }
 
 impl Counts {
@@ -58,6 +66,7 @@ struct State {
     write_faults: Vec<WriteFault>,
     counts: Counts,
     open_streams: usize,
+    knobs: watch::Sender<Knobs>,
 }
 
 struct Failure {
@@ -110,6 +119,16 @@ impl Control {
         state.delays.clear();
         state.write_faults.clear();
         state.cut = None;
+        state.knobs.send_modify(Knobs::clear_faults);
+    }
+
+    /// What is set for listens, for all to watch.
+    pub(super) fn knobs(&self) -> watch::Sender<Knobs> {
+        self.state().knobs.clone()
+    }
+
+    pub(super) fn count(&self, add: impl FnOnce(&mut Counts)) {
+        add(&mut self.state().counts);
     }
 
     /// Refuses read times before this from now on; nothing: those more than an hour old.

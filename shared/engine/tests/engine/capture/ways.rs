@@ -109,13 +109,13 @@ async fn points_that_are_not_proven_yet_are_no_moments_and_become_some() {
         database.set("users/u00000", round);
         database.pass_seconds(60);
         let (_, events) = until_now(&capture).await;
-        assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proof.is_none()), "{events:?}");
+        assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proofs.is_empty()), "{events:?}");
     }
     assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 1);
     database.set("secret/2", 1);
     database.pass_seconds(500);
     let (_, events) = until_now(&capture).await;
-    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proof.is_some()), "{events:?}");
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if !segment.proofs.is_empty()), "{events:?}");
     assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 5);
 }
 
