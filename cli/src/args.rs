@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, bench, completions, demo, diff, export, get, init, key, prune, restore, serve, show, verify,
+    backup, bench, completions, demo, diff, export, get, history, init, key, pitr, prune, restore, serve, show, verify,
 };
 use crate::settings::{database_id, project_id};
 
@@ -145,12 +145,18 @@ pub(crate) enum Command {
     /// Read snapshots back and check every byte
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
-    /// Compare two snapshots, or a snapshot and the live database
+    /// Compare two snapshots or moments, or one of them and the live database
     #[command(after_help = diff::EXAMPLES)]
     Diff(diff::DiffArgs),
-    /// Print one document of a snapshot
+    /// Print one document of a snapshot, or as it was at a moment
     #[command(after_help = get::EXAMPLES)]
     Get(get::GetArgs),
+    /// List every version of a document that is known
+    #[command(after_help = history::EXAMPLES)]
+    History(history::HistoryArgs),
+    /// Capture the changes of a database, and see which moments can be put back
+    #[command(after_help = pitr::EXAMPLES)]
+    Pitr(pitr::PitrArgs),
     /// Write a snapshot's documents as JSON, one a line
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),

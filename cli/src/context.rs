@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use firebackup_aws::{AwsClients, AwsSettings, KmsKeyService, region_of_key};
 use firebackup_embedded::{SystemClock, SystemRandom};
-use firebackup_engine::{Repository, Secrets, ServiceKey, Target, Trust, World};
+use firebackup_engine::{Moment, Moments, Repository, Secrets, ServiceKey, Target, Trust, World};
 use firebackup_google::{Access, Firestore, FirestoreOptions, IdentityOptions, IdentityToolkit, Retrying};
-use firebackup_model::DatabaseName;
 use firebackup_model::id::SnapshotId;
+use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{DocumentSource, EncryptionContext};
+use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_storage::Destination;
 use object_store::ObjectStore;
 
@@ -98,6 +99,14 @@ impl Context {
         Ok(Arc::new(Retrying::new(firestore)))
     }
 
+    /// Connects to a database to read it and to listen to its changes.
+    ///
+    /// # Errors
+    /// As [`Self::source`].
+    pub(crate) async fn changes(&self, database: &DatabaseName) -> Result<Arc<Retrying<Firestore>>> {
+        Ok(Arc::new(Retrying::new(connect(database, &self.settings.access).await?)))
+    }
+
     /// Connects to a database to restore into it. Writes are not tried again here: the engine must know of every try.
     ///
     /// # Errors
@@ -131,6 +140,52 @@ impl Context {
                         --database";
             CliError::NotFound(text.to_owned())
         })
+    }
+
+    /// The database whose moments are meant: the one that was named, else the only one that the repository has backups
+    /// of, else of those the one of the environment.
+    ///
+    /// # Errors
+    /// When there is none, or it is not clear which.
+    pub(crate) async fn database_in(&self, repository: &Repository) -> Result<DatabaseName> {
+        if let Some(named) = self.settings.named_database() {
+            return Ok(named);
+        }
+        let is_backup = |manifest: &Manifest| manifest.kind != SnapshotKind::Undo;
+        let of_what = |manifest: &Manifest| is_backup(manifest) && self.settings.names(&manifest.source);
+        let manifests = repository.all_manifests(of_what).await?;
+        let mut databases: Vec<_> = manifests.into_iter().map(|manifest| manifest.source).collect();
+        databases.sort();
+        databases.dedup();
+        match (&databases[..], self.settings.database()) {
+            ([], _) => Err(CliError::NotFound(
+                "there is no backup of this database yet: make one with `firebackup backup`".to_owned(),
+            )),
+            ([only], _) => Ok(only.clone()),
+            (several, Ok(ambient)) if several.contains(&ambient) => Ok(ambient),
+            (several, _) => {
+                let names: Vec<String> = several.iter().map(ToString::to_string).collect();
+                let names = names.join(", ");
+                Err(CliError::Usage(format!("the repository holds {names}: say which with --project and --database")))
+            }
+        }
+    }
+
+    /// Finds the moment of a database that a user means, for a command that makes use of what it holds.
+    ///
+    /// # Errors
+    /// When there is none, or it lies in a gap.
+    pub(crate) async fn moment(
+        &self,
+        repository: &Repository,
+        database: &DatabaseName,
+        at: Timestamp,
+        exact: bool,
+    ) -> Result<(Moments, Moment)> {
+        let moments = Moments::read(repository, database).await?;
+        let moment = moments.resolve(at, exact)?;
+        self.warn_unproven(repository, &moment.base);
+        Ok((moments, moment))
     }
 
     /// As [`Self::snapshot`], for a command that makes use of what it holds without saying who wrote it.

@@ -1,7 +1,8 @@
 //! Where words go: results to standard output, everything that is told on the way to standard error.
 //!
 //! With `--json` standard output gets exactly one JSON document, whatever happens: a result, or `{"error": …}`; only
-//! that it cannot be written is told on standard error.
+//! that it cannot be written is told on standard error. What tells events for as long as it runs ([`Output::stream`])
+//! writes such a document a line.
 //!
 //! While a progress bar is shown, standard error is written around it: nothing is glued to it or erased with it.
 //!
@@ -38,6 +39,8 @@ pub(crate) struct Output {
     bar: BarSlot,
     /// Whether the one JSON document was begun.
     has_document: Arc<AtomicBool>,
+    /// Whether documents are events, a line each.
+    is_stream: Arc<AtomicBool>,
 }
 
 /// The progress bar that is shown, if one is. Clones share it.
@@ -110,6 +113,7 @@ impl Output {
             stderr_has_colors: colors && stderr_is_terminal,
             bar: BarSlot::default(),
             has_document: Arc::default(),
+            is_stream: Arc::default(),
         }
     }
 
@@ -168,6 +172,17 @@ impl Output {
         self.line(&line)
     }
 
+    /// From now on events are told, and an error is one of them.
+    pub(crate) fn stream(&self) {
+        self.is_stream.store(true, Ordering::SeqCst);
+    }
+
+    /// Writes an event: `value` in one line with `--json`, else `text`.
+    pub(crate) fn event<T: Serialize>(&self, value: &T, text: &str) -> Result<()> {
+        let json = || serde_json::to_string(value).map_err(|error| CliError::Output(error.into()));
+        self.line(&if self.json { json()? } else { printable(text).into_owned() })
+    }
+
     /// Writes a line of a result for people; nothing with `--json`.
     pub(crate) fn say(&self, line: &str) -> Result<()> {
         if self.json { Ok(()) } else { self.line(line) }
@@ -196,7 +211,8 @@ impl Output {
         let report = error.report();
         // where a result was begun, all or half of it may stand: a second document would make it no better
         let is_first = !self.has_document.swap(true, Ordering::SeqCst);
-        let is_told = self.json && is_first && print_error(&report).is_ok();
+        let is_stream = self.is_stream.load(Ordering::SeqCst);
+        let is_told = self.json && (is_first || is_stream) && print_error(&report, is_stream).is_ok();
         if !is_told {
             self.stderr_line(&render(&report, self.stderr_has_colors));
         }
@@ -264,12 +280,13 @@ fn render(report: &ErrorReport, colors: bool) -> String {
     text
 }
 
-fn print_error(error: &ErrorReport) -> io::Result<()> {
+fn print_error(error: &ErrorReport, in_one_line: bool) -> io::Result<()> {
     #[derive(Serialize)]
     struct Failed<'e> {
         error: &'e ErrorReport,
     }
-    let json = serde_json::to_string_pretty(&Failed { error })?;
+    let failed = Failed { error };
+    let json = if in_one_line { serde_json::to_string(&failed)? } else { serde_json::to_string_pretty(&failed)? };
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{json}").and_then(|()| stdout.flush())
 }
@@ -282,7 +299,7 @@ pub(crate) fn refuse_arguments(refusal: &clap::Error, arguments: impl Iterator<I
     );
     let arguments: Vec<_> = arguments.collect();
     let wants_json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
-    let is_told = wants_json && !is_help && print_error(&usage_report(refusal)).is_ok();
+    let is_told = wants_json && !is_help && print_error(&usage_report(refusal), false).is_ok();
     if !is_told {
         print_refusal(refusal, &arguments);
     }

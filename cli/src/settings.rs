@@ -1,7 +1,7 @@
 //! Arguments and environment variables, made typed.
 
 use std::net::Ipv6Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firebackup_engine::Secrets;
 use firebackup_google::Access;
@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) access: Access,
     auth_emulator: Option<String>,
     keys: KeySettings,
+    /// Where this user's programs keep what belongs to this machine; nothing where nobody says so.
+    pub(crate) state_folder: Option<PathBuf>,
 }
 
 impl Settings {
@@ -65,6 +67,7 @@ impl Settings {
             access,
             auth_emulator: emulator_host(environment, AUTH_EMULATOR)?,
             keys: KeySettings { global: global.clone(), environment: environment.clone() },
+            state_folder: state_folder(environment),
         })
     }
 
@@ -92,6 +95,12 @@ impl Settings {
         let named = named
             .ok_or_else(|| CliError::Usage(format!("no project was named: give --project ID, or set {PROJECT}")))?;
         Ok(DatabaseName::new(project(named)?, self.named_database.as_deref().unwrap_or(DEFAULT_DATABASE)))
+    }
+
+    /// The database that was named for FireBackup itself, if one was.
+    pub(crate) fn named_database(&self) -> Option<DatabaseName> {
+        let project = self.named_project.as_ref()?;
+        Some(DatabaseName::new(project, self.named_database.as_deref().unwrap_or(DEFAULT_DATABASE)))
     }
 
     /// Whether a snapshot of `database` is of what was named, as far as something was. A project that is in the
@@ -213,6 +222,13 @@ fn is_id(text: &str) -> bool {
     !text.is_empty() && !text.contains(is_foreign)
 }
 
+/// As the XDG base directories say it: what is no absolute path is none.
+fn state_folder(environment: &Environment) -> Option<PathBuf> {
+    let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    Some(user.or_else(|| absolute("LOCALAPPDATA"))?.join("firebackup"))
+}
+
 /// The `host:port` of an emulator, from a variable that may hold it as a URL.
 fn emulator_host(environment: &Environment, variable: &str) -> Result<Option<String>> {
     let Some(text) = environment.get(variable) else { return Ok(None) };
@@ -313,6 +329,16 @@ mod tests {
                 assert!(error.to_string().ends_with("is no project id"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn state_stands_where_the_user_says_or_below_home() {
+        let folder = |environment: &[(&str, &str)]| settings(&GlobalArgs::default(), environment).state_folder;
+        let home = ("HOME", "/home/ann");
+        assert_eq!(folder(&[home]), Some("/home/ann/.local/state/firebackup".into()));
+        assert_eq!(folder(&[home, ("XDG_STATE_HOME", "/state")]), Some("/state/firebackup".into()));
+        assert_eq!(folder(&[home, ("XDG_STATE_HOME", "state")]), Some("/home/ann/.local/state/firebackup".into()));
+        assert_eq!(folder(&[]), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Numbers as people read and write them.
 
+use std::time::Duration;
+
 use firebackup_model::Timestamp;
 
 /// A whole number with separators: `12,345`.
@@ -82,6 +84,20 @@ pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a number such as 20000, 20,000, 500k or 2M".to_owned())
 }
 
+/// Reads a length of time between a second and a day: `60s`, `5m`, `1h`.
+///
+/// # Errors
+/// Says what is expected.
+pub(crate) fn parse_window(text: &str) -> Result<Duration, String> {
+    let factors = [('s', 1), ('m', 60), ('h', 3600)];
+    let seconds = factors.iter().find_map(|(unit, factor)| {
+        let number: u64 = text.strip_suffix(*unit)?.parse().ok()?;
+        number.checked_mul(*factor)
+    });
+    let seconds = seconds.filter(|seconds| (1..=24 * 3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected a time from 1s to 24h, such as 60s, 5m or 1h".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +134,16 @@ mod tests {
         }
         for bad in ["", "k", "1.5k", "-1", "1 000", "99999999999999999999", "99999999999999999M"] {
             assert!(parse_count(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn windows_are_read_with_their_unit_and_have_bounds() {
+        for (text, seconds) in [("1s", 1), ("60s", 60), ("5m", 300), ("24h", 86_400)] {
+            assert_eq!(parse_window(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "s", "60", "0s", "25h", "1d", "1.5m", "-1s", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(parse_window(bad).is_err(), "{bad}");
         }
     }
 }

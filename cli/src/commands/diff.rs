@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use clap::Args;
-use firebackup_engine::{Change, ChangeCounts, Contents, Difference, Meter, Repository, Sample, diff, nothing_fits};
+use firebackup_engine::{
+    Change, ChangeCounts, Contents, Difference, Meter, Moment, Moments, Repository, Sample, diff, nothing_fits,
+};
 use firebackup_model::manifest::Manifest;
-use firebackup_model::{DocumentPath, Selection};
+use firebackup_model::{DatabaseName, DocumentPath, Selection, Timestamp};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -20,6 +22,7 @@ use crate::units::{count, of};
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup diff latest live --repo file:///srv/backups --master-key-file master.key
+  firebackup diff --from 2026-11-24T10:00:00Z --to 2026-11-24T10:15:03Z --repo file:///srv/backups --master-key-file master.key
   firebackup diff bkp_01K1 bkp_01K2 --documents --collection users --repo file:///srv/backups --master-key-file master.key";
 
 /// The word for the database as it is now.
@@ -28,12 +31,18 @@ const LIVE: &str = "live";
 /// What is compared.
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
-    /// Before: a snapshot (id, beginning of an id, or `latest`), or `live`
-    #[arg(value_name = "A")]
-    before: String,
-    /// After: a snapshot, or `live` for the database as it is now
-    #[arg(value_name = "B")]
-    after: String,
+    /// Before: a snapshot (id, beginning of an id, or `latest`), `live`, or a time
+    #[arg(value_name = "A", required_unless_present = "from")]
+    before: Option<String>,
+    /// After: a snapshot, `live` for the database as it is now, or a time
+    #[arg(value_name = "B", required_unless_present = "to")]
+    after: Option<String>,
+    /// Before, as A: a time, from captured changes, such as 2026-11-24T10:15:03Z
+    #[arg(long, value_name = "A", conflicts_with_all = ["before", "after"], requires = "to")]
+    from: Option<String>,
+    /// After, as B
+    #[arg(long, value_name = "B", conflicts_with_all = ["before", "after"], requires = "from")]
+    to: Option<String>,
     /// List every document that differs
     #[arg(long, visible_alias = "document")]
     documents: bool,
@@ -48,6 +57,14 @@ pub(crate) struct DiffArgs {
 enum Side {
     Live,
     Snapshot(Box<Manifest>),
+    Moment(Box<(Moments, Moment)>),
+}
+
+/// A side as it was asked for.
+enum Asked {
+    Live,
+    At(Timestamp),
+    Snapshot(String),
 }
 
 #[derive(Serialize)]
@@ -68,8 +85,7 @@ struct Compared {
 /// When a side cannot be read, or both are the live database.
 pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     let repository = context.repository().await?;
-    let before = side(context, &repository, &args.before).await?;
-    let after = side(context, &repository, &args.after).await?;
+    let (before, after) = sides(context, &repository, &args).await?;
     let selection = selection(&args.collections, &before, &after)?;
     let meter = Arc::new(Meter::default());
     let (mut left, before_name) = open(context, &repository, &before, &after, &selection, &meter).await?;
@@ -99,19 +115,63 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     Ok(if args.exit_code && !same { Exit::Partial } else { Exit::Done })
 }
 
-async fn side(context: &Context, repository: &Repository, text: &str) -> Result<Side> {
-    if text == LIVE {
-        return Ok(Side::Live);
+async fn sides(context: &Context, repository: &Repository, args: &DiffArgs) -> Result<(Side, Side)> {
+    let asked = |named: &Option<String>, given: &Option<String>| {
+        let text = named.as_ref().or(given.as_ref()).map_or(LIVE, String::as_str);
+        match text.parse() {
+            Ok(at) => Asked::At(at),
+            Err(_) if text == LIVE => Asked::Live,
+            Err(_) => Asked::Snapshot(text.to_owned()),
+        }
+    };
+    let (before, after) = (asked(&args.from, &args.before), asked(&args.to, &args.after));
+    // a time that is compared with a snapshot is one of the same database
+    match (&before, &after) {
+        (Asked::At(_), _) => {
+            let after = side(context, repository, after, None).await?;
+            Ok((side(context, repository, before, Some(&after)).await?, after))
+        }
+        _ => {
+            let before = side(context, repository, before, None).await?;
+            let after = side(context, repository, after, Some(&before)).await?;
+            Ok((before, after))
+        }
     }
-    let id = context.snapshot_to_use(repository, text).await?;
-    Ok(Side::Snapshot(Box::new(repository.manifest(&id).await?.0)))
+}
+
+async fn side(context: &Context, repository: &Repository, asked: Asked, other: Option<&Side>) -> Result<Side> {
+    match asked {
+        Asked::Live => Ok(Side::Live),
+        Asked::Snapshot(text) => {
+            let id = context.snapshot_to_use(repository, &text).await?;
+            Ok(Side::Snapshot(Box::new(repository.manifest(&id).await?.0)))
+        }
+        Asked::At(at) => {
+            let database = match other.and_then(Side::source) {
+                Some(source) => source.clone(),
+                None => context.database_in(repository).await?,
+            };
+            Ok(Side::Moment(Box::new(context.moment(repository, &database, at, false).await?)))
+        }
+    }
+}
+
+impl Side {
+    /// The database; nothing of what is live, which is that of the other side.
+    fn source(&self) -> Option<&DatabaseName> {
+        match self {
+            Self::Live => None,
+            Self::Snapshot(manifest) => Some(&manifest.source),
+            Self::Moment(moment) => Some(moment.0.database()),
+        }
+    }
 }
 
 /// What both sides can say something of: a snapshot of some collections says nothing of the others.
 fn selection(asked: &CollectionArgs, before: &Side, after: &Side) -> Result<Selection> {
     let partial = |side: &Side| match side {
         Side::Snapshot(manifest) if !manifest.selection.is_everything() => Some(manifest.selection.clone()),
-        Side::Live | Side::Snapshot(_) => None,
+        Side::Live | Side::Moment(_) | Side::Snapshot(_) => None,
     };
     match (asked.is_everything(), partial(before), partial(after)) {
         (false, _, _) | (true, None, None) => asked.selection(),
@@ -130,18 +190,23 @@ async fn open(
     selection: &Selection,
     meter: &Arc<Meter>,
 ) -> Result<(Contents, String)> {
-    match (side, other) {
+    match (side, other.source()) {
         (Side::Snapshot(manifest), _) => {
             let contents = Contents::of_snapshot(repository, &manifest.id, selection, meter).await?;
             Ok((contents, manifest.id.to_string()))
         }
-        (Side::Live, Side::Snapshot(manifest)) => {
-            let source = context.source(&manifest.source).await?;
+        (Side::Moment(side), _) => {
+            let (moments, moment) = &**side;
+            let contents = Contents::of_moment(repository, moments, moment, selection, meter)?;
+            Ok((contents, format!("{} as of {}", moments.database(), moment.point)))
+        }
+        (Side::Live, Some(database)) => {
+            let source = context.source(database).await?;
             let at = source.snapshot_time().await?;
             let contents = Contents::of_database(source, at, selection, repository.world(), meter)?;
-            Ok((contents, format!("{} as of {at}", manifest.source)))
+            Ok((contents, format!("{database} as of {at}")))
         }
-        (Side::Live, Side::Live) => Err(CliError::Usage("one side must be a snapshot".to_owned())),
+        (Side::Live, None) => Err(CliError::Usage("one side must be a snapshot or a time".to_owned())),
     }
 }
 

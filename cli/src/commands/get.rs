@@ -1,11 +1,12 @@
-//! `firebackup get`: one document of a snapshot, read with few requests.
+//! `firebackup get`: one document of a snapshot, or as it was at a moment, read with few requests.
 
 use std::sync::Arc;
 
 use clap::Args;
 use firebackup_codec::typed_json::write_json;
-use firebackup_engine::{Meter, lookup};
-use firebackup_model::DocumentPath;
+use firebackup_engine::{Found, Meter, Repository, lookup, lookup_at};
+use firebackup_model::id::SnapshotId;
+use firebackup_model::{DocumentPath, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -20,6 +21,7 @@ use crate::units::{bytes, of};
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup get users/alice --repo file:///srv/backups --master-key-file master.key
+  firebackup get users/alice --at 2026-11-24T10:15:03Z --repo file:///srv/backups --master-key-file master.key
   firebackup get users/alice/orders/1 --at bkp_01K --repo file:///srv/backups --master-key-file master.key";
 
 /// Which document.
@@ -28,14 +30,19 @@ pub(crate) struct GetArgs {
     /// The document: `users/alice`
     #[arg(value_name = "PATH")]
     path: String,
-    /// The snapshot: its id, the beginning of it, or `latest`
-    #[arg(long, value_name = "SNAPSHOT", default_value = LATEST)]
+    /// The snapshot (its id, the beginning of it, or `latest`), or a time, from captured changes: 2026-11-24T10:15:03Z
+    #[arg(long, value_name = "SNAPSHOT|TIME", default_value = LATEST)]
     at: String,
 }
 
 #[derive(Serialize)]
 struct Got {
     snapshot: String,
+    /// The consistent point that was taken, where a time was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<Timestamp>,
     path: String,
     read_time: Option<String>,
     update_time: Option<String>,
@@ -53,16 +60,17 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<Exit> {
     let path = DocumentPath::new(args.path.as_str()).map_err(|error| CliError::Usage(error.to_string()))?;
     let store = Arc::new(CountingStore::new(context.destination()?.store()));
     let repository = context.repository_in(store.clone()).await?;
-    let id = context.snapshot_to_use(&repository, &args.at).await?;
-    let (manifest, _) = repository.manifest(&id).await?;
     let meter = Arc::new(Meter::default());
-    let found = lookup(&repository, &manifest, &path, &meter).await?;
-    let found = found.ok_or_else(|| CliError::NotFound(format!("`{path}` is not in {id}")))?;
+    let looked_up = look_up(context, &repository, &args.at, &path, &meter).await?;
+    let name = looked_up.name();
+    let found = looked_up.found.ok_or_else(|| CliError::NotFound(format!("`{path}` is not in {name}")))?;
     let mut json = Vec::new();
     write_json(&found.document, &mut json).map_err(|source| CliError::Show { path: path.to_string(), source })?;
     let text = String::from_utf8_lossy(&indent(&json)).into_owned();
     let got = Got {
-        snapshot: id.to_string(),
+        snapshot: looked_up.snapshot.to_string(),
+        at: looked_up.moment.map(|(at, _)| at),
+        asked: looked_up.moment.map(|(_, asked)| asked),
         path: path.to_string(),
         read_time: found.read_time.map(|time| time.to_string()),
         update_time: found.update_time.map(|time| time.to_string()),
@@ -73,10 +81,46 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<Exit> {
     };
     context.output.result(&got, &text)?;
     context.output.note(&format!(
-        "{id}: read {} of its runs, {} in all with keys and manifest, in {}",
+        "{name}: read {} of its runs, {} in all with keys and manifest, in {}",
         bytes(got.run_bytes_read),
         bytes(got.bytes_read),
         of(got.requests, "request")
     ));
     Ok(Exit::Done)
+}
+
+/// Where a document was looked for, and what was found.
+struct LookedUp {
+    snapshot: SnapshotId,
+    /// The moment that was taken, and the time that was asked for.
+    moment: Option<(Timestamp, Timestamp)>,
+    found: Option<Found>,
+}
+
+impl LookedUp {
+    fn name(&self) -> String {
+        match self.moment {
+            None => self.snapshot.to_string(),
+            Some((at, _)) => format!("the database as of {at}"),
+        }
+    }
+}
+
+async fn look_up(
+    context: &Context,
+    repository: &Repository,
+    at: &str,
+    path: &DocumentPath,
+    meter: &Arc<Meter>,
+) -> Result<LookedUp> {
+    let Ok(asked) = at.parse::<Timestamp>() else {
+        let snapshot = context.snapshot_to_use(repository, at).await?;
+        let (manifest, _) = repository.manifest(&snapshot).await?;
+        let found = lookup(repository, &manifest, path, meter).await?;
+        return Ok(LookedUp { snapshot, moment: None, found });
+    };
+    let database = context.database_in(repository).await?;
+    let (moments, moment) = context.moment(repository, &database, asked, false).await?;
+    let found = lookup_at(repository, &moments, &moment, path, meter).await?;
+    Ok(LookedUp { snapshot: moment.base, moment: Some((moment.point, asked)), found })
 }

@@ -72,9 +72,10 @@ fn unreadable(context: &Context, job: &JobId, error: &str) -> String {
 
 fn restore(context: &Context, plan: &RestorePlan) -> String {
     let mut text = format!(
-        "{}  restore of {} into {} ({}), begun {}\n  go on: run the command that began it again",
+        "{}  restore of {}{} into {} ({}), begun {}\n  go on: run the command that began it again",
         context.output.bold(plan.job.as_str()),
         plan.snapshot,
+        plan.at.map(|at| format!(" and what was captured until {at}")).unwrap_or_default(),
         plan.target,
         describe(&plan.selection),
         moment(plan.created),

@@ -7,10 +7,12 @@ pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod get;
+pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod jobs;
 pub(crate) mod key;
 pub(crate) mod list;
+pub(crate) mod pitr;
 pub(crate) mod prune;
 pub(crate) mod restore;
 pub(crate) mod serve;
@@ -22,7 +24,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
 
-/// Carries a command out. Backup and restore stop at safe points on Ctrl-C; the others simply end.
+/// Carries a command out. Backup, restore and captures stop at safe points on Ctrl-C; the others simply end.
 ///
 /// # Errors
 /// When it fails.
@@ -31,6 +33,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Pitr(args) => Box::pin(pitr::run(context, args)).await,
         command => context.interrupt.race(run_without_safe_points(context, command)).await,
     }
 }
@@ -48,6 +51,8 @@ async fn run_without_safe_points(context: &Context, command: Command) -> Result<
         Command::Verify(args) => verify::run(context, args).await,
         Command::Diff(args) => diff::run(context, args).await,
         Command::Get(args) => get::run(context, args).await,
+        Command::History(args) => history::run(context, args).await,
+        Command::Pitr(args) => Box::pin(pitr::run(context, args)).await,
         Command::Export(args) => export::run(context, args).await,
         Command::Prune(args) => prune::run(context, args).await,
         Command::Jobs => jobs::run(context).await,

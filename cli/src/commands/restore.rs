@@ -23,20 +23,21 @@ use crate::progress::{Activity, Progress};
 use crate::selection_args::{CollectionArgs, PathArgs};
 use crate::settings::{database_id, project_id};
 
-use what::What;
+use what::{At, What};
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup restore --dry-run --repo file:///srv/backups --master-key-file master.key
   firebackup restore --guard 2026-01-31T14:03:00Z --repo file:///srv/backups --master-key-file master.key
+  firebackup restore --at 2026-11-24T10:15:03Z --to-database restored --repo file:///srv/backups --master-key-file master.key
   firebackup restore --document users/alice --yes --repo file:///srv/backups --master-key-file master.key
   firebackup restore --to-project my-app-staging --rename users=users-restored --collection users --repo s3://bucket/prod
   firebackup restore --undo restore_01ARZ3NDEKTSV4RRFFQ69G5FAV --repo file:///srv/backups --master-key-file master.key";
 
 /// What an undo leaves no choice of: it puts back what was there, where it was.
-const UNDO_CONFLICTS: [&str; 7] =
-    ["snapshot", "mode", "include_auth", "auth_only", "renames", "to_project", "to_database"];
+const UNDO_CONFLICTS: [&str; 8] =
+    ["snapshot", "at", "mode", "include_auth", "auth_only", "renames", "to_project", "to_database"];
 
 /// Documents of a dry run that are shown.
 const SAMPLES: usize = 20;
@@ -47,6 +48,12 @@ pub(crate) struct RestoreArgs {
     /// The snapshot: its id, the beginning of it, or `latest`
     #[arg(long, value_name = "SNAPSHOT", default_value = LATEST)]
     snapshot: String,
+    /// The database as it was at this time, from captured changes: 2026-11-24T10:15:03Z
+    #[arg(long, value_name = "TIME", conflicts_with = "snapshot")]
+    at: Option<Timestamp>,
+    /// Refuse a time that is no consistent point, rather than take the newest one before it
+    #[arg(long, requires = "at")]
+    exact: bool,
     /// Take this restore back: put in place again what it replaced
     #[arg(long, value_name = "JOB", conflicts_with_all = UNDO_CONFLICTS)]
     undo: Option<JobId>,
@@ -142,7 +149,7 @@ pub(crate) async fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
         true => Some(restore_auth(context, &repository, &args, &what, &database).await?),
         false => None,
     };
-    report::tell(context, documents.as_ref(), users.as_ref(), started.elapsed().as_secs_f64())
+    report::tell(context, &what, documents.as_ref(), users.as_ref(), started.elapsed().as_secs_f64())
 }
 
 fn options(context: &Context, args: &RestoreArgs, what: &What) -> RestoreOptions {
@@ -168,6 +175,7 @@ async fn prepare(
     Ok(Restore {
         repository: repository.clone(),
         snapshot: what.id.clone(),
+        at: what.at.and_then(At::on_base),
         target: context.target(database).await?,
         options: options(context, args, what),
         meter: Arc::default(),
@@ -186,7 +194,7 @@ async fn dry_run(
     let progress = Progress::show(&context.output, Activity::Restore, &restore.meter);
     let dry_run = restore.dry_run(SAMPLES).await;
     drop(progress);
-    report::tell_dry_run(context, &what.id, database, &dry_run?)
+    report::tell_dry_run(context, what, database, &dry_run?)
 }
 
 async fn ask(context: &Context, args: &RestoreArgs, what: &What, database: &DatabaseName) -> Result<()> {
@@ -218,7 +226,7 @@ async fn restore_auth(
     what: &What,
     database: &DatabaseName,
 ) -> Result<UserReport> {
-    let manifest = what.manifest.as_ref();
+    let manifest = what.users.as_ref().or(what.manifest.as_ref());
     let manifest = manifest.ok_or_else(|| CliError::Refused("an undo holds no Auth users".to_owned()))?;
     let sink = context.users(&database.project).await?;
     let options = UserRestoreOptions { overwrite: args.overwrite_users, allow_redacted: args.allow_redacted_hashes };
@@ -269,6 +277,10 @@ mod tests {
             format!("--undo {JOB} --auth-only"),
             format!("--undo {JOB} --to-project p"),
             format!("--undo {JOB} --to-database d"),
+            format!("--undo {JOB} --at 2026-11-24T10:15:03Z"),
+            "--snapshot latest --at 2026-11-24T10:15:03Z".to_owned(),
+            "--at 2026-11-24T10:15:03".to_owned(),
+            "--exact".to_owned(),
             "--to-project a/b".to_owned(),
             "--to-database a/b".to_owned(),
             "--undo nonsense".to_owned(),

@@ -5,7 +5,7 @@ use firebackup_model::DatabaseName;
 use firebackup_model::id::SnapshotId;
 use serde::Serialize;
 
-use super::what::What;
+use super::what::{At, What};
 use super::{Mode, RestoreArgs};
 use crate::commands::diff::{counts, samples};
 use crate::context::Context;
@@ -20,6 +20,11 @@ const SHOWN_PROBLEMS: usize = 10;
 
 #[derive(Serialize)]
 struct Restored<'r> {
+    #[serde(flatten)]
+    at: Option<At>,
+    /// The backup that the Auth users are of, where they are put back with a moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users_of: Option<&'r SnapshotId>,
     documents: Option<&'r RestoreReport>,
     users: Option<&'r UserReport>,
     undo_command: Option<String>,
@@ -29,6 +34,8 @@ struct Restored<'r> {
 #[derive(Serialize)]
 struct Tried<'r> {
     snapshot: &'r SnapshotId,
+    #[serde(flatten)]
+    at: Option<At>,
     target: &'r DatabaseName,
     #[serde(flatten)]
     dry_run: &'r DryRun,
@@ -40,11 +47,12 @@ pub(super) fn question(args: &RestoreArgs, what: &What, database: &DatabaseName)
     let counted = what
         .manifest
         .as_ref()
+        .filter(|_| what.at.is_none_or(|at| at.on_base().is_none()))
         .filter(|manifest| what.selection.is_everything() || what.selection == manifest.selection);
     let of_what = match (&args.undo, counted) {
         (Some(job), _) => format!("what {job} replaced"),
-        (None, Some(manifest)) => format!("{} of {}", of(manifest.totals.documents, "document"), what.id),
-        (None, None) => format!("documents of {}", what.id),
+        (None, Some(manifest)) => format!("{} of {}", of(manifest.totals.documents, "document"), what.name()),
+        (None, None) => format!("documents of {}", what.name()),
     };
     let holds = what.manifest.as_ref().map(|manifest| &manifest.selection);
     let selected = [Some(&what.selection), holds].into_iter().flatten().find(|selection| !selection.is_everything());
@@ -64,6 +72,7 @@ pub(super) fn question(args: &RestoreArgs, what: &What, database: &DatabaseName)
 /// When standard output cannot be written.
 pub(super) fn tell(
     context: &Context,
+    what: &What,
     documents: Option<&RestoreReport>,
     users: Option<&UserReport>,
     took: f64,
@@ -76,7 +85,7 @@ pub(super) fn tell(
     });
     let mut parts = Vec::new();
     if let Some(report) = documents {
-        parts.push(documents_text(context, report, took));
+        parts.push(documents_text(context, what.at, report, took));
     }
     if let Some(report) = users {
         parts.push(users_text(context, report));
@@ -89,11 +98,13 @@ pub(super) fn tell(
     let is_whole = unmatched.is_empty()
         && documents.is_none_or(|report| report.tally.failed + report.tally.conflicts == 0)
         && users.is_none_or(|report| report.failed == 0);
-    context.output.result(&Restored { documents, users, undo_command, seconds: took }, &parts.join("\n\n"))?;
+    let users_of = what.users.as_ref().map(|manifest| &manifest.id);
+    let restored = Restored { at: what.at, users_of, documents, users, undo_command, seconds: took };
+    context.output.result(&restored, &parts.join("\n\n"))?;
     Ok(if is_whole { Exit::Done } else { Exit::Partial })
 }
 
-fn documents_text(context: &Context, report: &RestoreReport, took: f64) -> String {
+fn documents_text(context: &Context, at: Option<At>, report: &RestoreReport, took: f64) -> String {
     let tally = &report.tally;
     let sign = if tally.failed + tally.conflicts == 0 { context.output.good("✓") } else { context.output.bad("✗") };
     let resumed = if report.resumed { " (an unfinished restore was gone on with)" } else { "" };
@@ -105,6 +116,9 @@ fn documents_text(context: &Context, report: &RestoreReport, took: f64) -> Strin
         ("written", count(tally.written)),
         ("deleted", count(tally.deleted)),
     ];
+    if let Some(at) = at {
+        lines.insert(0, ("moment", at.lies()));
+    }
     for (name, number, why) in [
         ("same", tally.same, "were right already"),
         ("skipped", tally.skipped, "were there and left alone"),
@@ -149,18 +163,17 @@ fn users_text(context: &Context, report: &UserReport) -> String {
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub(super) fn tell_dry_run(
-    context: &Context,
-    snapshot: &SnapshotId,
-    target: &DatabaseName,
-    dry_run: &DryRun,
-) -> Result<Exit> {
+pub(super) fn tell_dry_run(context: &Context, what: &What, target: &DatabaseName, dry_run: &DryRun) -> Result<Exit> {
     let difference = &dry_run.difference;
     let mut text = format!(
-        "A restore of {snapshot} into {target} as of {} would come to this; nothing was written.\n\n{}",
+        "A restore of {} into {target} as of {} would come to this; nothing was written.\n\n{}",
+        what.name(),
         dry_run.guard,
         counts(difference)
     );
+    if let Some(at) = what.at {
+        text.push_str(&format!("\n\nThe moment is {}.", at.lies()));
+    }
     if !difference.samples.is_empty() {
         text.push_str(&format!("\n\n{}", samples(&difference.samples)));
         let totals = difference.totals;
@@ -179,6 +192,6 @@ pub(super) fn tell_dry_run(
         dry_run.guard
     ));
     context.warn_unmatched(&dry_run.unmatched);
-    context.output.result(&Tried { snapshot, target, dry_run }, &text)?;
+    context.output.result(&Tried { snapshot: &what.id, at: what.at, target, dry_run }, &text)?;
     Ok(if dry_run.problems.is_empty() && dry_run.unmatched.is_empty() { Exit::Done } else { Exit::Partial })
 }

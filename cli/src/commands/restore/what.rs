@@ -3,16 +3,49 @@
 use firebackup_engine::{EngineError, Repository, unfinished_restore};
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
-use firebackup_model::{DatabaseName, Selection};
+use firebackup_model::{DatabaseName, Selection, Timestamp};
+use serde::Serialize;
 
 use super::{Mode, RestoreArgs};
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::units::seconds;
+
+/// The moment that is put back.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct At {
+    /// The time that was asked for.
+    pub(super) asked: Timestamp,
+    /// The consistent point that is taken: the newest one at or before it.
+    pub(super) at: Timestamp,
+    /// Whether it is the snapshot itself.
+    #[serde(skip)]
+    is_base: bool,
+}
+
+impl At {
+    /// The point that lies behind the snapshot.
+    pub(super) fn on_base(self) -> Option<Timestamp> {
+        (!self.is_base).then_some(self.at)
+    }
+
+    /// How long before the time that was asked for, in words.
+    pub(super) fn lies(self) -> String {
+        match self.asked.seconds_since(self.at) {
+            before if before > 0.0 => format!("{}, {} before {}", self.at, seconds(before), self.asked),
+            _ => self.at.to_string(),
+        }
+    }
+}
 
 /// What is put back.
 pub(super) struct What {
-    /// The snapshot, or the restore whose undo it is.
+    /// The snapshot, or the restore whose undo it is; of a moment what it builds on.
     pub(super) id: SnapshotId,
+    /// The moment, where one was asked for.
+    pub(super) at: Option<At>,
+    /// The backup whose Auth users belong to the moment.
+    pub(super) users: Option<Manifest>,
     /// The database that it came from.
     pub(super) source: DatabaseName,
     /// Nothing for the undo of a restore that has not ended.
@@ -33,6 +66,9 @@ impl What {
             context.warn_unproven(repository, &undo.id);
             return Ok(undo);
         }
+        if let Some(at) = args.at {
+            return Self::moment(context, repository, args, at, asked).await;
+        }
         let id = context.snapshot_to_use(repository, &args.snapshot).await?;
         let (manifest, _) = repository.manifest(&id).await?;
         if manifest.kind == SnapshotKind::Undo {
@@ -41,7 +77,34 @@ impl What {
             )));
         }
         let selection = selection(args.mode, asked, &manifest)?;
-        Ok(Self { id, source: manifest.source.clone(), manifest: Some(manifest), selection })
+        Ok(Self::of(id, manifest.source.clone(), Some(manifest), selection))
+    }
+
+    const fn of(id: SnapshotId, source: DatabaseName, manifest: Option<Manifest>, selection: Selection) -> Self {
+        Self { id, at: None, users: None, source, manifest, selection }
+    }
+
+    async fn moment(
+        context: &Context,
+        repository: &Repository,
+        args: &RestoreArgs,
+        asked: Timestamp,
+        selection: Selection,
+    ) -> Result<Self> {
+        let database = context.database_in(repository).await?;
+        let (_, moment) = context.moment(repository, &database, asked, args.exact).await?;
+        let users = match args.include_auth || args.auth_only {
+            true => Some(users_before(context, repository, &database, asked).await?),
+            false => None,
+        };
+        let (manifest, _) = repository.manifest(&moment.base).await?;
+        let at = At { asked, at: moment.point, is_base: moment.is_base };
+        Ok(Self { at: Some(at), users, ..Self::of(moment.base, database, Some(manifest), selection) })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> String {
+        self.at.map_or_else(|| self.id.to_string(), |at| format!("{} as of {}", self.source, at.at))
     }
 
     async fn undo(repository: &Repository, job: &JobId, selection: Selection) -> Result<Self> {
@@ -49,9 +112,7 @@ impl What {
             return Err(CliError::Usage(format!("{job} is no restore: --undo takes the id that a restore printed")));
         }
         match repository.manifest(job).await {
-            Ok((manifest, _)) => {
-                Ok(Self { id: job.clone(), source: manifest.source.clone(), manifest: Some(manifest), selection })
-            }
+            Ok((manifest, _)) => Ok(Self::of(job.clone(), manifest.source.clone(), Some(manifest), selection)),
             Err(EngineError::NotFound(_)) => Self::unfinished_undo(repository, job, selection).await,
             Err(error) => Err(error.into()),
         }
@@ -59,7 +120,7 @@ impl What {
 
     async fn unfinished_undo(repository: &Repository, job: &JobId, selection: Selection) -> Result<Self> {
         match unfinished_restore(repository, job).await? {
-            Some(plan) if plan.undo => Ok(Self { id: plan.job, source: plan.target, manifest: None, selection }),
+            Some(plan) if plan.undo => Ok(Self::of(plan.job, plan.target, None, selection)),
             _ => Err(CliError::NotFound(format!(
                 "there is no undo of {job}: the restore is unknown, kept none, or a prune has dropped it"
             ))),
@@ -83,6 +144,31 @@ impl What {
         let database = args.to_database.as_ref().unwrap_or(&self.source.database);
         Ok(DatabaseName::new(project, database))
     }
+}
+
+/// The backup with Auth users of the project that were listed last at or before a time. They have no moments of their own.
+async fn users_before(
+    context: &Context,
+    repository: &Repository,
+    database: &DatabaseName,
+    at: Timestamp,
+) -> Result<Manifest> {
+    let listed =
+        |manifest: &Manifest| manifest.auth.as_ref().map(|auth| auth.listed_until).filter(|until| *until <= at);
+    let has_some = |manifest: &Manifest| manifest.source.project == database.project && listed(manifest).is_some();
+    let all = repository.all_manifests(has_some).await?;
+    let newest = all.into_iter().max_by_key(|manifest| listed(manifest));
+    let newest = newest.ok_or_else(|| {
+        CliError::NotFound(format!(
+            "no backup holds Auth users of {} as they were at or before {at}: leave them out, or make backups with --include-auth",
+            database.project
+        ))
+    })?;
+    if let Some(until) = listed(&newest) {
+        let age = seconds(at.seconds_since(until));
+        context.output.note(&format!("Auth users are those of {}, listed {age} before {at}", newest.id));
+    }
+    Ok(newest)
 }
 
 /// What a mirror may delete is bounded by what was backed up: a snapshot of some collections says nothing of the others.

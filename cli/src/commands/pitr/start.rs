@@ -1,0 +1,254 @@
+//! `firebackup pitr start`: captures changes until it is asked to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use firebackup_engine::{
+    Capture, CaptureOptions, Captured, Compaction, EngineError, Repository, StatusBounds, capture_status,
+};
+use firebackup_model::DatabaseName;
+use firebackup_model::manifest::Compression;
+use tokio::time::Instant;
+
+use super::pace::Pace;
+use super::running::{Mark, Running};
+use super::telling::{Event, Teller};
+use crate::context::Context;
+use crate::error::{CliError, Result};
+use crate::exit::Exit;
+use crate::units::{parse_count, parse_window};
+
+/// How often segments are merged where that is due.
+const COMPACT_EVERY: Duration = Duration::from_secs(600);
+
+/// How changes are captured.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    /// Listen all the time, and put what changed within seconds
+    #[arg(long, conflicts_with_all = ["window", "once"])]
+    follow: bool,
+    /// How often to listen, and put what changed since as one segment
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_window)]
+    window: Duration,
+    /// One window, then end: for cron
+    #[arg(long)]
+    once: bool,
+    /// How often in 24 hours the whole database may be read because the stream cannot be believed [default: 24, an emulator's:
+    /// always]
+    #[arg(long, value_name = "N")]
+    max_scans_a_day: Option<u32>,
+    /// How many documents that may read in 24 hours [default: 10M, of an emulator any number]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    max_scan_reads_a_day: Option<u64>,
+    /// brotli, zstd, gzip or none, with a level
+    #[arg(long, value_name = "ALGORITHM", default_value = "zstd:3")]
+    compression: Compression,
+}
+
+impl StartArgs {
+    /// Reading an emulator costs nothing.
+    fn options(&self, is_emulator: bool) -> CaptureOptions {
+        let usual = CaptureOptions::default();
+        let (scans, reads) =
+            if is_emulator { (None, None) } else { (usual.max_scans_a_day, usual.max_scan_reads_a_day) };
+        CaptureOptions {
+            compression: self.compression,
+            seal_every: if self.follow { usual.seal_every } else { self.window.max(usual.seal_every) },
+            max_scans_a_day: self.max_scans_a_day.or(scans),
+            max_scan_reads_a_day: self.max_scan_reads_a_day.or(reads),
+            ..usual
+        }
+    }
+}
+
+/// Captures.
+///
+/// # Errors
+/// When there is no backup to begin from, another capture runs here, or something fails for good; with `--once` also when
+/// it may pass.
+pub(super) async fn run(context: &Context, args: StartArgs) -> Result<Exit> {
+    context.output.stream();
+    let database = context.settings.database()?;
+    let repository = context.repository().await?;
+    let _running = claim(context, &repository, &database).await?;
+    let status = capture_status(&repository, &database, StatusBounds::of_window(0.0)).await?;
+    let capture = capture(context, &args, repository, &database).await?;
+    let mut teller = Teller::new(context.output.clone(), status.proven_through);
+    let (captured_through, proven_through) = (status.captured_through, status.proven_through);
+    teller.tell(&Event::Started { database, captured_through, proven_through });
+    let exit = match (args.once, args.follow) {
+        (true, _) => once(&capture, &mut teller).await,
+        (false, true) => follow(&capture, &mut teller).await,
+        (false, false) => in_windows(context, &capture, args.window, &mut teller).await,
+    };
+    // what a capture was asked to leave unfinished is no failure
+    let exit = match exit {
+        Err(CliError::Engine(error)) if error.is_resumable_stop() && capture.stop.is_requested() => Exit::Stopped,
+        exit => exit?,
+    };
+    teller.end()?;
+    Ok(if exit == Exit::Stopped && !args.once { Exit::Done } else { exit })
+}
+
+async fn claim(context: &Context, repository: &Repository, database: &DatabaseName) -> Result<Option<Running>> {
+    match Mark::of(context, repository, database) {
+        Some(mark) => mark.claim().await.map(Some),
+        None => {
+            context
+                .output
+                .warn("neither XDG_STATE_HOME nor HOME is set: `firebackup pitr stop` will not find this capture");
+            Ok(None)
+        }
+    }
+}
+
+async fn capture(
+    context: &Context,
+    args: &StartArgs,
+    repository: Repository,
+    database: &DatabaseName,
+) -> Result<Capture> {
+    let source = context.changes(database).await?;
+    Ok(Capture {
+        repository,
+        source: source.clone(),
+        changes: source,
+        options: args.options(context.settings.is_emulator()),
+        meter: Arc::default(),
+        stop: context.interrupt.graceful(),
+    })
+}
+
+/// One window. Ends with 3 where it could not catch up with the database, and with 4 where it was stopped before.
+async fn once(capture: &Capture, teller: &mut Teller) -> Result<Exit> {
+    let captured = window(capture, teller).await?;
+    match captured {
+        _ if capture.stop.is_requested() => return Ok(Exit::Stopped),
+        Captured::Degraded => return Ok(Exit::Partial),
+        Captured::Through(_) => {}
+    }
+    teller.compacted(&compaction(capture).run().await?);
+    Ok(Exit::Done)
+}
+
+async fn window(capture: &Capture, teller: &mut Teller) -> Result<Captured, EngineError> {
+    let captured = capture.until_now(&mut told(capture, teller)).await?;
+    if let Captured::Through(through) = captured {
+        teller.tell(&Event::Captured { through });
+    }
+    Ok(captured)
+}
+
+/// Tells what the engine tells. Where nobody can be told any more, the capture ends.
+fn told<'t>(capture: &'t Capture, teller: &'t mut Teller) -> impl FnMut(firebackup_engine::CaptureEvent) + Send + 't {
+    move |event| {
+        teller.captured(event);
+        if !teller.is_heard() {
+            capture.stop.request();
+        }
+    }
+}
+
+async fn in_windows(context: &Context, capture: &Capture, every: Duration, teller: &mut Teller) -> Result<Exit> {
+    let mut pace = Pace::new(every, Instant::now());
+    let mut compacted = Instant::now();
+    loop {
+        let failure = match window(capture, teller).await {
+            Ok(_) => None,
+            Err(error) if error.may_pass() && !capture.stop.is_requested() => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        if failure.is_none() && compacted.elapsed() >= COMPACT_EVERY {
+            compact(context, capture, teller).await;
+            compacted = Instant::now();
+        }
+        if capture.stop.is_requested() || !teller.is_heard() {
+            return Ok(Exit::Stopped);
+        }
+        let now = Instant::now();
+        let due = pace.next(now, failure.is_some());
+        if let Some(error) = failure {
+            teller.failed(error.in_full(), due.duration_since(now));
+        }
+        if is_asked_before(context, due).await {
+            return Ok(Exit::Stopped);
+        }
+    }
+}
+
+async fn is_asked_before(context: &Context, due: Instant) -> bool {
+    let mut asked = context.interrupt.asked();
+    tokio::time::timeout_at(due, asked.wait_for(|asked| *asked)).await.is_ok()
+}
+
+async fn follow(capture: &Capture, teller: &mut Teller) -> Result<Exit> {
+    let mut tell = told(capture, teller);
+    let following = capture.follow(&mut tell);
+    let merging = compact_regularly(capture);
+    tokio::select! {
+        captured = following => captured.map(|_| Exit::Stopped).map_err(CliError::from),
+        () = merging => Ok(Exit::Stopped),
+    }
+}
+
+/// Merges segments now and then, for ever. What fails is tried again: the chain is whole without it.
+async fn compact_regularly(capture: &Capture) {
+    loop {
+        tokio::time::sleep(COMPACT_EVERY).await;
+        if let Err(error) = compaction(capture).run().await {
+            tracing::warn!(error = %error.in_full(), "segments could not be merged");
+        }
+    }
+}
+
+async fn compact(context: &Context, capture: &Capture, teller: &mut Teller) {
+    match compaction(capture).run().await {
+        Ok(report) => teller.compacted(&report),
+        Err(error) => context.output.warn(&format!("segments could not be merged: {}", error.in_full())),
+    }
+}
+
+fn compaction(capture: &Capture) -> Compaction {
+    let (repository, database) = (capture.repository.clone(), capture.source.database().clone());
+    Compaction { repository, database, meter: Arc::default(), stop: capture.stop.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use crate::commands::pitr::PitrCommand;
+    use clap::Parser;
+
+    fn parse(line: &str) -> Result<StartArgs, clap::Error> {
+        let words = ["firebackup", "pitr", "start"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words)?.command {
+            Command::Pitr(args) => match args.command {
+                PitrCommand::Start(args) => Ok(args),
+                other => panic!("{other:?} is no start"),
+            },
+            other => panic!("{other:?} is no capture"),
+        }
+    }
+
+    #[test]
+    fn an_emulator_may_be_read_at_will_unless_somebody_says_otherwise() {
+        let usual = parse("").unwrap();
+        let (here, there) = (usual.options(true), usual.options(false));
+        assert_eq!((here.max_scans_a_day, here.max_scan_reads_a_day), (None, None));
+        assert_eq!((there.max_scans_a_day, there.max_scan_reads_a_day), (Some(24), Some(10_000_000)));
+        assert_eq!(here.seal_every, Duration::from_secs(60));
+        let told = parse("--follow --max-scans-a-day 2 --max-scan-reads-a-day 5k").unwrap().options(true);
+        assert_eq!((told.max_scans_a_day, told.max_scan_reads_a_day), (Some(2), Some(5000)));
+        assert_eq!(told.seal_every, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused() {
+        assert!(parse("--once --window 5m").is_ok());
+        for bad in ["--follow --once", "--follow --window 5m", "--window 0s", "--window 60", "--max-scans-a-day many"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
