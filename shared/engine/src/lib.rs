@@ -25,6 +25,7 @@ mod error;
 mod export;
 mod finalize;
 mod holders;
+mod incremental;
 mod jobs;
 mod keyring;
 mod layout;
@@ -75,6 +76,7 @@ pub use copy::{Copied, FoundObject, Layer, copy_object, found_below, holds_anoth
 pub use diff::{Change, ChangeCounts, Difference, Sample, diff};
 pub use error::{EngineError, Result};
 pub use holders::Holder;
+pub use incremental::{CapturedIncrement, Increment, MAX_DEPTH, increment};
 pub use jobs::{UnfinishedJob, unfinished_jobs};
 pub use keyring::{Secrets, ServiceKey, Trust};
 pub use layout::FOLDERS;

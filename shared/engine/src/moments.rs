@@ -186,6 +186,20 @@ impl Moments {
         Ok(all)
     }
 
+    /// The newest moment that nothing is missing to from `from` on, with the segments that lead there; nothing where that
+    /// is none but `from`.
+    pub(crate) fn newest_joined(&self, from: Timestamp) -> Option<(Timestamp, &[SegmentManifest])> {
+        for stretch in self.stretches.iter().filter(|stretch| stretch.leads_on(from)) {
+            let newer = stretch.proven.range(from..).filter(|(point, _)| **point > from);
+            let joined = newer.take_while(|(point, _)| stretch.is_unbroken(from, **point)).last();
+            if let Some((point, last)) = joined {
+                let first = stretch.segments.partition_point(|segment| segment.end() <= from);
+                return Some((*point, stretch.segments.get(first..=*last).unwrap_or_default()));
+            }
+        }
+        None
+    }
+
     /// The snapshot and the layers whose merge is what is known of the end of the chain at `point`, proven or not. `first`
     /// is the snapshot that the chain begins with.
     pub(crate) fn layers_until(&self, point: Timestamp, first: &SnapshotId) -> Result<(SnapshotId, Vec<Layer>)> {
