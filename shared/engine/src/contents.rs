@@ -121,7 +121,7 @@ pub(crate) fn undo_layers(receipts: &[UndoReceipt], key: Option<KeyId>) -> Vec<L
     let layer = |receipt: &UndoReceipt| {
         let rank = u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
         let except = not_written.get(&receipt.attempt).cloned().unwrap_or_default();
-        receipt.run.clone().map(|entry| Layer { entry, key, rank, except, span: None })
+        receipt.run.clone().map(|entry| Layer { entry, key, rank, except, span: None, changed_until: None })
     };
     receipts.iter().filter_map(layer).collect()
 }

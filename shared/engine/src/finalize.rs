@@ -228,6 +228,7 @@ fn manifest(repository: &Repository, plan: &Plan, receipts: &[Vec<Receipt>], aut
         id: plan.job.clone(),
         kind: plan.kind,
         parent: plan.against.as_ref().map(|against| against.base.clone()),
+        parent_changed_until: None,
         source: plan.source.clone(),
         selection: plan.selection.clone(),
         consistency: if read_times.len() == 1 { Consistency::Snapshot } else { Consistency::Ranged },

@@ -20,7 +20,7 @@ use crate::backup::{Backup, BackupBuilder};
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::merge::{Heads, Layer, Span, layers};
-use crate::moments::{Moments, segment_layers};
+use crate::moments::{Joined, Moments, segment_layers, settled};
 use crate::objects::Put;
 use crate::plan::put_intent;
 use crate::repository::Repository;
@@ -47,6 +47,8 @@ pub struct CapturedIncrement {
     repository: Repository,
     parent: Manifest,
     point: Timestamp,
+    /// Documents of the parent that were changed later are in the layers, or are gone.
+    changed_until: Timestamp,
     layers: Vec<Layer>,
 }
 
@@ -97,9 +99,10 @@ async fn captured(
 ) -> Result<Option<CapturedIncrement>> {
     let moments = Moments::read(repository, database).await?;
     let Some(from) = parent.read_time() else { return Ok(None) };
-    let Some((point, segments)) = moments.newest_joined(from) else { return Ok(None) };
+    let Some(Joined { point, segments, changed_until }) = moments.newest_joined(from) else { return Ok(None) };
     let layers = segment_layers(segments, Span { after: from, until: point }).collect();
-    Ok(Some(CapturedIncrement { repository: repository.clone(), parent: parent.clone(), point, layers }))
+    let (repository, parent) = (repository.clone(), parent.clone());
+    Ok(Some(CapturedIncrement { repository, parent, point, changed_until, layers }))
 }
 
 /// A snapshot with all that it builds on, the whole one first.
@@ -123,6 +126,9 @@ pub(crate) fn layers_of(lineage: &[Manifest]) -> Vec<Layer> {
     let until = lineage.last().and_then(Manifest::read_time).unwrap_or_default();
     let mut all = layers(whole);
     for (increment, rank) in increments.iter().zip(1..) {
+        if let Some(until) = increment.parent_changed_until {
+            all = settled(all, until);
+        }
         let span = Some(Span { after, until });
         all.extend(layers(increment).into_iter().map(|layer| Layer { rank, span, ..layer }));
     }
@@ -213,6 +219,7 @@ impl CapturedIncrement {
             id: job.clone(),
             kind: SnapshotKind::Incremental,
             parent: Some(self.parent.id.clone()),
+            parent_changed_until: Some(self.changed_until),
             source: self.parent.source.clone(),
             selection: self.parent.selection.clone(),
             consistency: Consistency::Snapshot,

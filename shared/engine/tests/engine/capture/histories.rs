@@ -30,8 +30,9 @@ fn change(random: &mut StdRng, database: &firebackup_engine::memory::MemoryDatab
 fn trouble(random: &mut StdRng, database: &firebackup_engine::memory::MemoryDatabase) {
     let now = database.now();
     let what = random.random_range(0..12u32);
+    let is_terse = random.random_range(0..2u32) == 0;
     database.listen_faults(|faults| {
-        *faults = Default::default();
+        *faults = firebackup_engine::memory::ListenFaults { is_terse, ..Default::default() };
         match what {
             0 => faults.breaks = vec![ErrorKind::Unavailable; 2],
             1 => faults.resets = 1,

@@ -13,13 +13,13 @@ use crate::faults::{DyingStore, Fuse};
 use crate::fixture::{Fixture, all_whole, backup, contents, restore, target};
 
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
+pub enum Way {
     Captured,
     Scanned,
     Full,
 }
 
-async fn back_up(repository: &Repository, fixture: &Fixture) -> firebackup_engine::Result<(Way, Manifest)> {
+pub async fn back_up(repository: &Repository, fixture: &Fixture) -> firebackup_engine::Result<(Way, Manifest)> {
     let source: Arc<dyn DocumentSource> = Arc::new(fixture.database.clone());
     let settings = ("zstd:1".parse().unwrap(), Arc::new(Meter::default()));
     Ok(match increment(repository, &source, &Selection::default()).await? {
@@ -34,7 +34,7 @@ async fn back_up(repository: &Repository, fixture: &Fixture) -> firebackup_engin
 }
 
 /// A snapshot must be what the database was at its read time.
-async fn is_right(repository: &Repository, fixture: &Fixture, manifest: &Manifest) {
+pub async fn is_right(repository: &Repository, fixture: &Fixture, manifest: &Manifest) {
     let expected = fixture.database.documents_at(manifest.read_time().unwrap());
     assert_eq!(documents(repository, &manifest.id).await, expected.into_iter().collect::<Vec<_>>());
 }
