@@ -78,6 +78,15 @@ impl Stretch {
         !gaps.any(|gap| gap.after < b && gap.until > a) && points.all(|point| self.proven.contains_key(point))
     }
 
+    /// The newest point at or before `moment`, or where the stretch begins.
+    pub(crate) fn point_before(&self, moment: Timestamp) -> Timestamp {
+        let behind = self.segments.partition_point(|segment| segment.after <= moment);
+        let within = behind.checked_sub(1).and_then(|place| self.segments.get(place));
+        let points = within.map(|segment| segment.points.as_slice()).unwrap_or_default();
+        let last = points.partition_point(|point| *point <= moment).checked_sub(1).and_then(|place| points.get(place));
+        last.copied().or(within.map(|segment| segment.after)).unwrap_or(self.start())
+    }
+
     /// Whether the changes from `from` on are known: it is a proven point itself, or nothing is missing up to the next
     /// one. What was scanned later is a difference to what was known then: of a snapshot taken in a gap it says nothing.
     pub(crate) fn leads_on(&self, from: Timestamp) -> bool {

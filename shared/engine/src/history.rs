@@ -155,7 +155,7 @@ impl Bounds {
 
 /// Whether a snapshot can say something of a document. What a restore replaced says nothing of a moment.
 fn admits(manifest: &Manifest, path: &DocumentPath) -> Result<bool> {
-    let is_of_a_moment = matches!(manifest.kind, SnapshotKind::Full | SnapshotKind::Synthetic);
+    let is_of_a_moment = manifest.kind != SnapshotKind::Undo;
     Ok(is_of_a_moment && (manifest.selection.is_everything() || manifest.selection.filter()?.selects(path)))
 }
 
@@ -214,8 +214,9 @@ async fn in_snapshot(lookup: &Lookup<'_>, manifest: &Manifest, path: &DocumentPa
             seen.extend(Sighting::of(record, Origin::Snapshot, 0, Some(&manifest.id))?);
         }
     }
-    // of several read times it is not known which one a missing document has
-    if let (true, Consistency::Snapshot, Some(at)) = (seen.is_empty(), manifest.consistency, manifest.read_time()) {
+    // of several read times it is not known which one a missing document has, and one that is not among changes is as it was
+    let says_all = manifest.kind != SnapshotKind::Incremental && manifest.consistency == Consistency::Snapshot;
+    if let (true, true, Some(at)) = (seen.is_empty(), says_all, manifest.read_time()) {
         seen.push(Sighting::absent(at, manifest.id.clone()));
     }
     Ok(seen)

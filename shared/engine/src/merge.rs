@@ -29,6 +29,9 @@ pub(crate) struct Layer {
     pub(crate) except: Arc<HashSet<DocumentPath>>,
     /// Of captured changes: which records count.
     pub(crate) span: Option<Span>,
+    /// Only documents that were changed last at or before this point count: what was changed behind it stands in captured
+    /// changes, and where it does not, it had come and gone before the next point.
+    pub(crate) changed_until: Option<Timestamp>,
 }
 
 /// Of the records of one path, that with the greatest counts: the point of a captured change, then the rank of the run.
@@ -37,7 +40,8 @@ pub(crate) type Precedence = (Option<Timestamp>, u64);
 impl Layer {
     /// Whether a record of this layer counts at all.
     pub(crate) fn counts(&self, record: &Record) -> bool {
-        !self.except.contains(&record.path) && self.span.is_none_or(|span| span.covers(record.point))
+        let is_settled = self.changed_until.is_none_or(|until| record.update_time.is_none_or(|time| time <= until));
+        is_settled && !self.except.contains(&record.path) && self.span.is_none_or(|span| span.covers(record.point))
     }
 
     pub(crate) fn precedence(&self, record: &Record) -> Precedence {
@@ -65,7 +69,14 @@ pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
     manifest
         .runs
         .iter()
-        .map(|entry| Layer { entry: entry.clone(), key: manifest.key, rank: 0, except: Arc::default(), span: None })
+        .map(|entry| Layer {
+            entry: entry.clone(),
+            key: manifest.key,
+            rank: 0,
+            except: Arc::default(),
+            span: None,
+            changed_until: None,
+        })
         .collect()
 }
 

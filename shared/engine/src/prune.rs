@@ -308,10 +308,23 @@ impl View {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
         let segments = SegmentsKept::decide(repository.all_captures().await?, &bases, moments_since(policy, now));
-        let (needed, drop): (Vec<_>, Vec<_>) = drop.into_iter().partition(|id| segments.bases.contains(id));
+        let (mut needed, mut drop) = (Vec::new(), drop);
+        loop {
+            // what is needed may be incremental, and need its own parent
+            let kept = manifests.values().chain(needed.iter().filter_map(|id| bases.get(id)));
+            let parents: BTreeSet<_> = kept.filter_map(parent_of).collect();
+            let is_needed = |id: &SnapshotId| segments.bases.contains(id) || parents.contains(id);
+            let (more, rest): (Vec<_>, Vec<_>) = drop.into_iter().partition(is_needed);
+            drop = rest;
+            if more.is_empty() {
+                break;
+            }
+            needed.extend(more);
+        }
         manifests.extend(needed.iter().filter_map(|id| Some((id.clone(), bases.remove(id)?))));
         let old = dropped(&manifests, policy, now, &pinned);
         let old = old.into_iter().filter(|id| !locked.contains(id) && !segments.bases.contains(id)).collect();
+        let old = without_parents(old, &manifests);
         let (old, old_and_locked) = pruning.unlocked(old).await?;
         locked.extend(old_and_locked);
         let dropped: BTreeSet<_> = old.into_iter().chain(drop).collect();
@@ -497,6 +510,24 @@ fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
             age < (f64::from(policy.keep_undo_days) * DAY as f64).max(least as f64)
         }
         JobKind::Backup | JobKind::Prune => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
+    }
+}
+
+/// What an incremental backup builds on.
+fn parent_of(manifest: &Manifest) -> Option<SnapshotId> {
+    manifest.parent.clone().filter(|_| manifest.kind == SnapshotKind::Incremental)
+}
+
+/// Those that no kept incremental backup builds on.
+fn without_parents(mut old: Vec<SnapshotId>, manifests: &BTreeMap<SnapshotId, Manifest>) -> Vec<SnapshotId> {
+    loop {
+        let kept = manifests.values().filter(|manifest| !old.contains(&manifest.id));
+        let parents: BTreeSet<_> = kept.filter_map(parent_of).collect();
+        let before = old.len();
+        old.retain(|id| !parents.contains(id));
+        if old.len() == before {
+            return old;
+        }
     }
 }
 

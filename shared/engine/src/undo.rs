@@ -273,6 +273,7 @@ impl UndoLog {
             id: self.plan.job.clone(),
             kind: SnapshotKind::Undo,
             parent: Some(self.plan.snapshot.clone()),
+            parent_changed_until: None,
             source: self.plan.target.clone(),
             selection: self.selection(),
             consistency: Consistency::Ranged,

@@ -3,6 +3,7 @@
 mod compacting;
 mod deaths;
 mod histories;
+mod increments;
 mod keeping;
 mod merging;
 mod ways;

@@ -24,7 +24,7 @@ async fn captured(documents: usize) -> (Fixture, Repository) {
     (fixture, repository)
 }
 
-async fn documents(repository: &Repository, id: &SnapshotId) -> Vec<(DocumentPath, bytes::Bytes)> {
+pub async fn documents(repository: &Repository, id: &SnapshotId) -> Vec<(DocumentPath, bytes::Bytes)> {
     let mut contents =
         Contents::of_snapshot(repository, id, &Selection::default(), &std::sync::Arc::default()).await.unwrap();
     let mut documents = Vec::new();
