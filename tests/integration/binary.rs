@@ -54,6 +54,7 @@ impl Program {
         command.args(arguments).args(["--repo", &self.url(), "--project", "demo-app"]);
         command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default());
         command.env("FIRESTORE_EMULATOR_HOST", &self.emulator).env("FIREBACKUP_MASTER_KEY", MASTER_KEY);
+        command.env("XDG_STATE_HOME", self.folder.path().join("state"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

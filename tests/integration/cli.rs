@@ -1,5 +1,6 @@
 //! `firebackup` from end to end, as somebody types it: what it prints, how it ends, and what it leaves behind.
 
+mod capture;
 mod endings;
 mod exporting;
 mod keys;

@@ -34,6 +34,10 @@ pub(super) struct StartArgs {
     /// One window, then end: for cron
     #[arg(long)]
     once: bool,
+    /// How often to count documents, to prove that nothing is missing: only proven moments can be put back [default: 60s, or
+    /// the window if that is shorter; 10m at least where counting costs more than 200 reads]
+    #[arg(long, value_name = "TIME", value_parser = parse_window)]
+    prove_every: Option<Duration>,
     /// How often in 24 hours the whole database may be read because the stream cannot be believed [default: 24, an emulator's:
     /// always]
     #[arg(long, value_name = "N")]
@@ -52,8 +56,14 @@ impl StartArgs {
         let usual = CaptureOptions::default();
         let (scans, reads) =
             if is_emulator { (None, None) } else { (usual.max_scans_a_day, usual.max_scan_reads_a_day) };
+        let prove_cheaply_every = u64::from(usual.prove_cheaply_every_seconds);
+        let in_windows = if self.follow { prove_cheaply_every } else { prove_cheaply_every.min(self.window.as_secs()) };
+        let prove_every = self.prove_every.map_or(in_windows, |every| every.as_secs());
+        let prove_every = u32::try_from(prove_every).unwrap_or(u32::MAX);
         CaptureOptions {
             compression: self.compression,
+            prove_cheaply_every_seconds: prove_every,
+            prove_every_seconds: usual.prove_every_seconds.max(prove_every),
             seal_every: if self.follow { usual.seal_every } else { self.window.max(usual.seal_every) },
             max_scans_a_day: self.max_scans_a_day.or(scans),
             max_scan_reads_a_day: self.max_scan_reads_a_day.or(reads),
@@ -238,7 +248,13 @@ mod tests {
         let (here, there) = (usual.options(true), usual.options(false));
         assert_eq!((here.max_scans_a_day, here.max_scan_reads_a_day), (None, None));
         assert_eq!((there.max_scans_a_day, there.max_scan_reads_a_day), (Some(24), Some(10_000_000)));
-        assert_eq!(here.seal_every, Duration::from_secs(60));
+        assert_eq!((here.seal_every, here.prove_cheaply_every_seconds), (Duration::from_secs(60), 60));
+        let proofs = |line: &str| {
+            let options = parse(line).unwrap().options(false);
+            (options.prove_cheaply_every_seconds, options.prove_every_seconds)
+        };
+        assert_eq!(proofs("--window 5s"), (5, 600));
+        assert_eq!(proofs("--follow --prove-every 20m"), (1200, 1200));
         let told = parse("--follow --max-scans-a-day 2 --max-scan-reads-a-day 5k").unwrap().options(true);
         assert_eq!((told.max_scans_a_day, told.max_scan_reads_a_day), (Some(2), Some(5000)));
         assert_eq!(told.seal_every, Duration::from_secs(2));

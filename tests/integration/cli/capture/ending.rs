@@ -1,0 +1,42 @@
+//! One capture a machine: a second one is refused, and the one that runs is ended by another command.
+
+use super::{Capture, Place, put};
+use crate::cli::{ends, failure_kind, json_ends, stderr};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_capture_is_refused_and_stop_ends_the_one_that_runs() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    let none = json_ends(program, &["pitr", "stop"], 5);
+    assert_eq!(failure_kind(&none), "not_found");
+
+    let capture = Capture::start(program, &["--follow", "--prove-every", "1s"]);
+    capture.hears_event("started");
+    let process = capture.child.id();
+    let refused = ends(program, &["pitr", "start", "--once"], 1);
+    assert!(stderr(&refused).contains(&format!("process {process}")), "{refused:?}");
+    // of another database it is another one
+    let other = program.run(&["pitr", "start", "--once", "--database", "other"]);
+    assert_eq!(other.status.code(), Some(5), "{other:?}");
+    assert_eq!(json_ends(program, &["pitr", "status"], 0)["process"], process);
+
+    put(&place.source, [("users/u00".to_owned(), 100)]).await;
+    let (time, _) = place.now().await;
+    capture.proves(time);
+    let stopped = json_ends(program, &["pitr", "stop"], 0);
+    assert_eq!(stopped["process"], process);
+    let rest = capture.ends(0);
+    assert_eq!(rest.last().map(|event| &event["event"]), Some(&"stopped".into()), "{rest:#?}");
+    json_ends(program, &["pitr", "stop"], 5);
+
+    // what was killed leaves a process id that is nobody's, and keeps nobody from beginning
+    let capture = Capture::start(program, &["--window", "1s"]);
+    capture.hears_event("captured");
+    capture.kill();
+    json_ends(program, &["pitr", "stop"], 5);
+    let capture = Capture::start(program, &["--window", "1s"]);
+    capture.hears_event("captured");
+    // asked between two windows
+    super::signal(&capture.child, "-TERM");
+    capture.ends(0);
+}
