@@ -177,8 +177,11 @@ impl Output {
         self.is_stream.store(true, Ordering::SeqCst);
     }
 
-    /// Writes an event: `value` in one line with `--json`, else `text`.
+    /// Writes an event: `value` in one line with `--json`, else `text`, and with `--quiet` nothing.
     pub(crate) fn event<T: Serialize>(&self, value: &T, text: &str) -> Result<()> {
+        if self.quiet && !self.json {
+            return Ok(());
+        }
         let json = || serde_json::to_string(value).map_err(|error| CliError::Output(error.into()));
         self.line(&if self.json { json()? } else { printable(text).into_owned() })
     }

@@ -40,6 +40,8 @@ impl Place {
         let emulator = emulator().await;
         let options = ProxyOptions { listen: ListenMode::Production, ..ProxyOptions::default() };
         let proxy = Proxy::start(emulator.host(), options).await.unwrap();
+        // a server says after half a minute without a change that there was none
+        proxy.control().set_heartbeat(Duration::from_millis(300));
         let source = firestore(&proxy.host(), &database()).await;
         Self { source, program: Program::new(&proxy.host()), proxy, _emulator: emulator }
     }

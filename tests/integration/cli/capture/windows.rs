@@ -110,7 +110,7 @@ async fn windows_follow_one_another_through_failures_that_pass_and_end_with_thos
 
     // a right that was taken away does not come back by itself
     let denied = tonic::Code::PermissionDenied;
-    place.proxy.control().fail_every(firebackup_testkit::Method::RunQuery, 1, denied);
+    place.proxy.control().fail_every(firebackup_testkit::Method::BatchGetDocuments, 1, denied);
     let last = capture.ends(1).pop().unwrap();
     assert_eq!(failure_kind(&last), "permission_denied");
 }
