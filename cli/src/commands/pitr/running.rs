@@ -80,7 +80,7 @@ impl Mark {
     /// # Errors
     /// When the mark cannot be read.
     pub(super) async fn holder(&self) -> Result<Holder> {
-        self.with_holder(|holder| Ok(holder)).await
+        self.with_holder(Ok).await
     }
 
     /// Does something to who runs, while that one can neither end in order nor be followed by another.
