@@ -2,6 +2,7 @@
 
 mod endings;
 mod exporting;
+mod increments;
 mod keys;
 mod mistakes;
 mod origins;
