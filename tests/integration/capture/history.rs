@@ -2,12 +2,12 @@
 //! every moment that is offered must be what the database was.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use firebackup_engine::{Capture, CaptureEvent, Captured, PrunePolicy, Result, Stop, Window, prune};
 use firebackup_model::Timestamp;
+use firebackup_model::segment::SegmentManifest;
 use firebackup_testkit::faulty_store::FaultyStore;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -52,7 +52,7 @@ pub struct History {
     /// The new collection groups that were written to.
     begun: BTreeSet<&'static str>,
     running: Vec<Running>,
-    scans: Arc<AtomicU32>,
+    tale: Tale,
     proves_rarely: bool,
 }
 
@@ -73,12 +73,13 @@ impl History {
         trouble::set_up(&mut random, place.proxy.control());
         let temper = if random.random_ratio(2, 3) { Temper::Gentle } else { Temper::Rough };
         let proves_rarely = random.random_ratio(1, 3);
-        let (writer, begun, running, scans) = (place.writer(), BTreeSet::new(), Vec::new(), Arc::default());
+        let (writer, begun, running, tale) = (place.writer(), BTreeSet::new(), Vec::new(), Tale::default());
         let mut history =
-            Self { place, seed, random, temper, writer, number: 0, begun, running, scans, proves_rarely };
+            Self { place, seed, random, temper, writer, number: 0, begun, running, tale, proves_rarely };
         for _ in 0..history.random.random_range(1..6u32) {
             history.write(Self::old).await;
         }
+        history.writer.commit(Changes::default().put("users/first", 0)).await;
         history.place.backup().await;
         history
     }
@@ -101,14 +102,18 @@ impl History {
 
     async fn turn_captures(&mut self) {
         match (self.random.random_range(0..8u32), self.running.len()) {
-            // killed
-            (0..3, 1..) => self.running.clear(),
+            (0..3, 1..) => self.kill(),
             (3, 1..) => self.stop().await,
             (4.., 1..) if self.running.len() < 2 && self.random.random_ratio(1, 4) => self.start(true).await,
             (0..5, 0) => self.start(true).await,
             (5..7, 0) => self.start(false).await,
             _ => {}
         }
+    }
+
+    fn kill(&mut self) {
+        self.tale.say("killed".to_owned());
+        self.running.clear();
     }
 
     async fn stop(&mut self) {
@@ -132,11 +137,12 @@ impl History {
         let Ok(repository) = self.place.open(Arc::new(store)).await else { return assert!(!is_sound) };
         let mut capture = self.place.capture_into(repository);
         self.choose_options(&mut capture);
-        let (stop, scans) = (capture.stop.clone(), Arc::clone(&self.scans));
+        let (stop, tale) = (capture.stop.clone(), self.tale.clone());
         let task = tokio::spawn(async move {
-            let told = &mut |event: CaptureEvent| count_scans(&scans, &event);
+            let told = &mut |event: CaptureEvent| tale.note(&event);
             if does_follow { capture.follow(told).await } else { capture.until_now(told).await }
         });
+        self.tale.say(format!("capturing: follows {does_follow}, sound {is_sound}"));
         self.running.push(Running { task, stop, is_sound });
     }
 
@@ -151,38 +157,43 @@ impl History {
             options.silence = Duration::from_millis(400);
         }
         if self.random.random_ratio(1, 6) {
-            options.buffer_bytes = 1000;
+            options.buffer_bytes = 20_000;
         }
     }
 
     /// What else happens to a repository.
     async fn tidy(&mut self) {
-        if self.random.random_ratio(1, 8) {
-            self.place.backup().await;
+        // a chain begins at the newest backup
+        if self.random.random_ratio(1, 8) && self.place.has_segments().await {
+            let manifest = self.place.backup().await;
+            self.tale.say(format!("backed up at {:?}", manifest.read_time()));
         }
         if self.random.random_ratio(1, 8) {
             let policy = PrunePolicy { keep_last: Some(self.random.random_range(1..3)), ..PrunePolicy::default() };
-            prune(&self.place.repository, &policy).await.unwrap();
+            let report = prune(&self.place.repository, &policy).await.unwrap();
+            self.tale.say(format!("pruned: {} dropped, {} kept", report.dropped.len(), report.kept));
         }
     }
 
     async fn end(&mut self) {
         if self.random.random() {
-            self.running.clear();
+            self.kill();
         }
         self.stop().await;
         self.place.proxy.control().clear_faults();
         let capture = self.place.capture();
         for event in until_now(&capture).await {
-            count_scans(&self.scans, &event);
+            self.tale.note(&event);
         }
         let moments = self.place.moments().await;
         let windows = moments.windows();
-        let scans = self.scans.load(Ordering::Relaxed);
+        let scans = self.tale.scans();
         let last = windows.last().expect("a backup is a moment").end;
         assert!(last >= self.place.oracle.last_commit(), "not everything was captured: {windows:?}");
-        assert!(self.temper == Temper::Rough || scans == 0, "{scans} scans where every stream could be gone on from");
-        assert!(self.temper == Temper::Rough || windows.len() == 1, "a gap without a reason: {windows:?}");
+        if self.temper == Temper::Gentle {
+            assert!(scans.is_empty(), "every stream could be gone on from: {scans:?}");
+            assert_eq!(windows.len(), 1, "a gap without a reason: {windows:?}");
+        }
         self.assert_windows_right(&windows).await;
         for number in 0..RESTORED {
             let window = &windows[self.random.random_range(0..windows.len())];
@@ -329,8 +340,39 @@ const fn after(moment: Timestamp) -> Timestamp {
     }
 }
 
-fn count_scans(scans: &AtomicU32, event: &CaptureEvent) {
-    if matches!(event, CaptureEvent::Scanning(_)) {
-        scans.fetch_add(1, Ordering::Relaxed);
+/// What happened, for whoever has to find out why a history is not what it should be.
+#[derive(Clone, Default)]
+struct Tale(Arc<Mutex<Vec<String>>>);
+
+impl Tale {
+    fn note(&self, event: &CaptureEvent) {
+        let told = match event {
+            CaptureEvent::Sealed(segment) => {
+                let SegmentManifest { after, kind, points, totals, .. } = &**segment;
+                let points: Vec<_> = points.iter().map(ToString::to_string).collect();
+                format!("sealed: {kind:?} after {after}: {points:?}, {totals:?}")
+            }
+            event => format!("{event:?}"),
+        };
+        self.say(told);
+    }
+
+    fn say(&self, told: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    }
+
+    /// Why the database was read again.
+    fn scans(&self) -> Vec<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().filter(|told| told.starts_with("Scanning")).cloned().collect()
+    }
+}
+
+impl Drop for History {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let tale = self.tale.0.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
+            eprintln!("FIREBACKUP_SEED={} ({:?}):\n  {tale}", self.seed, self.temper);
+        }
     }
 }

@@ -18,6 +18,7 @@ use firebackup_model::port::{ChangeSource, ChangeStream, Clock, DocumentStream, 
 use firebackup_model::{DatabaseName, PathRange, PortError, Selection, Timestamp};
 use firebackup_testkit::proxy::Control;
 use firebackup_testkit::{ListenMode, Proxy, ProxyOptions};
+use futures::StreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use rand::RngExt;
@@ -127,6 +128,11 @@ impl Place {
     /// The repository, opened anew over a store that may be another way to the same.
     pub async fn open(&self, store: Arc<dyn ObjectStore>) -> firebackup_engine::Result<Repository> {
         Repository::open(store, secrets(), world(&self.clock)).await
+    }
+
+    /// Whether anything was captured.
+    pub async fn has_segments(&self) -> bool {
+        self.store.list(Some(&"segments".into())).next().await.is_some()
     }
 
     pub fn capture(&self) -> Capture {
