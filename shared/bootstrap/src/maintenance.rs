@@ -394,7 +394,7 @@ impl Maintenance {
                 // its destination is being moved: it waits
                 Ok(None) => {}
                 Ok(Some(report)) => {
-                    let is_locked = report.locked.contains(&backup);
+                    let is_locked = report.locked.contains(&backup) || report.needed.contains(&backup);
                     retained.locked += u64::from(is_locked);
                     retained.deleted += u64::from(!is_locked);
                     retained.objects_deleted += report.deleted;
@@ -474,7 +474,7 @@ impl Maintenance {
         }
         let policy = PrunePolicy { drop: vec![backup.clone()], ..PrunePolicy::default() };
         let report = self.prune(&work.place, policy).await?.unwrap_or_default();
-        if !report.locked.contains(backup) {
+        if !report.locked.contains(backup) && !report.needed.contains(backup) {
             self.control().backup_gone(worker, backup).await.map_err(of_control)?;
         }
         Ok(Some(report))
@@ -507,7 +507,7 @@ impl Maintenance {
                     locked.repositories += 1;
                     locked.backups += report.snapshots;
                     locked.extended += report.extended;
-                    locked.failed += report.failed.len() as u64;
+                    locked.failed += report.failed.len() as u64 + report.failed_segments;
                 }
                 Err(error) => {
                     locked.failed += 1;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_codec::sealing::Sealing;
+use firebackup_model::id::{RunId, SnapshotId};
 use firebackup_model::job::{Against, Plan};
 use firebackup_model::manifest::{Compression, Manifest};
 use firebackup_model::port::{DocumentSource, UserSource};
@@ -83,6 +84,7 @@ pub struct BackupBuilder {
     read_time: Option<Timestamp>,
     resume: Resume,
     against: Option<(Against, Arc<[Layer]>)>,
+    merged_from: Option<(SnapshotId, Vec<RunId>)>,
     options: Options,
     meter: Arc<Meter>,
     stop: Stop,
@@ -139,6 +141,7 @@ impl Backup {
             read_time: None,
             resume: Resume::Auto,
             against: None,
+            merged_from: None,
             options,
             meter: Arc::default(),
             stop: Stop::default(),
@@ -335,6 +338,12 @@ impl BackupBuilder {
         self
     }
 
+    /// Says that the source is no database but a snapshot and runs, which must stay as long as they are read.
+    pub(crate) fn merged_from(mut self, base: SnapshotId, runs: Vec<RunId>) -> Self {
+        self.merged_from = Some((base, runs));
+        self
+    }
+
     /// Which unfinished job to go on with.
     #[must_use]
     pub fn resume(mut self, resume: Resume) -> Self {
@@ -436,6 +445,7 @@ impl BackupBuilder {
             compression: self.compression,
             include_auth: self.users.is_some(),
             against,
+            merged_from: self.merged_from,
             cut: self.cut.unwrap_or(Cut::Streams(self.parallel.max(1))),
             read_time: self.read_time,
             spares_reads: self.options.max_reads.is_some(),

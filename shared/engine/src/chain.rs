@@ -98,15 +98,50 @@ impl Repository {
 
     /// The segment of a database that begins at `after`; nothing where there is none.
     pub(crate) async fn segment(&self, database: &DatabaseName, after: Timestamp) -> Result<Option<SegmentManifest>> {
-        let path = layout::segment(capture_id(self.id(), database), after).ok_or_else(|| no_moment(after))?;
+        let found = self.segment_of(capture_id(self.id(), database), after).await?;
+        match found {
+            Some(segment) if segment.source != *database => {
+                Err(EngineError::Refused(format!("the segment at {after} is one of {}", segment.source)))
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn segment_of(&self, capture: CaptureId, after: Timestamp) -> Result<Option<SegmentManifest>> {
+        let path = layout::segment(capture, after).ok_or_else(|| no_moment(after))?;
         let found: Option<(SegmentManifest, _)> = self.get_sealed(ObjectType::Manifest, &path).await?;
         let Some((segment, _)) = found else { return Ok(None) };
-        let is_right = segment.after == after && segment.source == *database && segment.format == FORMAT_VERSION;
+        let is_right = segment.after == after && segment.format == FORMAT_VERSION;
         let ascends = segment.points.is_sorted() && segment.points.first().is_some_and(|first| *first > after);
         if is_right && ascends {
             return Ok(Some(segment));
         }
         Err(EngineError::Refused(format!("`{path}` is the manifest of another segment or format")))
+    }
+
+    /// Reads the segments of all databases.
+    ///
+    /// # Errors
+    /// When one cannot be read: it is not known then what it needs.
+    pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Vec<SegmentManifest>>> {
+        let mut captures: BTreeMap<CaptureId, Vec<Timestamp>> = BTreeMap::new();
+        for meta in self.list("segments").await? {
+            let (capture, start) = layout::segment_of(&meta.location).ok_or_else(|| {
+                EngineError::Refused(format!(
+                    "`{}` is no segment's name, so that it is not known what it needs: give it the name that it had, or remove it",
+                    meta.location
+                ))
+            })?;
+            captures.entry(capture).or_default().push(start);
+        }
+        let mut all = BTreeMap::new();
+        for (capture, mut starts) in captures {
+            starts.sort_unstable();
+            let reads = stream::iter(starts).map(|start| self.segment_of(capture, start)).buffered(PARALLEL_READS);
+            let segments: Vec<Option<SegmentManifest>> = reads.try_collect().await?;
+            all.insert(capture, segments.into_iter().flatten().collect());
+        }
+        Ok(all)
     }
 
     /// Reads all segments of a database, by where they begin.

@@ -36,6 +36,8 @@ pub enum Layer {
     Description,
     /// Runs.
     Runs,
+    /// Manifests of captured changes.
+    Segments,
     /// Manifests.
     Snapshots,
 }
@@ -64,7 +66,7 @@ pub enum Copied {
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Keys, Self::Description, Self::Runs, Self::Snapshots];
+    pub const ALL: [Self; 5] = [Self::Keys, Self::Description, Self::Runs, Self::Segments, Self::Snapshots];
 
     /// Its objects in a store, in order of name.
     ///
@@ -74,6 +76,7 @@ impl Layer {
         match self {
             Self::Keys => found_below(store, "keys").await,
             Self::Runs => found_below(store, "runs").await,
+            Self::Segments => found_below(store, "segments").await,
             Self::Snapshots => found_below(store, "snapshots").await,
             Self::Description => match store.head(&layout::config()).await {
                 Ok(meta) => Ok(vec![FoundObject::of(&meta)]),
@@ -213,6 +216,7 @@ mod tests {
             "keys/k/w.json",
             "runs/ab/a.run",
             "snapshots/s.manifest",
+            "segments/c/p.manifest",
             "receipts/j/0/0",
             "intents/j",
             "prunes/p",
@@ -224,7 +228,9 @@ mod tests {
         for layer in Layer::ALL {
             names.extend(layer.found(&store).await.unwrap().into_iter().map(|found| found.path.to_string()));
         }
-        assert_eq!(names, ["keys/k/w.json", "firebackup.json", "runs/ab/a.run", "snapshots/s.manifest"]);
+        let kept =
+            ["keys/k/w.json", "firebackup.json", "runs/ab/a.run", "segments/c/p.manifest", "snapshots/s.manifest"];
+        assert_eq!(names, kept);
         assert!(Layer::Description.found(&InMemory::new()).await.unwrap().is_empty());
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::job::{Plan, Receipt, UsersReceipt};
-use firebackup_model::manifest::{AuthUsers, Consistency, Counts, FORMAT_VERSION, GroupCounts, Manifest, RunEntry};
+use firebackup_model::manifest::{
+    AuthUsers, Consistency, Counts, FORMAT_VERSION, GroupCounts, Manifest, RunEntry, SnapshotKind,
+};
 use firebackup_model::{PathRange, RangeStart, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
@@ -233,7 +235,8 @@ fn manifest(repository: &Repository, plan: &Plan, receipts: &[Vec<Receipt>], aut
         compression: plan.compression,
         levels,
         key: plan.key,
-        reads: steps().map(|receipt| receipt.reads).sum(),
+        // what was merged was read from no database
+        reads: if plan.kind == SnapshotKind::Synthetic { 0 } else { steps().map(|receipt| receipt.reads).sum() },
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         started: plan.created,
         finished: repository.world().now(),

@@ -4,18 +4,22 @@
 //! to time everything that a kept snapshot needs is locked anew, until one and the same moment: nothing of it can be
 //! deleted before the snapshot itself can.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use firebackup_model::id::{JobKind, SnapshotId};
-use firebackup_model::manifest::Manifest;
+use firebackup_model::id::{JobKind, KeyId, SnapshotId};
+use firebackup_model::manifest::{Manifest, RunEntry};
 use firebackup_model::port::ObjectVersions;
+use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{LockRule, PortError, Timestamp};
 use futures::{StreamExt, stream};
 use object_store::path::Path;
 use serde::Serialize;
 
+use crate::chain::{capture_id, no_moment};
 use crate::error::{EngineError, Result};
 use crate::layout;
+use crate::prune::{PrunePolicy, moments_since};
+use crate::prune_segments::SegmentsKept;
 use crate::repository::Repository;
 
 /// Objects looked at, at one time: an answer takes some 20 ms, and a repository may have a hundred thousand.
@@ -34,6 +38,10 @@ pub struct LockReport {
     pub extended: u64,
     /// Snapshots of which something is not, because it could not be read or locked.
     pub failed: Vec<SnapshotId>,
+    /// Segments of captured changes of which everything is.
+    pub segments: u64,
+    /// Segments of which something is not.
+    pub failed_segments: u64,
 }
 
 /// Locks everything that the backups of a repository need, `except` those that are about to go. Locks are made longer,
@@ -52,10 +60,14 @@ pub async fn extend_locks(
     let mut locks = Locks { versions, until: rule.until(repository.world().now()), done: HashMap::new() };
     let mut report = LockReport { until: locks.until, ..LockReport::default() };
     locks.extend(&shared(repository).await?, &mut report).await?;
+    let mut manifests = BTreeMap::new();
     let ids = repository.snapshot_ids().await?;
     for id in ids.into_iter().filter(|id| id.kind() == JobKind::Backup && !except.contains(id)) {
         match locks.extend_snapshot(repository, &id, &mut report).await {
-            Ok(()) => report.snapshots += 1,
+            Ok(manifest) => {
+                report.snapshots += 1;
+                manifests.insert(id, manifest);
+            }
             // a prune dropped it since it was listed
             Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
             Err(error) => {
@@ -64,6 +76,7 @@ pub async fn extend_locks(
             }
         }
     }
+    locks.extend_segments(repository, &manifests, &mut report).await?;
     Ok(report)
 }
 
@@ -76,11 +89,15 @@ async fn shared(repository: &Repository) -> Result<Vec<Path>> {
     Ok(paths)
 }
 
-/// What a snapshot needs besides.
-async fn needed(repository: &Repository, manifest: &Manifest) -> Result<Vec<Path>> {
-    let runs: BTreeSet<_> = manifest.all_runs().map(|run| run.id).collect();
+/// What a snapshot or a segment needs besides: runs, and the key that they are sealed with.
+async fn needed(
+    repository: &Repository,
+    runs: impl Iterator<Item = &RunEntry>,
+    key: Option<KeyId>,
+) -> Result<Vec<Path>> {
+    let runs: BTreeSet<_> = runs.map(|run| run.id).collect();
     let mut paths: Vec<_> = runs.into_iter().map(layout::run).collect();
-    let keys: BTreeSet<_> = manifest.key.into_iter().filter(|key| repository.config().key != Some(*key)).collect();
+    let keys: BTreeSet<_> = key.into_iter().filter(|key| repository.config().key != Some(*key)).collect();
     for key in keys {
         paths.extend(repository.list(layout::key(key).as_ref()).await?.into_iter().map(|meta| meta.location));
     }
@@ -100,10 +117,44 @@ impl Locks<'_> {
         repository: &Repository,
         id: &SnapshotId,
         report: &mut LockReport,
-    ) -> Result<()> {
+    ) -> Result<Manifest> {
         let (manifest, _) = repository.manifest(id).await?;
-        self.extend(&needed(repository, &manifest).await?, report).await?;
-        self.extend(&[layout::manifest(id)], report).await
+        self.extend(&needed(repository, manifest.all_runs(), manifest.key).await?, report).await?;
+        self.extend(&[layout::manifest(id)], report).await?;
+        Ok(manifest)
+    }
+
+    /// Locks the captured changes that a prune keeps; those that it would drop must get free in the end.
+    async fn extend_segments(
+        &mut self,
+        repository: &Repository,
+        manifests: &BTreeMap<SnapshotId, Manifest>,
+        report: &mut LockReport,
+    ) -> Result<()> {
+        let since = moments_since(&PrunePolicy::default(), repository.world().now());
+        let segments = SegmentsKept::decide(repository.all_captures().await?, manifests, since);
+        for segment in &segments.kept {
+            match self.extend_segment(repository, segment, report).await {
+                Ok(()) => report.segments += 1,
+                Err(error) => {
+                    tracing::warn!(point = %segment.after, error = %error.in_full(), "not all that a segment needs could be locked");
+                    report.failed_segments += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn extend_segment(
+        &mut self,
+        repository: &Repository,
+        segment: &SegmentManifest,
+        report: &mut LockReport,
+    ) -> Result<()> {
+        self.extend(&needed(repository, segment.runs.iter(), segment.key).await?, report).await?;
+        let capture = capture_id(repository.id(), &segment.source);
+        let path = layout::segment(capture, segment.after).ok_or_else(|| no_moment(segment.after))?;
+        self.extend(&[path], report).await
     }
 
     /// Locks all of `paths` that it can; the error is the first.

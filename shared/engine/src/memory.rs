@@ -26,6 +26,8 @@ pub struct MemoryDatabase {
 #[derive(Debug)]
 struct State {
     now: Timestamp,
+    /// Whether time passes by itself.
+    flows: bool,
     faults: ListenFaults,
     /// Until when listeners were told.
     told: watch::Sender<Timestamp>,
@@ -47,7 +49,7 @@ impl MemoryDatabase {
     pub fn new(name: DatabaseName) -> Self {
         let now = Timestamp::new(1_700_000_000, 0);
         let (faults, told) = (ListenFaults::default(), watch::Sender::new(now));
-        let state = State { now, faults, told, keeps_versions_since: None, documents: BTreeMap::new() };
+        let state = State { now, flows: false, faults, told, keeps_versions_since: None, documents: BTreeMap::new() };
         Self { name, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -82,6 +84,11 @@ impl MemoryDatabase {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.lock().now
+    }
+
+    /// Lets time pass by itself: no two snapshot times are the same then.
+    pub fn flow(&self) {
+        self.lock().flows = true;
     }
 
     /// Deletes a document.
@@ -167,10 +174,11 @@ impl DocumentSource for MemoryDatabase {
         &self.name
     }
 
-    /// Time passes: no two readings are the same.
     async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
         let mut state = self.lock();
-        state.now = tick(state.now);
+        if state.flows {
+            state.now = tick(state.now);
+        }
         Ok(state.now)
     }
 

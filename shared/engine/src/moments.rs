@@ -90,6 +90,12 @@ impl Moments {
         all
     }
 
+    /// Whose moments these are.
+    #[must_use]
+    pub const fn database(&self) -> &DatabaseName {
+        &self.database
+    }
+
     /// All moments, ascending.
     pub fn points(&self) -> impl Iterator<Item = Timestamp> + '_ {
         self.all.iter().copied()
@@ -218,7 +224,7 @@ impl Moments {
 }
 
 /// Whether the changes of a stretch can be put on top of a snapshot.
-fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
+pub(crate) fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
     manifest.read_times.first().is_some_and(|first| stretch.leads_on(*first))
 }
 

@@ -2,7 +2,7 @@
 
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
-use firebackup_model::id::{JobId, JobKind};
+use firebackup_model::id::{JobId, JobKind, RunId, SnapshotId};
 use firebackup_model::job::{Against, Intent, Plan};
 use firebackup_model::manifest::{Compression, SnapshotKind};
 use firebackup_model::port::DocumentSource;
@@ -46,6 +46,8 @@ pub(crate) struct PlanRequest {
     pub(crate) read_time: Option<Timestamp>,
     /// What only the differences from are kept.
     pub(crate) against: Option<Against>,
+    /// What is read instead of a database.
+    pub(crate) merged_from: Option<(SnapshotId, Vec<RunId>)>,
     /// Whether to go on with a job whose read time may be gone already, rather than to pay for its reads again.
     pub(crate) spares_reads: bool,
 }
@@ -69,6 +71,20 @@ const MAX_CUT_BYTES: usize = 8 * 1024 * 1024;
 const UNCOUNTED_CHUNKS: usize = 1_000;
 
 impl PlanRequest {
+    const fn kind(&self) -> SnapshotKind {
+        match (&self.against, &self.merged_from) {
+            (Some(_), _) => SnapshotKind::Incremental,
+            (None, Some(_)) => SnapshotKind::Synthetic,
+            (None, None) => SnapshotKind::Full,
+        }
+    }
+
+    /// Snapshots that are read while the job runs.
+    fn needed_snapshots(&self) -> Vec<SnapshotId> {
+        let compared = self.against.iter().map(|against| against.base.clone());
+        compared.chain(self.merged_from.iter().map(|(base, _)| base.clone())).collect()
+    }
+
     /// What is compared must be newer than what it is compared with.
     fn newer_than(&self) -> Option<Timestamp> {
         self.against.as_ref().and_then(|against| against.through)
@@ -80,6 +96,7 @@ impl PlanRequest {
             && self.compression == plan.compression
             && self.include_auth == plan.include_auth
             && self.against == plan.against
+            && self.kind() == plan.kind
             && match self.read_time {
                 Some(at) => plan.asked_read_time && at == plan.read_time,
                 None => !plan.asked_read_time,
@@ -162,8 +179,8 @@ fn intent(repository: &Repository, job: &JobId, request: &PlanRequest, sealing: 
         job: job.clone(),
         created: repository.world().now(),
         database: request.source.clone(),
-        snapshots: Vec::new(),
-        runs: Vec::new(),
+        snapshots: request.needed_snapshots(),
+        runs: request.merged_from.iter().flat_map(|(_, runs)| runs).copied().collect(),
         keys: sealing.key_id().into_iter().collect(),
     }
 }
@@ -187,7 +204,7 @@ async fn new_plan(
     };
     Ok(Plan {
         job,
-        kind: if request.against.is_some() { SnapshotKind::Incremental } else { SnapshotKind::Full },
+        kind: request.kind(),
         source: request.source.clone(),
         selection: request.selection.clone(),
         read_time,

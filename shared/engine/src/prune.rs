@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use firebackup_codec::object::ObjectType;
-use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
+use firebackup_model::id::{CaptureId, JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{ObjectVersions, Removal};
+use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
@@ -20,6 +21,7 @@ use crate::layout;
 use crate::orphans::check_readable;
 use crate::plan::MAX_JOB_SECONDS;
 use crate::prune_marks::{Marks, PruneMark};
+use crate::prune_segments::SegmentsKept;
 use crate::repository::Repository;
 
 /// How long something stays marked before it is deleted.
@@ -35,6 +37,8 @@ pub struct PrunePolicy {
     pub keep_days: Option<u32>,
     /// Keep what restores replaced for so many days.
     pub keep_undo_days: u32,
+    /// Keep every captured moment of so many days.
+    pub keep_moments_days: u32,
     /// Drop these, whatever the rest says and even when they cannot be read.
     pub drop: Vec<SnapshotId>,
     /// No other job runs on this repository: nothing needs to be waited for, and unfinished backups are given up.
@@ -51,6 +55,7 @@ impl Default for PrunePolicy {
             keep_last: None,
             keep_days: None,
             keep_undo_days: 7,
+            keep_moments_days: 7,
             drop: Vec::new(),
             exclusive: false,
             dry_run: false,
@@ -80,6 +85,12 @@ pub struct PruneReport {
     pub locked: Vec<SnapshotId>,
     /// Objects that were to be deleted and are still there, because they are locked.
     pub locked_objects: u64,
+    /// Snapshots that were named to be dropped and are kept, because captured moments that are kept build on them.
+    pub needed: Vec<SnapshotId>,
+    /// Segments of captured changes dropped.
+    pub segments_dropped: u64,
+    /// Segments of captured changes kept.
+    pub segments_kept: u64,
 }
 
 /// Applies a policy to a repository.
@@ -121,11 +132,16 @@ impl Pruning<'_> {
             kept: view.kept.len() as u64,
             abandoned: view.abandoned.clone(),
             locked: view.locked.clone(),
+            needed: view.needed.clone(),
+            segments_dropped: view.segments.dropped.len() as u64,
+            segments_kept: view.segments.kept.len() as u64,
             ..PruneReport::default()
         };
         if !policy.dry_run {
+            self.drop_segments(&view.segments.dropped, &mut report).await?;
             self.drop_snapshots(&mut report).await?;
-            if report.locked.len() > view.locked.len() {
+            let segments_stay = report.segments_dropped < view.segments.dropped.len() as u64;
+            if segments_stay || report.locked.len() > view.locked.len() {
                 // what they need counts as garbage in this view
                 return Ok(report);
             }
@@ -141,6 +157,22 @@ impl Pruning<'_> {
             self.mark_and_sweep(&garbage, marks, &mut report).await?;
         }
         Ok(report)
+    }
+
+    /// Removes the manifests of segments, of each chain the oldest first: what is left is a chain still. One that is locked
+    /// stays, and with it all behind it.
+    async fn drop_segments(&self, dropped: &[(CaptureId, SegmentManifest)], report: &mut PruneReport) -> Result<()> {
+        let (mut gone, mut stays) = (0, None);
+        for (capture, segment) in dropped {
+            let path = layout::segment(*capture, segment.after).filter(|_| stays != Some(*capture));
+            match path {
+                Some(path) if self.remove(&path).await? => gone += 1,
+                _ => stays = Some(*capture),
+            }
+        }
+        report.segments_kept += report.segments_dropped - gone;
+        report.segments_dropped = gone;
+        Ok(())
     }
 
     /// Removes the manifests of what is dropped. One that was locked anew since it was looked at stays.
@@ -241,6 +273,9 @@ pub(crate) struct View {
     pub(crate) dropped: Vec<SnapshotId>,
     /// Of those kept, the ones that were to be dropped and are locked.
     locked: Vec<SnapshotId>,
+    /// Of those kept, the ones that were named and that kept moments build on.
+    needed: Vec<SnapshotId>,
+    segments: SegmentsKept,
     /// Jobs whose intents and receipts stay.
     alive: HashSet<JobId>,
     abandoned: Vec<JobId>,
@@ -260,13 +295,24 @@ impl View {
             )));
         }
         let (drop, mut locked) = pruning.unlocked(policy.drop.clone()).await?;
-        let manifests = manifests(repository, &drop).await?;
+        let mut manifests = manifests(repository, &drop).await?;
+        let mut bases = manifests.clone();
+        for id in &drop {
+            // one that cannot be read is no base of anything
+            if let Ok((manifest, _)) = repository.manifest(id).await {
+                bases.insert(id.clone(), manifest);
+            }
+        }
         let now = repository.world().now();
         let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
         if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
-        let old = dropped(&manifests, policy, now, &pinned).into_iter().filter(|id| !locked.contains(id)).collect();
+        let segments = SegmentsKept::decide(repository.all_captures().await?, &bases, moments_since(policy, now));
+        let (needed, drop): (Vec<_>, Vec<_>) = drop.into_iter().partition(|id| segments.bases.contains(id));
+        manifests.extend(needed.iter().filter_map(|id| Some((id.clone(), bases.remove(id)?))));
+        let old = dropped(&manifests, policy, now, &pinned);
+        let old = old.into_iter().filter(|id| !locked.contains(id) && !segments.bases.contains(id)).collect();
         let (old, old_and_locked) = pruning.unlocked(old).await?;
         locked.extend(old_and_locked);
         let dropped: BTreeSet<_> = old.into_iter().chain(drop).collect();
@@ -278,7 +324,13 @@ impl View {
             keys: repository.config().key.into_iter().collect(),
             dropped: dropped.into_iter().collect(),
             locked,
+            needed,
+            segments,
         };
+        for segment in &view.segments.kept {
+            view.runs.extend(segment.runs.iter().map(|run| run.id));
+            view.keys.extend(segment.key);
+        }
         for (id, manifest) in &manifests {
             if !view.dropped.contains(id) {
                 view.runs.extend(manifest.all_runs().map(|run| run.id));
@@ -428,6 +480,13 @@ async fn manifests(repository: &Repository, except: &[SnapshotId]) -> Result<BTr
         }
     }
     Ok(manifests)
+}
+
+/// Since when captured moments are kept.
+pub(crate) fn moments_since(policy: &PrunePolicy, now: Timestamp) -> Timestamp {
+    // what drops single objects drops no moments
+    let days = if policy.only.is_some() { u32::MAX } else { policy.keep_moments_days };
+    now.plus_seconds(-i64::from(days).saturating_mul(DAY))
 }
 
 fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {

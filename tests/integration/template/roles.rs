@@ -136,6 +136,8 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/audit/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/snapshots/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/snapshots/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/segments/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/segments/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/prunes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/prunes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/intents/*",

@@ -314,7 +314,8 @@ const fn layer_number(layer: Option<Layer>) -> u8 {
         Some(Layer::Description) => 1,
         None => 2,
         Some(Layer::Runs) => 3,
-        Some(Layer::Snapshots) => 4,
+        Some(Layer::Segments) => 4,
+        Some(Layer::Snapshots) => 5,
     }
 }
 

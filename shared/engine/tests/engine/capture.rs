@@ -2,6 +2,8 @@
 
 mod deaths;
 mod histories;
+mod keeping;
+mod merging;
 mod ways;
 
 use std::collections::BTreeMap;
@@ -48,6 +50,7 @@ pub async fn until_now(capture: &Capture) -> (Captured, Vec<CaptureEvent>) {
 /// A database with a backup to begin from.
 pub async fn begun(documents: usize) -> (Fixture, Repository, Manifest) {
     let (fixture, repository) = Fixture::new(documents).await;
+    fixture.database.flow();
     let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
     (fixture, repository, manifest)
 }

@@ -10,7 +10,7 @@ use crate::fixture::{Fixture, all_whole, backup, contents, restore};
 
 impl Fixture {
     /// Flips a bit in the middle of an object.
-    async fn damage(&self, path: &str) {
+    pub async fn damage(&self, path: &str) {
         let mut bytes = self.read(path).await.to_vec();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;

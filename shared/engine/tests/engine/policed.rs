@@ -33,7 +33,17 @@ const JOB_STATE: Folders = Folders::Only(&["receipts", "intents", "probes"]);
 const WRITER: Policy = Policy { puts: Folders::All, deletes: JOB_STATE };
 /// What keeps house, ends what a stopped job left, and copies repositories that are moved.
 const MAINTENANCE: Policy = Policy {
-    puts: Folders::Only(&["snapshots", "prunes", "intents", "receipts", "keys", "runs", "probes", "firebackup.json"]),
+    puts: Folders::Only(&[
+        "snapshots",
+        "segments",
+        "prunes",
+        "intents",
+        "receipts",
+        "keys",
+        "runs",
+        "probes",
+        "firebackup.json",
+    ]),
     deletes: Folders::All,
 };
 
