@@ -181,6 +181,8 @@ impl History {
         }
         self.stop().await;
         self.place.proxy.control().clear_faults();
+        // behind whatever backup there is: how far nothing changed stands in the segment of the next change
+        self.writer.commit(Changes::default().put("users/last", 0)).await;
         let capture = self.place.capture();
         for event in until_now(&capture).await {
             self.tale.note(&event);
