@@ -43,13 +43,14 @@ impl Oracle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a commit; nothing for a deletion. Those of one document are noted in their order.
-    pub fn note(&self, path: DocumentPath, content: Option<Vec<u8>>, at: Timestamp) {
+    /// Notes a commit: a content and its update time, which is an earlier one where nothing was changed, or nothing for a
+    /// deletion. Those of one document are noted in their order.
+    pub fn note(&self, path: DocumentPath, written: Option<(Vec<u8>, Timestamp)>, at: Timestamp) {
         let mut versions = self.versions();
         let versions = versions.entry(path).or_default();
         let before = versions.last().and_then(|version| version.document.as_ref());
         let created = before.map_or(at, |before| before.created);
-        let document = content.map(|content| Known { content, created, updated: at });
+        let document = written.map(|(content, updated)| Known { content, created, updated });
         assert!(versions.last().is_none_or(|version| version.from <= at), "commits are noted in their order");
         versions.push(Version { from: at, document });
     }
@@ -69,10 +70,16 @@ impl Oracle {
     }
 }
 
-/// The documents in which two states differ.
-pub fn differing(left: &State, right: &State) -> Vec<DocumentPath> {
-    let all = left.keys().chain(right.keys().filter(|path| !left.contains_key(*path)));
-    all.filter(|path| left.get(*path) != right.get(*path)).cloned().collect()
+/// In which documents a state differs from what it should be, and how.
+pub fn differences(actual: &State, expected: &State) -> Vec<String> {
+    let since = |known: Option<&Known>| known.map(|known| known.updated.to_string());
+    let paths = actual.keys().chain(expected.keys().filter(|path| !actual.contains_key(*path)));
+    let differing = paths.filter(|path| actual.get(*path) != expected.get(*path));
+    let told = |path: &DocumentPath| {
+        let (actual, expected) = (since(actual.get(path)), since(expected.get(path)));
+        format!("{path} of {actual:?} instead of {expected:?}")
+    };
+    differing.map(told).collect()
 }
 
 /// Contents without the times, which a restore cannot set.
@@ -89,17 +96,19 @@ mod tests {
         let path = |text: &str| DocumentPath::new(text).unwrap();
         let at = |second| Timestamp::new(second, 0);
         let oracle = Oracle::default();
-        oracle.note(path("a/1"), Some(vec![1]), at(1));
-        oracle.note(path("a/1"), Some(vec![2]), at(3));
-        oracle.note(path("a/2"), Some(vec![3]), at(3));
+        oracle.note(path("a/1"), Some((vec![1], at(1))), at(1));
+        oracle.note(path("a/1"), Some((vec![2], at(3))), at(3));
+        oracle.note(path("a/2"), Some((vec![3], at(3))), at(3));
+        oracle.note(path("a/2"), Some((vec![3], at(3))), at(4));
         oracle.note(path("a/1"), None, at(5));
-        oracle.note(path("a/1"), Some(vec![4]), at(7));
+        oracle.note(path("a/1"), Some((vec![4], at(7))), at(7));
         assert!(oracle.at(at(0)).is_empty());
         let known = |content: u8, created, updated| Known { content: vec![content], created, updated };
         assert!(oracle.at(at(2)) == [(path("a/1"), known(1, at(1), at(1)))].into());
         assert!(oracle.at(at(3)) == [(path("a/1"), known(2, at(1), at(3))), (path("a/2"), known(3, at(3), at(3)))].into());
         assert!(oracle.at(at(6)) == [(path("a/2"), known(3, at(3), at(3)))].into());
-        assert_eq!(differing(&oracle.at(at(6)), &oracle.at(at(7))), [path("a/1")]);
+        let differing = ["a/1 of None instead of Some(\"1970-01-01T00:00:07Z\")"];
+        assert_eq!(differences(&oracle.at(at(6)), &oracle.at(at(7))), differing);
         assert!(oracle.at(at(7))[&path("a/1")] == known(4, at(7), at(7)));
         assert_eq!(oracle.last_commit(), at(7));
     }

@@ -24,7 +24,7 @@ use object_store::memory::InMemory;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::oracle::{Known, Oracle, State, contents, differing};
+use super::oracle::{Known, Oracle, State, contents, differences};
 use super::writer::{Changes, Writer};
 use crate::stage::{self, firestore, read_all, restore, secrets, target};
 
@@ -170,7 +170,7 @@ impl Place {
     }
 
     pub async fn assert_right(&self, moments: &Moments, moment: &Moment) {
-        let differing = differing(&self.held_at(moments, moment).await, &self.oracle.at(moment.point));
+        let differing = differences(&self.held_at(moments, moment).await, &self.oracle.at(moment.point));
         assert!(differing.is_empty(), "at {} of {:?}: {differing:?}", moment.point, moments.windows());
     }
 

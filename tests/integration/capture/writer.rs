@@ -106,11 +106,12 @@ impl Writer {
             Err(status) if status.code() == Code::Aborted => return None,
             answer => answer.unwrap().into_inner(),
         };
-        let at = answer.commit_time.unwrap();
-        let at = Timestamp::new(at.seconds, at.nanos.cast_unsigned());
-        for (document, path) in documents {
-            let content = document.map(|document| canonical(&document.encode_to_vec()).unwrap());
-            self.oracle.note(DocumentPath::new(path).unwrap(), content, at);
+        let moment = |time: prost_types::Timestamp| Timestamp::new(time.seconds, time.nanos.cast_unsigned());
+        let at = moment(answer.commit_time.unwrap());
+        for ((document, path), result) in documents.into_iter().zip(answer.write_results) {
+            let content = |document: Document| canonical(&document.encode_to_vec()).unwrap();
+            let written = document.map(|document| (content(document), moment(result.update_time.unwrap())));
+            self.oracle.note(DocumentPath::new(path).unwrap(), written, at);
         }
         Some(at)
     }
