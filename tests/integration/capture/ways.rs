@@ -171,6 +171,35 @@ async fn documents_that_are_deleted_and_created_anew_between_two_points_are_what
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_documents_is_captured_from_its_first_one_on() {
+    let emulator = emulator().await;
+    let place = Place::begun(emulator.host(), "empty", Changes::default().delete("users/1")).await;
+    let capture = place.capture();
+    assert_eq!(scans(&until_now(&capture).await), 0);
+    place.writer().commit(numbered("users", 2)).await;
+    assert_eq!(scans(&until_now(&capture).await), 0);
+    moments_in_one_window(&place.assert_all_right().await);
+}
+
+/// The stream tells of what is otherwise than at its last point: of such a document it need not.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_only_a_backup_between_two_points_has_seen_are_gone_at_the_second() {
+    let emulator = emulator().await;
+    for group in ["users", "new"] {
+        let place = Place::begun(emulator.host(), &format!("only-seen-{group}"), numbered("users", 5)).await;
+        let capture = place.capture();
+        let mut writer = place.writer();
+        writer.commit(Changes::default().put("users/1", -1)).await;
+        until_now(&capture).await;
+        writer.commit(Changes::default().put(format!("{group}/short"), 1).put(format!("{group}/long"), 1)).await;
+        place.backup().await;
+        writer.commit(Changes::default().delete(format!("{group}/short")).put("users/1", -2)).await;
+        assert_eq!(scans(&until_now(&capture).await), 0);
+        place.assert_all_right().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn creations_that_the_stream_leaves_out_are_never_missing_in_a_moment() {
     let emulator = emulator().await;
     let place = Place::begun(emulator.host(), "left-out", numbered("users", 5)).await;
