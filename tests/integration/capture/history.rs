@@ -60,7 +60,7 @@ impl History {
     /// Lets a history happen.
     pub async fn happen(upstream: &str, seed: u64) {
         let mut history = Self::begin(upstream, seed).await;
-        for _ in 0..history.random.random_range(3..9u32) {
+        for _ in 0..history.random.random_range(4..11u32) {
             history.go_on().await;
         }
         history.end().await;

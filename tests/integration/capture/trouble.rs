@@ -20,10 +20,12 @@ pub enum Temper {
     Rough,
 }
 
-/// How the server tells of changes from the start: gathered for a while, with or without filters.
+/// How the server tells of changes: gathered for a while or at once, with or without filters, and of documents that came
+/// and went in between or not.
 pub fn set_up(random: &mut StdRng, control: &Control) {
     control.set_coalescing(Duration::from_millis(random.random_range(0..60)));
     control.filters(random.random_ratio(1, 3));
+    control.leave_out_what_came_and_went(random.random());
 }
 
 /// Takes back what went wrong, and lets something else go wrong.

@@ -187,6 +187,7 @@ async fn documents_that_only_a_backup_between_two_points_has_seen_are_gone_at_th
     let emulator = emulator().await;
     for group in ["users", "new"] {
         let place = Place::begun(emulator.host(), &format!("only-seen-{group}"), numbered("users", 5)).await;
+        place.proxy.control().leave_out_what_came_and_went(true);
         let capture = place.capture();
         let mut writer = place.writer();
         writer.commit(Changes::default().put("users/1", -1)).await;

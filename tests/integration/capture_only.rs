@@ -1,0 +1,3 @@
+//! scratch
+mod capture;
+mod stage;
