@@ -1,3 +1,0 @@
-//! scratch
-mod capture;
-mod stage;
