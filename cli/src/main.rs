@@ -4,6 +4,9 @@
 //! command is one file below [`commands`]. [`environment`] is read once, here; standard output
 //! belongs to results, standard error to everything that is told on the way.
 
+// what `serve` awaits nests deeper than the compiler looks by itself
+#![recursion_limit = "256"]
+
 mod args;
 mod commands;
 mod confirm;

@@ -1,17 +1,20 @@
 //! `firebackup backup`: all documents of a database at one instant.
 
 mod estimate;
+mod way;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use firebackup_engine::{Backup, BackupOutcome, Meter, Repository, Resume, UnfinishedJob, unfinished_jobs};
+use firebackup_engine::{
+    Backup, BackupBuilder, BackupOutcome, Meter, Repository, Resume, UnfinishedJob, unfinished_jobs,
+};
 use firebackup_model::id::JobId;
 use firebackup_model::job::Plan;
-use firebackup_model::manifest::{Compression, Consistency, Manifest};
+use firebackup_model::manifest::{Compression, Consistency, Manifest, SnapshotKind};
 use firebackup_model::port::UserSource;
-use firebackup_model::{DatabaseName, Selection, Timestamp};
+use firebackup_model::{DatabaseName, Timestamp};
 use serde::Serialize;
 
 use crate::commands::show::compression;
@@ -24,6 +27,7 @@ use crate::table::{indented, pairs};
 use crate::units::{bytes, count, parse_count, rate, ratio, seconds};
 
 pub(crate) use estimate::PlanArgs;
+use way::{Way, WayArgs};
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -62,6 +66,8 @@ pub(crate) struct BackupArgs {
     max_reads: Option<u64>,
     #[command(flatten)]
     plan: PlanArgs,
+    #[command(flatten)]
+    way: WayArgs,
     /// Commit a backup even if no document fits --collection and --exclude
     #[arg(long)]
     allow_empty: bool,
@@ -112,9 +118,27 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
     let database = resumed.as_ref().map_or_else(|| context.settings.database(), |plan| Ok(plan.source.clone()))?;
     let started = Instant::now();
     let meter = Arc::new(Meter::default());
-    let backup = prepare(context, &args, &repository, &database, selection, resumed.as_ref(), &meter).await?;
+    let way = way::find(context, &repository, &database, selection, &args.way).await?;
     let progress = Progress::show(&context.output, Activity::Backup, &meter);
-    let outcome = backup.run().await;
+    let outcome = match way {
+        Way::Read(builder) => {
+            let backup = prepare(context, &args, *builder, &database, resumed.as_ref(), &meter).await?;
+            backup.run().await
+        }
+        Way::Merge(builder) => {
+            let builder = builder.compression(args.compression).parallel(args.streams(context));
+            builder.meter(Arc::clone(&meter)).stop(context.interrupt.graceful()).build().run().await
+        }
+        Way::Captured(increment) => {
+            let manifest = increment.run(args.compression, &meter, &context.interrupt.graceful()).await;
+            manifest.map(|manifest| BackupOutcome {
+                manifest,
+                resumed: false,
+                passed_over: Vec::new(),
+                unmatched: Vec::new(),
+            })
+        }
+    };
     drop(progress);
     let outcome = outcome?;
     tell(context, &repository, &outcome, started.elapsed().as_secs_f64())
@@ -141,16 +165,13 @@ async fn unfinished(repository: &Repository, job: &JobId) -> Result<Plan> {
 async fn prepare(
     context: &Context,
     args: &BackupArgs,
-    repository: &Repository,
+    builder: BackupBuilder,
     database: &DatabaseName,
-    selection: Selection,
     resumed: Option<&Plan>,
     meter: &Arc<Meter>,
 ) -> Result<Backup> {
-    let source = context.source(database).await?;
     let shows_progress = context.output.progress_style() == crate::output::ProgressStyle::Bar;
-    let mut builder = Backup::builder(repository.clone(), source)
-        .selection(selection)
+    let mut builder = builder
         .compression(args.compression)
         .parallel(args.streams(context))
         .read_time(args.read_time)
@@ -158,7 +179,7 @@ async fn prepare(
         // a budget is for the backup alone: nothing is counted besides
         .count_first(shows_progress && args.max_reads.is_none())
         .allow_empty(args.allow_empty)
-        .may_reanchor(!args.require_snapshot)
+        .may_reanchor(!args.require_snapshot && !args.way.incremental)
         .verify_blocks(!args.no_verify_blocks)
         .resume(match (&args.resume, args.fresh) {
             (Some(job), _) => Resume::Job(job.clone()),
@@ -208,6 +229,14 @@ fn tell(context: &Context, repository: &Repository, outcome: &BackupOutcome, too
     Ok(Exit::Done)
 }
 
+/// What an incremental backup says is gone.
+fn deleted(manifest: &Manifest) -> String {
+    match manifest.totals.deletions {
+        0 => String::new(),
+        deletions => format!(" changed and {} deleted", count(deletions)),
+    }
+}
+
 /// What a backup came to, for people.
 pub(crate) fn summary(manifest: &Manifest, took: f64, proven: bool) -> String {
     let totals = manifest.totals;
@@ -219,7 +248,7 @@ pub(crate) fn summary(manifest: &Manifest, took: f64, proven: bool) -> String {
     let speed = rate(totals.documents as f64 / took.max(0.001));
     let mut lines = vec![
         ("database", manifest.source.to_string()),
-        ("documents", format!("{}, {}", count(totals.documents), bytes(totals.bytes))),
+        ("documents", format!("{}{}, {}", count(totals.documents), deleted(manifest), bytes(totals.bytes))),
         ("stored", format!("{}, {} smaller", bytes(manifest.stored_bytes), ratio(totals.bytes, manifest.stored_bytes))),
         ("compression", compression(manifest)),
         ("consistency", consistency),
@@ -227,6 +256,11 @@ pub(crate) fn summary(manifest: &Manifest, took: f64, proven: bool) -> String {
         ("origin", if proven { "proven: signed with the repository's key" } else { "not proven" }.to_owned()),
         ("took", format!("{}, {speed}", seconds(took))),
     ];
+    match (manifest.kind, &manifest.parent) {
+        (SnapshotKind::Incremental, Some(parent)) => lines.insert(1, ("builds on", parent.to_string())),
+        (SnapshotKind::Synthetic, _) => lines.insert(1, ("kind", "merged from captured changes".to_owned())),
+        _ => {}
+    }
     if let Some(auth) = &manifest.auth {
         let redacted = match auth.redacted {
             0 => String::new(),

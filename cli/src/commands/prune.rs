@@ -34,6 +34,9 @@ pub(crate) struct PruneArgs {
     /// Keep what restores replaced for so many days
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     keep_undo_days: u32,
+    /// Keep every captured moment of so many days, and the backups that they build on, whatever the rest says
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    keep_moments_days: u32,
     /// Drop this snapshot (repeatable), whatever the policy keeps, and even when it is damaged
     #[arg(long = "drop", value_name = "SNAPSHOT")]
     drop: Vec<SnapshotId>,
@@ -71,6 +74,7 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         keep_last: args.keep_last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
         keep_days: args.keep_days,
         keep_undo_days: args.keep_undo_days,
+        keep_moments_days: args.keep_moments_days,
         drop: args.drop,
         exclusive: args.exclusive,
         dry_run: args.dry_run,
@@ -97,6 +101,13 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
         lines.push(format!("{job}  unfinished, {would}given up"));
     }
     lines.push(format!("{} {would}dropped, {} kept", of(report.dropped.len() as u64, "snapshot"), report.kept));
+    if report.segments_dropped + report.segments_kept > 0 {
+        lines.push(format!(
+            "{} of captured changes {would}dropped, {} kept",
+            of(report.segments_dropped, "segment"),
+            report.segments_kept
+        ));
+    }
     if report.deleted > 0 {
         lines.push(format!("{} ({}) {would}deleted", of(report.deleted, "object"), bytes(report.deleted_bytes)));
     }
@@ -110,6 +121,9 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
     }
     for id in &report.locked {
         lines.push(format!("{id}  is locked and stays"));
+    }
+    for id in &report.needed {
+        lines.push(format!("{id}  is what other backups or captured moments build on, and stays"));
     }
     if report.locked_objects > 0 {
         lines.push(format!(

@@ -168,6 +168,7 @@ async fn prepare(
     Ok(Restore {
         repository: repository.clone(),
         snapshot: what.id.clone(),
+        at: None,
         target: context.target(database).await?,
         options: options(context, args, what),
         meter: Arc::default(),

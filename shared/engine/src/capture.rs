@@ -11,6 +11,7 @@
 //! Nothing is kept between two captures but what stands in the repository. Two at once cannot fork the chain: of two
 //! segments that begin at one point only one can be put, and who loses goes on behind it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,8 +215,8 @@ impl Capture {
                     listening.must_prove = true;
                     told(CaptureEvent::Reopened("the stream said nothing for too long".to_owned()));
                 }
-                End::Silent => self.scan_or_degrade(&mut listening, "no stream says anything", told).await?,
-                End::Lost(reason) => self.scan_or_degrade(&mut listening, &reason, told).await?,
+                End::Silent => self.go_on_without(&mut listening, "no stream says anything", told).await?,
+                End::Lost(reason) => self.go_on_without(&mut listening, &reason, told).await?,
             }
             if listening.is_degraded {
                 if matches!(goal, Goal::Through(_)) {
@@ -227,6 +228,14 @@ impl Capture {
             if is_reached || self.stop.is_requested() {
                 return Ok(Captured::Through(listening.through()));
             }
+        }
+    }
+
+    /// Scans, and takes being asked to stop in the middle for no failure.
+    async fn go_on_without(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<()> {
+        match self.scan_or_degrade(listening, reason, told).await {
+            Err(error) if error.is_resumable_stop() => Ok(()),
+            done => done,
         }
     }
 
@@ -280,7 +289,10 @@ impl Capture {
     }
 
     async fn open(&self, listening: &Listening) -> Result<ChangeStream, PortError> {
-        let groups = listening.position.ledger.groups().map(str::to_owned).collect();
+        let groups: BTreeSet<String> = listening.position.ledger.groups().map(str::to_owned).collect();
+        if groups.is_empty() {
+            return Ok(self.nothing_to_hear());
+        }
         let through = listening.through();
         let token = match listening.buffer.last_point() {
             Some(_) => listening.buffer.token(),
@@ -288,6 +300,22 @@ impl Capture {
         };
         let from = token.cloned().map_or(ListenFrom::ReadTime(through), ListenFrom::Token);
         self.changes.listen(&groups, from).await
+    }
+
+    /// The stream of a database of which no collection is known: points at which it is counted, and no change.
+    fn nothing_to_hear(&self) -> ChangeStream {
+        let (source, pause) = (Arc::clone(&self.source), self.options.seal_every.max(Duration::from_secs(1)));
+        let next = move |is_first: bool| {
+            let source = Arc::clone(&source);
+            async move {
+                if !is_first {
+                    tokio::time::sleep(pause).await;
+                }
+                let point = source.snapshot_time().await;
+                Some((point.map(|read_time| Change::Point { read_time, token: None }), false))
+            }
+        };
+        futures::stream::unfold(true, next).boxed()
     }
 
     /// Takes what the stream says; returns why listening ends, if it does.

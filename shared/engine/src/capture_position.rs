@@ -75,7 +75,7 @@ impl Position {
     }
 
     async fn behind(repository: &Repository, last: &SegmentManifest, segments: &[SegmentManifest]) -> Result<Self> {
-        let proven = segments.iter().rposition(|segment| segment.proof.is_some());
+        let proven = segments.iter().rposition(|segment| !segment.proofs.is_empty());
         let (anchor, counts, rest) = match proven.and_then(|place| Some((place, segments.get(place)?))) {
             Some((place, segment)) => (segment.end(), segment.documents.clone(), &segments[place + 1..]),
             None => {
@@ -112,12 +112,12 @@ impl Position {
         if segment.kind == SegmentKind::Compared {
             self.scans.push((segment.finished, segment.reads));
         }
-        match segment.proof {
-            Some(_) => {
+        match segment.proofs.is_empty() {
+            false => {
                 self.ledger = Ledger::new(segment.end(), segment.documents.clone());
                 self.unproven.clear();
             }
-            None => self.unproven.extend(&segment.points),
+            true => self.unproven.extend(&segment.points),
         }
     }
 

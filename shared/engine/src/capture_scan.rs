@@ -2,7 +2,7 @@
 //! from what is known. Moments between the last proven point and that read time are lost, and stay refused.
 
 use firebackup_model::job::Against;
-use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
+use firebackup_model::segment::{Gap, Proof, SegmentKind, SegmentManifest};
 
 use crate::backup::{Backup, Scan};
 use crate::capture::{Capture, CaptureEvent, Listening, Told};
@@ -63,7 +63,8 @@ impl Capture {
         }
         let segment = SegmentManifest {
             kind: SegmentKind::Compared,
-            proof: Some(Proof { from: read_time, through: read_time }),
+            gaps: vec![Gap { after: position.after, until: read_time }],
+            proofs: vec![Proof { from: read_time, through: read_time }],
             totals: manifest.totals,
             stored_bytes: manifest.stored_bytes,
             runs: manifest.runs,

@@ -1,5 +1,6 @@
 //! The segments of a database, read as what they are: links of a chain.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use firebackup_codec::object::ObjectType;
@@ -8,6 +9,7 @@ use firebackup_model::manifest::FORMAT_VERSION;
 use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use firebackup_model::{DatabaseName, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::{EngineError, Result};
@@ -43,10 +45,11 @@ impl Stretch {
         let points: Vec<Timestamp> = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
         let mut proven = BTreeMap::new();
         for (place, segment) in segments.iter().enumerate() {
-            let Some(proof) = segment.proof else { continue };
-            let first = points.partition_point(|point| *point < proof.from);
-            for point in points.iter().skip(first).take_while(|point| **point <= proof.through) {
-                proven.entry(*point).or_insert(place);
+            for proof in &segment.proofs {
+                let first = points.partition_point(|point| *point < proof.from);
+                for point in points.iter().skip(first).take_while(|point| **point <= proof.through) {
+                    proven.entry(*point).or_insert(place);
+                }
             }
         }
         Self { segments: segments.to_vec(), proven }
@@ -71,8 +74,17 @@ impl Stretch {
         let first = self.segments.partition_point(|segment| segment.end() <= a);
         let touched = || self.segments.iter().skip(first).take_while(|segment| segment.after < b);
         let mut points = touched().flat_map(|segment| &segment.points).filter(|point| a < **point && **point < b);
-        touched().all(|segment| segment.kind == SegmentKind::Listened)
-            && points.all(|point| self.proven.contains_key(point))
+        let mut gaps = touched().flat_map(|segment| &segment.gaps);
+        !gaps.any(|gap| gap.after < b && gap.until > a) && points.all(|point| self.proven.contains_key(point))
+    }
+
+    /// The newest point at or before `moment`, or where the stretch begins.
+    pub(crate) fn point_before(&self, moment: Timestamp) -> Timestamp {
+        let behind = self.segments.partition_point(|segment| segment.after <= moment);
+        let within = behind.checked_sub(1).and_then(|place| self.segments.get(place));
+        let points = within.map(|segment| segment.points.as_slice()).unwrap_or_default();
+        let last = points.partition_point(|point| *point <= moment).checked_sub(1).and_then(|place| points.get(place));
+        last.copied().or(within.map(|segment| segment.after)).unwrap_or(self.start())
     }
 
     /// Whether the changes from `from` on are known: it is a proven point itself, or nothing is missing up to the next
@@ -86,73 +98,142 @@ impl Stretch {
     }
 }
 
-impl Repository {
-    /// The names of all segments of a database in the order of where they begin.
-    pub(crate) async fn segment_starts(&self, database: &DatabaseName) -> Result<Vec<Timestamp>> {
-        let folder = layout::segments(capture_id(self.id(), database));
-        let metas = self.list(folder.as_ref()).await?;
-        let mut starts: Vec<_> = metas.iter().filter_map(|meta| Some(layout::segment_of(&meta.location)?.1)).collect();
-        starts.sort_unstable();
-        Ok(starts)
-    }
+/// The name of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name {
+    after: Timestamp,
+    /// Where a compacted one ends.
+    end: Option<Timestamp>,
+}
 
-    /// The segment of a database that begins at `after`; nothing where there is none.
-    pub(crate) async fn segment(&self, database: &DatabaseName, after: Timestamp) -> Result<Option<SegmentManifest>> {
-        let found = self.segment_of(capture_id(self.id(), database), after).await?;
-        match found {
-            Some(segment) if segment.source != *database => {
-                Err(EngineError::Refused(format!("the segment at {after} is one of {}", segment.source)))
-            }
-            found => Ok(found),
+impl Name {
+    fn path(&self, capture: CaptureId) -> Option<Path> {
+        match self.end {
+            None => layout::segment(capture, self.after),
+            Some(end) => layout::compacted(capture, self.after, end),
         }
     }
+}
 
-    async fn segment_of(&self, capture: CaptureId, after: Timestamp) -> Result<Option<SegmentManifest>> {
-        let path = layout::segment(capture, after).ok_or_else(|| no_moment(after))?;
+/// Parts names into those that are read, of which none lies in another, and those that lie in one of them.
+fn tiled(mut names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
+    // of those that begin together, the one that reaches farthest first
+    names.sort_unstable_by_key(|name| (name.after, Reverse(name.end)));
+    let mut until: Option<Timestamp> = None;
+    names.into_iter().partition(|name| {
+        let is_covered = until.is_some_and(|until| name.after < until);
+        if !is_covered {
+            until = name.end.max(until);
+        }
+        !is_covered
+    })
+}
+
+/// The segments of a database.
+#[derive(Debug, Default)]
+pub(crate) struct Captured {
+    /// Those that are read, by where they begin.
+    pub(crate) segments: Vec<SegmentManifest>,
+    /// Those in whose place a compacted one is read.
+    pub(crate) covered: Vec<Path>,
+}
+
+/// Where a segment's manifest stands.
+pub(crate) fn path_of(repository: &Repository, segment: &SegmentManifest) -> Result<Path> {
+    let capture = capture_id(repository.id(), &segment.source);
+    path_in(capture, segment).ok_or_else(|| no_moment(segment.after))
+}
+
+/// Where a segment's manifest stands among those of what is captured.
+pub(crate) fn path_in(capture: CaptureId, segment: &SegmentManifest) -> Option<Path> {
+    let end = (segment.kind == SegmentKind::Compacted).then(|| segment.end());
+    Name { after: segment.after, end }.path(capture)
+}
+
+impl Repository {
+    async fn segment(&self, capture: CaptureId, name: Name) -> Result<Option<SegmentManifest>> {
+        let path = name.path(capture).ok_or_else(|| no_moment(name.after))?;
         let found: Option<(SegmentManifest, _)> = self.get_sealed(ObjectType::Manifest, &path).await?;
         let Some((segment, _)) = found else { return Ok(None) };
-        let is_right = segment.after == after && segment.format == FORMAT_VERSION;
-        let ascends = segment.points.is_sorted() && segment.points.first().is_some_and(|first| *first > after);
+        let is_right = segment.after == name.after
+            && segment.format == FORMAT_VERSION
+            && name.end.is_none_or(|end| end == segment.end())
+            && capture_id(self.id(), &segment.source) == capture;
+        let ascends = segment.points.is_sorted() && segment.points.first().is_some_and(|first| *first > name.after);
         if is_right && ascends {
             return Ok(Some(segment));
         }
         Err(EngineError::Refused(format!("`{path}` is the manifest of another segment or format")))
     }
 
+    async fn captured(&self, capture: CaptureId, names: Vec<Name>) -> Result<Captured> {
+        let (read, covered) = tiled(names);
+        let reads = stream::iter(read).map(|name| self.segment(capture, name)).buffered(PARALLEL_READS);
+        let segments: Vec<Option<SegmentManifest>> = reads.try_collect().await?;
+        let segments = segments.into_iter().flatten().collect();
+        Ok(Captured { segments, covered: covered.iter().filter_map(|name| name.path(capture)).collect() })
+    }
+
     /// Reads the segments of all databases.
     ///
     /// # Errors
     /// When one cannot be read: it is not known then what it needs.
-    pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Vec<SegmentManifest>>> {
-        let mut captures: BTreeMap<CaptureId, Vec<Timestamp>> = BTreeMap::new();
+    pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Captured>> {
+        let mut captures: BTreeMap<CaptureId, Vec<Name>> = BTreeMap::new();
         for meta in self.list("segments").await? {
-            let (capture, start) = layout::segment_of(&meta.location).ok_or_else(|| {
+            let (capture, after, end) = layout::segment_of(&meta.location).ok_or_else(|| {
                 EngineError::Refused(format!(
                     "`{}` is no segment's name, so that it is not known what it needs: give it the name that it had, or remove it",
                     meta.location
                 ))
             })?;
-            captures.entry(capture).or_default().push(start);
+            captures.entry(capture).or_default().push(Name { after, end });
         }
         let mut all = BTreeMap::new();
-        for (capture, mut starts) in captures {
-            starts.sort_unstable();
-            let reads = stream::iter(starts).map(|start| self.segment_of(capture, start)).buffered(PARALLEL_READS);
-            let segments: Vec<Option<SegmentManifest>> = reads.try_collect().await?;
-            all.insert(capture, segments.into_iter().flatten().collect());
+        for (capture, names) in captures {
+            all.insert(capture, self.captured(capture, names).await?);
         }
         Ok(all)
     }
 
-    /// Reads all segments of a database, by where they begin.
+    /// Reads the segments of a database, by where they begin.
     pub(crate) async fn all_segments(&self, database: &DatabaseName) -> Result<Vec<SegmentManifest>> {
-        let starts = self.segment_starts(database).await?;
-        let reads = stream::iter(starts).map(|start| self.segment(database, start)).buffered(PARALLEL_READS);
-        let segments: Vec<Option<SegmentManifest>> = reads.try_collect().await?;
-        Ok(segments.into_iter().flatten().collect())
+        let capture = capture_id(self.id(), database);
+        let metas = self.list(layout::segments(capture).as_ref()).await?;
+        let names = metas.iter().filter_map(|meta| layout::segment_of(&meta.location));
+        let names = names.map(|(_, after, end)| Name { after, end }).collect();
+        Ok(self.captured(capture, names).await?.segments)
     }
 }
 
 pub(crate) fn no_moment(moment: Timestamp) -> EngineError {
     EngineError::Refused(format!("{moment} is no moment that a document of Firestore can have"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(after: i64, end: Option<i64>) -> Name {
+        Name { after: Timestamp::new(after, 0), end: end.map(|end| Timestamp::new(end, 0)) }
+    }
+
+    #[test]
+    fn what_a_compacted_segment_covers_is_not_read_and_what_is_behind_it_is() {
+        let names = vec![
+            name(1, None),
+            name(2, None),
+            name(3, None),
+            name(5, None),
+            name(1, Some(3)),
+            name(1, Some(5)),
+            name(3, Some(5)),
+            name(6, Some(8)),
+            name(7, None),
+            name(9, None),
+        ];
+        let (read, covered) = tiled(names);
+        assert_eq!(read, [name(1, Some(5)), name(5, None), name(6, Some(8)), name(9, None)]);
+        assert_eq!(covered.len(), 6);
+    }
 }

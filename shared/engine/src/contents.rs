@@ -14,8 +14,9 @@ use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp,
 use futures::StreamExt;
 
 use crate::error::{EngineError, Result};
+use crate::incremental::{layers_of, lineage};
 use crate::layout;
-use crate::merge::{Layer, Merge, layers};
+use crate::merge::{Layer, Merge};
 use crate::moments::{Moment, Moments};
 use crate::repository::Repository;
 use crate::retry;
@@ -74,12 +75,10 @@ async fn stored_snapshot(repository: &Repository, id: &JobId) -> Result<Stored> 
         return unfinished_undo(repository, id).await;
     }
     let (manifest, _) = repository.manifest(id).await?;
-    if manifest.kind == SnapshotKind::Incremental {
-        return Err(EngineError::Refused(format!("{id} holds only changes: it cannot be used on its own")));
-    }
-    let records = manifest.totals.documents + manifest.totals.deletions;
+    let lineage = lineage(repository, &manifest).await?;
+    let records = lineage.iter().map(|one| one.totals.documents + one.totals.deletions).sum();
     let is_undo = manifest.kind == SnapshotKind::Undo;
-    let (layers, source) = (layers(&manifest), manifest.source);
+    let (layers, source) = (layers_of(&lineage), manifest.source);
     Ok(Stored { layers, source, selection: manifest.selection, is_undo, records })
 }
 
@@ -122,7 +121,7 @@ pub(crate) fn undo_layers(receipts: &[UndoReceipt], key: Option<KeyId>) -> Vec<L
     let layer = |receipt: &UndoReceipt| {
         let rank = u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
         let except = not_written.get(&receipt.attempt).cloned().unwrap_or_default();
-        receipt.run.clone().map(|entry| Layer { entry, key, rank, except, span: None })
+        receipt.run.clone().map(|entry| Layer { entry, key, rank, except, span: None, changed_until: None })
     };
     receipts.iter().filter_map(layer).collect()
 }

@@ -75,6 +75,11 @@ pub(crate) async fn prove_whole(repository: &Repository, plan: &Plan, allow: All
         return Err(incomplete(plan, text.to_owned()));
     }
     prove_runs_exist(repository, plan, &manifest).await?;
+    if let Some(against) = &plan.against
+        && repository.is_dropped(&against.base).await?
+    {
+        return Err(incomplete(plan, format!("{}, which it builds on, is gone", against.base)));
+    }
     if !repository.prove_key(plan.key).await? {
         return Err(incomplete(
             plan,
@@ -222,7 +227,8 @@ fn manifest(repository: &Repository, plan: &Plan, receipts: &[Vec<Receipt>], aut
         format: FORMAT_VERSION,
         id: plan.job.clone(),
         kind: plan.kind,
-        parent: None,
+        parent: plan.against.as_ref().map(|against| against.base.clone()),
+        parent_changed_until: None,
         source: plan.source.clone(),
         selection: plan.selection.clone(),
         consistency: if read_times.len() == 1 { Consistency::Snapshot } else { Consistency::Ranged },

@@ -62,13 +62,23 @@ pub fn segment(capture: CaptureId, after: Timestamp) -> Option<Path> {
     Some(Path::from(format!("segments/{capture}/{}.manifest", after.as_name()?)))
 }
 
-/// What is captured and where the segment begins, when the name is a segment's.
+/// The segment that is read in the place of all from `after` to `end`.
 #[must_use]
-pub fn segment_of(path: &Path) -> Option<(CaptureId, Timestamp)> {
+pub fn compacted(capture: CaptureId, after: Timestamp, end: Timestamp) -> Option<Path> {
+    Some(Path::from(format!("segments/{capture}/{}_{}.manifest", after.as_name()?, end.as_name()?)))
+}
+
+/// What is captured, where the segment begins, and where a compacted one ends, when the name is a segment's.
+#[must_use]
+pub fn segment_of(path: &Path) -> Option<(CaptureId, Timestamp, Option<Timestamp>)> {
     let mut parts = path.parts().skip(1);
     let capture = parts.next()?.as_ref().parse().ok()?;
-    let after = Timestamp::from_name(parts.next()?.as_ref().strip_suffix(".manifest")?)?;
-    Some((capture, after))
+    let name = parts.next()?;
+    let name = name.as_ref().strip_suffix(".manifest")?;
+    match name.split_once('_') {
+        None => Some((capture, Timestamp::from_name(name)?, None)),
+        Some((after, end)) => Some((capture, Timestamp::from_name(after)?, Some(Timestamp::from_name(end)?))),
+    }
 }
 
 /// All receipts of a job.
@@ -174,7 +184,10 @@ mod tests {
         let (capture, point) = (CaptureId([3; 16]), Timestamp::new(1_795_976_453, 178_853_000));
         let path = segment(capture, point).unwrap();
         assert_eq!(path.as_ref(), format!("segments/{capture}/2026-11-29T18-20-53.178853000Z.manifest"));
-        assert_eq!(segment_of(&path), Some((capture, point)));
+        assert_eq!(segment_of(&path), Some((capture, point, None)));
+        let end = point.plus_seconds(60);
+        let path = compacted(capture, point, end).unwrap();
+        assert_eq!(segment_of(&path), Some((capture, point, Some(end))));
         assert_eq!(segment_of(&manifest(&job)), None);
     }
 }

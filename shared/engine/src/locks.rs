@@ -15,7 +15,7 @@ use futures::{StreamExt, stream};
 use object_store::path::Path;
 use serde::Serialize;
 
-use crate::chain::{capture_id, no_moment};
+use crate::chain::path_of;
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::prune::{PrunePolicy, moments_since};
@@ -152,9 +152,7 @@ impl Locks<'_> {
         report: &mut LockReport,
     ) -> Result<()> {
         self.extend(&needed(repository, segment.runs.iter(), segment.key).await?, report).await?;
-        let capture = capture_id(repository.id(), &segment.source);
-        let path = layout::segment(capture, segment.after).ok_or_else(|| no_moment(segment.after))?;
-        self.extend(&[path], report).await
+        self.extend(&[path_of(repository, segment)?], report).await
     }
 
     /// Locks all of `paths` that it can; the error is the first.

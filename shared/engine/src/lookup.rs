@@ -10,7 +10,8 @@ use firebackup_model::{DocumentPath, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::error::Result;
-use crate::merge::{Layer, Precedence, layers};
+use crate::incremental::{layers_of, lineage};
+use crate::merge::{Layer, Precedence};
 use crate::moments::{Moment, Moments};
 use crate::read::{Record, RunSource};
 use crate::repository::Repository;
@@ -37,7 +38,8 @@ pub async fn lookup(
     path: &DocumentPath,
     meter: &Arc<Meter>,
 ) -> Result<Option<Found>> {
-    Lookup::new(repository, &layers(manifest), meter).find(path).await
+    let layers = layers_of(&lineage(repository, manifest).await?);
+    Lookup::new(repository, &layers, meter).find(path).await
 }
 
 /// Looks a document up as it was at a moment; nothing when it was not there.

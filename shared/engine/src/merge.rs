@@ -29,6 +29,9 @@ pub(crate) struct Layer {
     pub(crate) except: Arc<HashSet<DocumentPath>>,
     /// Of captured changes: which records count.
     pub(crate) span: Option<Span>,
+    /// Only documents that were changed last at or before this point count: what was changed behind it stands in captured
+    /// changes, and where it does not, it had come and gone before the next point.
+    pub(crate) changed_until: Option<Timestamp>,
 }
 
 /// Of the records of one path, that with the greatest counts: the point of a captured change, then the rank of the run.
@@ -37,7 +40,8 @@ pub(crate) type Precedence = (Option<Timestamp>, u64);
 impl Layer {
     /// Whether a record of this layer counts at all.
     pub(crate) fn counts(&self, record: &Record) -> bool {
-        !self.except.contains(&record.path) && self.span.is_none_or(|span| span.covers(record.point))
+        let is_settled = self.changed_until.is_none_or(|until| record.update_time.is_none_or(|time| time <= until));
+        is_settled && !self.except.contains(&record.path) && self.span.is_none_or(|span| span.covers(record.point))
     }
 
     pub(crate) fn precedence(&self, record: &Record) -> Precedence {
@@ -65,12 +69,22 @@ pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
     manifest
         .runs
         .iter()
-        .map(|entry| Layer { entry: entry.clone(), key: manifest.key, rank: 0, except: Arc::default(), span: None })
+        .map(|entry| Layer {
+            entry: entry.clone(),
+            key: manifest.key,
+            rank: 0,
+            except: Arc::default(),
+            span: None,
+            changed_until: None,
+        })
         .collect()
 }
 
-/// Records of several runs, merged.
-pub(crate) struct Merge {
+/// Records of several runs, merged: of each path the one that counts.
+pub(crate) struct Merge(Heads);
+
+/// Records of several runs in order, all that count: of one path those of lower precedence first.
+pub(crate) struct Heads {
     repository: Repository,
     meter: Arc<Meter>,
     range: PathRange,
@@ -91,8 +105,8 @@ impl Head {
         self.from.precedence(&self.record)
     }
 
-    fn order(&self) -> (&DocumentPath, Reverse<Precedence>) {
-        (&self.record.path, Reverse(self.precedence()))
+    fn order(&self) -> (&DocumentPath, Precedence) {
+        (&self.record.path, self.precedence())
     }
 }
 
@@ -119,6 +133,28 @@ impl Ord for Head {
 impl Merge {
     /// Merges what of `layers` lies in `range`.
     pub(crate) fn new(repository: &Repository, layers: &[Layer], range: &PathRange, meter: &Arc<Meter>) -> Self {
+        Self(Heads::new(repository, layers, range, meter))
+    }
+
+    /// The next record, or nothing at the end. What captured changes say is gone is left out.
+    pub(crate) async fn next(&mut self) -> Result<Option<Record>> {
+        while let Some((mut record, mut is_change)) = self.0.next().await? {
+            while self.0.stands_at(&record.path)
+                && let Some(later) = self.0.next().await?
+            {
+                (record, is_change) = later;
+            }
+            if record.body.is_some() || !is_change {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Heads {
+    /// What of `layers` lies in `range`.
+    pub(crate) fn new(repository: &Repository, layers: &[Layer], range: &PathRange, meter: &Arc<Meter>) -> Self {
         let touches = |layer: &&Layer| {
             let ends_before = range.end.as_ref().is_some_and(|end| layer.entry.first >= *end);
             !ends_before && !range.behind_all_of(&layer.entry.last)
@@ -134,38 +170,18 @@ impl Merge {
         }
     }
 
-    /// The next record, or nothing at the end. What captured changes say is gone is left out.
-    pub(crate) async fn next(&mut self) -> Result<Option<Record>> {
-        loop {
-            self.open_reached().await?;
-            let Some(Reverse(head)) = self.open.pop() else { return Ok(None) };
-            let (mut precedence, mut is_change) = (head.precedence(), head.from.span.is_some());
-            let mut record = self.advance(head).await?;
-            while let Some(head) = self.next_of(&record.path) {
-                let (other, from_change) = (head.precedence(), head.from.span.is_some());
-                let later = self.advance(head).await?;
-                // a run says of one path what was earlier first
-                if other > precedence {
-                    (record, precedence, is_change) = (later, other, from_change);
-                }
-            }
-            if record.body.is_some() || !is_change {
-                return Ok(Some(record));
-            }
-        }
-    }
-
-    /// The head that stands at `path`, if there is one.
-    fn next_of(&mut self, path: &DocumentPath) -> Option<Head> {
-        let is_there = self.open.peek().is_some_and(|Reverse(head)| head.record.path == *path);
-        if is_there { self.open.pop().map(|Reverse(head)| head) } else { None }
-    }
-
-    /// Takes the head's record and puts the feed's next one in its place.
-    async fn advance(&mut self, head: Head) -> Result<Record> {
-        let Head { record, from, feed } = head;
+    /// The next record, and whether it is a captured change; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Record, bool)>> {
+        self.open_reached().await?;
+        let Some(Reverse(Head { record, from, feed })) = self.open.pop() else { return Ok(None) };
+        let is_change = from.span.is_some();
         self.push(feed, from).await?;
-        Ok(record)
+        Ok(Some((record, is_change)))
+    }
+
+    /// Whether the next record is one of `path`. Whatever begins at it is open when the first of them was taken.
+    pub(crate) fn stands_at(&self, path: &DocumentPath) -> bool {
+        self.open.peek().is_some_and(|Reverse(head)| head.record.path == *path)
     }
 
     /// Puts the feed's next record that counts among the heads.

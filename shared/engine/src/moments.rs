@@ -40,6 +40,15 @@ pub struct Moment {
     pub is_base: bool,
 }
 
+/// A moment that nothing is missing to.
+pub(crate) struct Joined<'m> {
+    pub(crate) point: Timestamp,
+    /// The segments that lead there.
+    pub(crate) segments: &'m [SegmentManifest],
+    /// The last point at or before where they lead from.
+    pub(crate) changed_until: Timestamp,
+}
+
 /// All moments of one database.
 pub struct Moments {
     database: DatabaseName,
@@ -155,16 +164,17 @@ impl Moments {
         Err(EngineError::NotFound(format!("{point} is no moment that can be put back")))
     }
 
-    /// The segments that a moment needs besides its base: those that hold changes, up to the one that proves it.
-    pub(crate) fn segments(&self, moment: &Moment) -> Result<&[SegmentManifest]> {
+    /// The segments of a moment, and the last point at which its base was not read yet; nothing for that of a snapshot.
+    fn leading_to(&self, moment: &Moment) -> Result<Option<(&[SegmentManifest], Timestamp)>> {
         if moment.is_base {
-            return Ok(&[]);
+            return Ok(None);
         }
         let from = self.base(moment)?.read_times.first().copied().unwrap_or_default();
         for stretch in self.stretches.iter().filter(|stretch| stretch.leads_on(from)) {
             if let Some(last) = stretch.proven.get(&moment.point) {
                 let first = stretch.segments.partition_point(|segment| segment.end() <= from);
-                return Ok(stretch.segments.get(first..=*last).unwrap_or_default());
+                let segments = stretch.segments.get(first..=*last).unwrap_or_default();
+                return Ok(Some((segments, stretch.point_before(from))));
             }
         }
         Err(EngineError::NotFound(format!("{} is no moment that can be put back any more", moment.point)))
@@ -180,10 +190,26 @@ impl Moments {
     /// The layers whose merge is the moment.
     pub(crate) fn layers(&self, moment: &Moment) -> Result<Vec<Layer>> {
         let base = self.base(moment)?;
+        let Some((segments, point)) = self.leading_to(moment)? else { return Ok(layers(base)) };
         let after = base.read_times.first().copied().unwrap_or_default();
-        let mut all = layers(base);
-        all.extend(segment_layers(self.segments(moment)?, Span { after, until: moment.point }));
+        let mut all = settled(layers(base), point);
+        all.extend(segment_layers(segments, Span { after, until: moment.point }));
         Ok(all)
+    }
+
+    /// The newest moment that nothing is missing to from `from` on, with the segments that lead there; nothing where that
+    /// is none but `from`.
+    pub(crate) fn newest_joined(&self, from: Timestamp) -> Option<Joined<'_>> {
+        for stretch in self.stretches.iter().filter(|stretch| stretch.leads_on(from)) {
+            let newer = stretch.proven.range(from..).filter(|(point, _)| **point > from);
+            let joined = newer.take_while(|(point, _)| stretch.is_unbroken(from, **point)).last();
+            if let Some((point, last)) = joined {
+                let first = stretch.segments.partition_point(|segment| segment.end() <= from);
+                let segments = stretch.segments.get(first..=*last).unwrap_or_default();
+                return Some(Joined { point: *point, segments, changed_until: stretch.point_before(from) });
+            }
+        }
+        None
     }
 
     /// The snapshot and the layers whose merge is what is known of the end of the chain at `point`, proven or not. `first`
@@ -206,6 +232,9 @@ impl Moments {
         let after = base.read_times.first().copied().unwrap_or_default();
         let mut all = layers(base);
         if let Some(stretch) = stretch {
+            if point > after {
+                all = settled(all, stretch.point_before(after));
+            }
             let behind = stretch.segments.partition_point(|segment| segment.end() <= after);
             all.extend(segment_layers(
                 stretch.segments.get(behind..).unwrap_or_default(),
@@ -228,6 +257,11 @@ pub(crate) fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
     manifest.read_times.first().is_some_and(|first| stretch.leads_on(*first))
 }
 
+/// Layers of a snapshot on top of which captured changes are put that begin at `point`.
+pub(crate) fn settled(layers: Vec<Layer>, point: Timestamp) -> Vec<Layer> {
+    layers.into_iter().map(|layer| Layer { changed_until: Some(point), ..layer }).collect()
+}
+
 /// The runs of segments as layers, of which what lies within `span` counts.
 pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl Iterator<Item = Layer> + '_ {
     let runs = segments.iter().flat_map(|segment| segment.runs.iter().map(|run| (run, segment.key)));
@@ -237,6 +271,7 @@ pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl I
         rank,
         except: Arc::default(),
         span: Some(span),
+        changed_until: None,
     })
 }
 

@@ -10,7 +10,6 @@ use firebackup_model::id::{CaptureId, JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{ObjectVersions, Removal};
-use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
@@ -161,13 +160,13 @@ impl Pruning<'_> {
 
     /// Removes the manifests of segments, of each chain the oldest first: what is left is a chain still. One that is locked
     /// stays, and with it all behind it.
-    async fn drop_segments(&self, dropped: &[(CaptureId, SegmentManifest)], report: &mut PruneReport) -> Result<()> {
+    async fn drop_segments(&self, dropped: &[(CaptureId, Path)], report: &mut PruneReport) -> Result<()> {
         let (mut gone, mut stays) = (0, None);
-        for (capture, segment) in dropped {
-            let path = layout::segment(*capture, segment.after).filter(|_| stays != Some(*capture));
-            match path {
-                Some(path) if self.remove(&path).await? => gone += 1,
-                _ => stays = Some(*capture),
+        for (capture, path) in dropped {
+            if stays != Some(*capture) && self.remove(path).await? {
+                gone += 1;
+            } else {
+                stays = Some(*capture);
             }
         }
         report.segments_kept += report.segments_dropped - gone;
@@ -309,10 +308,23 @@ impl View {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
         let segments = SegmentsKept::decide(repository.all_captures().await?, &bases, moments_since(policy, now));
-        let (needed, drop): (Vec<_>, Vec<_>) = drop.into_iter().partition(|id| segments.bases.contains(id));
+        let (mut needed, mut drop) = (Vec::new(), drop);
+        loop {
+            // what is needed may be incremental, and need its own parent
+            let kept = manifests.values().chain(needed.iter().filter_map(|id| bases.get(id)));
+            let parents: BTreeSet<_> = kept.filter_map(parent_of).collect();
+            let is_needed = |id: &SnapshotId| segments.bases.contains(id) || parents.contains(id);
+            let (more, rest): (Vec<_>, Vec<_>) = drop.into_iter().partition(is_needed);
+            drop = rest;
+            if more.is_empty() {
+                break;
+            }
+            needed.extend(more);
+        }
         manifests.extend(needed.iter().filter_map(|id| Some((id.clone(), bases.remove(id)?))));
         let old = dropped(&manifests, policy, now, &pinned);
         let old = old.into_iter().filter(|id| !locked.contains(id) && !segments.bases.contains(id)).collect();
+        let old = without_parents(old, &manifests);
         let (old, old_and_locked) = pruning.unlocked(old).await?;
         locked.extend(old_and_locked);
         let dropped: BTreeSet<_> = old.into_iter().chain(drop).collect();
@@ -498,6 +510,24 @@ fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
             age < (f64::from(policy.keep_undo_days) * DAY as f64).max(least as f64)
         }
         JobKind::Backup | JobKind::Prune => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
+    }
+}
+
+/// What an incremental backup builds on.
+fn parent_of(manifest: &Manifest) -> Option<SnapshotId> {
+    manifest.parent.clone().filter(|_| manifest.kind == SnapshotKind::Incremental)
+}
+
+/// Those that no kept incremental backup builds on.
+fn without_parents(mut old: Vec<SnapshotId>, manifests: &BTreeMap<SnapshotId, Manifest>) -> Vec<SnapshotId> {
+    loop {
+        let kept = manifests.values().filter(|manifest| !old.contains(&manifest.id));
+        let parents: BTreeSet<_> = kept.filter_map(parent_of).collect();
+        let before = old.len();
+        old.retain(|id| !parents.contains(id));
+        if old.len() == before {
+            return old;
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use firebackup_model::Timestamp;
 use firebackup_model::id::{CaptureId, SnapshotId};
 use firebackup_model::manifest::Manifest;
 use firebackup_model::segment::SegmentManifest;
+use object_store::path::Path;
 
-use crate::chain::Stretch;
+use crate::chain::{Captured, Stretch, path_in};
 use crate::moments::is_base_in;
 
 /// Segments of all databases, parted by whether they are kept.
@@ -16,19 +17,20 @@ pub(crate) struct SegmentsKept {
     /// Snapshots that kept moments build on.
     pub(crate) bases: BTreeSet<SnapshotId>,
     pub(crate) kept: Vec<SegmentManifest>,
-    /// Those to drop, of each database the oldest first.
-    pub(crate) dropped: Vec<(CaptureId, SegmentManifest)>,
+    /// The manifests to drop, of each database those that another one is read in place of, then the oldest first.
+    pub(crate) dropped: Vec<(CaptureId, Path)>,
 }
 
 impl SegmentsKept {
     /// Decides for all databases; moments at or behind `since` are kept.
     pub(crate) fn decide(
-        captures: BTreeMap<CaptureId, Vec<SegmentManifest>>,
+        captures: BTreeMap<CaptureId, Captured>,
         manifests: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
     ) -> Self {
         let mut all = Self::default();
-        for (capture, segments) in captures {
+        for (capture, Captured { segments, covered }) in captures {
+            all.dropped.extend(covered.into_iter().map(|path| (capture, path)));
             let whole = manifests.values().filter(|manifest| manifest.is_whole());
             let mut bases: Vec<&Manifest> = whole
                 .filter(|manifest| segments.first().is_some_and(|first| first.source == manifest.source))
@@ -65,12 +67,13 @@ impl SegmentsKept {
         let first = if is_last { first.min(goes_on_from(&stretch)) } else { first };
         let mut segments = stretch.segments;
         self.kept.extend(segments.split_off(first));
-        self.dropped.extend(segments.into_iter().map(|segment| (capture, segment)));
+        let paths = segments.iter().filter_map(|segment| path_in(capture, segment));
+        self.dropped.extend(paths.map(|path| (capture, path)));
     }
 }
 
 /// The segment that capturing counts from: the last that proves something, or the last of all.
 fn goes_on_from(stretch: &Stretch) -> usize {
-    let proven = stretch.segments.iter().rposition(|segment| segment.proof.is_some());
+    let proven = stretch.segments.iter().rposition(|segment| !segment.proofs.is_empty());
     proven.unwrap_or(0)
 }

@@ -205,13 +205,23 @@ pub(crate) struct Record {
     pub(crate) update_time: Option<Timestamp>,
     /// The consistent point or read time that it is of.
     pub(crate) point: Option<Timestamp>,
+    /// When the change was committed, where that is known.
+    pub(crate) commit_time: Option<Timestamp>,
+    pub(crate) origin: Origin,
 }
 
 impl Record {
     fn from_ref(record: &RecordRef<'_>, block: &Bytes, read_time: Option<Timestamp>) -> Result<Self> {
         let path = DocumentPath::new(record.path).map_err(|error| EngineError::Refused(error.to_string()))?;
         let body = record.body.map(|body| block.slice_ref(body));
-        Ok(Self { path, body, update_time: record.update_time, point: record.point.or(read_time) })
+        let RecordRef { update_time, commit_time, origin, .. } = *record;
+        Ok(Self { path, body, update_time, point: record.point.or(read_time), commit_time, origin })
+    }
+
+    /// The record as it was read, with its point.
+    pub(crate) fn as_change(&self) -> RecordRef<'_> {
+        let Self { update_time, commit_time, origin, point, .. } = *self;
+        RecordRef { path: self.path.as_str(), body: self.body.as_deref(), origin, update_time, commit_time, point }
     }
 
     /// The record as it is written into a run.

@@ -13,9 +13,8 @@ use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
 
 use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
 use crate::capture_position::Position;
-use crate::chain::{capture_id, no_moment};
+use crate::chain::path_of;
 use crate::error::Result;
-use crate::layout;
 use crate::objects::Put;
 use crate::proof::{Prover, Verdict};
 use crate::run_upload::{RunSettings, RunUpload};
@@ -68,27 +67,27 @@ impl Capture {
     }
 
     fn is_cheap(&self, listening: &Listening) -> bool {
-        let groups = listening.position.ledger.groups().count() as u64;
-        // all of them are counted twice: together, and each group
-        let cost = 2 * listening.position.documents().div_ceil(1000) + groups + 1;
-        cost <= self.options.cheap_proof_reads
+        cost_of_a_count(listening) <= self.options.cheap_proof_reads
     }
 
     /// Looks up whether documents of these groups were there before, where that is assumed.
     pub(crate) async fn resolve_assumed(&self, listening: &mut Listening, groups: &BTreeSet<String>) -> Result<()> {
+        let cost = cost_of_a_count(listening);
         let Position { ledger, base, .. } = &mut listening.position;
-        self.prover(base).resolve(ledger, groups).await
+        self.prover(base, cost).resolve(ledger, groups).await
     }
 
-    fn prover<'p>(&'p self, base: &'p SnapshotId) -> Prover<'p> {
-        let Self { repository, meter, .. } = self;
-        Prover { repository, source: &*self.source, changes: &*self.changes, meter, base }
+    fn prover<'p>(&'p self, base: &'p SnapshotId, cost_of_a_count: u64) -> Prover<'p> {
+        let (Self { repository, meter, .. }, affordable) = (self, self.options.cheap_proof_reads);
+        let (source, changes) = (&*self.source, &*self.changes);
+        Prover { repository, source, changes, meter, base, cost_of_a_count, affordable }
     }
 
     async fn prove(&self, listening: &mut Listening) -> Result<Verdict> {
+        let cost = cost_of_a_count(listening);
         let Listening { position: Position { ledger, base, unproven, .. }, buffer, .. } = listening;
         let points: Vec<Timestamp> = unproven.iter().copied().chain(buffer.points()).collect();
-        let (verdict, found) = self.prover(base).prove(ledger, &points).await?;
+        let (verdict, found) = self.prover(base, cost).prove(ledger, &points).await?;
         for (path, versions) in found {
             buffer.add(path, versions);
         }
@@ -110,7 +109,7 @@ impl Capture {
         let segment = SegmentManifest {
             kind: SegmentKind::Listened,
             points: buffer.points(),
-            proof,
+            proofs: proof.into_iter().collect(),
             totals: total(&collections),
             stored_bytes: runs.iter().map(|run| run.size).sum(),
             runs,
@@ -146,7 +145,9 @@ impl Capture {
             after: position.after,
             kind: SegmentKind::Compared,
             points: vec![point],
-            proof: None,
+            level: 0,
+            gaps: Vec::new(),
+            proofs: Vec::new(),
             runs: Vec::new(),
             totals: Counts::default(),
             collections: GroupCounts::new(),
@@ -164,13 +165,18 @@ impl Capture {
 
     /// Puts a segment's manifest; nothing where there is another one in its place.
     pub(crate) async fn commit(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<Option<SegmentManifest>> {
-        let capture = capture_id(self.repository.id(), &segment.source);
-        let path = layout::segment(capture, segment.after).ok_or_else(|| no_moment(segment.after))?;
+        let path = path_of(&self.repository, segment)?;
         match self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? {
             Put::Stored => Ok(Some(segment.clone())),
             Put::Existed => Ok(None),
         }
     }
+}
+
+/// Document reads that counting everything once costs: all documents are counted twice, together and by group.
+fn cost_of_a_count(listening: &Listening) -> u64 {
+    let groups = listening.position.ledger.groups().count() as u64;
+    2 * listening.position.documents().div_ceil(1000) + groups + 1
 }
 
 fn total(collections: &GroupCounts) -> Counts {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firebackup_codec::object::ObjectType;
+use firebackup_codec::record::Origin;
 use firebackup_codec::run::writer::RunEnd;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::document;
@@ -126,7 +127,9 @@ impl UndoLog {
                         .update_time
                 }
             };
-            let record = Record { path: item.path, body: item.document, update_time, point: None };
+            let path = item.path;
+            let record =
+                Record { path, body: item.document, update_time, point: None, commit_time: None, origin: Origin::Base };
             run.push(&record.as_ref()).await?;
         }
         let run = run.finish().await?.entry;
@@ -270,6 +273,7 @@ impl UndoLog {
             id: self.plan.job.clone(),
             kind: SnapshotKind::Undo,
             parent: Some(self.plan.snapshot.clone()),
+            parent_changed_until: None,
             source: self.plan.target.clone(),
             selection: self.selection(),
             consistency: Consistency::Ranged,

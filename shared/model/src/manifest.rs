@@ -251,6 +251,10 @@ pub struct Manifest {
     pub kind: SnapshotKind,
     /// The snapshot it builds on, for an incremental.
     pub parent: Option<SnapshotId>,
+    /// Of an incremental that was captured: documents of its parent that were changed behind this point do not count. Where
+    /// they are not in this one, they had come and gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_changed_until: Option<Timestamp>,
     /// The database it was read from.
     pub source: DatabaseName,
     /// What was selected.

@@ -18,6 +18,17 @@ pub enum SegmentKind {
     Listened,
     /// From a scan at one read time, compared with what was known before: of the moments in between nothing is known.
     Compared,
+    /// Merged from segments that followed one another, in whose place it is read.
+    Compacted,
+}
+
+/// Moments of which nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Gap {
+    /// Behind this one,
+    pub after: Timestamp,
+    /// and before this one.
+    pub until: Timestamp,
 }
 
 /// Points that were found to be complete.
@@ -37,7 +48,7 @@ impl Proof {
     }
 }
 
-/// What `segments/<source>/<after>.manifest` holds, sealed.
+/// What `segments/<capture>/<after>.manifest` holds, sealed, and where it is compacted `<after>_<end>.manifest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SegmentManifest {
     /// The format version.
@@ -52,10 +63,16 @@ pub struct SegmentManifest {
     pub after: Timestamp,
     /// How it came about.
     pub kind: SegmentKind,
+    /// How often it was merged; 0 for what was captured itself.
+    #[serde(default)]
+    pub level: u32,
     /// Its consistent points, ascending; the next segment begins at the last one.
     pub points: Vec<Timestamp>,
-    /// Which points it proves, its own and those of segments before.
-    pub proof: Option<Proof>,
+    /// Where nothing is known, ascending.
+    #[serde(default)]
+    pub gaps: Vec<Gap>,
+    /// Which points it proves, its own and those of segments before, ascending.
+    pub proofs: Vec<Proof>,
     /// Its runs. Records of one path and one point stand in one of them only, except for the later run to count.
     pub runs: Vec<RunEntry>,
     /// Changes counted together.

@@ -113,6 +113,7 @@ mod tests {
             id: "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
             kind: SnapshotKind::Full,
             parent: None,
+            parent_changed_until: None,
             source: DatabaseName::new("p", "(default)"),
             selection,
             consistency: Consistency::Snapshot,

@@ -10,7 +10,7 @@ use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp}
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::{MemoryDatabase, State, at};
+use super::{MemoryDatabase, State, Version, at};
 
 /// What goes wrong with streams of changes. Whoever sets it calls [`MemoryDatabase::tell`] for it to be noticed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct ListenFaults {
     pub forgotten_before: Timestamp,
     /// Deletions that happened while nobody listened are not told.
     pub swallows_deletions: bool,
+    /// Nothing is told of documents that came and went between two points.
+    pub is_terse: bool,
 }
 
 impl MemoryDatabase {
@@ -106,7 +108,11 @@ impl Listener {
         let documents = state.documents.iter().filter(|(path, _)| heard(path));
         let changed = documents
             .filter(|(_, versions)| versions.iter().any(|version| self.through < version.at && version.at <= until));
+        let is_news = |versions: &[Version]| {
+            !state.faults.is_terse || at(versions, self.through).is_some() || at(versions, until).is_some()
+        };
         changed
+            .filter(|(_, versions)| is_news(versions))
             .map(|(path, versions)| match at(versions, until) {
                 Some(bytes) => Change::Put(RawDocument(bytes)),
                 None => Change::Gone(path.clone()),
@@ -150,7 +156,7 @@ impl ChangeSource for MemoryDatabase {
 
     async fn count_group(&self, group: &str, range: &PathRange, time: Timestamp) -> Result<u64, PortError> {
         let state = self.lock();
-        let there = |(path, versions): &(&DocumentPath, &Vec<super::Version>)| {
+        let there = |(path, versions): &(&DocumentPath, &Vec<Version>)| {
             path.collection_group() == group && range.covers(path) && at(versions, time).is_some()
         };
         Ok(state.documents.iter().filter(there).count() as u64)

@@ -1,7 +1,9 @@
 //! Change capture against a database in memory that keeps all its versions: it is the oracle.
 
+mod compacting;
 mod deaths;
 mod histories;
+mod increments;
 mod keeping;
 mod merging;
 mod ways;

@@ -109,13 +109,13 @@ async fn points_that_are_not_proven_yet_are_no_moments_and_become_some() {
         database.set("users/u00000", round);
         database.pass_seconds(60);
         let (_, events) = until_now(&capture).await;
-        assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proof.is_none()), "{events:?}");
+        assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proofs.is_empty()), "{events:?}");
     }
     assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 1);
     database.set("secret/2", 1);
     database.pass_seconds(500);
     let (_, events) = until_now(&capture).await;
-    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if segment.proof.is_some()), "{events:?}");
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(segment)] if !segment.proofs.is_empty()), "{events:?}");
     assert_eq!(all_moments_are_right(&repository, database).await[0].moments, 5);
 }
 
@@ -292,4 +292,59 @@ async fn whoever_follows_seals_while_the_stream_stays_open_and_stops_when_asked(
     following.stop.request();
     task.await.unwrap().unwrap();
     assert!(all_moments_are_right(&repository, &database).await[0].moments >= 6);
+}
+
+/// The stream tells what is otherwise than at its last point: of such a document it need not.
+#[tokio::test]
+async fn documents_that_only_a_backup_between_two_points_has_seen_are_gone_at_the_second() {
+    for group in ["users", "new"] {
+        let (fixture, repository, _) = begun(24).await;
+        let database = &fixture.database;
+        database.listen_faults(|faults| faults.is_terse = true);
+        database.set("users/u00000", 1);
+        until_now(&capture(&repository, database)).await;
+        database.set(&format!("{group}/short"), 1);
+        database.set(&format!("{group}/long"), 1);
+        crate::fixture::backup(&repository, database).build().run().await.unwrap();
+        database.remove(&format!("{group}/short"));
+        database.set("users/u00000", 2);
+        until_now(&capture(&repository, database)).await;
+        // what a scan compares with knows it too
+        database.set("users/u00004", 1);
+        database.listen_faults(|faults| faults.resets = 1);
+        until_now(&capture(&repository, database)).await;
+        all_moments_are_right(&repository, database).await;
+    }
+}
+
+#[tokio::test]
+async fn an_increment_of_a_backup_between_two_points_holds_nothing_that_came_and_went() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    database.listen_faults(|faults| faults.is_terse = true);
+    database.set("users/u00000", 1);
+    until_now(&capture(&repository, database)).await;
+    database.set("users/short", 1);
+    database.set("users/long", 1);
+    crate::fixture::backup(&repository, database).build().run().await.unwrap();
+    database.remove("users/short");
+    database.set("users/u00000", 2);
+    until_now(&capture(&repository, database)).await;
+    let (way, manifest) = super::increments::back_up(&repository, &fixture).await.unwrap();
+    assert_eq!(way, super::increments::Way::Captured);
+    super::increments::is_right(&repository, &fixture, &manifest).await;
+}
+
+#[tokio::test]
+async fn a_database_without_documents_is_captured_from_its_first_one_on() {
+    let (fixture, repository, _) = begun(0).await;
+    let database = &fixture.database;
+    assert!(until_now(&capture(&repository, database)).await.1.is_empty());
+    database.set("users/first", 1);
+    let (_, events) = until_now(&capture(&repository, database)).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(_)]), "{events:?}");
+    database.set("users/first", 2);
+    until_now(&capture(&repository, database)).await;
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!((windows.len(), windows[0].moments), (1, 3));
 }

@@ -1,0 +1,328 @@
+//! Merges segments into longer ones that are read in their place. All points stay, and so does every version.
+//!
+//! Ten segments of a level make one of the next, within a day of UTC; when the day is over, what it has left makes one, and
+//! ten days make one again. So a chain of any length has at most nine segments of each level, however close its points are,
+//! and a merge of all of them opens at most [`MAX_FAN_IN`] runs at one time.
+
+use std::sync::Arc;
+
+use firebackup_codec::object::ObjectType;
+use firebackup_codec::sealing::Sealing;
+use firebackup_model::manifest::{
+    Algorithm, Compression, Counts, FORMAT_VERSION, GroupCounts, Level, RunEntry, RunKind,
+};
+use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
+use firebackup_model::{DatabaseName, PathRange, Timestamp};
+use serde::Serialize;
+
+use crate::chain::path_of;
+use crate::error::{EngineError, Result};
+use crate::merge::{Heads, Layer, Span};
+use crate::moments::segment_layers;
+use crate::objects::Put;
+use crate::repository::Repository;
+use crate::run_upload::{RunSettings, RunUpload};
+use crate::world::{Meter, Stop};
+
+/// Segments of a level that make one of the next.
+const TIER: usize = 10;
+/// The most segments that are merged at one time.
+const MAX_FAN_IN: usize = 64;
+/// The level of a day that is over.
+const DAY_LEVEL: u32 = 100;
+const DAY_SECONDS: i64 = 24 * 3600;
+/// Bytes of records after which a run ends.
+const RUN_BYTES: u64 = 512 * 1024 * 1024;
+const COMPRESSION: Compression = Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) };
+
+/// A compaction of the segments of one database that is ready to run.
+pub struct Compaction {
+    /// The repository.
+    pub repository: Repository,
+    /// Whose segments.
+    pub database: DatabaseName,
+    /// Where progress is counted.
+    pub meter: Arc<Meter>,
+    /// What may ask it to stop, between two merges.
+    pub stop: Stop,
+}
+
+/// What a compaction did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompactReport {
+    /// Segments that were made.
+    pub made: u64,
+    /// Segments in whose place these are read.
+    pub merged: u64,
+    /// Segments that the chain consists of now.
+    pub segments: u64,
+    /// Bytes that were stored.
+    pub stored_bytes: u64,
+}
+
+impl Compaction {
+    /// Merges whatever there is to merge. Can be killed at any time and done again, also by two at once: what is merged
+    /// stays until a prune finds that another segment is read in its place.
+    ///
+    /// # Errors
+    /// When the store fails, or a segment is damaged.
+    pub async fn run(&self) -> Result<CompactReport> {
+        let mut segments = self.repository.all_segments(&self.database).await?;
+        let mut report = CompactReport::default();
+        while let Some(range) = next_merge(&segments)
+            && !self.stop.is_requested()
+        {
+            let merged = self.merge(&segments[range.clone()]).await?;
+            report.made += 1;
+            report.merged += range.len() as u64;
+            report.stored_bytes += merged.stored_bytes;
+            segments.splice(range, [merged]);
+        }
+        report.segments = segments.len() as u64;
+        Ok(report)
+    }
+
+    async fn merge(&self, segments: &[SegmentManifest]) -> Result<SegmentManifest> {
+        let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+            return Err(EngineError::Refused("there is nothing to merge".to_owned()));
+        };
+        let sealing = self.repository.sealing(last.key).await?;
+        let (runs, collections) = self.merge_runs(segments, &sealing).await?;
+        let mut totals = Counts::default();
+        collections.values().for_each(|counts| totals.add(*counts));
+        let points: Vec<Timestamp> = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
+        let merged = SegmentManifest {
+            format: FORMAT_VERSION,
+            base: first.base.clone(),
+            after: first.after,
+            kind: SegmentKind::Compacted,
+            level: level_of_merged(segments),
+            gaps: segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect(),
+            proofs: joined(segments.iter().flat_map(|segment| segment.proofs.iter().copied()), &points),
+            points,
+            stored_bytes: runs.iter().map(|run| run.size).sum(),
+            runs,
+            totals,
+            collections,
+            job: None,
+            compression: COMPRESSION,
+            reads: segments.iter().map(|segment| segment.reads).sum(),
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            ..last.clone()
+        };
+        let path = path_of(&self.repository, &merged)?;
+        match self.repository.put_sealed(ObjectType::Manifest, &path, &sealing, &merged).await? {
+            Put::Stored => Ok(merged),
+            Put::Existed => {
+                let found = self.repository.get_sealed(ObjectType::Manifest, &path).await?;
+                found.map(|(there, _)| there).ok_or_else(|| EngineError::NotFound(format!("`{path}` is gone")))
+            }
+        }
+    }
+
+    async fn merge_runs(
+        &self,
+        segments: &[SegmentManifest],
+        sealing: &Sealing,
+    ) -> Result<(Vec<RunEntry>, GroupCounts)> {
+        let everything = Span { after: EARLIEST, until: LATEST };
+        let layers: Vec<Layer> = segment_layers(segments, everything).collect();
+        let mut heads = Heads::new(&self.repository, &layers, &PathRange::everything(), &self.meter);
+        let (mut runs, mut collections) = (Vec::new(), GroupCounts::new());
+        let mut next = heads.next().await?;
+        while next.is_some() {
+            let settings =
+                RunSettings::new(self.repository.clone(), sealing.clone(), COMPRESSION, Arc::clone(&self.meter));
+            let mut run = RunUpload::start(settings, RunKind::Delta, None)?;
+            let mut ends_at = None;
+            while let Some((record, _)) =
+                next.take_if(|(record, _)| ends_at.as_ref().is_none_or(|end| record.path == *end))
+            {
+                next = heads.next().await?;
+                // of two records of one path and point the later one counts
+                let is_outdone =
+                    next.as_ref().is_some_and(|(later, _)| later.path == record.path && later.point == record.point);
+                if !is_outdone {
+                    run.push(&record.as_change()).await?;
+                }
+                if ends_at.is_none() && run.raw_bytes() >= RUN_BYTES {
+                    ends_at = Some(record.path);
+                }
+            }
+            let end = run.finish().await?;
+            runs.push(end.entry);
+            for (group, counts) in end.collections {
+                collections.entry(group).or_default().add(counts);
+            }
+        }
+        Ok((runs, collections))
+    }
+}
+
+const EARLIEST: Timestamp = Timestamp::new(i64::MIN, 0);
+const LATEST: Timestamp = Timestamp::new(i64::MAX, 999_999_999);
+
+fn day(segment: &SegmentManifest) -> i64 {
+    segment.end().seconds.div_euclid(DAY_SECONDS)
+}
+
+/// Of what follows one another in one chain, what is to be merged next.
+fn next_merge(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+    let mut start = 0;
+    for stretch in segments.chunk_by(|a, b| a.end() == b.after) {
+        if let Some(range) = next_merge_in(stretch) {
+            return Some(start + range.start..start + range.end);
+        }
+        start += stretch.len();
+    }
+    None
+}
+
+fn next_merge_in(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+    let today = segments.last().map(day)?;
+    let mut start = 0;
+    for of_day in segments.chunk_by(|a, b| day(a) == day(b)) {
+        if let Some(range) = tier(of_day).or_else(|| whole_day(of_day, today)) {
+            return Some(start + range.start..start + range.end);
+        }
+        start += of_day.len();
+    }
+    tier_of_days(segments)
+}
+
+/// The first ten of one level that follow one another.
+fn tier(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+    let mut start = 0;
+    for same in segments.chunk_by(|a, b| a.level == b.level) {
+        if same.len() >= TIER && same.first().is_some_and(|first| first.level < DAY_LEVEL) {
+            return Some(start..start + TIER);
+        }
+        start += same.len();
+    }
+    None
+}
+
+/// All of a day that is over. There are never too many: each level has less than ten, and levels are few.
+fn whole_day(segments: &[SegmentManifest], today: i64) -> Option<std::ops::Range<usize>> {
+    let is_over = segments.first().is_some_and(|first| day(first) < today);
+    let is_one = segments.len() == 1 && segments.first().is_some_and(|first| first.level >= DAY_LEVEL);
+    (is_over && !is_one).then(|| 0..segments.len().min(MAX_FAN_IN))
+}
+
+fn tier_of_days(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+    let mut start = 0;
+    for same in segments.chunk_by(|a, b| a.level == b.level) {
+        if same.len() >= TIER && same.first().is_some_and(|first| first.level >= DAY_LEVEL) {
+            return Some(start..start + TIER);
+        }
+        start += same.len();
+    }
+    None
+}
+
+fn level_of_merged(segments: &[SegmentManifest]) -> u32 {
+    let highest = segments.iter().map(|segment| segment.level).max().unwrap_or_default();
+    let is_tier = segments.len() == TIER && segments.iter().all(|segment| segment.level == highest);
+    if is_tier { highest + 1 } else { highest.max(DAY_LEVEL) }
+}
+
+/// Proofs of which each follows the one before, as one.
+fn joined(proofs: impl Iterator<Item = Proof>, points: &[Timestamp]) -> Vec<Proof> {
+    let mut joined: Vec<Proof> = Vec::new();
+    for proof in proofs {
+        let follows = |before: &Proof| {
+            let behind = points.partition_point(|point| *point <= before.through);
+            points.get(behind).is_some_and(|next| *next == proof.from)
+        };
+        match joined.last_mut() {
+            Some(before) if follows(before) => before.through = proof.through,
+            _ => joined.push(proof),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firebackup_model::id::{JobId, JobKind};
+
+    fn segment(after: i64, end: i64, level: u32) -> SegmentManifest {
+        let points = vec![Timestamp::new(end, 0)];
+        SegmentManifest {
+            format: 1,
+            source: DatabaseName::new("p", "d"),
+            base: JobId::new(JobKind::Backup, 0, [0; 10]),
+            sequence: 0,
+            after: Timestamp::new(after, 0),
+            kind: SegmentKind::Listened,
+            level,
+            points,
+            gaps: Vec::new(),
+            proofs: Vec::new(),
+            runs: Vec::new(),
+            totals: Counts::default(),
+            collections: GroupCounts::new(),
+            documents: std::collections::BTreeMap::new(),
+            token: None,
+            job: None,
+            compression: COMPRESSION,
+            key: None,
+            stored_bytes: 0,
+            reads: 0,
+            tool: String::new(),
+            finished: Timestamp::default(),
+        }
+    }
+
+    /// As the real thing merges, without runs.
+    fn merge(segments: &mut Vec<SegmentManifest>, range: std::ops::Range<usize>) {
+        let (first, last) = (&segments[range.start], &segments[range.end - 1]);
+        let level = level_of_merged(&segments[range.clone()]);
+        let points = segments[range.clone()].iter().flat_map(|segment| segment.points.clone()).collect();
+        let merged = SegmentManifest { after: first.after, level, points, ..last.clone() };
+        segments.splice(range, [merged]);
+    }
+
+    fn longest_chain(segment_seconds: i64, days: i64) -> (usize, usize) {
+        let (mut segments, mut longest, mut widest) = (Vec::new(), 0, 0);
+        for number in 0..days * DAY_SECONDS / segment_seconds {
+            segments.push(segment(number * segment_seconds, (number + 1) * segment_seconds, 0));
+            while let Some(range) = next_merge(&segments) {
+                widest = widest.max(range.len());
+                merge(&mut segments, range);
+            }
+            longest = longest.max(segments.len());
+            // to keep the test short
+            segments.iter_mut().for_each(|segment| drop(segment.points.drain(..segment.points.len() - 1)));
+        }
+        assert!(segments.windows(2).all(|pair| pair[0].end() == pair[1].after));
+        (longest, widest)
+    }
+
+    #[test]
+    fn a_chain_stays_short_and_a_merge_narrow_however_close_the_points_are() {
+        for (seconds, days) in [(60, 30), (2, 3), (3600, 200), (17, 12)] {
+            let (longest, widest) = longest_chain(seconds, days);
+            assert!(longest < MAX_FAN_IN && widest < MAX_FAN_IN, "{longest} segments, {widest} merged at {seconds} s");
+        }
+    }
+
+    #[test]
+    fn segments_between_which_one_is_missing_are_not_merged() {
+        let mut segments: Vec<_> = (0..10).map(|number| segment(number, number + 1, 0)).collect();
+        assert_eq!(next_merge(&segments), Some(0..10));
+        segments.remove(4);
+        assert_eq!(next_merge(&segments), None);
+    }
+
+    #[test]
+    fn proofs_that_follow_one_another_are_one() {
+        let at = |second| Timestamp::new(second, 0);
+        let points: Vec<_> = (1..8).map(at).collect();
+        let proof = |from, through| Proof { from: at(from), through: at(through) };
+        let proofs = [proof(1, 2), proof(3, 3), proof(5, 6), proof(7, 7)];
+        assert_eq!(joined(proofs.into_iter(), &points), [proof(1, 3), proof(5, 7)]);
+    }
+}

@@ -1,0 +1,118 @@
+//! Segments merged into longer ones: every moment stays, and what it takes to read one is bounded.
+
+use std::sync::Arc;
+
+use firebackup_engine::{CompactReport, Compaction, PrunePolicy, Repository, prune};
+
+use super::{all_moments_are_right, begun, capture, moments, until_now};
+use crate::faults::{DyingStore, Fuse};
+use crate::fixture::Fixture;
+
+pub fn compaction(repository: &Repository, fixture: &Fixture) -> Compaction {
+    let source: &dyn firebackup_model::port::DocumentSource = &fixture.database;
+    Compaction {
+        repository: repository.clone(),
+        database: source.database().clone(),
+        meter: Arc::default(),
+        stop: firebackup_engine::Stop::default(),
+    }
+}
+
+async fn compact(fixture: &Fixture) -> CompactReport {
+    compaction(&fixture.open().await, fixture).run().await.unwrap()
+}
+
+/// So many segments, one every `seconds`, with scans among them.
+async fn segments(fixture: &Fixture, number: i64, seconds: i64) {
+    let repository = fixture.open().await;
+    let database = &fixture.database;
+    for round in 0..number {
+        database.set("users/u00000", round);
+        database.set(&format!("fresh/{}", round % 7), round);
+        database.remove(&format!("fresh/{}", (round + 3) % 7));
+        if round % 11 == 10 {
+            database.listen_faults(|faults| faults.resets = 1);
+        }
+        database.pass_seconds(seconds);
+        until_now(&capture(&repository, database)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_moment_and_every_gap_stays_while_segments_become_few() {
+    let (fixture, repository, _) = begun(24).await;
+    segments(&fixture, 47, 1800).await;
+    let before = all_moments_are_right(&repository, &fixture.database).await;
+    let report = compact(&fixture).await;
+    assert!(report.made > 2 && report.segments < 20, "{report:?}");
+    assert_eq!(all_moments_are_right(&repository, &fixture.database).await, before);
+    assert_eq!(compact(&fixture).await, CompactReport { segments: report.segments, ..CompactReport::default() });
+    // what was merged goes, at once by name and its runs a day later
+    let dropped = prune(&repository, &PrunePolicy::default()).await.unwrap();
+    assert!(dropped.segments_dropped >= report.merged - report.made, "{dropped:?}");
+    fixture.clock.pass_hours(25);
+    assert!(prune(&repository, &PrunePolicy::default()).await.unwrap().deleted > 30);
+    assert_eq!(all_moments_are_right(&repository, &fixture.database).await, before);
+    // and the chain goes on
+    segments(&fixture, 12, 1800).await;
+    compact(&fixture).await;
+    let after = all_moments_are_right(&repository, &fixture.database).await;
+    assert_eq!(after[..before.len() - 1], before[..before.len() - 1]);
+}
+
+#[tokio::test]
+async fn points_that_are_proven_later_become_moments_although_they_were_merged() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    let mut late = capture(&repository, database);
+    (late.options.prove_cheaply_every_seconds, late.options.prove_every_seconds) = (100_000, 100_000);
+    for round in 0..25 {
+        database.set("hidden/1", round);
+        database.set("users/u00000", round);
+        database.pass_seconds(60);
+        until_now(&late).await;
+    }
+    let report = compact(&fixture).await;
+    assert!(report.made >= 2, "{report:?}");
+    assert_eq!(moments(&repository, database).await.points().count(), 1);
+    database.set("users/u00000", 7);
+    until_now(&capture(&repository, database)).await;
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!((windows.len(), windows[0].moments), (1, 27));
+}
+
+#[tokio::test]
+async fn two_compactions_at_once_make_what_one_makes() {
+    let (fixture, repository, _) = begun(24).await;
+    segments(&fixture, 33, 1800).await;
+    let before = all_moments_are_right(&repository, &fixture.database).await;
+    let (one, other) = (compaction(&repository, &fixture), compaction(&repository, &fixture));
+    let (one, other) = tokio::join!(one.run(), other.run());
+    assert_eq!(one.unwrap().segments, other.unwrap().segments);
+    assert_eq!(all_moments_are_right(&repository, &fixture.database).await, before);
+}
+
+#[tokio::test]
+async fn a_compaction_killed_at_any_operation_takes_nothing_away() {
+    for lost_answers in [false, true] {
+        for operations in (1..).step_by(7) {
+            let (fixture, repository, _) = begun(12).await;
+            segments(&fixture, 22, 1800).await;
+            let before = all_moments_are_right(&repository, &fixture.database).await;
+            let fuse = Fuse::new(operations);
+            let store = Arc::new(DyingStore::new(fixture.store.clone(), fuse.clone(), lost_answers));
+            let lived = match fixture.open_on(store).await {
+                Ok(dying) => compaction(&dying, &fixture).run().await.is_ok(),
+                Err(_) => false,
+            };
+            assert_eq!(all_moments_are_right(&fixture.open().await, &fixture.database).await, before);
+            let merged = compact(&fixture).await;
+            assert!(merged.segments < 12, "{merged:?}");
+            assert_eq!(all_moments_are_right(&fixture.open().await, &fixture.database).await, before);
+            if lived {
+                assert!(operations > 50, "{operations}");
+                break;
+            }
+        }
+    }
+}
