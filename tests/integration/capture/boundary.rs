@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use firebackup_engine::{CaptureEvent, Contents, Moment, Moments};
 use firebackup_model::Selection;
-use firebackup_testkit::workload::{Balances, Transfers, sum};
 use firebackup_testkit::Method;
+use firebackup_testkit::workload::{Balances, Transfers, sum};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::task::JoinHandle;

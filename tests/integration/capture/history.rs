@@ -74,8 +74,7 @@ impl History {
         let temper = if random.random_ratio(2, 3) { Temper::Gentle } else { Temper::Rough };
         let proves_rarely = random.random_ratio(1, 3);
         let (writer, begun, running, tale) = (place.writer(), BTreeSet::new(), Vec::new(), Tale::default());
-        let mut history =
-            Self { place, seed, random, temper, writer, number: 0, begun, running, tale, proves_rarely };
+        let mut history = Self { place, seed, random, temper, writer, number: 0, begun, running, tale, proves_rarely };
         for _ in 0..history.random.random_range(1..6u32) {
             history.write(Self::old).await;
         }

@@ -105,7 +105,9 @@ mod tests {
         assert!(oracle.at(at(0)).is_empty());
         let known = |content: u8, created, updated| Known { content: vec![content], created, updated };
         assert!(oracle.at(at(2)) == [(path("a/1"), known(1, at(1), at(1)))].into());
-        assert!(oracle.at(at(3)) == [(path("a/1"), known(2, at(1), at(3))), (path("a/2"), known(3, at(3), at(3)))].into());
+        assert!(
+            oracle.at(at(3)) == [(path("a/1"), known(2, at(1), at(3))), (path("a/2"), known(3, at(3), at(3)))].into()
+        );
         assert!(oracle.at(at(6)) == [(path("a/2"), known(3, at(3), at(3)))].into());
         let differing = ["a/1 of None instead of Some(\"1970-01-01T00:00:07Z\")"];
         assert_eq!(differences(&oracle.at(at(6)), &oracle.at(at(7))), differing);

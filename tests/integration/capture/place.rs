@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use firebackup_embedded::system::{SystemClock, SystemRandom};
 use firebackup_engine::{
-    Backup, Capture, CaptureEvent, CaptureOptions, Captured, Contents, Meter, Moment, Moments, Repository, RestoreOptions, Stop,
-    World,
+    Backup, Capture, CaptureEvent, CaptureOptions, Captured, Contents, Meter, Moment, Moments, Repository,
+    RestoreOptions, Stop, World,
 };
 use firebackup_google::{Firestore, Retrying};
 use firebackup_model::job::RestoreMode;
@@ -159,8 +159,7 @@ impl Place {
     pub async fn held_at(&self, moments: &Moments, moment: &Moment) -> State {
         let everything = Selection::default();
         let mut held = State::new();
-        let mut stored =
-            Contents::of_moment(&self.repository, moments, moment, &everything, &Arc::default()).unwrap();
+        let mut stored = Contents::of_moment(&self.repository, moments, moment, &everything, &Arc::default()).unwrap();
         while let Some(item) = stored.next().await.unwrap() {
             let document = Known::of(&item.document.expect("a moment holds documents"));
             assert_eq!(item.update_time, Some(document.updated));

@@ -91,16 +91,26 @@ async fn documents_of_a_mebibyte_that_change_every_second_are_captured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_collection_groups_and_twenty_that_nobody_had_heard_of_are_captured() {
     let emulator = emulator().await;
-    let put = |changes: Changes, group: i64| changes.put(format!("group{group}/1"), group).put(format!("deep/x/group{group}/2"), group);
+    let put = |changes: Changes, group: i64| {
+        changes.put(format!("group{group}/1"), group).put(format!("deep/x/group{group}/2"), group)
+    };
     let place = Place::begun(emulator.host(), "hundred", (0..100).fold(Changes::default(), put)).await;
     let capture = place.capture();
     let mut writer = place.writer();
-    writer.commit((0..100).fold(Changes::default(), |changes, group| changes.put(format!("group{group}/1"), -group))).await;
+    writer
+        .commit((0..100).fold(Changes::default(), |changes, group| changes.put(format!("group{group}/1"), -group)))
+        .await;
     assert_eq!(scans(&until_now(&capture).await), 0);
     writer.commit((100..120).fold(Changes::default(), put)).await;
-    writer.commit((0..120).step_by(3).fold(Changes::default(), |changes, group| changes.delete(format!("group{group}/1")))).await;
+    writer
+        .commit(
+            (0..120).step_by(3).fold(Changes::default(), |changes, group| changes.delete(format!("group{group}/1"))),
+        )
+        .await;
     assert_eq!(scans(&until_now(&capture).await), 0);
-    writer.commit((100..120).fold(Changes::default(), |changes, group| changes.put(format!("group{group}/1"), -group))).await;
+    writer
+        .commit((100..120).fold(Changes::default(), |changes, group| changes.put(format!("group{group}/1"), -group)))
+        .await;
     assert_eq!(scans(&until_now(&capture).await), 0);
     assert!(moments_in_one_window(&place.assert_all_right().await) >= 4);
 }
@@ -253,8 +263,7 @@ async fn a_late_write_never_brings_a_deleted_document_back() {
     let before = read_all(&place.source).await;
     let (path, document) = before.iter().next().unwrap();
     let mut capture = place.capture();
-    capture.changes =
-        Arc::new(Late { inner: Retrying::new(place.source.clone()), document: document.clone() });
+    capture.changes = Arc::new(Late { inner: Retrying::new(place.source.clone()), document: document.clone() });
     let mut writer = place.writer();
     writer.commit(Changes::default().delete(path.as_str()).put("users/4", 9)).await;
     until_now(&capture).await;
@@ -275,7 +284,9 @@ async fn behind_a_server_that_always_begins_from_nothing_moments_are_right_all_t
     let mut writer = place.writer();
     let mut scanned = 0;
     for round in 0..4 {
-        writer.commit(Changes::default().put("users/1", round).delete(format!("users/{}", 2 + round)).put("new/1", round)).await;
+        writer
+            .commit(Changes::default().put("users/1", round).delete(format!("users/{}", 2 + round)).put("new/1", round))
+            .await;
         scanned += scans(&until_now(&capture).await);
     }
     assert!(scanned > 0, "the emulator resets what is to go on");
@@ -295,8 +306,10 @@ fn renamed(state: &State, from: &str, to: &str) -> Vec<(String, Bytes)> {
 }
 
 fn sorted(documents: &Documents) -> Vec<(String, Bytes)> {
-    let mut sorted: Vec<_> =
-        stage::contents(documents).into_iter().map(|(path, content)| (path.as_str().to_owned(), content.into())).collect();
+    let mut sorted: Vec<_> = stage::contents(documents)
+        .into_iter()
+        .map(|(path, content)| (path.as_str().to_owned(), content.into()))
+        .collect();
     sorted.sort();
     sorted
 }

@@ -98,7 +98,8 @@ impl Writer {
 
     /// Nothing when it was aborted.
     async fn committed(&mut self, Changes(changes): Changes, transaction: Vec<u8>) -> Option<Timestamp> {
-        let documents = changes.into_iter().map(|(path, fields)| (fields.map(|fields| self.document(&path, fields)), path));
+        let documents =
+            changes.into_iter().map(|(path, fields)| (fields.map(|fields| self.document(&path, fields)), path));
         let documents: Vec<_> = documents.collect();
         let writes = documents.iter().map(|(document, path)| self.write(path, document.clone())).collect();
         let request = CommitRequest { database: self.database.resource(), writes, transaction, ..Default::default() };
