@@ -64,7 +64,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 .PHONY: bench
-bench: ## Measure the engine (FIGURES="engine lookup memory serve api emulator"; api needs wrk)
+bench: ## Measure the engine (FIGURES="engine lookup memory serve api capture follow emulator"; api needs wrk)
 	$(CARGO) bench --locked --workspace --bench figures -- $(FIGURES)
 
 .PHONY: bench-peers

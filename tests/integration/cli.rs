@@ -3,6 +3,7 @@
 mod capture;
 mod endings;
 mod exporting;
+mod increments;
 mod keys;
 mod mistakes;
 mod origins;

@@ -4,6 +4,7 @@ mod arrows;
 mod auth;
 mod binary;
 mod browser;
+mod capture;
 mod cli;
 mod client;
 mod consistency;

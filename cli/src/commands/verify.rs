@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use firebackup_engine::{
-    Contents, EngineError, Meter, Repository, UnfinishedJob, Verification, unfinished_jobs, unfinished_restore, verify,
+    Contents, EngineError, Meter, Repository, UnfinishedJob, Verification, VerifiedSegments, unfinished_jobs,
+    unfinished_restore, verify, verify_segments,
 };
 use firebackup_model::Selection;
 use firebackup_model::id::{JobId, SnapshotId};
@@ -40,6 +41,11 @@ struct Verified {
     /// Undos of restores that have not ended.
     undos: Vec<WholeUndo>,
     damaged: Vec<Damage>,
+    /// Captured changes, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<WholeSegments>,
+    /// Manifests of captured changes of which something is damaged.
+    damaged_segments: Vec<SegmentDamage>,
     /// Objects among the snapshots that are none by their names.
     strangers: Vec<String>,
 }
@@ -48,6 +54,20 @@ struct Verified {
 struct WholeUndo {
     job: JobId,
     records: u64,
+}
+
+#[derive(Serialize)]
+struct WholeSegments {
+    segments: u64,
+    runs: u64,
+    records: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct SegmentDamage {
+    segment: String,
+    error: ErrorReport,
 }
 
 #[derive(Serialize)]
@@ -73,9 +93,18 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<Exit> {
         }
         verified.strangers = repository.strangers().await?;
         warn_strangers(context, &verified.strangers);
+        verify_captured(context, &repository, &mut verified).await?;
     } else {
         let id = context.snapshot(&repository, &args.snapshot).await?;
-        verify_snapshot(context, &repository, &id, &mut verified).await?;
+        match repository.lineage(&id).await {
+            Ok(lineage) => {
+                for id in lineage {
+                    verify_snapshot(context, &repository, &id, &mut verified).await?;
+                }
+            }
+            // it says itself what is wrong with it
+            Err(_) => verify_snapshot(context, &repository, &id, &mut verified).await?,
+        }
         if verified.is_empty() {
             return Err(CliError::NotFound(format!("{id} was dropped while it was read")));
         }
@@ -85,12 +114,16 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<Exit> {
     } else if verified.is_empty() {
         context.output.say("There is no snapshot to verify.")?;
     }
-    Ok(if verified.damaged.is_empty() && verified.strangers.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(if verified.is_whole() { Exit::Done } else { Exit::Partial })
 }
 
 impl Verified {
     const fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.undos.is_empty() && self.damaged.is_empty()
+        self.whole.is_empty() && self.undos.is_empty() && self.damaged.is_empty() && self.segments.is_none()
+    }
+
+    const fn is_whole(&self) -> bool {
+        self.damaged.is_empty() && self.damaged_segments.is_empty() && self.strangers.is_empty()
     }
 
     fn add_damage(&mut self, context: &Context, id: &SnapshotId, what: &str, error: ErrorReport) -> Result<()> {
@@ -118,6 +151,32 @@ async fn verify_snapshot(
             verified.add_damage(context, id, what, CliError::Engine(error).report())?;
         }
         Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+async fn verify_captured(context: &Context, repository: &Repository, verified: &mut Verified) -> Result<()> {
+    let meter = Arc::new(Meter::default());
+    let progress = Progress::show(&context.output, Activity::Read, &meter);
+    let captured = verify_segments(repository, &meter).await;
+    drop(progress);
+    let VerifiedSegments { segments, runs, records, bytes: read, damaged } = captured?;
+    if segments > 0 {
+        let good = context.output.good("✓");
+        let (what, of_runs) = (of(segments, "segment"), of(runs, "run"));
+        context.output.say(&format!(
+            "{good} {what} of captured changes: {} in {of_runs}; {} read back and compared",
+            of(records, "record"),
+            bytes(read)
+        ))?;
+    }
+    if segments > 0 || !damaged.is_empty() {
+        verified.segments = Some(WholeSegments { segments, runs, records, bytes: read });
+    }
+    for (segment, error) in damaged {
+        let error = CliError::Engine(error).report();
+        context.output.say(&format!("{} {segment} is damaged: {}", context.output.bad("✗"), error.message))?;
+        verified.damaged_segments.push(SegmentDamage { segment, error });
     }
     Ok(())
 }

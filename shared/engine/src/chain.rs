@@ -180,11 +180,8 @@ impl Repository {
         Ok(Captured { segments, covered: covered.iter().filter_map(|name| name.path(capture)).collect() })
     }
 
-    /// Reads the segments of all databases.
-    ///
-    /// # Errors
-    /// When one cannot be read: it is not known then what it needs.
-    pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Captured>> {
+    /// The names of the segments of all databases.
+    async fn segment_names(&self) -> Result<BTreeMap<CaptureId, Vec<Name>>> {
         let mut captures: BTreeMap<CaptureId, Vec<Name>> = BTreeMap::new();
         for meta in self.list("segments").await? {
             let (capture, after, end) = layout::segment_of(&meta.location).ok_or_else(|| {
@@ -195,8 +192,28 @@ impl Repository {
             })?;
             captures.entry(capture).or_default().push(Name { after, end });
         }
+        Ok(captures)
+    }
+
+    /// The segments that are read, of all databases, one after the other, with those that cannot be.
+    pub(crate) async fn each_segment(&self) -> Result<Vec<(Path, Result<Option<SegmentManifest>>)>> {
+        let mut each = Vec::new();
+        for (capture, names) in self.segment_names().await? {
+            for name in tiled(names).0 {
+                let path = name.path(capture).ok_or_else(|| no_moment(name.after))?;
+                each.push((path, self.segment(capture, name).await));
+            }
+        }
+        Ok(each)
+    }
+
+    /// Reads the segments of all databases.
+    ///
+    /// # Errors
+    /// When one cannot be read: it is not known then what it needs.
+    pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Captured>> {
         let mut all = BTreeMap::new();
-        for (capture, names) in captures {
+        for (capture, names) in self.segment_names().await? {
             all.insert(capture, self.captured(capture, names).await?);
         }
         Ok(all)

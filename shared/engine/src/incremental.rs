@@ -35,7 +35,7 @@ const RUN_BYTES: u64 = 512 * 1024 * 1024;
 /// How an incremental backup can be made.
 pub enum Increment {
     /// From what was captured since: nothing is read.
-    Captured(CapturedIncrement),
+    Captured(Box<CapturedIncrement>),
     /// By a scan that keeps what differs.
     Scanned(Box<BackupBuilder>),
     /// Not at all: this is why, and a full backup is what is needed.
@@ -83,7 +83,7 @@ pub async fn increment(
     if selection.is_everything()
         && let Some(captured) = captured(repository, &parent, &database).await?
     {
-        return Ok(Increment::Captured(captured));
+        return Ok(Increment::Captured(Box::new(captured)));
     }
     let against = Against { base: parent.id.clone(), through: parent.read_time() };
     let known = layers_of(&ancestors);

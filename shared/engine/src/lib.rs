@@ -98,6 +98,6 @@ pub use restore_steps::{PartDone, RestoreOutcome, RestoreSteps, RestoredUsers};
 pub use synthesize::synthesize;
 pub use unmatched::nothing_fits;
 pub use users::{UserReport, UserRestoreFailure, UserRestoreOptions, restore_users};
-pub use verify::{Verification, check, verify};
+pub use verify::{Verification, VerifiedSegments, check, verify, verify_segments};
 pub use wanted::check_renames;
 pub use world::{Counter, Meter, Stop, World};

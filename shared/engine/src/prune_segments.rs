@@ -57,7 +57,7 @@ impl SegmentsKept {
         if is_last || stretch.end() >= since {
             let mut fit = bases.iter().filter(|manifest| is_base_in(&stretch, manifest)).copied().peekable();
             let oldest = fit.peek().copied();
-            let base = fit.filter(|manifest| manifest.read_time() <= Some(since)).last().or(oldest);
+            let base = fit.rfind(|manifest| manifest.read_time() <= Some(since)).or(oldest);
             if let Some(base) = base {
                 self.bases.insert(base.id.clone());
                 from = base.read_times.first().copied().unwrap_or_default();

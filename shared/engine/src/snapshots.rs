@@ -69,6 +69,16 @@ impl Repository {
         Ok(manifests)
     }
 
+    /// A snapshot and all that it builds on, the whole one first.
+    ///
+    /// # Errors
+    /// When one of them is not there, or cannot be read.
+    pub async fn lineage(&self, snapshot: &SnapshotId) -> Result<Vec<SnapshotId>> {
+        let (manifest, _) = self.manifest(snapshot).await?;
+        let lineage = crate::incremental::lineage(self, &manifest).await?;
+        Ok(lineage.into_iter().map(|manifest| manifest.id).collect())
+    }
+
     /// Whether a snapshot that was listed has been dropped since.
     ///
     /// # Errors

@@ -8,11 +8,13 @@ use firebackup_codec::run::footer::Footer;
 use firebackup_codec::run::header::HEADER;
 use firebackup_model::id::{KeyId, SnapshotId};
 use firebackup_model::manifest::{Counts, GroupCounts, Manifest, RunEntry, RunKind};
+use firebackup_model::segment::SegmentManifest;
 use futures::{StreamExt, stream};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 
 use crate::error::{EngineError, Result};
+use crate::incremental::lineage;
 use crate::layout;
 use crate::read::RunSource;
 use crate::repository::{ProvenOrigin, Repository};
@@ -47,7 +49,7 @@ pub struct Verification {
 pub async fn verify(repository: &Repository, snapshot: &SnapshotId, meter: &Arc<Meter>) -> Result<Verification> {
     let (manifest, mut seen) = begin(repository, snapshot, meter).await?;
     for entry in manifest.all_runs() {
-        let footer = verify_run(repository, &manifest, entry, meter).await?;
+        let footer = verify_run(repository, manifest.key, entry, meter).await?;
         seen.add(entry, &footer);
     }
     seen.end(&manifest, meter)
@@ -78,6 +80,55 @@ pub async fn check(repository: &Repository, snapshot: &SnapshotId, meter: &Arc<M
     seen.end(&manifest, meter)
 }
 
+/// What reading the segments of a repository back came to.
+#[derive(Debug, Default)]
+pub struct VerifiedSegments {
+    /// Segments of which everything is whole.
+    pub segments: u64,
+    /// Their runs.
+    pub runs: u64,
+    /// Their records.
+    pub records: u64,
+    /// Bytes read from the repository.
+    pub bytes: u64,
+    /// Manifests of segments of which something is not, with the first that is not.
+    pub damaged: Vec<(String, EngineError)>,
+}
+
+/// Verifies all captured changes by reading everything that they consist of, and goes on behind what is damaged.
+///
+/// # Errors
+/// When the store fails in passing.
+pub async fn verify_segments(repository: &Repository, meter: &Arc<Meter>) -> Result<VerifiedSegments> {
+    let (mut verified, before) = (VerifiedSegments::default(), meter.stored.get());
+    for (path, segment) in repository.each_segment().await? {
+        let outcome = match segment {
+            // a prune dropped it since it was listed
+            Ok(None) => continue,
+            Ok(Some(segment)) => verify_segment(repository, &segment, meter).await.map(|()| segment),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(segment) => {
+                verified.segments += 1;
+                verified.runs += segment.runs.len() as u64;
+                verified.records += segment.runs.iter().map(|run| run.records).sum::<u64>();
+            }
+            Err(error) if error.may_pass() => return Err(error),
+            Err(error) => verified.damaged.push((path.to_string(), error)),
+        }
+    }
+    verified.bytes = meter.stored.get() - before;
+    Ok(verified)
+}
+
+async fn verify_segment(repository: &Repository, segment: &SegmentManifest, meter: &Arc<Meter>) -> Result<()> {
+    for entry in &segment.runs {
+        verify_run(repository, segment.key, entry, meter).await?;
+    }
+    Ok(())
+}
+
 /// What was seen so far.
 struct Seen {
     verification: Verification,
@@ -89,6 +140,8 @@ struct Seen {
 
 async fn begin(repository: &Repository, snapshot: &SnapshotId, meter: &Arc<Meter>) -> Result<(Manifest, Seen)> {
     let (manifest, origin) = repository.manifest(snapshot).await?;
+    // without what it builds on it is nothing
+    lineage(repository, &manifest).await?;
     meter.expected.set(manifest.totals.documents + manifest.totals.deletions);
     let verification = Verification {
         snapshot: snapshot.clone(),
@@ -137,11 +190,11 @@ async fn open_run(
 
 async fn verify_run(
     repository: &Repository,
-    manifest: &Manifest,
+    key: Option<KeyId>,
     entry: &RunEntry,
     meter: &Arc<Meter>,
 ) -> Result<Footer> {
-    let source = open_run(repository, manifest.key, entry, meter).await?;
+    let source = open_run(repository, key, entry, meter).await?;
     let mut hash = Sha256::new();
     hash.update(source.bytes(0..HEADER as u64).await?);
     let mut blocks =

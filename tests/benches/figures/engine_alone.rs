@@ -87,7 +87,7 @@ async fn automatic(source: &Firestore) -> Result<()> {
 }
 
 /// The first documents, in blocks as the engine makes them.
-async fn blocks(source: &Firestore) -> Result<Vec<RawBlock>> {
+pub async fn blocks(source: &dyn DocumentSource) -> Result<Vec<RawBlock>> {
     let at = source.snapshot_time().await?;
     let mut stream = source.stream(&PathRange::everything(), at, None).await?;
     let mut builder = BlockBuilder::new(RunKind::Base, 1024 * 1024);
@@ -108,7 +108,7 @@ async fn blocks(source: &Firestore) -> Result<Vec<RawBlock>> {
 }
 
 /// Compresses, seals, opens and compares all blocks, on all cores.
-fn in_memory(blocks: &Arc<Vec<RawBlock>>, compression: Compression) -> Result<Rate> {
+pub fn in_memory(blocks: &Arc<Vec<RawBlock>>, compression: Compression) -> Result<Rate> {
     let level = match compression.level {
         Level::Fixed(level) => level,
         Level::Auto => 0,

@@ -1,11 +1,13 @@
 //! The figures of `docs/benchmarks.md`: each a ratio taken in one run, with what it is compared with interleaved.
 //!
 //! `make bench FIGURES="..."`, or `cargo bench --workspace --bench figures -- [engine] [emulator] [memory] [lookup]
-//! [serve] [api]`; without names, all of them.
+//! [serve] [api] [capture] [follow]`; without names, all of them.
 
 mod api;
+mod capture;
 mod emulator;
 mod engine_alone;
+mod follow;
 mod lookup;
 mod memory;
 mod serve;
@@ -32,6 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("api") {
         runtime.block_on(api::run())?;
+    }
+    if wanted("capture") {
+        runtime.block_on(capture::run())?;
+    }
+    if wanted("follow") {
+        runtime.block_on(follow::run())?;
     }
     if wanted("emulator") {
         runtime.block_on(emulator::run())?;

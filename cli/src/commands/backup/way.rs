@@ -35,7 +35,7 @@ pub(super) enum Way {
     /// By merging what a moment is made of.
     Merge(Box<BackupBuilder>),
     /// From what was captured since the newest backup.
-    Captured(CapturedIncrement),
+    Captured(Box<CapturedIncrement>),
 }
 
 /// Finds how the backup that was asked for is made.

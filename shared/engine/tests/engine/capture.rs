@@ -1,6 +1,7 @@
 //! Change capture against a database in memory that keeps all its versions: it is the oracle.
 
 mod compacting;
+pub use compacting::compaction;
 mod deaths;
 mod histories;
 mod increments;

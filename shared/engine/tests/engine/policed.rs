@@ -489,7 +489,7 @@ async fn the_police_knows_the_folders_of_a_role() {
     assert_eq!((writer.refused(), fixture.objects().await), (vec![format!("delete {run}")], objects));
 
     let maintenance = PolicedStore::new(&fixture, MAINTENANCE);
-    for elsewhere in ["segments/a", "elsewhere.json"].map(Path::from) {
+    for elsewhere in ["elsewhere/a", "elsewhere.json"].map(Path::from) {
         assert!(maintenance.put_opts(&elsewhere, "x".into(), PutMode::Create.into()).await.is_err());
         assert!(maintenance.put_multipart(&elsewhere).await.is_err());
     }
@@ -497,4 +497,24 @@ async fn the_police_knows_the_folders_of_a_role() {
     maintenance.put_multipart(&"runs/a".into()).await.unwrap();
     maintenance.delete(&run).await.unwrap();
     assert_eq!(maintenance.refused().len(), 4);
+}
+
+#[tokio::test]
+async fn capturing_scanning_and_merging_delete_nothing_but_what_a_job_leaves() {
+    let (fixture, _) = Fixture::new(40).await;
+    fixture.database.flow();
+    let police = PolicedStore::new(&fixture, WRITER);
+    let repository = fixture.open_on(Arc::new(police.clone())).await.unwrap();
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    for round in 0..12 {
+        fixture.database.set("users/u00000", round);
+        fixture.database.listen_faults(|faults| faults.resets = u32::from(round == 5));
+        crate::capture::until_now(&crate::capture::capture(&repository, &fixture.database)).await;
+    }
+    assert!(crate::capture::compaction(&repository, &fixture).run().await.unwrap().made > 0);
+    let all = crate::capture::moments(&repository, &fixture.database).await;
+    let last = all.resolve(all.points().last().unwrap(), true).unwrap();
+    firebackup_engine::synthesize(&repository, &all, &last).unwrap().build().run().await.unwrap();
+    crate::capture::all_moments_are_right(&repository, &fixture.database).await;
+    assert_nothing_refused(&police);
 }

@@ -6,7 +6,8 @@
 //! at that time, tells who listens, and says that this was all: a consistent point. So
 //!
 //! - several writes of a document within [`Control::set_coalescing`] are told as one;
-//! - a deletion is dated by the point at which it was seen, and one of a document that nobody was told of may be told;
+//! - a deletion is dated by the point at which it was seen, and one of a document that nobody was told of may be told,
+//!   unless [`Control::leave_out_what_came_and_went`] says otherwise;
 //! - a document may be told again as it was told before, when a write of it failed or was of no effect;
 //! - a target goes on from a token or a read time, unless the token was forgotten or either is from before the proxy's
 //!   start: then it is `RESET` and begins from nothing;

@@ -59,6 +59,7 @@ async fn check_points(database: &DatabaseName, points: &[(Timestamp, BTreeMap<St
 async fn points_hold(project: &str, coalescing: Duration, writes: usize) {
     let (proxy, writer, mut ears) = begun(project).await;
     proxy.control().set_coalescing(coalescing);
+    proxy.control().leave_out_what_came_and_went(!coalescing.is_zero());
     proxy.control().set_heartbeat(HEARTBEAT);
     let writers: Vec<_> = (0..3).map(|seed| tokio::spawn(writer.with_seed(seed).write_at_random(writes / 3))).collect();
     let mut cuts = 0;
@@ -215,6 +216,25 @@ async fn filters_count_what_is_there_and_swallowed_deletions_are_only_counted() 
     writer.delete("orders/2").await;
     ears.hear_points(1).await;
     assert!(ears.knows("orders/1") && !ears.knows("orders/2"));
+}
+
+#[tokio::test]
+async fn what_came_and_went_since_the_last_point_can_be_left_out() {
+    let (proxy, mut writer, mut ears) = begun("demo-listen-passing").await;
+    proxy.control().leave_out_what_came_and_went(true);
+    let gone = |heard: &[Heard]| heard.iter().filter(|heard| matches!(heard, Heard::Gone(..))).count();
+    proxy.control().set_coalescing(Duration::from_millis(300));
+    writer.put("orders/passing", 1).await;
+    writer.delete("orders/passing").await;
+    writer.delete("orders/0").await;
+    assert_eq!(gone(&ears.hear_points(1).await), 1);
+    ears.cut(proxy.control(), Code::Unavailable).await;
+    writer.put("items/passing", 1).await;
+    writer.delete("items/passing").await;
+    writer.delete("items/0").await;
+    ears.listen().await;
+    assert_eq!(gone(&ears.hear_points(1).await), 1);
+    assert!(!ears.knows("orders/0") && !ears.knows("items/0"));
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use firebackup_engine::{PrunePolicy, prune};
+use firebackup_engine::{PrunePolicy, prune, verify_segments};
 use firebackup_model::Timestamp;
+use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, until_now};
 use crate::fixture::{Fixture, backup};
@@ -103,5 +104,31 @@ async fn a_prune_killed_at_any_operation_takes_no_moment_of_the_window() {
             assert!(operations > 30, "{operations}");
             break;
         }
+    }
+}
+
+#[tokio::test]
+async fn damage_anywhere_in_captured_changes_is_found_and_named() {
+    let (fixture, repository, first) = begun(24).await;
+    for round in 0..3 {
+        fixture.database.set("users/u00000", round);
+        until_now(&capture(&repository, &fixture.database)).await;
+    }
+    let whole = verify_segments(&repository, &std::sync::Arc::default()).await.unwrap();
+    assert_eq!((whole.segments, whole.records, whole.damaged.len()), (3, 3, 0));
+    let of_backup: BTreeSet<String> = first.all_runs().map(|run| run.id.to_string()).collect();
+    let is_captured = |path: &&String| {
+        let is_run = path.starts_with("runs/") && !of_backup.iter().any(|run| path.contains(run));
+        path.starts_with("segments/") || is_run
+    };
+    let captured: Vec<String> = fixture.objects().await.iter().filter(is_captured).cloned().collect();
+    assert_eq!(captured.len(), 6);
+    for object in captured {
+        let bytes = fixture.read(&object).await;
+        fixture.damage(&object).await;
+        let verified = verify_segments(&fixture.open().await, &std::sync::Arc::default()).await.unwrap();
+        assert_eq!((verified.segments, verified.damaged.len()), (2, 1), "{object}");
+        assert!(verified.damaged[0].1.in_full().contains(&object), "{:?}", verified.damaged);
+        fixture.store.put(&object.as_str().into(), bytes.into()).await.unwrap();
     }
 }

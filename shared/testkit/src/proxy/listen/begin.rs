@@ -102,7 +102,8 @@ impl Hub {
         if knobs.hidden.contains(group) {
             self.withheld.extend(names.drain(..));
         }
-        for state in self.upstream.read(&names, token.read_time).await? {
+        let states = self.upstream.read(&names, token.read_time).await?;
+        for state in self.changed(states, Some(since), knobs).await? {
             if state.document.is_some() || !knobs.swallows_deletes {
                 listener.tell(&state, vec![target], token.read_time);
             }

@@ -56,6 +56,8 @@ pub(super) struct Hub {
     pub(super) resets: u64,
     /// When what was written is to be told.
     due: Option<Instant>,
+    /// The read time of the last round: whoever is current knows everything as it was then.
+    told_until: Option<Timestamp>,
 }
 
 impl Hub {
@@ -80,6 +82,7 @@ impl Hub {
             withheld: BTreeSet::new(),
             resets,
             due: None,
+            told_until: None,
         }
     }
 
@@ -165,8 +168,10 @@ impl Hub {
         let read_time = self.upstream.time().await?;
         // whatever was committed by then was touched before the time came back
         let mut names = self.ledger.touched();
-        let (withheld, shown) = std::mem::take(&mut self.withheld).into_iter().partition(|name| is_hidden(knobs, name));
+        let (withheld, shown): (_, BTreeSet<Name>) =
+            std::mem::take(&mut self.withheld).into_iter().partition(|name| is_hidden(knobs, name));
         self.withheld = withheld;
+        let has_shown = !shown.is_empty();
         self.show(shown, read_time, &mut names);
         for name in &names {
             if is_hidden(knobs, name) {
@@ -174,11 +179,30 @@ impl Hub {
             }
         }
         names.retain(|name| !is_hidden(knobs, name) && self.is_listened_to(name));
-        for state in self.upstream.read(&names, read_time).await? {
+        // of what was withheld it is not known since when
+        let since = self.told_until.replace(read_time).filter(|_| !has_shown);
+        let states = self.upstream.read(&names, read_time).await?;
+        for state in self.changed(states, since, knobs).await? {
             self.tell(state, read_time);
         }
         self.ledger.settle(answers, read_time);
         Ok(read_time)
+    }
+
+    /// Leaves out documents that are gone and were not there at `since` either, if the knobs have it.
+    pub(super) async fn changed(
+        &self,
+        mut states: Vec<DocumentState>,
+        since: Option<Timestamp>,
+        knobs: &Knobs,
+    ) -> Result<Vec<DocumentState>, Status> {
+        let Some(since) = since.filter(|_| knobs.leaves_out_passing) else { return Ok(states) };
+        let gone = states.iter().filter(|state| state.document.is_none()).map(|state| Arc::clone(&state.name));
+        let before = self.upstream.read(&gone.collect::<Vec<_>>(), since).await?;
+        let was_there: BTreeSet<Name> =
+            before.into_iter().filter(|state| state.document.is_some()).map(|state| state.name).collect();
+        states.retain(|state| state.document.is_some() || was_there.contains(&state.name));
+        Ok(states)
     }
 
     /// Has what was withheld told now, and to whoever goes on from an earlier point.

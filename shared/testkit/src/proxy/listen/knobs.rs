@@ -19,6 +19,7 @@ pub(in crate::proxy) struct Knobs {
     pub(super) heartbeat: Duration,
     pub(super) has_filters: bool,
     pub(super) swallows_deletes: bool,
+    pub(super) leaves_out_passing: bool,
     pub(super) hidden: BTreeSet<String>,
     pub(super) is_silent: bool,
     /// Tokens of another generation are not good.
@@ -54,6 +55,7 @@ impl Default for Knobs {
             heartbeat: HEARTBEAT,
             has_filters: false,
             swallows_deletes: false,
+            leaves_out_passing: false,
             hidden: BTreeSet::new(),
             is_silent: false,
             generation: rand::random(),
@@ -116,6 +118,12 @@ impl Control {
     /// was left out is not made up for.
     pub fn swallow_deletes_on_resume(&self, are_swallowed: bool) {
         self.knobs().send_modify(|knobs| knobs.swallows_deletes = are_swallowed);
+    }
+
+    /// Whether nothing is said of a document that is gone and was not there either when the listener last knew everything:
+    /// it has not changed.
+    pub fn leave_out_what_came_and_went(&self, is_left_out: bool) {
+        self.knobs().send_modify(|knobs| knobs.leaves_out_passing = is_left_out);
     }
 
     /// Holds changes in a collection group back, also from targets that are resumed, while points go on as if there

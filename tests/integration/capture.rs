@@ -1,0 +1,12 @@
+//! Change capture against Google's emulator, behind a proxy that listens as production does. Whoever writes notes what
+//! was committed when: that is the oracle, and no moment may be restored to anything else.
+
+mod boundary;
+mod crowd;
+mod histories;
+mod history;
+mod oracle;
+mod place;
+mod trouble;
+mod ways;
+mod writer;
