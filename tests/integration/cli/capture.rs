@@ -127,10 +127,12 @@ impl Capture {
         self.hears(name, |event| event["event"] == name)
     }
 
-    /// Waits until everything up to a time is proven.
+    /// Waits until everything up to a time is proven; the point up to which it is.
     #[track_caller]
-    fn proves(&self, time: Timestamp) {
-        self.hears("a proof", |event| moment(&event["proven_through"]).is_some_and(|through| through >= time));
+    fn proves(&self, time: Timestamp) -> Timestamp {
+        let through = |event: &Value| moment(&event["proven_through"]);
+        let event = self.hears("a proof", |event| through(event).is_some_and(|through| through >= time));
+        through(&event).unwrap()
     }
 
     fn kill(mut self) {
@@ -165,6 +167,12 @@ impl Drop for Capture {
 
 fn moment(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
+}
+
+/// Just behind a moment.
+fn behind(time: Timestamp) -> String {
+    let nanos = (time.nanos + 1000) % 1_000_000_000;
+    Timestamp::new(time.seconds + i64::from(nanos < 1000), nanos).to_string()
 }
 
 /// The events of a capture of one window, by name.

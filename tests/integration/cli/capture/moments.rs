@@ -1,8 +1,9 @@
 //! Captured all the time: whoever kills it, what was proven can be put back, looked into and compared, to the second.
 
+use firebackup_model::Timestamp;
 use serde_json::Value;
 
-use super::{Capture, Place, moment, put, remove};
+use super::{Capture, Place, behind, moment, put, remove};
 use crate::cli::{ends, failure_kind, json_ends, shell, stderr, stdout};
 use crate::stage::{Documents, assert_same, read_all};
 
@@ -12,29 +13,26 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// Three states of a database, each with a time of it, captured by a process that is killed in between.
-async fn captured(place: &Place) -> Vec<(String, Documents)> {
+/// Three states of a database, each with a point of it, captured by a process that is killed in between.
+async fn captured(place: &Place) -> Vec<(Timestamp, Documents)> {
     let mut states = Vec::new();
     let capture = Capture::start(&place.program, &FOLLOW);
     capture.hears_event("started");
     put(&place.source, [("users/u00".to_owned(), 100), ("users/new".to_owned(), 1)]).await;
     remove(&place.source, "users/u07").await;
     let (first, documents) = place.now().await;
-    states.push((first.to_string(), documents));
-    capture.proves(first);
+    states.push((capture.proves(first), documents));
     capture.kill();
 
     // nobody listens
     put(&place.source, [("users/u00".to_owned(), 101), ("late/1".to_owned(), 1)]).await;
     let (second, documents) = place.now().await;
     let capture = Capture::start(&place.program, &FOLLOW);
-    capture.proves(second);
-    states.push((second.to_string(), documents));
+    states.push((capture.proves(second), documents));
     remove(&place.source, "users/u00").await;
     put(&place.source, [("users/u01".to_owned(), 100)]).await;
     let (third, documents) = place.now().await;
-    states.push((third.to_string(), documents));
-    capture.proves(third);
+    states.push((capture.proves(third), documents));
     signal_and_end(capture);
     states
 }
@@ -52,27 +50,27 @@ async fn every_proven_moment_is_put_back_as_it_was_whoever_killed_the_capture() 
     let states = captured(&place).await;
     let windows = json_ends(program, &["pitr", "windows"], 0);
     assert_eq!((windows["windows"].as_array().map(Vec::len), &windows["gaps"]), (Some(1), &serde_json::json!([])));
-    // the second state was not seen as it came: the moment before it is what there is of that time
-    for (place_of, name) in [(0, "first"), (2, "third")] {
-        let (at, documents) = &states[place_of];
+    for (place_of, name) in [(0, "first"), (1, "second"), (2, "third")] {
+        let (point, documents) = &states[place_of];
+        let at = &behind(*point);
         let line = ["restore", "--at", at, "--to-database", name];
         let dry = json_ends(program, &[&line[..], &["--dry-run"]].concat(), 0);
         assert_eq!(number(&dry["difference"]["totals"]["created"]), documents.len() as u64);
         assert_eq!(dry["asked"], at.as_str());
         let restored = json_ends(program, &line, 0);
-        let taken = moment(&restored["at"]).unwrap();
-        assert!(taken <= at.parse().unwrap() && restored["asked"] == at.as_str(), "{restored:#}");
+        assert_eq!((moment(&restored["at"]), &restored["asked"]), (Some(*point), &at.as_str().into()));
         assert_same(&read_all(&place.of(name).await).await, documents);
         // a part of it, and for people
         let some = ["restore", "--at", at, "--to-database", "some", "--document", "users/u03", "--collection", "users"];
         let text = stdout(&ends(program, &some, 0));
-        assert!(text.contains(&format!("before {at}")) || text.contains(at), "{text}");
+        assert!(text.contains(&format!("{point}, ")) && text.contains(&format!(" before {at}")), "{text}");
     }
     assert_eq!(read_all(&place.of("some").await).await.len(), 1);
 
     // a mirror into the database itself, and back again by the undo
     let before = read_all(&place.source).await;
-    let (at, documents) = &states[0];
+    let (point, documents) = &states[0];
+    let at = &behind(*point);
     let restored = json_ends(program, &["restore", "--at", at, "--mode", "mirror", "--yes"], 0);
     assert_same(&read_all(&place.source).await, documents);
     let undone = shell(program, restored["undo_command"].as_str().unwrap());
@@ -126,7 +124,7 @@ async fn versions_are_listed_and_put_back_and_moments_are_compared() {
     let text = stdout(&ends(program, &["history", "users/u00", "--limit", "2", "--show"], 0));
     assert!(text.contains("deleted") && text.contains("\"101\"") && text.contains("2 versions older"), "{text}");
     ends(program, &["history", "users/nobody"], 5);
-    let (first, third) = (&states[0].0, &states[2].0);
+    let (first, third) = (&states[0].0.to_string(), &states[2].0.to_string());
     let some = json_ends(program, &["history", "users/u00", "--from", first, "--to", third], 0);
     assert_eq!(some["versions"].as_array().map(Vec::len), Some(2), "{some:#}");
     assert_eq!(failure_kind(&json_ends(program, &["get", "users/u00", "--at", third], 5)), "not_found");

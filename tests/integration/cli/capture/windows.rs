@@ -1,18 +1,12 @@
 //! One window at a time, on the emulator itself: it resets every listen, so that each window is a scan and a gap.
 
-use firebackup_model::Timestamp;
 use firebackup_model::port::DocumentSource;
 use serde_json::Value;
 
-use super::{Capture, Place, moment, once, put, remove};
+use super::{Capture, Place, behind, moment, once, put, remove};
 use crate::binary::Program;
 use crate::cli::{ends, failure_kind, json_ends, stderr, stdout};
 use crate::stage::{assert_same, database, emulator, firestore, read_all};
-
-/// Just behind a moment.
-fn behind(time: Timestamp) -> String {
-    Timestamp::new(time.seconds, time.nanos + 1000).to_string()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_the_emulator_a_window_is_a_scan_and_what_lies_before_it_is_a_gap() {
