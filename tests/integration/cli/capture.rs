@@ -15,7 +15,7 @@ use bytes::Bytes;
 use firebackup_codec::typed_json::read_json;
 use firebackup_embedded::emulator::Emulator;
 use firebackup_google::Firestore;
-use firebackup_model::port::{DocumentSource, Precondition, Write};
+use firebackup_model::port::{Precondition, Write};
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
 use firebackup_testkit::{ListenMode, Proxy, ProxyOptions};
 use serde_json::Value;
@@ -55,10 +55,12 @@ impl Place {
         place
     }
 
-    /// What the database holds, and a time at which it holds that.
+    /// What the database holds, and when the last document was put. A capture tells a point at or behind that, and none
+    /// behind anything later for as long as nothing changes.
     async fn now(&self) -> (Timestamp, Documents) {
         let documents = read_all(&self.source).await;
-        (self.source.snapshot_time().await.unwrap(), documents)
+        let put = documents.values().filter_map(|bytes| firebackup_model::document::head(bytes).unwrap().update_time);
+        (put.max().unwrap(), documents)
     }
 
     async fn of(&self, name: &str) -> Firestore {

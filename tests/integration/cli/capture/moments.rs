@@ -18,8 +18,8 @@ async fn captured(place: &Place) -> Vec<(Timestamp, Documents)> {
     let mut states = Vec::new();
     let capture = Capture::start(&place.program, &FOLLOW);
     capture.hears_event("started");
-    put(&place.source, [("users/u00".to_owned(), 100), ("users/new".to_owned(), 1)]).await;
     remove(&place.source, "users/u07").await;
+    put(&place.source, [("users/u00".to_owned(), 100), ("users/new".to_owned(), 1)]).await;
     let (first, documents) = place.now().await;
     states.push((capture.proves(first), documents));
     capture.kill();
