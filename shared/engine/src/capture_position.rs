@@ -8,7 +8,7 @@ use bytes::Bytes;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{KeyId, SnapshotId};
 use firebackup_model::manifest::{Consistency, Manifest};
-use firebackup_model::segment::{SegmentKind, SegmentManifest};
+use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
 
 use crate::error::{EngineError, Result};
@@ -37,7 +37,7 @@ pub(crate) struct Position {
     key: Option<(KeyId, Timestamp)>,
     /// Why nothing can be listened to before the database was scanned.
     pub(crate) must_scan: Option<String>,
-    /// When the database was scanned, and what each scan has read.
+    /// The read times at which the database was scanned, and what each scan has read.
     pub(crate) scans: Vec<(Timestamp, u64)>,
 }
 
@@ -109,9 +109,7 @@ impl Position {
         self.token = token;
         self.key = segment.key.map(|key| (key, segment.finished));
         self.must_scan = None;
-        if segment.kind == SegmentKind::Compared {
-            self.scans.push((segment.finished, segment.reads));
-        }
+        self.scans.extend(scans(std::slice::from_ref(segment)));
         match segment.proofs.is_empty() {
             false => {
                 self.ledger = Ledger::new(segment.end(), segment.documents.clone());
@@ -156,9 +154,16 @@ fn documents(manifest: &Manifest) -> std::collections::BTreeMap<String, u64> {
     manifest.collections.iter().map(|(group, counts)| (group.clone(), counts.documents)).collect()
 }
 
+/// When each scan read, and what it has read: every one has left a gap, also where it was merged with others since.
 fn scans(segments: &[SegmentManifest]) -> Vec<(Timestamp, u64)> {
-    let compared = segments.iter().filter(|segment| segment.kind == SegmentKind::Compared);
-    compared.map(|segment| (segment.finished, segment.reads)).collect()
+    let mut scans = Vec::new();
+    for segment in segments {
+        scans.extend(segment.gaps.iter().map(|gap| (gap.until, 0)));
+        if let (Some(last), false) = (scans.last_mut(), segment.gaps.is_empty()) {
+            last.1 = segment.reads;
+        }
+    }
+    scans
 }
 
 /// Takes the changes of a segment into the ledger.

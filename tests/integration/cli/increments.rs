@@ -36,7 +36,7 @@ async fn an_incremental_backup_stores_what_changed_and_is_restored_whole() {
 
     ends(&program, &["verify", "--all"], 0);
     delete_all(&source).await;
-    ends(&program, &["restore", increment["id"].as_str().unwrap()], 0);
+    ends(&program, &["restore", "--snapshot", increment["id"].as_str().unwrap()], 0);
     assert_same(&read_all(&source).await, &expected);
     // what it builds on stays as long as it does
     let pruned = json_ends(&program, &["prune", "--keep-last", "1", "--exclusive"], 0);

@@ -116,3 +116,16 @@ async fn a_compaction_killed_at_any_operation_takes_nothing_away() {
         }
     }
 }
+
+#[tokio::test]
+async fn scans_that_were_merged_still_count_against_the_budget() {
+    let (fixture, repository, _) = begun(24).await;
+    // the eleventh segment is a scan
+    segments(&fixture, 20, 60).await;
+    assert!(compact(&fixture).await.made > 1);
+    let mut spent = capture(&repository, &fixture.database);
+    spent.options.max_scans_a_day = Some(1);
+    fixture.database.set("users/u00000", 1);
+    fixture.database.listen_faults(|faults| faults.resets = 1);
+    assert_eq!(until_now(&spent).await.0, firebackup_engine::Captured::Degraded);
+}
