@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use firebackup_codec::object::ObjectType;
-use firebackup_model::id::{CaptureId, JobId, JobKind, KeyId, RunId, SnapshotId};
+use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{ObjectVersions, Removal};
@@ -158,19 +158,31 @@ impl Pruning<'_> {
         Ok(report)
     }
 
-    /// Removes the manifests of segments, of each chain the oldest first: what is left is a chain still. One that is locked
-    /// stays, and with it all behind it.
-    async fn drop_segments(&self, dropped: &[(CaptureId, Path)], report: &mut PruneReport) -> Result<()> {
-        let (mut gone, mut stays) = (0, None);
-        for (capture, path) in dropped {
-            if stays != Some(*capture) && self.remove(path).await? {
-                gone += 1;
-            } else {
-                stays = Some(*capture);
+    /// Removes the manifests of segments, of each chain the oldest first: what is left is a chain still. At one that was locked
+    /// anew since it was looked at it ends.
+    async fn drop_segments(&self, dropped: &[Path], report: &mut PruneReport) -> Result<()> {
+        let mut gone = 0;
+        for path in dropped {
+            if !self.remove(path).await? {
+                break;
             }
+            gone += 1;
         }
         report.segments_kept += report.segments_dropped - gone;
         report.segments_dropped = gone;
+        Ok(())
+    }
+
+    /// Keeps what is locked of the segments that were to be dropped, with all that it needs; with single names all of it.
+    async fn keep_locked(&self, segments: &mut SegmentsKept) -> Result<()> {
+        for path in std::mem::take(&mut segments.dropped) {
+            if self.policy.only.is_none() && !self.is_locked(&path).await? {
+                segments.dropped.push(path);
+                continue;
+            }
+            let found = self.repository.get_sealed(ObjectType::Manifest, &path).await?;
+            segments.kept.extend(found.map(|(segment, _)| segment));
+        }
         Ok(())
     }
 
@@ -307,7 +319,8 @@ impl View {
         if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
-        let segments = SegmentsKept::decide(repository.all_captures().await?, &bases, moments_since(policy, now));
+        let mut segments = SegmentsKept::decide(repository.all_captures().await?, &bases, moments_since(policy, now));
+        pruning.keep_locked(&mut segments).await?;
         let (mut needed, mut drop) = (Vec::new(), drop);
         loop {
             // what is needed may be incremental, and need its own parent
@@ -496,9 +509,7 @@ async fn manifests(repository: &Repository, except: &[SnapshotId]) -> Result<BTr
 
 /// Since when captured moments are kept.
 pub(crate) fn moments_since(policy: &PrunePolicy, now: Timestamp) -> Timestamp {
-    // what drops single objects drops no moments
-    let days = if policy.only.is_some() { u32::MAX } else { policy.keep_moments_days };
-    now.plus_seconds(-i64::from(days).saturating_mul(DAY))
+    now.plus_seconds(-i64::from(policy.keep_moments_days).saturating_mul(DAY))
 }
 
 fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {

@@ -18,7 +18,7 @@ pub(crate) struct SegmentsKept {
     pub(crate) bases: BTreeSet<SnapshotId>,
     pub(crate) kept: Vec<SegmentManifest>,
     /// The manifests to drop, of each database those that another one is read in place of, then the oldest first.
-    pub(crate) dropped: Vec<(CaptureId, Path)>,
+    pub(crate) dropped: Vec<Path>,
 }
 
 impl SegmentsKept {
@@ -30,7 +30,7 @@ impl SegmentsKept {
     ) -> Self {
         let mut all = Self::default();
         for (capture, Captured { segments, covered }) in captures {
-            all.dropped.extend(covered.into_iter().map(|path| (capture, path)));
+            all.dropped.extend(covered);
             let whole = manifests.values().filter(|manifest| manifest.is_whole());
             let mut bases: Vec<&Manifest> = whole
                 .filter(|manifest| segments.first().is_some_and(|first| first.source == manifest.source))
@@ -67,8 +67,7 @@ impl SegmentsKept {
         let first = if is_last { first.min(goes_on_from(&stretch)) } else { first };
         let mut segments = stretch.segments;
         self.kept.extend(segments.split_off(first));
-        let paths = segments.iter().filter_map(|segment| path_in(capture, segment));
-        self.dropped.extend(paths.map(|path| (capture, path)));
+        self.dropped.extend(segments.iter().filter_map(|segment| path_in(capture, segment)));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use firebackup_engine::{PrunePolicy, RestoreOptions, extend_locks, prune_versions};
+use firebackup_engine::{PrunePolicy, Repository, RestoreOptions, extend_locks, prune, prune_versions};
 use firebackup_model::port::{ObjectVersions, Removal};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError, Timestamp};
 use object_store::path::Path;
@@ -89,7 +89,7 @@ async fn what_a_restore_replaced_is_not_locked_anew() {
     assert_eq!(locks.locked().iter().filter(|path| path.starts_with("snapshots/")).count(), 1);
 }
 
-fn is_shared(path: &str, repository: &firebackup_engine::Repository) -> bool {
+fn is_shared(path: &str, repository: &Repository) -> bool {
     let root = format!("keys/{}/", repository.config().key.unwrap());
     path == "firebackup.json" || path.starts_with(&root)
 }
@@ -184,4 +184,55 @@ async fn a_snapshot_that_is_locked_while_it_is_dropped_is_told_as_locked_and_sta
     let policy = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
     assert!(prune_versions(&repository, &policy, &locks).await.unwrap().deleted > 0, "the next one goes on");
     assert_eq!(all_whole(&repository).await.len(), 1);
+}
+
+/// A repository with segments that are merged, in a bucket that locks.
+async fn merged_and_locked() -> (Fixture, Repository, Locks) {
+    let (fixture, repository, _) = crate::capture::begun(24).await;
+    for round in 0..12 {
+        fixture.database.set("users/u00000", round);
+        crate::capture::until_now(&crate::capture::capture(&repository, &fixture.database)).await;
+    }
+    let locks = Locks::new(&fixture);
+    extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    assert_eq!(crate::capture::compaction(&repository, &fixture).run().await.unwrap().made, 1);
+    (fixture, repository, locks)
+}
+
+#[tokio::test]
+async fn segments_that_are_locked_stay_with_all_that_they_need_and_keep_nothing_else_from_going() {
+    let (fixture, repository, locks) = merged_and_locked().await;
+    let before = fixture.objects().await;
+    fixture.store.put(&Path::from("runs/ab/orphan.run"), "x".into()).await.unwrap();
+    let policy = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
+    let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+    assert_eq!((report.segments_dropped, report.deleted), (0, 1), "{report:?}");
+    assert_eq!(fixture.objects().await, before);
+    // once their locks have ended, what was merged goes
+    fixture.clock.pass_hours(24 * 400);
+    let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+    assert_eq!(report.segments_dropped, 10, "{report:?}");
+    crate::capture::all_moments_are_right(&repository, &fixture.database).await;
+}
+
+#[tokio::test]
+async fn captured_changes_are_locked_as_long_as_what_builds_on_them() {
+    let (fixture, repository, locks) = merged_and_locked().await;
+    let report = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    // one that was merged from ten, and two
+    assert_eq!((report.segments, report.failed_segments), (3, 0));
+    let segments: Vec<String> =
+        fixture.objects().await.into_iter().filter(|path| path.starts_with("segments/")).collect();
+    assert!(segments.iter().all(|path| locks.locked().contains(path)), "{segments:?}");
+}
+
+#[tokio::test]
+async fn what_takes_single_names_away_drops_no_segment() {
+    let (fixture, repository, _) = merged_and_locked().await;
+    let before = fixture.objects().await;
+    let only = before.iter().filter(|path| path.starts_with("runs/")).cloned().collect();
+    let policy = PrunePolicy { only: Some(only), exclusive: true, ..PrunePolicy::default() };
+    let report = prune(&repository, &policy).await.unwrap();
+    assert_eq!((report.segments_dropped, report.deleted), (0, 0), "{report:?}");
+    assert_eq!(fixture.objects().await, before);
 }
