@@ -42,6 +42,7 @@ mod orphans;
 mod plan;
 mod proof;
 mod prune;
+mod prune_lineage;
 mod prune_marks;
 mod prune_segments;
 mod ramp;

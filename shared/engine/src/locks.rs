@@ -132,7 +132,7 @@ impl Locks<'_> {
         report: &mut LockReport,
     ) -> Result<()> {
         let since = moments_since(&PrunePolicy::default(), repository.world().now());
-        let segments = SegmentsKept::decide(repository.all_captures().await?, manifests, since);
+        let segments = SegmentsKept::decide(repository.all_captures().await?, manifests.values(), since);
         for segment in &segments.kept {
             match self.extend_segment(repository, segment, report).await {
                 Ok(()) => report.segments += 1,

@@ -19,6 +19,7 @@ use crate::jobs::{UnfinishedJob, read_job};
 use crate::layout;
 use crate::orphans::check_readable;
 use crate::plan::MAX_JOB_SECONDS;
+use crate::prune_lineage::{needed, parent_of, without_parents};
 use crate::prune_marks::{Marks, PruneMark};
 use crate::prune_segments::SegmentsKept;
 use crate::repository::Repository;
@@ -138,7 +139,7 @@ impl Pruning<'_> {
         };
         if !policy.dry_run {
             self.drop_segments(&view.segments.dropped, &mut report).await?;
-            self.drop_snapshots(&mut report).await?;
+            self.drop_snapshots(&view.parents, &mut report).await?;
             let segments_stay = report.segments_dropped < view.segments.dropped.len() as u64;
             if segments_stay || report.locked.len() > view.locked.len() {
                 // what they need counts as garbage in this view
@@ -186,19 +187,37 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    /// Removes the manifests of what is dropped. One that was locked anew since it was looked at stays.
-    async fn drop_snapshots(&self, report: &mut PruneReport) -> Result<()> {
-        for id in std::mem::take(&mut report.dropped) {
+    /// Removes the manifests of what is dropped, the newest first, so that nothing is left that builds on what is gone. One
+    /// that was locked anew since it was looked at stays, with what it builds on.
+    async fn drop_snapshots(&self, parents: &BTreeMap<SnapshotId, SnapshotId>, report: &mut PruneReport) -> Result<()> {
+        let mut needed: HashSet<&SnapshotId> = HashSet::new();
+        for id in std::mem::take(&mut report.dropped).into_iter().rev() {
             // what a kill left of its job must not be gone on with
             self.repository.clear_job(&id).await?;
-            if self.remove(&layout::manifest(&id)).await? {
+            if !needed.contains(&id) && self.remove(&layout::manifest(&id)).await? {
                 report.dropped.push(id);
             } else {
+                needed.extend(parents.get(&id));
                 report.locked.push(id);
                 report.kept += 1;
             }
         }
+        report.dropped.reverse();
         Ok(())
+    }
+
+    /// What is kept of captured changes.
+    async fn segments(
+        &self,
+        manifests: &BTreeMap<SnapshotId, Manifest>,
+        named: &BTreeMap<SnapshotId, Manifest>,
+        now: Timestamp,
+    ) -> Result<SegmentsKept> {
+        let all: BTreeMap<_, _> = manifests.iter().chain(named).collect();
+        let captures = self.repository.all_captures().await?;
+        let mut segments = SegmentsKept::decide(captures, all.into_values(), moments_since(self.policy, now));
+        self.keep_locked(&mut segments).await?;
+        Ok(segments)
     }
 
     /// Removes an object; says whether it is gone.
@@ -287,6 +306,8 @@ pub(crate) struct View {
     /// Of those kept, the ones that were named and that kept moments build on.
     needed: Vec<SnapshotId>,
     segments: SegmentsKept,
+    /// What incremental backups build on, those that are dropped included.
+    parents: BTreeMap<SnapshotId, SnapshotId>,
     /// Jobs whose intents and receipts stay.
     alive: HashSet<JobId>,
     abandoned: Vec<JobId>,
@@ -307,39 +328,21 @@ impl View {
         }
         let (drop, mut locked) = pruning.unlocked(policy.drop.clone()).await?;
         let mut manifests = manifests(repository, &drop).await?;
-        let mut bases = manifests.clone();
-        for id in &drop {
-            // one that cannot be read is no base of anything
-            if let Ok((manifest, _)) = repository.manifest(id).await {
-                bases.insert(id.clone(), manifest);
-            }
-        }
+        let named = readable(repository, &drop).await;
         let now = repository.world().now();
         let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
         if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
-        let mut segments = SegmentsKept::decide(repository.all_captures().await?, &bases, moments_since(policy, now));
-        pruning.keep_locked(&mut segments).await?;
-        let (mut needed, mut drop) = (Vec::new(), drop);
-        loop {
-            // what is needed may be incremental, and need its own parent
-            let kept = manifests.values().chain(needed.iter().filter_map(|id| bases.get(id)));
-            let parents: BTreeSet<_> = kept.filter_map(parent_of).collect();
-            let is_needed = |id: &SnapshotId| segments.bases.contains(id) || parents.contains(id);
-            let (more, rest): (Vec<_>, Vec<_>) = drop.into_iter().partition(is_needed);
-            drop = rest;
-            if more.is_empty() {
-                break;
-            }
-            needed.extend(more);
-        }
-        manifests.extend(needed.iter().filter_map(|id| Some((id.clone(), bases.remove(id)?))));
+        let segments = pruning.segments(&manifests, &named, now).await?;
+        let (needed, drop) = needed(drop, &manifests, &named, &segments.bases);
+        manifests.extend(named.into_iter().filter(|(id, _)| needed.contains(id)));
         let old = dropped(&manifests, policy, now, &pinned);
         let old = old.into_iter().filter(|id| !locked.contains(id) && !segments.bases.contains(id)).collect();
-        let old = without_parents(old, &manifests);
-        let (old, old_and_locked) = pruning.unlocked(old).await?;
+        let (old, old_and_locked) = pruning.unlocked(without_parents(old, &manifests)).await?;
         locked.extend(old_and_locked);
+        // of those that are locked the parents stay too
+        let old = without_parents(old, &manifests);
         let dropped: BTreeSet<_> = old.into_iter().chain(drop).collect();
         let mut view = Self {
             kept: manifests.keys().filter(|id| !dropped.contains(*id)).cloned().collect(),
@@ -351,17 +354,9 @@ impl View {
             locked,
             needed,
             segments,
+            parents: manifests.values().filter_map(|one| Some((one.id.clone(), parent_of(one)?))).collect(),
         };
-        for segment in &view.segments.kept {
-            view.runs.extend(segment.runs.iter().map(|run| run.id));
-            view.keys.extend(segment.key);
-        }
-        for (id, manifest) in &manifests {
-            if !view.dropped.contains(id) {
-                view.runs.extend(manifest.all_runs().map(|run| run.id));
-                view.keys.extend(manifest.key);
-            }
-        }
+        view.keep(&manifests);
         for (job, intent) in &intents {
             if manifests.contains_key(job) {
                 continue;
@@ -373,6 +368,20 @@ impl View {
             }
         }
         Ok(view)
+    }
+
+    /// What kept snapshots and segments consist of.
+    fn keep(&mut self, manifests: &BTreeMap<SnapshotId, Manifest>) {
+        for segment in &self.segments.kept {
+            self.runs.extend(segment.runs.iter().map(|run| run.id));
+            self.keys.extend(segment.key);
+        }
+        for (id, manifest) in manifests {
+            if !self.dropped.contains(id) {
+                self.runs.extend(manifest.all_runs().map(|run| run.id));
+                self.keys.extend(manifest.key);
+            }
+        }
     }
 
     async fn keep_job(&mut self, repository: &Repository, intent: &Intent) -> Result<()> {
@@ -512,6 +521,17 @@ pub(crate) fn moments_since(policy: &PrunePolicy, now: Timestamp) -> Timestamp {
     now.plus_seconds(-i64::from(policy.keep_moments_days).saturating_mul(DAY))
 }
 
+/// Those of these snapshots that can be read: one that cannot is no base of anything.
+async fn readable(repository: &Repository, ids: &[SnapshotId]) -> BTreeMap<SnapshotId, Manifest> {
+    let mut manifests = BTreeMap::new();
+    for id in ids {
+        if let Ok((manifest, _)) = repository.manifest(id).await {
+            manifests.insert(id.clone(), manifest);
+        }
+    }
+    manifests
+}
+
 fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
     let age = now.seconds_since(intent.created);
     match intent.job.kind() {
@@ -521,24 +541,6 @@ fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
             age < (f64::from(policy.keep_undo_days) * DAY as f64).max(least as f64)
         }
         JobKind::Backup | JobKind::Prune => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
-    }
-}
-
-/// What an incremental backup builds on.
-fn parent_of(manifest: &Manifest) -> Option<SnapshotId> {
-    manifest.parent.clone().filter(|_| manifest.kind == SnapshotKind::Incremental)
-}
-
-/// Those that no kept incremental backup builds on.
-fn without_parents(mut old: Vec<SnapshotId>, manifests: &BTreeMap<SnapshotId, Manifest>) -> Vec<SnapshotId> {
-    loop {
-        let kept = manifests.values().filter(|manifest| !old.contains(&manifest.id));
-        let parents: BTreeSet<_> = kept.filter_map(parent_of).collect();
-        let before = old.len();
-        old.retain(|id| !parents.contains(id));
-        if old.len() == before {
-            return old;
-        }
     }
 }
 

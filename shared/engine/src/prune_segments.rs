@@ -23,18 +23,17 @@ pub(crate) struct SegmentsKept {
 
 impl SegmentsKept {
     /// Decides for all databases; moments at or behind `since` are kept.
-    pub(crate) fn decide(
+    pub(crate) fn decide<'m>(
         captures: BTreeMap<CaptureId, Captured>,
-        manifests: &BTreeMap<SnapshotId, Manifest>,
+        manifests: impl Iterator<Item = &'m Manifest>,
         since: Timestamp,
     ) -> Self {
         let mut all = Self::default();
+        let whole: Vec<&Manifest> = manifests.filter(|manifest| manifest.is_whole()).collect();
         for (capture, Captured { segments, covered }) in captures {
             all.dropped.extend(covered);
-            let whole = manifests.values().filter(|manifest| manifest.is_whole());
-            let mut bases: Vec<&Manifest> = whole
-                .filter(|manifest| segments.first().is_some_and(|first| first.source == manifest.source))
-                .collect();
+            let is_of_it = |one: &&&Manifest| segments.first().is_some_and(|first| first.source == one.source);
+            let mut bases: Vec<&Manifest> = whole.iter().filter(is_of_it).copied().collect();
             bases.sort_by_key(|manifest| manifest.read_time());
             let stretches = Stretch::all(&segments);
             let last = stretches.len().saturating_sub(1);

@@ -2,6 +2,7 @@
 
 mod compacting;
 pub use compacting::compaction;
+pub use increments::back_up;
 mod deaths;
 mod histories;
 mod increments;

@@ -236,3 +236,21 @@ async fn what_takes_single_names_away_drops_no_segment() {
     assert_eq!((report.segments_dropped, report.deleted), (0, 0), "{report:?}");
     assert_eq!(fixture.objects().await, before);
 }
+
+#[tokio::test]
+async fn what_a_locked_incremental_backup_builds_on_stays_with_it() {
+    let (fixture, repository, full) = crate::capture::begun(24).await;
+    fixture.database.set("users/u00000", 1);
+    let (_, child) = crate::capture::back_up(&repository, &fixture).await.unwrap();
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    let policy = PrunePolicy { keep_last: Some(1), exclusive: true, ..PrunePolicy::default() };
+    let manifest = format!("snapshots/{}.manifest", child.id);
+    // locked before it is looked at, and in between
+    let locks = Locks::new(&fixture);
+    locks.extend_lock(&manifest, fixture.world.now().plus_seconds(3600)).await.unwrap();
+    let report = prune_versions(&repository, &policy, &locks).await.unwrap();
+    assert_eq!((report.dropped.len(), &report.locked), (0, &vec![child.id.clone()]), "{report:?}");
+    let report = prune_versions(&repository, &policy, &LockedInBetween(locks)).await.unwrap();
+    assert_eq!((report.dropped.len(), report.locked.len()), (0, 2), "{report:?}");
+    assert!(all_whole(&repository).await.iter().any(|one| one.id == full.id));
+}

@@ -172,3 +172,30 @@ async fn an_increment_killed_at_any_operation_leaves_whole_snapshots() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_prune_killed_at_any_operation_leaves_no_backup_without_what_it_builds_on() {
+    for operations in 1.. {
+        let (fixture, repository, _) = begun(12).await;
+        for round in 0..4 {
+            change(&fixture, round);
+            back_up(&repository, &fixture).await.unwrap();
+        }
+        backup(&repository, &fixture.database).build().run().await.unwrap();
+        let fuse = Fuse::new(operations);
+        let store = Arc::new(DyingStore::new(fixture.store.clone(), fuse.clone(), false));
+        let policy = PrunePolicy { keep_last: Some(1), exclusive: true, ..PrunePolicy::default() };
+        let lived = match fixture.open_on(store).await {
+            Ok(dying) => prune(&dying, &policy).await.is_ok(),
+            Err(_) => false,
+        };
+        let repository = fixture.open().await;
+        for manifest in all_whole(&repository).await {
+            is_right(&repository, &fixture, &manifest).await;
+        }
+        if lived {
+            assert!(operations > 15, "{operations}");
+            break;
+        }
+    }
+}
