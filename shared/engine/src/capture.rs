@@ -63,6 +63,9 @@ pub struct CaptureOptions {
     pub buffer_bytes: usize,
     /// How many streams read where the database is scanned.
     pub scan_streams: usize,
+    /// How long a capture that follows rests at least after a scan, and as long as that took: a server that resets whatever it
+    /// is asked (an emulator) would else be read without end.
+    pub scan_pause: Duration,
 }
 
 impl Default for CaptureOptions {
@@ -79,6 +82,7 @@ impl Default for CaptureOptions {
             max_scan_reads_a_day: Some(10_000_000),
             buffer_bytes: 64 * 1024 * 1024,
             scan_streams: 1,
+            scan_pause: Duration::from_secs(5),
         }
     }
 }
@@ -212,11 +216,11 @@ impl Capture {
                 End::Failed(error) => return Err(error.into()),
                 End::Silent if silences == 0 => {
                     silences += 1;
-                    listening.must_prove = true;
+                    listening.must_prove_behind = Some(listening.through());
                     told(CaptureEvent::Reopened("the stream said nothing for too long".to_owned()));
                 }
-                End::Silent => self.go_on_without(&mut listening, "no stream says anything", told).await?,
-                End::Lost(reason) => self.go_on_without(&mut listening, &reason, told).await?,
+                End::Silent => self.go_on_without(&mut listening, "no stream says anything", goal, told).await?,
+                End::Lost(reason) => self.go_on_without(&mut listening, &reason, goal, told).await?,
             }
             if listening.is_degraded {
                 if matches!(goal, Goal::Through(_)) {
@@ -232,24 +236,21 @@ impl Capture {
     }
 
     /// Scans, and takes being asked to stop in the middle for no failure.
-    async fn go_on_without(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<()> {
+    async fn go_on_without(&self, listening: &mut Listening, reason: &str, goal: Goal, told: Told<'_>) -> Result<()> {
+        let begun = Instant::now();
         match self.scan_or_degrade(listening, reason, told).await {
-            Err(error) if error.is_resumable_stop() => Ok(()),
-            done => done,
+            Err(error) if error.is_resumable_stop() => return Ok(()),
+            done => done?,
         }
+        if matches!(goal, Goal::Stop) {
+            self.sleep(self.options.scan_pause.max(begun.elapsed())).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn begin(&self) -> Result<Listening> {
         let position = Position::find(&self.repository, self.source.database()).await?;
-        let checked = position.ledger.anchor;
-        Ok(Listening {
-            position,
-            checked,
-            buffer: Buffer::default(),
-            waiting_since: None,
-            is_degraded: false,
-            must_prove: false,
-        })
+        Ok(Listening { looked: self.repository.world().now(), ..listening_at(position) })
     }
 
     /// Waits, unless it is asked to stop.
@@ -396,6 +397,19 @@ fn ended(error: PortError) -> End {
     }
 }
 
+/// A capture that begins at a position.
+pub(crate) fn listening_at(position: Position) -> Listening {
+    Listening {
+        checked: position.ledger.anchor,
+        position,
+        buffer: Buffer::default(),
+        waiting_since: None,
+        is_degraded: false,
+        must_prove_behind: None,
+        looked: Timestamp::default(),
+    }
+}
+
 /// A capture on its way.
 pub(crate) struct Listening {
     pub(crate) position: Position,
@@ -403,8 +417,10 @@ pub(crate) struct Listening {
     /// Since when a change waits to be sealed.
     pub(crate) waiting_since: Option<Instant>,
     pub(crate) is_degraded: bool,
-    /// Whether what was captured is to be proven although that is not due: a stream was silent.
-    pub(crate) must_prove: bool,
+    /// A stream was silent behind this point: the first point behind it is to be proven, due or not.
+    pub(crate) must_prove_behind: Option<Timestamp>,
+    /// When it was last known that the chain ends where this goes on, by the clock of the machine.
+    pub(crate) looked: Timestamp,
     /// The last point at which everything was counted, and right.
     pub(crate) checked: Timestamp,
 }

@@ -1,5 +1,6 @@
 //! Where the capture of a database stands: all of it is read from the repository, which alone knows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -11,6 +12,7 @@ use firebackup_model::manifest::{Consistency, Manifest};
 use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
 
+use crate::chain::Stretch;
 use crate::error::{EngineError, Result};
 use crate::ledger::Ledger;
 use crate::merge::Layer;
@@ -74,32 +76,53 @@ impl Position {
         })
     }
 
-    async fn behind(repository: &Repository, last: &SegmentManifest, segments: &[SegmentManifest]) -> Result<Self> {
-        let proven = segments.iter().rposition(|segment| !segment.proofs.is_empty());
-        let (anchor, counts, rest) = match proven.and_then(|place| Some((place, segments.get(place)?))) {
-            Some((place, segment)) => (segment.end(), segment.documents.clone(), &segments[place + 1..]),
-            None => {
-                let (base, _) = repository.manifest(&last.base).await?;
-                (base.read_times.first().copied().unwrap_or_default(), documents(&base), segments)
-            }
+    async fn behind(repository: &Repository, last: &SegmentManifest, all: &[SegmentManifest]) -> Result<Self> {
+        let stretch = Stretch::all(all).into_iter().find(|stretch| stretch.end() == last.end());
+        let segments = stretch.map(|stretch| stretch.segments).unwrap_or_default();
+        let mut must_scan = None;
+        let anchored = segments.iter().enumerate().rev().find_map(|(place, segment)| Some((place, segment.anchor()?)));
+        let (place, anchor, counts) = match anchored {
+            Some((place, (anchor, counts))) => (place, anchor, counts.clone()),
+            None => match repository.manifest(&last.base).await {
+                Ok((base, _)) => (0, base.read_times.first().copied().unwrap_or_default(), documents(&base)),
+                Err(EngineError::NotFound(reason)) => {
+                    must_scan = Some(reason);
+                    (0, last.end(), BTreeMap::new())
+                }
+                Err(error) => return Err(error),
+            },
         };
+        let rest = segments.get(place..).unwrap_or_default();
         let mut ledger = Ledger::new(anchor, counts);
         last.documents.keys().for_each(|group| ledger.add_group(group));
-        for segment in rest {
+        for segment in rest.iter().filter(|segment| segment.end() > anchor) {
             apply(repository, segment, &mut ledger).await?;
         }
+        let unproven = rest.iter().flat_map(|segment| &segment.points).filter(|point| **point > anchor);
         let token = last.token.as_ref().and_then(|token| STANDARD.decode(token).ok()).map(Bytes::from);
         Ok(Self {
             base: last.base.clone(),
             sequence: last.sequence + 1,
             after: last.end(),
             token,
+            unproven: unproven.copied().collect(),
             ledger,
-            unproven: rest.iter().flat_map(|segment| segment.points.iter().copied()).collect(),
             key: last.key.map(|key| (key, last.finished)),
-            must_scan: None,
-            scans: scans(segments),
+            must_scan,
+            scans: scans(all),
         })
+    }
+
+    /// Begins anew at the newest backup of the whole database, where there is one behind the end of the chain: what the chain
+    /// builds on is gone. Says whether there was.
+    pub(crate) async fn begin_anew(&mut self, repository: &Repository, database: &DatabaseName) -> Result<bool> {
+        let anew = Self::at_the_beginning(repository, database).await?;
+        if anew.after <= self.after {
+            return Ok(false);
+        }
+        let (sequence, scans) = (self.sequence, std::mem::take(&mut self.scans));
+        *self = Self { sequence, scans, ..anew };
+        Ok(true)
     }
 
     /// Goes on behind a segment that was put just now.
@@ -139,18 +162,19 @@ impl Position {
         self.ledger.expected().values().sum()
     }
 
-    /// The database at a point as far as it is known: a snapshot, and the layers whose merge it is.
+    /// The database at a point as far as it is known: a snapshot, and the layers whose merge it is; nothing where what the chain
+    /// builds on is gone.
     pub(crate) async fn known(
         &self,
         repository: &Repository,
         database: &DatabaseName,
         point: Timestamp,
-    ) -> Result<(SnapshotId, Vec<Layer>)> {
-        Moments::read(repository, database).await?.layers_until(point, &self.base)
+    ) -> Result<Option<(SnapshotId, Vec<Layer>)>> {
+        Ok(Moments::read(repository, database).await?.layers_until(point, &self.base))
     }
 }
 
-fn documents(manifest: &Manifest) -> std::collections::BTreeMap<String, u64> {
+fn documents(manifest: &Manifest) -> BTreeMap<String, u64> {
     manifest.collections.iter().map(|(group, counts)| (group.clone(), counts.documents)).collect()
 }
 
@@ -173,7 +197,9 @@ async fn apply(repository: &Repository, segment: &SegmentManifest, ledger: &mut 
         let run = RunSource::open(repository, segment.key, entry, &meter).await?;
         let mut records = run.stream(&PathRange::everything());
         while let Some(record) = records.next().await? {
-            ledger.apply(&record.path, record.body.as_ref());
+            if record.point > Some(ledger.anchor) {
+                ledger.apply(&record.path, record.body.as_ref());
+            }
         }
     }
     Ok(())

@@ -5,8 +5,18 @@ use firebackup_model::job::Against;
 use firebackup_model::segment::{Gap, Proof, SegmentKind, SegmentManifest};
 
 use crate::backup::{Backup, Scan};
-use crate::capture::{Capture, CaptureEvent, Listening, Told};
+use crate::capture::{Capture, CaptureEvent, Listening, Told, listening_at};
 use crate::error::{EngineError, Result};
+
+/// What came of a scan.
+enum Scanned {
+    /// A segment.
+    Put(Box<SegmentManifest>),
+    /// Another capture put the next segment.
+    Overtaken,
+    /// There is nothing to compare with.
+    Nothing,
+}
 
 impl Capture {
     /// Scans the database and goes on behind it, or says that it may not.
@@ -20,11 +30,28 @@ impl Capture {
         }
         told(CaptureEvent::Scanning(reason.to_owned()));
         match self.scan(listening).await? {
-            None => told(CaptureEvent::Overtaken),
-            Some(segment) => told(CaptureEvent::Sealed(Box::new(segment))),
+            Scanned::Overtaken => told(CaptureEvent::Overtaken),
+            Scanned::Put(segment) => told(CaptureEvent::Sealed(segment)),
+            Scanned::Nothing => return self.begin_anew(listening, reason, told).await,
         }
         // what was heard since the last segment is in the scan
         *listening = self.begin().await?;
+        Ok(())
+    }
+
+    /// There is nothing to compare a scan with: the backup that the chain builds on is gone, or a segment since. A whole backup
+    /// made later is a beginning.
+    async fn begin_anew(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<()> {
+        let database = self.source.database();
+        let mut anew = listening_at(self.begin().await?.position);
+        if !anew.position.begin_anew(&self.repository, database).await? {
+            return Err(EngineError::Refused(format!(
+                "{reason}, and what the captured changes of {database} build on is gone: make a full backup, and the capture goes \
+                 on from there"
+            )));
+        }
+        told(CaptureEvent::Reopened(format!("{reason}: it begins anew at the backup of {}", anew.position.after)));
+        *listening = anew;
         Ok(())
     }
 
@@ -40,9 +67,10 @@ impl Capture {
         is_too_much.then(|| format!("reading it would make {would_be} document reads in 24 hours"))
     }
 
-    async fn scan(&self, listening: &Listening) -> Result<Option<SegmentManifest>> {
+    async fn scan(&self, listening: &Listening) -> Result<Scanned> {
         let position = &listening.position;
-        let (base, known) = position.known(&self.repository, self.source.database(), position.after).await?;
+        let known = position.known(&self.repository, self.source.database(), position.after).await?;
+        let Some((base, known)) = known else { return Ok(Scanned::Nothing) };
         let against = Against { base, through: Some(position.after) };
         let backup = Backup::builder(self.repository.clone(), self.source.clone())
             .against(against, known)
@@ -75,9 +103,11 @@ impl Capture {
             reads: manifest.reads,
             ..self.segment(listening, read_time)
         };
-        let committed = self.commit(&segment, &sealing).await?;
+        // a scan takes long: others may have gone on, and what they put may have been merged and dropped
+        let is_at_the_end = self.repository.ends_at(self.source.database(), position.after).await?;
+        let committed = if is_at_the_end { self.commit(&segment, &sealing).await? } else { None };
         self.repository.clear_quietly(&manifest.id).await;
-        Ok(committed)
+        Ok(committed.map_or(Scanned::Overtaken, |segment| Scanned::Put(Box::new(segment))))
     }
 
     /// Whether what the server counted is what there should be, where it said so.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::{Stretch, are_joined};
 use crate::error::Result;
+use crate::moments::Moments;
 use crate::repository::Repository;
 
 const DAY_SECONDS: f64 = 24.0 * 3600.0;
@@ -77,13 +78,17 @@ pub async fn capture_status(
     bounds: StatusBounds,
 ) -> Result<CaptureStatus> {
     let segments = repository.all_segments(database).await?;
-    Ok(CaptureStatus::of(&segments, repository.world().now(), bounds))
+    let whole = repository.all_manifests(|manifest| manifest.is_whole() && manifest.source == *database).await?;
+    let moments = Moments::of(database.clone(), whole, &segments);
+    let start = segments.first().map(|segment| segment.after);
+    // a point that no backup leads to can be proven, and is no moment
+    let moments: Vec<_> = moments.points().filter(|point| start.is_some_and(|start| start <= *point)).collect();
+    Ok(CaptureStatus::of(&segments, &moments, repository.world().now(), bounds))
 }
 
 impl CaptureStatus {
-    fn of(segments: &[SegmentManifest], now: Timestamp, bounds: StatusBounds) -> Self {
+    fn of(segments: &[SegmentManifest], moments: &[Timestamp], now: Timestamp, bounds: StatusBounds) -> Self {
         let stretches = Stretch::all(segments);
-        let moments = moments(segments, &stretches);
         let captured_through = segments.last().map(SegmentManifest::end);
         let proven_through = moments.last().copied();
         let is_of_today = |time: Timestamp| now.seconds_since(time) < DAY_SECONDS;
@@ -104,12 +109,6 @@ impl CaptureStatus {
             gaps: gaps.map(|pair| Gap { after: pair[0], until: pair[1] }).collect(),
         }
     }
-}
-
-/// Where the chain begins, which is the read time of a backup, and the proven points.
-fn moments(segments: &[SegmentManifest], stretches: &[Stretch]) -> Vec<Timestamp> {
-    let start = segments.first().map(|segment| segment.after);
-    start.into_iter().chain(stretches.iter().flat_map(|stretch| stretch.proven.keys().copied())).collect()
 }
 
 fn state(captured: Option<Timestamp>, proven: Option<Timestamp>, now: Timestamp, bounds: StatusBounds) -> CaptureState {
@@ -139,6 +138,8 @@ mod tests {
             source: DatabaseName::new("p", "(default)"),
             base: "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(),
             sequence,
+            first_sequence: None,
+            proven_documents: None,
             after: at(after),
             kind: SegmentKind::Listened,
             level: 0,
@@ -165,8 +166,15 @@ mod tests {
         SegmentManifest { kind: SegmentKind::Compared, gaps, reads: 7, ..segment(sequence, after, point, Some(point)) }
     }
 
+    /// Where the chain begins, which is the read time of a backup, and the proven points.
+    fn moments(segments: &[SegmentManifest]) -> Vec<Timestamp> {
+        let start = segments.first().map(|segment| segment.after);
+        let stretches = Stretch::all(segments);
+        start.into_iter().chain(stretches.iter().flat_map(|stretch| stretch.proven.keys().copied())).collect()
+    }
+
     fn status(segments: &[SegmentManifest], now: i64) -> CaptureStatus {
-        CaptureStatus::of(segments, at(now), StatusBounds::of_window(60.0))
+        CaptureStatus::of(segments, &moments(segments), at(now), StatusBounds::of_window(60.0))
     }
 
     #[test]
@@ -184,7 +192,7 @@ mod tests {
         assert_eq!((young.changes, young.stored_bytes, young.gaps), (6, 200, vec![]));
         assert_eq!(status(&segments, 301).state, CaptureState::Paused);
         // a slow capture has more time
-        let slow = CaptureStatus::of(&segments, at(301), StatusBounds::of_window(600.0));
+        let slow = CaptureStatus::of(&segments, &moments(&segments), at(301), StatusBounds::of_window(600.0));
         assert_eq!(slow.state, CaptureState::Active);
     }
 

@@ -18,6 +18,8 @@ use crate::repository::Repository;
 
 /// Manifests read at one time.
 const PARALLEL_READS: usize = 32;
+/// Listings that are tried while segments go in between.
+const MAX_LISTINGS: usize = 8;
 
 /// Names what is captured of a database. The name says nothing of the database to whoever sees the bucket only.
 #[must_use]
@@ -55,9 +57,18 @@ impl Stretch {
         Self { segments: segments.to_vec(), proven }
     }
 
-    /// Cuts segments, in order, where one is missing.
+    /// Follows segments, given by where they begin, from each that follows no other. There are several where one is missing,
+    /// or where whoever was held up for long went on beside others.
     pub(crate) fn all(segments: &[SegmentManifest]) -> Vec<Self> {
-        segments.chunk_by(|a, b| a.end() == b.after).map(Self::new).collect()
+        let mut open: Vec<Vec<SegmentManifest>> = Vec::new();
+        for segment in segments {
+            let follows = |one: &&mut Vec<SegmentManifest>| one.last().is_some_and(|last| last.end() == segment.after);
+            match open.iter_mut().rfind(follows) {
+                Some(stretch) => stretch.push(segment.clone()),
+                None => open.push(vec![segment.clone()]),
+            }
+        }
+        open.iter().map(|segments| Self::new(segments)).collect()
     }
 
     pub(crate) fn start(&self) -> Timestamp {
@@ -121,13 +132,14 @@ impl Name {
     }
 }
 
-/// Parts names into those that are read, of which none lies in another, and those that lie in one of them.
+/// Parts names into those that are read, of which none lies in another, and those that lie in one of them. A compacted one that
+/// reaches beyond another is read too: it alone may hold what lies there.
 fn tiled(mut names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
     // of those that begin together, the one that reaches farthest first
     names.sort_unstable_by_key(|name| (name.after, Reverse(name.end)));
     let mut until: Option<Timestamp> = None;
     names.into_iter().partition(|name| {
-        let is_covered = until.is_some_and(|until| name.after < until);
+        let is_covered = until.is_some_and(|until| name.end.map_or(name.after < until, |end| end <= until));
         if !is_covered {
             until = name.end.max(until);
         }
@@ -159,7 +171,13 @@ pub(crate) fn path_in(capture: CaptureId, segment: &SegmentManifest) -> Option<P
 impl Repository {
     async fn segment(&self, capture: CaptureId, name: Name) -> Result<Option<SegmentManifest>> {
         let path = name.path(capture).ok_or_else(|| no_moment(name.after))?;
-        let found: Option<(SegmentManifest, _)> = self.get_sealed(ObjectType::Manifest, &path).await?;
+        let found: Result<Option<(SegmentManifest, _)>> = self.get_sealed(ObjectType::Manifest, &path).await;
+        let found = found.map_err(|error| {
+            error.explained(format!(
+                "`{path}` cannot be read, so that it is not known what was captured there, and nothing was deleted: put the object \
+                 back from a copy or an older version, or remove it, which gives up the moments from there to the next full backup"
+            ))
+        })?;
         let Some((segment, _)) = found else { return Ok(None) };
         let is_right = segment.after == name.after
             && segment.format == FORMAT_VERSION
@@ -172,12 +190,14 @@ impl Repository {
         Err(EngineError::Refused(format!("`{path}` is the manifest of another segment or format")))
     }
 
-    async fn captured(&self, capture: CaptureId, names: Vec<Name>) -> Result<Captured> {
+    /// The segments of these names; nothing where one is gone since they were listed.
+    async fn captured(&self, capture: CaptureId, names: Vec<Name>) -> Result<Option<Captured>> {
         let (read, covered) = tiled(names);
         let reads = stream::iter(read).map(|name| self.segment(capture, name)).buffered(PARALLEL_READS);
         let segments: Vec<Option<SegmentManifest>> = reads.try_collect().await?;
-        let segments = segments.into_iter().flatten().collect();
-        Ok(Captured { segments, covered: covered.iter().filter_map(|name| name.path(capture)).collect() })
+        let covered = covered.iter().filter_map(|name| name.path(capture)).collect();
+        let segments: Option<Vec<_>> = segments.into_iter().collect();
+        Ok(segments.map(|segments| Captured { segments, covered }))
     }
 
     /// The names of the segments of all databases.
@@ -213,19 +233,40 @@ impl Repository {
     /// When one cannot be read: it is not known then what it needs.
     pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Captured>> {
         let mut all = BTreeMap::new();
-        for (capture, names) in self.segment_names().await? {
-            all.insert(capture, self.captured(capture, names).await?);
+        for capture in self.segment_names().await?.into_keys() {
+            all.insert(capture, self.capture_of(capture).await?);
         }
         Ok(all)
     }
 
-    /// Reads the segments of a database, by where they begin.
-    pub(crate) async fn all_segments(&self, database: &DatabaseName) -> Result<Vec<SegmentManifest>> {
-        let capture = capture_id(self.id(), database);
+    /// The names of the segments of what is captured.
+    async fn names_of(&self, capture: CaptureId) -> Result<Vec<Name>> {
         let metas = self.list(layout::segments(capture).as_ref()).await?;
         let names = metas.iter().filter_map(|meta| layout::segment_of(&meta.location));
-        let names = names.map(|(_, after, end)| Name { after, end }).collect();
-        Ok(self.captured(capture, names).await?.segments)
+        Ok(names.map(|(_, after, end)| Name { after, end }).collect())
+    }
+
+    /// Lists and reads, and again where segments were merged and dropped in between: what is gone must not look like a cut.
+    async fn capture_of(&self, capture: CaptureId) -> Result<Captured> {
+        for _ in 0..MAX_LISTINGS {
+            if let Some(captured) = self.captured(capture, self.names_of(capture).await?).await? {
+                return Ok(captured);
+            }
+        }
+        Err(EngineError::Refused(
+            "segments go faster than they can be read: is a prune running again and again?".to_owned(),
+        ))
+    }
+
+    /// Reads the segments of a database, by where they begin.
+    pub(crate) async fn all_segments(&self, database: &DatabaseName) -> Result<Vec<SegmentManifest>> {
+        Ok(self.capture_of(capture_id(self.id(), database)).await?.segments)
+    }
+
+    /// Whether the chain ends at `end`, as far as names say: nothing begins behind it or reaches beyond it.
+    pub(crate) async fn ends_at(&self, database: &DatabaseName, end: Timestamp) -> Result<bool> {
+        let names = self.names_of(capture_id(self.id(), database)).await?;
+        Ok(names.iter().all(|name| name.after < end && name.end.is_none_or(|until| until <= end)))
     }
 }
 
@@ -253,10 +294,13 @@ mod tests {
             name(3, Some(5)),
             name(6, Some(8)),
             name(7, None),
+            name(7, Some(10)),
             name(9, None),
+            name(10, None),
         ];
         let (read, covered) = tiled(names);
-        assert_eq!(read, [name(1, Some(5)), name(5, None), name(6, Some(8)), name(9, None)]);
-        assert_eq!(covered.len(), 6);
+        let expected = [(1, Some(5)), (5, None), (6, Some(8)), (7, Some(10)), (10, None)];
+        assert_eq!(read, expected.map(|(after, end)| name(after, end)));
+        assert_eq!(covered.len(), 7);
     }
 }

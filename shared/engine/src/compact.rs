@@ -4,6 +4,7 @@
 //! ten days make one again. So a chain of any length has at most nine segments of each level, however close its points are,
 //! and a merge of all of them opens at most [`MAX_FAN_IN`] runs at one time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
@@ -20,6 +21,7 @@ use crate::error::{EngineError, Result};
 use crate::merge::{Heads, Layer, Span};
 use crate::moments::segment_layers;
 use crate::objects::Put;
+use crate::plan::MAX_JOB_SECONDS;
 use crate::repository::Repository;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::{Meter, Stop};
@@ -73,7 +75,11 @@ impl Compaction {
         while let Some(range) = next_merge(&segments)
             && !self.stop.is_requested()
         {
-            let merged = self.merge(&segments[range.clone()]).await?;
+            let Some(merged) = self.merge(&segments[range.clone()]).await? else {
+                // another process was faster
+                segments = self.repository.all_segments(&self.database).await?;
+                continue;
+            };
             report.made += 1;
             report.merged += range.len() as u64;
             report.stored_bytes += merged.stored_bytes;
@@ -83,10 +89,11 @@ impl Compaction {
         Ok(report)
     }
 
-    async fn merge(&self, segments: &[SegmentManifest]) -> Result<SegmentManifest> {
+    async fn merge(&self, segments: &[SegmentManifest]) -> Result<Option<SegmentManifest>> {
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
             return Err(EngineError::Refused("there is nothing to merge".to_owned()));
         };
+        let started = self.repository.world().now();
         let sealing = self.repository.sealing(last.key).await?;
         let (runs, collections) = self.merge_runs(segments, &sealing).await?;
         let mut totals = Counts::default();
@@ -98,6 +105,8 @@ impl Compaction {
             after: first.after,
             kind: SegmentKind::Compacted,
             level: level_of_merged(segments),
+            first_sequence: Some(first.first_sequence()),
+            proven_documents: proven_documents(segments),
             gaps: segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect(),
             proofs: joined(segments.iter().flat_map(|segment| segment.proofs.iter().copied()), &points),
             points,
@@ -111,14 +120,24 @@ impl Compaction {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             ..last.clone()
         };
+        if !self.is_still_read(segments, started).await? {
+            return Ok(None);
+        }
         let path = path_of(&self.repository, &merged)?;
         match self.repository.put_sealed(ObjectType::Manifest, &path, &sealing, &merged).await? {
-            Put::Stored => Ok(merged),
-            Put::Existed => {
-                let found = self.repository.get_sealed(ObjectType::Manifest, &path).await?;
-                found.map(|(there, _)| there).ok_or_else(|| EngineError::NotFound(format!("`{path}` is gone")))
-            }
+            Put::Stored => Ok(Some(merged)),
+            Put::Existed => Ok(None),
         }
+    }
+
+    /// Whoever was held up for long must not put what covers segments that others have merged or dropped since.
+    async fn is_still_read(&self, segments: &[SegmentManifest], started: Timestamp) -> Result<bool> {
+        let now = self.repository.all_segments(&self.database).await?;
+        let is_there = |segment: &SegmentManifest| {
+            now.iter().any(|one| (one.after, one.end(), one.kind) == (segment.after, segment.end(), segment.kind))
+        };
+        let took = self.repository.world().now().seconds_since(started);
+        Ok(segments.iter().all(is_there) && took < MAX_JOB_SECONDS as f64)
     }
 
     async fn merge_runs(
@@ -227,6 +246,13 @@ fn level_of_merged(segments: &[SegmentManifest]) -> u32 {
     if is_tier { highest + 1 } else { highest.max(DAY_LEVEL) }
 }
 
+/// The counts at the last point that is proven, where that is not the end.
+fn proven_documents(segments: &[SegmentManifest]) -> Option<BTreeMap<String, u64>> {
+    let end = segments.last()?.end();
+    let (through, documents) = segments.iter().rev().find_map(SegmentManifest::anchor)?;
+    (through != end).then(|| documents.clone())
+}
+
 /// Proofs of which each follows the one before, as one.
 fn joined(proofs: impl Iterator<Item = Proof>, points: &[Timestamp]) -> Vec<Proof> {
     let mut joined: Vec<Proof> = Vec::new();
@@ -255,6 +281,8 @@ mod tests {
             source: DatabaseName::new("p", "d"),
             base: JobId::new(JobKind::Backup, 0, [0; 10]),
             sequence: 0,
+            first_sequence: None,
+            proven_documents: None,
             after: Timestamp::new(after, 0),
             kind: SegmentKind::Listened,
             level,
@@ -264,7 +292,7 @@ mod tests {
             runs: Vec::new(),
             totals: Counts::default(),
             collections: GroupCounts::new(),
-            documents: std::collections::BTreeMap::new(),
+            documents: BTreeMap::new(),
             token: None,
             job: None,
             compression: COMPRESSION,

@@ -22,7 +22,7 @@ use crate::layout;
 use crate::merge::{Heads, Layer, Span, layers};
 use crate::moments::{Joined, Moments, segment_layers, settled};
 use crate::objects::Put;
-use crate::plan::put_intent;
+use crate::plan::{check_age, put_intent};
 use crate::repository::Repository;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::{Meter, Stop};
@@ -168,6 +168,7 @@ impl CapturedIncrement {
             let reason = format!("{}, which it builds on, is gone", self.parent.id);
             return Err(EngineError::Incomplete { job, reason });
         }
+        check_age(repository, &job, started)?;
         let path = layout::manifest(&job);
         match repository.put_sealed(ObjectType::Manifest, &path, &sealing, &manifest).await? {
             Put::Stored | Put::Existed => repository.clear_quietly(&job).await,

@@ -216,23 +216,18 @@ impl Moments {
         None
     }
 
-    /// The snapshot and the layers whose merge is what is known of the end of the chain at `point`, proven or not. `first`
-    /// is the snapshot that the chain begins with.
-    pub(crate) fn layers_until(&self, point: Timestamp, first: &SnapshotId) -> Result<(SnapshotId, Vec<Layer>)> {
-        let stretch = self.stretches.last();
+    /// The snapshot and the layers whose merge is what is known at `point` of the chain, proven or not; nothing where what they
+    /// build on is gone. `first` is the snapshot with which a chain begins that has no segment yet.
+    pub(crate) fn layers_until(&self, point: Timestamp, first: &SnapshotId) -> Option<(SnapshotId, Vec<Layer>)> {
+        let within = |stretch: &&Stretch| stretch.start() <= point && point <= stretch.end();
+        let stretch = self.stretches.iter().rfind(within);
         let is_fit = |manifest: &&Manifest| match stretch {
             Some(stretch) => is_base_in(stretch, manifest),
             None => manifest.id == *first,
         };
         // a base of several read times is what it was at none of them: what was captured since its first completes it
         let mut before = self.snapshots.iter().rev().filter(|manifest| manifest.read_times.first() <= Some(&point));
-        let base = before.find(is_fit).ok_or_else(|| {
-            EngineError::Refused(format!(
-                "the backup that the captured changes of {} build on is gone: nothing can be compared with it; begin anew with \
-                 a full backup",
-                self.database
-            ))
-        })?;
+        let base = before.find(is_fit)?;
         let after = base.read_times.first().copied().unwrap_or_default();
         let mut all = layers(base);
         if let Some(stretch) = stretch {
@@ -240,12 +235,10 @@ impl Moments {
                 all = settled(all, stretch.point_before(after));
             }
             let behind = stretch.segments.partition_point(|segment| segment.end() <= after);
-            all.extend(segment_layers(
-                stretch.segments.get(behind..).unwrap_or_default(),
-                Span { after, until: point },
-            ));
+            let segments = stretch.segments.get(behind..).unwrap_or_default();
+            all.extend(segment_layers(segments, Span { after, until: point }));
         }
-        Ok((base.id.clone(), all))
+        Some((base.id.clone(), all))
     }
 
     fn none_before(&self, at: Timestamp) -> EngineError {

@@ -130,7 +130,7 @@ impl Prover<'_> {
             return Ok(());
         }
         let moments = Moments::read(self.repository, self.source.database()).await?;
-        let (_, proven) = moments.layers_until(ledger.anchor, self.base)?;
+        let Some((_, proven)) = moments.layers_until(ledger.anchor, self.base) else { return Ok(()) };
         let lookup = Lookup::new(self.repository, &proven, self.meter);
         for path in assumed {
             let was_there = lookup.find(&path).await?.is_some();

@@ -6,18 +6,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
-use firebackup_model::Timestamp;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Counts, FORMAT_VERSION, GroupCounts, RunEntry, RunKind};
 use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
+use firebackup_model::{ErrorKind, Timestamp};
 
 use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
 use crate::capture_position::Position;
 use crate::chain::path_of;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::objects::Put;
+use crate::plan::MAX_JOB_SECONDS;
 use crate::proof::{Prover, Verdict};
 use crate::run_upload::{RunSettings, RunUpload};
+
+/// How long it is taken for granted that nobody else went on: it takes more than ten segments and a prune to free a place.
+const TRUSTED_SECONDS: f64 = 10.0;
 
 impl Capture {
     /// Seals everything up to the last point as a segment, unless there is nothing to say. Returns why listening ends, if
@@ -27,26 +31,44 @@ impl Capture {
         let groups = listening.position.ledger.groups().count();
         let proof = match self.is_proof_due(listening) {
             false => None,
-            true => match self.prove(listening).await? {
-                Verdict::Proven(from) => Some(Proof { from, through: point }),
-                Verdict::Wrong(reason) => return Ok(Some(End::Lost(reason))),
+            true => match self.prove(listening).await {
+                Ok(Verdict::Proven(from)) => Some(Proof { from, through: point }),
+                Ok(Verdict::Wrong(reason)) => return Ok(Some(End::Lost(reason))),
+                Err(EngineError::Port(error)) if error.kind == ErrorKind::ReadTimeTooOld => {
+                    return Ok(Some(End::Lost("what was captured was proven too late".to_owned())));
+                }
+                Err(error) => return Err(error),
             },
         };
         if proof.is_some() {
-            (listening.checked, listening.must_prove) = (point, false);
+            (listening.checked, listening.must_prove_behind) = (point, None);
         }
         if !self.is_worth_a_segment(listening, proof.is_some()) {
             return Ok(None);
         }
         let is_regrouped = listening.position.ledger.groups().count() > groups;
+        let begun = self.repository.world().now();
+        if !self.is_at_the_end(listening, begun).await? {
+            return Ok(Some(End::Overtaken));
+        }
         let segment = self.write(listening, point, proof, is_regrouped).await?;
         let Some(segment) = segment else { return Ok(Some(End::Overtaken)) };
+        listening.looked = self.repository.world().now();
         let token = listening.buffer.token().filter(|_| !is_regrouped).cloned();
         listening.position.advance(&segment, token);
         listening.buffer.sealed();
         listening.waiting_since = None;
         told(CaptureEvent::Sealed(Box::new(segment)));
         Ok(is_regrouped.then_some(End::Regrouped))
+    }
+
+    /// Whether the chain still ends where this capture goes on. Who was held up for long (a machine that slept) may find its
+    /// place free although others went on: what stood there was merged, and dropped.
+    async fn is_at_the_end(&self, listening: &Listening, now: Timestamp) -> Result<bool> {
+        if now.seconds_since(listening.looked).abs() < TRUSTED_SECONDS {
+            return Ok(true);
+        }
+        self.repository.ends_at(self.source.database(), listening.position.after).await
     }
 
     /// Whether a segment would say more than that nothing has changed: an idle database makes one an hour. What a proof
@@ -61,7 +83,7 @@ impl Capture {
         let Some(point) = listening.buffer.last_point() else { return false };
         let since = point.seconds_since(listening.checked);
         let cheaply = f64::from(self.options.prove_cheaply_every_seconds);
-        listening.must_prove
+        listening.must_prove_behind.is_some_and(|silence| point > silence)
             || since >= f64::from(self.options.prove_every_seconds)
             || since > 0.0 && since >= cheaply && self.is_cheap(listening)
     }
@@ -104,7 +126,12 @@ impl Capture {
     ) -> Result<Option<SegmentManifest>> {
         let (position, buffer) = (&listening.position, &listening.buffer);
         let sealing = position.sealing(&self.repository).await?;
+        let begun = self.repository.world().now();
         let (runs, collections) = self.write_run(listening, &sealing).await?;
+        if self.repository.world().now().seconds_since(begun) >= MAX_JOB_SECONDS as f64 {
+            // two prunes may have taken the run by now
+            return Ok(None);
+        }
         let token = buffer.token().filter(|_| !is_regrouped).map(|token| STANDARD.encode(token));
         let segment = SegmentManifest {
             kind: SegmentKind::Listened,
@@ -146,6 +173,8 @@ impl Capture {
             kind: SegmentKind::Compared,
             points: vec![point],
             level: 0,
+            first_sequence: None,
+            proven_documents: None,
             gaps: Vec::new(),
             proofs: Vec::new(),
             runs: Vec::new(),

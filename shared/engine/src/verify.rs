@@ -101,25 +101,50 @@ pub struct VerifiedSegments {
 /// When the store fails in passing.
 pub async fn verify_segments(repository: &Repository, meter: &Arc<Meter>) -> Result<VerifiedSegments> {
     let (mut verified, before) = (VerifiedSegments::default(), meter.stored.get());
+    let mut before_it: Option<SegmentManifest> = None;
     for (path, segment) in repository.each_segment().await? {
-        let outcome = match segment {
+        let segment = match segment {
             // a prune dropped it since it was listed
             Ok(None) => continue,
-            Ok(Some(segment)) => verify_segment(repository, &segment, meter).await.map(|()| segment),
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(segment) => {
-                verified.segments += 1;
-                verified.runs += segment.runs.len() as u64;
-                verified.records += segment.runs.iter().map(|run| run.records).sum::<u64>();
+            Ok(Some(segment)) => segment,
+            Err(error) if error.may_pass() => return Err(error),
+            Err(error) => {
+                verified.damaged.push((path.to_string(), error));
+                before_it = None;
+                continue;
             }
+        };
+        let missing = missing_before(before_it.as_ref(), &segment);
+        verified.damaged.extend(missing.map(|error| (path.to_string(), error)));
+        match verify_segment(repository, &segment, meter).await {
+            Ok(()) => verified.add(&segment),
             Err(error) if error.may_pass() => return Err(error),
             Err(error) => verified.damaged.push((path.to_string(), error)),
         }
+        before_it = Some(segment);
     }
     verified.bytes = meter.stored.get() - before;
     Ok(verified)
+}
+
+impl VerifiedSegments {
+    fn add(&mut self, segment: &SegmentManifest) {
+        self.segments += 1;
+        self.runs += segment.runs.len() as u64;
+        self.records += segment.runs.iter().map(|run| run.records).sum::<u64>();
+    }
+}
+
+/// Whether segments are missing between two that are there. A chain that began anew counts on, though it has a gap.
+fn missing_before(before: Option<&SegmentManifest>, segment: &SegmentManifest) -> Option<EngineError> {
+    let before = before.filter(|before| before.source == segment.source)?;
+    let missing = segment.first_sequence().checked_sub(before.sequence + 1).filter(|missing| *missing > 0)?;
+    Some(EngineError::Refused(format!(
+        "{missing} segments before it are missing: nothing can be put back between {} and {}, nor behind it before the next full \
+         backup",
+        before.end(),
+        segment.after
+    )))
 }
 
 async fn verify_segment(repository: &Repository, segment: &SegmentManifest, meter: &Arc<Meter>) -> Result<()> {

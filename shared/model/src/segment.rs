@@ -57,8 +57,11 @@ pub struct SegmentManifest {
     pub source: DatabaseName,
     /// The snapshot that the chain begins with: all its read times are at or before where the first segment begins.
     pub base: SnapshotId,
-    /// Its place in the chain, from 0.
+    /// Its place in the chain, from 0; of a compacted one that of the last that it was merged from.
     pub sequence: u64,
+    /// Of a compacted one the place of the first that it was merged from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_sequence: Option<u64>,
     /// Where it begins: the last point of the segment before, or of the first one the read time of the base.
     pub after: Timestamp,
     /// How it came about.
@@ -81,6 +84,9 @@ pub struct SegmentManifest {
     pub collections: GroupCounts,
     /// How many documents each known collection group has at the last point, those without any included.
     pub documents: BTreeMap<String, u64>,
+    /// The same at the last point that it proves, where that is not the last point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_documents: Option<BTreeMap<String, u64>>,
     /// What listening goes on from, in base64; without it, from the last point.
     pub token: Option<String>,
     /// The job that scanned, where it was compared.
@@ -105,5 +111,19 @@ impl SegmentManifest {
     #[must_use]
     pub fn end(&self) -> Timestamp {
         self.points.last().copied().unwrap_or(self.after)
+    }
+
+    /// The place of the first segment that it stands for.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence.unwrap_or(self.sequence)
+    }
+
+    /// The last point that it proves, and how many documents each collection group had there.
+    #[must_use]
+    pub fn anchor(&self) -> Option<(Timestamp, &BTreeMap<String, u64>)> {
+        let through = self.proofs.last()?.through;
+        let documents = if through == self.end() { Some(&self.documents) } else { self.proven_documents.as_ref() };
+        documents.map(|documents| (through, documents))
     }
 }

@@ -29,6 +29,7 @@ pub fn options() -> CaptureOptions {
         silence: Duration::from_millis(300),
         seal_every: Duration::from_millis(1),
         max_scans_a_day: None,
+        scan_pause: Duration::from_millis(1),
         ..CaptureOptions::default()
     }
 }

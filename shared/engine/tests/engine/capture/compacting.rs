@@ -1,8 +1,11 @@
 //! Segments merged into longer ones: every moment stays, and what it takes to read one is bounded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firebackup_engine::{CompactReport, Compaction, PrunePolicy, Repository, prune};
+use firebackup_model::port::{ChangeSource, ChangeStream, DocumentStream, ListenFrom};
+use firebackup_model::{PathRange, PortError, Timestamp};
 
 use super::{all_moments_are_right, begun, capture, moments, until_now};
 use crate::faults::{DyingStore, Fuse};
@@ -128,4 +131,78 @@ async fn scans_that_were_merged_still_count_against_the_budget() {
     fixture.database.set("users/u00000", 1);
     fixture.database.listen_faults(|faults| faults.resets = 1);
     assert_eq!(until_now(&spent).await.0, firebackup_engine::Captured::Degraded);
+}
+
+#[tokio::test]
+async fn what_is_not_proven_behind_what_is_in_one_merged_segment_becomes_moments_without_a_scan() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    database.set("users/u00000", 100);
+    until_now(&capture(&repository, database)).await;
+    let mut late = capture(&repository, database);
+    (late.options.prove_cheaply_every_seconds, late.options.prove_every_seconds) = (100_000, 100_000);
+    for round in 0..11 {
+        database.set("users/u00000", round);
+        database.set("hidden/1", round);
+        database.remove("users/u00004");
+        database.set("users/u00004", round);
+        until_now(&late).await;
+    }
+    assert_eq!(compact(&fixture).await.made, 1);
+    database.set("users/u00000", 7);
+    let (_, events) = until_now(&capture(&repository, database)).await;
+    assert!(matches!(&events[..], [firebackup_engine::CaptureEvent::Sealed(_)]), "{events:?}");
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!((windows.len(), windows[0].moments), (1, 14));
+}
+
+/// Listens only once it is let to: as on a machine that slept.
+struct Sleeper {
+    database: firebackup_engine::memory::MemoryDatabase,
+    wakes: Arc<tokio::sync::Semaphore>,
+}
+
+#[async_trait::async_trait]
+impl ChangeSource for Sleeper {
+    async fn listen(&self, groups: &BTreeSet<String>, from: ListenFrom) -> Result<ChangeStream, PortError> {
+        let _awake = self.wakes.acquire().await;
+        self.database.listen(groups, from).await
+    }
+
+    async fn count_group(&self, group: &str, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        self.database.count_group(group, range, at).await
+    }
+
+    async fn stream_group(&self, group: &str, at: Timestamp) -> Result<DocumentStream, PortError> {
+        self.database.stream_group(group, at).await
+    }
+}
+
+#[tokio::test]
+async fn who_slept_while_others_went_on_and_merged_and_pruned_takes_no_moment_away() {
+    for passes_long in [true, false] {
+        let (fixture, repository, _) = begun(24).await;
+        segments(&fixture, 3, 60).await;
+        let wakes = Arc::new(tokio::sync::Semaphore::new(0));
+        let mut sleeping = capture(&repository, &fixture.database);
+        sleeping.changes = Arc::new(Sleeper { database: fixture.database.clone(), wakes: wakes.clone() });
+        let task = tokio::spawn(async move { sleeping.until_now(&mut |_| {}).await });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        segments(&fixture, 9, 60).await;
+        compact(&fixture).await;
+        prune(&repository, &PrunePolicy { exclusive: true, ..PrunePolicy::default() }).await.unwrap();
+        let before: BTreeSet<_> = moments(&repository, &fixture.database).await.points().collect();
+        if passes_long {
+            fixture.clock.pass_hours(1);
+        }
+        fixture.database.set("users/u00000", 77);
+        wakes.add_permits(10);
+        task.await.unwrap().unwrap();
+        segments(&fixture, 12, 60).await;
+        compact(&fixture).await;
+        all_moments_are_right(&repository, &fixture.database).await;
+        let after: BTreeSet<_> = moments(&repository, &fixture.database).await.points().collect();
+        assert!(before.is_subset(&after), "lost: {:?}", before.difference(&after).collect::<Vec<_>>());
+    }
 }

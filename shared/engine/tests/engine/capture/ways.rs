@@ -6,6 +6,7 @@ use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, Restore
 use firebackup_model::ErrorKind;
 use firebackup_model::job::RestoreMode;
 use firebackup_model::segment::SegmentKind;
+use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, options, until_now};
 use crate::fixture::{contents, restore, target};
@@ -347,4 +348,63 @@ async fn a_database_without_documents_is_captured_from_its_first_one_on() {
     until_now(&capture(&repository, database)).await;
     let windows = all_moments_are_right(&repository, database).await;
     assert_eq!((windows.len(), windows[0].moments), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_stream_says_after_a_silence_is_proven_at_once() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = fixture.database.clone();
+    let mut following = capture(&repository, &database);
+    (following.options.prove_cheaply_every_seconds, following.options.prove_every_seconds) = (10_000, 10_000);
+    let following = Arc::new(following);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let task = tokio::spawn({
+        let following = following.clone();
+        async move { following.follow(&mut |event| drop(tell.send(event))).await }
+    });
+    database.set("users/u00000", 1);
+    database.tell();
+    let event = told.recv().await.unwrap();
+    assert!(matches!(&event, CaptureEvent::Sealed(segment) if segment.proofs.is_empty()), "{event:?}");
+    database.listen_faults(|faults| faults.is_silent = true);
+    database.set("users/u00000", 2);
+    assert!(matches!(told.recv().await.unwrap(), CaptureEvent::Reopened(_)));
+    database.listen_faults(|faults| faults.is_silent = false);
+    database.set("hidden/1", 1);
+    database.tell();
+    let event = told.recv().await.unwrap();
+    assert!(matches!(&event, CaptureEvent::Sealed(segment) if !segment.proofs.is_empty()), "{event:?}");
+    following.stop.request();
+    task.await.unwrap().unwrap();
+    assert_eq!(all_moments_are_right(&repository, &database).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_chain_whose_base_is_gone_begins_anew_at_a_later_backup() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    for round in 0..5 {
+        database.set("users/u00000", round);
+        until_now(&capture(&repository, database)).await;
+    }
+    let objects = fixture.objects().await;
+    let segments: Vec<_> = objects.iter().filter(|path| path.starts_with("segments/")).collect();
+    fixture.store.delete(&segments[2].as_str().into()).await.unwrap();
+    let verified = firebackup_engine::verify_segments(&repository, &Arc::default()).await.unwrap();
+    assert_eq!((verified.segments, verified.damaged.len()), (4, 1), "{verified:?}");
+    assert!(verified.damaged[0].1.to_string().contains("1 segments before it are missing"));
+    // what must be compared cannot be, until there is a new beginning
+    database.set("users/u00000", 9);
+    database.listen_faults(|faults| faults.resets = 1);
+    let error = capture(&repository, database).until_now(&mut |_| {}).await.unwrap_err().to_string();
+    assert!(error.contains("make a full backup"), "{error}");
+    crate::fixture::backup(&repository, database).build().run().await.unwrap();
+    database.set("users/u00004", 9);
+    database.listen_faults(|faults| faults.resets = 2);
+    let (captured, events) = until_now(&capture(&repository, database)).await;
+    assert!(matches!(captured, Captured::Through(_)), "{events:?}");
+    database.set("users/u00004", 10);
+    until_now(&capture(&repository, database)).await;
+    let windows = all_moments_are_right(&repository, database).await;
+    assert!(windows.last().unwrap().moments >= 2, "{windows:?}");
 }
