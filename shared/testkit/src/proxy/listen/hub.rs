@@ -168,6 +168,7 @@ impl Hub {
         let read_time = self.upstream.time().await?;
         // whatever was committed by then was touched before the time came back
         let mut names = self.ledger.touched();
+        self.ledger.ended().await;
         let (withheld, shown): (_, BTreeSet<Name>) =
             std::mem::take(&mut self.withheld).into_iter().partition(|name| is_hidden(knobs, name));
         self.withheld = withheld;

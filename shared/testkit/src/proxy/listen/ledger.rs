@@ -1,10 +1,14 @@
 //! Which documents of a database the writes that passed may have changed, and until when each has been told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use firebackup_model::Timestamp;
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
+
+/// How long a write is waited for before its documents are read.
+const LONGEST_WRITE: Duration = Duration::from_secs(5);
 
 /// The full name of a document.
 pub(super) type Name = Arc<str>;
@@ -24,6 +28,9 @@ struct Writes {
     changed: HashMap<Name, Timestamp>,
     /// How many writes have been answered.
     answers: u64,
+    /// How many writes were begun, and which of them have not ended.
+    begun: u64,
+    on_their_way: BTreeSet<u64>,
 }
 
 impl Writes {
@@ -56,7 +63,20 @@ impl Ledger {
         for name in &names {
             writes.touched.entry(Arc::clone(name)).or_default().in_flight += 1;
         }
-        Writing { ledger: Arc::clone(self), names, may_be_done: true }
+        writes.begun += 1;
+        let number = writes.begun;
+        writes.on_their_way.insert(number);
+        Writing { ledger: Arc::clone(self), names, number, may_be_done: true }
+    }
+
+    /// Waits until whatever is being written now has ended, or for a bounded time. The emulator dates a write before others can
+    /// read it: a read at a later time that comes in between misses it, which production's never does.
+    pub(super) async fn ended(&self) {
+        let until = Instant::now() + LONGEST_WRITE;
+        let last = self.writes().begun;
+        while self.writes().on_their_way.first().is_some_and(|number| *number <= last) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Waits until a write has been answered since the last wait.
@@ -111,6 +131,7 @@ impl Ledger {
 pub(super) struct Writing {
     ledger: Arc<Ledger>,
     names: Vec<Name>,
+    number: u64,
     may_be_done: bool,
 }
 
@@ -125,6 +146,7 @@ impl Drop for Writing {
     fn drop(&mut self) {
         let mut writes = self.ledger.writes();
         writes.answers += u64::from(self.may_be_done);
+        writes.on_their_way.remove(&self.number);
         let answer = self.may_be_done.then_some(writes.answers);
         for name in &self.names {
             writes.answer(name, answer);
