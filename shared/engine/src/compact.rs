@@ -96,8 +96,6 @@ impl Compaction {
         let started = self.repository.world().now();
         let sealing = self.repository.sealing(last.key).await?;
         let (runs, collections) = self.merge_runs(segments, &sealing).await?;
-        let mut totals = Counts::default();
-        collections.values().for_each(|counts| totals.add(*counts));
         let points: Vec<Timestamp> = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
         let merged = SegmentManifest {
             format: FORMAT_VERSION,
@@ -112,7 +110,7 @@ impl Compaction {
             points,
             stored_bytes: runs.iter().map(|run| run.size).sum(),
             runs,
-            totals,
+            totals: Counts::of(&collections),
             collections,
             job: None,
             compression: COMPRESSION,

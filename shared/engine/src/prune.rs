@@ -328,7 +328,7 @@ impl View {
         }
         let (drop, mut locked) = pruning.unlocked(policy.drop.clone()).await?;
         let mut manifests = manifests(repository, &drop).await?;
-        let named = readable(repository, &drop).await;
+        let named = readable(repository, &drop).await?;
         let now = repository.world().now();
         let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
         if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
@@ -521,15 +521,18 @@ pub(crate) fn moments_since(policy: &PrunePolicy, now: Timestamp) -> Timestamp {
     now.plus_seconds(-i64::from(policy.keep_moments_days).saturating_mul(DAY))
 }
 
-/// Those of these snapshots that can be read: one that cannot is no base of anything.
-async fn readable(repository: &Repository, ids: &[SnapshotId]) -> BTreeMap<SnapshotId, Manifest> {
+/// Those of these snapshots that can be read: one that is damaged is no base of anything. A store that does not answer says
+/// nothing of what it holds.
+async fn readable(repository: &Repository, ids: &[SnapshotId]) -> Result<BTreeMap<SnapshotId, Manifest>> {
     let mut manifests = BTreeMap::new();
     for id in ids {
-        if let Ok((manifest, _)) = repository.manifest(id).await {
-            manifests.insert(id.clone(), manifest);
+        match repository.manifest(id).await {
+            Ok((manifest, _)) => drop(manifests.insert(id.clone(), manifest)),
+            Err(error) if error.is_of_the_object() => {}
+            Err(error) => return Err(error),
         }
     }
-    manifests
+    Ok(manifests)
 }
 
 fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {

@@ -70,7 +70,7 @@ impl SegmentsKept {
     }
 }
 
-/// The segment that capturing counts from: the last that proves something, or the last of all.
+/// The segment that capturing counts from: the last that proves something, or the first of all.
 fn goes_on_from(stretch: &Stretch) -> usize {
     let proven = stretch.segments.iter().rposition(|segment| !segment.proofs.is_empty());
     proven.unwrap_or(0)

@@ -137,7 +137,7 @@ impl Capture {
             kind: SegmentKind::Listened,
             points: buffer.points(),
             proofs: proof.into_iter().collect(),
-            totals: total(&collections),
+            totals: Counts::of(&collections),
             stored_bytes: runs.iter().map(|run| run.size).sum(),
             runs,
             collections,
@@ -206,10 +206,4 @@ impl Capture {
 fn cost_of_a_count(listening: &Listening) -> u64 {
     let groups = listening.position.ledger.groups().count() as u64;
     2 * listening.position.documents().div_ceil(1000) + groups + 1
-}
-
-fn total(collections: &GroupCounts) -> Counts {
-    let mut totals = Counts::default();
-    collections.values().for_each(|counts| totals.add(*counts));
-    totals
 }

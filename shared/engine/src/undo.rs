@@ -264,10 +264,6 @@ impl UndoLog {
                 collections.entry(group).or_default().add(counts);
             }
         }
-        let mut totals = Counts::default();
-        for counts in collections.values() {
-            totals.add(*counts);
-        }
         Manifest {
             format: FORMAT_VERSION,
             id: self.plan.job.clone(),
@@ -280,7 +276,7 @@ impl UndoLog {
             read_times: Vec::new(),
             stored_bytes: runs.iter().map(|run| run.size).sum(),
             runs,
-            totals,
+            totals: Counts::of(&collections),
             collections,
             auth: None,
             compression: COMPRESSION,

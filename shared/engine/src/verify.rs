@@ -270,11 +270,7 @@ fn check_entry(source: &RunSource, entry: &RunEntry) -> Result<()> {
 }
 
 fn check_counts(manifest: &Manifest, collections: &GroupCounts) -> Result<()> {
-    let mut totals = Counts::default();
-    for counts in collections.values() {
-        totals.add(*counts);
-    }
-    if totals == manifest.totals && *collections == manifest.collections {
+    if Counts::of(collections) == manifest.totals && *collections == manifest.collections {
         return Ok(());
     }
     Err(EngineError::Incomplete {

@@ -191,6 +191,14 @@ impl Counts {
         self.deletions += other.deletions;
         self.bytes += other.bytes;
     }
+
+    /// Those of all groups together.
+    #[must_use]
+    pub fn of(groups: &GroupCounts) -> Self {
+        let mut all = Self::default();
+        groups.values().for_each(|counts| all.add(*counts));
+        all
+    }
 }
 
 /// Counts for each collection group.
