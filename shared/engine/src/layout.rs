@@ -5,7 +5,8 @@ use firebackup_model::id::{CaptureId, JobId, KeyId, RunId, SnapshotId, WrapId};
 use object_store::path::Path;
 
 /// The folders of a repository.
-pub const FOLDERS: &[&str] = &["keys", "runs", "snapshots", "segments", "receipts", "intents", "prunes", "probes"];
+pub const FOLDERS: &[&str] =
+    &["keys", "runs", "snapshots", "segments", "receipts", "intents", "prunes", "drills", "probes"];
 
 /// The repository's own description, in the clear.
 #[must_use]
@@ -79,6 +80,18 @@ pub fn segment_of(path: &Path) -> Option<(CaptureId, Timestamp, Option<Timestamp
         None => Some((capture, Timestamp::from_name(name)?, None)),
         Some((after, end)) => Some((capture, Timestamp::from_name(after)?, Some(Timestamp::from_name(end)?))),
     }
+}
+
+/// That a drill began.
+#[must_use]
+pub fn drill_begun(drill: &JobId) -> Path {
+    Path::from(format!("drills/{drill}/begun"))
+}
+
+/// What a drill found.
+#[must_use]
+pub fn drill_report(drill: &JobId) -> Path {
+    Path::from(format!("drills/{drill}/report"))
 }
 
 /// All receipts of a job.
