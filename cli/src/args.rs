@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup, bench, completions, demo, diff, export, get, history, init, key, pitr, prune, restore, serve, show, verify,
+    backup, bench, completions, demo, diff, drill, export, get, history, init, key, pitr, prune, restore, serve, show,
+    verify,
 };
 use crate::settings::{database_id, project_id};
 
@@ -145,6 +146,9 @@ pub(crate) enum Command {
     /// Read snapshots back and check every byte
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
+    /// Restore a backup into a scratch database, compare every document, and keep a report
+    #[command(after_help = drill::EXAMPLES)]
+    Drill(drill::DrillArgs),
     /// Compare two snapshots or moments, or one of them and the live database
     #[command(after_help = diff::EXAMPLES)]
     Diff(diff::DiffArgs),

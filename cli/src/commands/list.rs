@@ -1,5 +1,7 @@
 //! `firebackup list`: the snapshots of a repository.
 
+use std::collections::HashMap;
+
 use firebackup_engine::{EngineError, ProvenOrigin, Repository};
 use firebackup_model::Timestamp;
 use firebackup_model::id::SnapshotId;
@@ -44,6 +46,8 @@ pub(crate) struct Summary {
     stored_bytes: u64,
     users: Option<u64>,
     origin_proven: bool,
+    /// When a drill has restored it last and found everything as it should be.
+    restored: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -93,10 +97,11 @@ fn unproven(entries: &[Entry]) -> String {
 /// # Errors
 /// When the store fails.
 pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
+    let restored = restored(repository).await?;
     let mut entries = Vec::new();
     for id in repository.snapshot_ids().await? {
         entries.push(match repository.manifest(&id).await {
-            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin)),
+            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin, &restored)),
             // a prune dropped it since it was listed
             Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => continue,
             Err(error @ (EngineError::Store { .. } | EngineError::Port(_))) => return Err(error.into()),
@@ -110,8 +115,21 @@ pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn summary(manifest: Manifest, origin: &ProvenOrigin) -> Summary {
+/// When each snapshot has passed its last drill. One whose last drill failed has passed none.
+async fn restored(repository: &Repository) -> Result<HashMap<SnapshotId, Timestamp>> {
+    let mut restored = HashMap::new();
+    for (report, _) in repository.drills().await? {
+        match report.has_passed() {
+            true => restored.insert(report.snapshot, report.finished),
+            false => restored.remove(&report.snapshot),
+        };
+    }
+    Ok(restored)
+}
+
+fn summary(manifest: Manifest, origin: &ProvenOrigin, restored: &HashMap<SnapshotId, Timestamp>) -> Summary {
     Summary {
+        restored: restored.get(&manifest.id).copied(),
         read_time: manifest.read_time(),
         id: manifest.id,
         kind: manifest.kind,
@@ -145,10 +163,12 @@ pub(crate) fn entries_table(entries: &[Entry]) -> String {
         Entry::Unreadable { .. } => None,
     });
     let has_users = readable.clone().any(|summary| summary.users.is_some());
+    let is_drilled = readable.clone().any(|summary| summary.restored.is_some());
     let is_partial = readable.clone().any(|summary| summary.selection != EVERYTHING);
     let shows = |column: &Column| match column.header {
         "USERS" => has_users,
         "SELECTION" => is_partial,
+        "RESTORED" => is_drilled,
         _ => true,
     };
     let columns: Vec<&Column> = COLUMNS.iter().filter(|column| shows(column)).collect();
@@ -172,7 +192,7 @@ struct Column {
     cell: fn(&Summary) -> String,
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column { header: "SNAPSHOT", cell: |summary| summary.id.to_string() },
     Column { header: "KIND", cell: |summary| kind_name(summary.kind).to_owned() },
     Column { header: "DATABASE", cell: |summary| format!("{}/{}", summary.project, summary.database) },
@@ -181,6 +201,7 @@ const COLUMNS: [Column; 9] = [
     Column { header: "SIZE", cell: |summary| bytes(summary.bytes) },
     Column { header: "STORED", cell: |summary| bytes(summary.stored_bytes) },
     Column { header: "USERS", cell: |summary| summary.users.map_or_else(nothing, count) },
+    Column { header: "RESTORED", cell: |summary| summary.restored.map_or_else(|| "never".to_owned(), moment) },
     Column { header: "SELECTION", cell: |summary| summary.selection.clone() },
 ];
 

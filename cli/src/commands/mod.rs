@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
+pub(crate) mod drill;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod history;
@@ -33,6 +34,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Drill(args) => Box::pin(drill::run(context, args)).await,
         Command::Pitr(args) => Box::pin(pitr::run(context, args)).await,
         command => context.interrupt.race(run_without_safe_points(context, command)).await,
     }
@@ -52,6 +54,7 @@ async fn run_without_safe_points(context: &Context, command: Command) -> Result<
         Command::Diff(args) => diff::run(context, args).await,
         Command::Get(args) => get::run(context, args).await,
         Command::History(args) => history::run(context, args).await,
+        Command::Drill(args) => Box::pin(drill::run(context, args)).await,
         Command::Pitr(args) => Box::pin(pitr::run(context, args)).await,
         Command::Export(args) => export::run(context, args).await,
         Command::Prune(args) => prune::run(context, args).await,

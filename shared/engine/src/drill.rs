@@ -52,7 +52,7 @@ impl Repository {
                 reports.extend(found);
             }
         }
-        reports.sort_by(|(a, _), (b, _)| a.started.cmp(&b.started));
+        reports.sort_by_key(|(report, _)| report.started);
         Ok(reports)
     }
 }
@@ -275,8 +275,9 @@ impl Drill {
 
     fn prepare(&self, subject: &Subject, selection: Selection) -> Restore {
         let options = RestoreOptions {
+            // what is missing in a sample is counted: that is less to ask than what lies between its documents
+            mode: if selection.is_everything() { RestoreMode::Mirror } else { RestoreMode::Overwrite },
             selection,
-            mode: RestoreMode::Mirror,
             undo: false,
             fresh: true,
             ramp: self.options.ramp,

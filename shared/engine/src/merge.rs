@@ -14,7 +14,7 @@ use firebackup_model::manifest::{Manifest, RunEntry};
 use firebackup_model::{DocumentPath, PathRange, Timestamp};
 
 use crate::error::Result;
-use crate::read::{Record, RecordFeed, RunSource};
+use crate::read::{RecentBlocks, Record, RecordFeed, RunSource};
 use crate::repository::Repository;
 use crate::world::Meter;
 
@@ -80,23 +80,27 @@ pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
         .collect()
 }
 
-/// Runs that were opened, for merges of one range after the other: the index of a run is read once.
+/// Runs that were opened, for merges of one range after the other: the index of a run is read once, and a block once for the
+/// documents that follow one another in it.
 #[derive(Default)]
-pub(crate) struct OpenRuns(HashMap<RunId, RunSource>);
+pub(crate) struct OpenRuns {
+    runs: HashMap<RunId, RunSource>,
+    recent: RecentBlocks,
+}
 
 impl OpenRuns {
     /// How many indexes are kept.
     const MOST: usize = 256;
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.runs.is_empty()
     }
 
     fn keep(&mut self, run: RunId, source: &RunSource) {
-        if self.0.len() >= Self::MOST {
-            self.0.clear();
+        if self.runs.len() >= Self::MOST {
+            self.runs.clear();
         }
-        self.0.insert(run, source.clone());
+        self.runs.insert(run, source.clone());
     }
 }
 
@@ -245,10 +249,11 @@ impl Heads {
 
     async fn run(&mut self, layer: &Layer) -> Result<RunSource> {
         let id = layer.entry.id;
-        if let Some(run) = self.runs.as_ref().and_then(|runs| runs.0.get(&id)) {
+        if let Some(run) = self.runs.as_ref().and_then(|runs| runs.runs.get(&id)) {
             return Ok(run.clone());
         }
-        let run = RunSource::open(&self.repository, layer.key, &layer.entry, &self.meter).await?;
+        let recent = self.runs.as_ref().map(|runs| runs.recent.clone());
+        let run = RunSource::open_with(&self.repository, layer.key, &layer.entry, &self.meter, recent).await?;
         if let Some(runs) = &mut self.runs {
             runs.keep(id, &run);
         }

@@ -1,8 +1,8 @@
 //! Reads runs: the footer by one request, then any block by another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use firebackup_codec::record::{Origin, RecordRef, Records};
@@ -10,7 +10,7 @@ use firebackup_codec::run::TRAILER;
 use firebackup_codec::run::footer::Footer;
 use firebackup_codec::run::header::HEADER;
 use firebackup_codec::run::reader::{RunOpener, footer_length};
-use firebackup_model::id::KeyId;
+use firebackup_model::id::{KeyId, RunId};
 use firebackup_model::manifest::RunEntry;
 use firebackup_model::{DocumentPath, PathRange, Timestamp, path};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,6 +32,26 @@ const PARALLEL_BLOCKS: usize = 4;
 #[derive(Clone)]
 pub(crate) struct RunSource(Arc<Inner>);
 
+/// Blocks that were read last, for who reads one document after the other: the next stands in the same block as a rule.
+#[derive(Clone, Default)]
+pub(crate) struct RecentBlocks(Arc<Mutex<VecDeque<(RunId, usize, Bytes)>>>);
+
+impl RecentBlocks {
+    /// How many are kept: a block has up to some MiB.
+    const MOST: usize = 8;
+
+    fn get(&self, run: RunId, index: usize) -> Option<Bytes> {
+        let blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        blocks.iter().find(|(of, at, _)| (*of, *at) == (run, index)).map(|(_, _, raw)| raw.clone())
+    }
+
+    fn keep(&self, run: RunId, index: usize, raw: &Bytes) {
+        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        blocks.truncate(Self::MOST - 1);
+        blocks.push_front((run, index, raw.clone()));
+    }
+}
+
 struct Inner {
     store: Arc<dyn ObjectStore>,
     path: Path,
@@ -40,6 +60,8 @@ struct Inner {
     /// The point of records that name none.
     read_time: Option<Timestamp>,
     meter: Arc<Meter>,
+    id: RunId,
+    recent: Option<RecentBlocks>,
 }
 
 impl RunSource {
@@ -49,6 +71,17 @@ impl RunSource {
         key: Option<KeyId>,
         entry: &RunEntry,
         meter: &Arc<Meter>,
+    ) -> Result<Self> {
+        Self::open_with(repository, key, entry, meter, None).await
+    }
+
+    /// The same, keeping the blocks that are read among the others of who reads on.
+    pub(crate) async fn open_with(
+        repository: &Repository,
+        key: Option<KeyId>,
+        entry: &RunEntry,
+        meter: &Arc<Meter>,
+        recent: Option<RecentBlocks>,
     ) -> Result<Self> {
         let sealing = repository.sealing(key).await?;
         let path = layout::run(entry.id);
@@ -75,7 +108,7 @@ impl RunSource {
         };
         let footer = opener.footer(&footer, trailer, size).map_err(named)?;
         let (read_time, meter) = (entry.read_time, Arc::clone(meter));
-        Ok(Self(Arc::new(Inner { store, path, opener, footer, read_time, meter })))
+        Ok(Self(Arc::new(Inner { store, path, opener, footer, read_time, meter, id: entry.id, recent })))
     }
 
     /// How many blocks it has.
@@ -90,8 +123,16 @@ impl RunSource {
 
     /// Reads, opens and decompresses a block.
     pub(crate) async fn block(&self, index: usize) -> Result<Bytes> {
+        let Inner { id, recent, .. } = &*self.0;
+        if let Some(raw) = recent.as_ref().and_then(|recent| recent.get(*id, index)) {
+            return Ok(raw);
+        }
         let sealed = self.sealed_block(index).await?;
-        self.open_block(index, sealed).await
+        let raw = self.open_block(index, sealed).await?;
+        if let Some(recent) = recent {
+            recent.keep(*id, index, &raw);
+        }
+        Ok(raw)
     }
 
     /// A block as it is stored.
@@ -197,9 +238,9 @@ impl RunSource {
         let raw = self.block(index).await?;
         let mut batch = Vec::new();
         for record in self.records(&raw) {
-            let record = Record::from_ref(&record?, &raw, self.0.read_time)?;
-            if range.covers(&record.path) {
-                batch.push(record);
+            let record = record?;
+            if range.covers_text(record.path) {
+                batch.push(Record::from_ref(&record, &raw, self.0.read_time)?);
             }
         }
         Ok(batch)

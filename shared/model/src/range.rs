@@ -44,24 +44,32 @@ impl PathRange {
         Ok(Self { start: RangeStart::At(start), end: Some(end) })
     }
 
-    /// The document at `path`, and nothing below it. (What begins at the very lowest id below it, if that is ever made.)
+    /// The document at `path`, and nothing below it.
     ///
     /// # Errors
     /// When the path is so long that nothing fits below it.
     pub fn document(path: &DocumentPath) -> Result<Self, crate::path::PathError> {
-        let end = DocumentPath::new(format!("{path}/{LOWEST_ID}/{LOWEST_ID}"))?;
+        // the lowest id of a document is none that a collection may have
+        let end = DocumentPath::new(format!("{path}/\0/{LOWEST_ID}"))?;
         Ok(Self { start: RangeStart::At(path.clone()), end: Some(end) })
     }
 
     /// Whether the path lies in the range.
     #[must_use]
     pub fn covers(&self, path: &DocumentPath) -> bool {
+        self.covers_text(path.as_str())
+    }
+
+    /// Whether the path lies in the range, of a path as text.
+    #[must_use]
+    pub fn covers_text(&self, path: &str) -> bool {
+        let compared = |to: &DocumentPath| crate::path::compare(path, to.as_str());
         let behind_start = match &self.start {
             RangeStart::Beginning => true,
-            RangeStart::At(start) => path >= start,
-            RangeStart::After(start) => path > start,
+            RangeStart::At(start) => compared(start).is_ge(),
+            RangeStart::After(start) => compared(start).is_gt(),
         };
-        behind_start && self.end.as_ref().is_none_or(|end| path < end)
+        behind_start && self.end.as_ref().is_none_or(|end| compared(end).is_lt())
     }
 
     /// Whether the range begins behind `path`.

@@ -1,5 +1,6 @@
 //! Which documents a job is about.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,6 +57,8 @@ pub struct Filter {
     include: Arc<[Pattern]>,
     exclude: Vec<GlobMatcher>,
     paths: Arc<[Pattern]>,
+    /// Which of the paths are documents rather than globs, by their text: there may be very many.
+    documents: Arc<HashMap<String, Vec<usize>>>,
     subcollections: bool,
 }
 
@@ -63,7 +66,8 @@ pub struct Filter {
 #[derive(Debug)]
 struct Pattern {
     text: String,
-    glob: GlobMatcher,
+    /// Nothing of a document, which is looked up by its path.
+    glob: Option<GlobMatcher>,
     has_fitted: AtomicBool,
 }
 
@@ -80,9 +84,10 @@ impl Selection {
     /// When a pattern is malformed or cannot match what it is for.
     pub fn filter(&self) -> Result<Filter, SelectionError> {
         Ok(Filter {
-            include: patterns(&self.include, collection_glob)?,
+            include: patterns(&self.include, |pattern| collection_glob(pattern).map(Some))?,
             exclude: self.exclude.iter().map(|pattern| collection_glob(pattern)).collect::<Result<_, _>>()?,
             paths: patterns(&self.paths, path_glob)?,
+            documents: Arc::new(documents(&self.paths)),
             subcollections: self.subcollections,
         })
     }
@@ -133,8 +138,8 @@ fn path_ranges(globs: &[String]) -> Result<Option<Vec<PathRange>>, SelectionErro
 
 fn path_range(glob: &str) -> Result<Option<PathRange>, SelectionError> {
     let literal: Vec<&str> = glob.split('/').take_while(|segment| is_plain(segment)).collect();
-    let document = DocumentPath::new(glob).ok().filter(|_| is_plain(glob));
-    if let Some(range) = document.and_then(|path| PathRange::document(&path).ok()) {
+    let document = document_of(glob).and_then(|path| PathRange::document(&path).ok());
+    if let Some(range) = document {
         return Ok(Some(range));
     }
     // the odd number of segments that name the collection in which the glob begins to vary
@@ -167,6 +172,31 @@ fn disjoint(mut ranges: Vec<PathRange>) -> Vec<PathRange> {
     disjoint
 }
 
+/// The documents among path globs, and where each stands.
+fn documents(globs: &[String]) -> HashMap<String, Vec<usize>> {
+    let mut documents: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, glob) in globs.iter().enumerate() {
+        if let Some(path) = document_of(glob) {
+            documents.entry(path.to_string()).or_default().push(place);
+        }
+    }
+    documents
+}
+
+/// The one document that a path glob fits, where it varies nowhere: the inverse of [`literal`].
+fn document_of(glob: &str) -> Option<DocumentPath> {
+    let mut path = String::with_capacity(glob.len());
+    let mut characters = glob.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => path.push(characters.next()?),
+            '*' | '?' | '[' | ']' | '{' | '}' => return None,
+            plain => path.push(plain),
+        }
+    }
+    DocumentPath::new(path).ok()
+}
+
 fn is_plain(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
@@ -190,8 +220,8 @@ fn collection_glob(pattern: &str) -> Result<GlobMatcher, SelectionError> {
     glob(pattern, COLLECTION)
 }
 
-fn path_glob(pattern: &str) -> Result<GlobMatcher, SelectionError> {
-    glob(pattern, PATH)
+fn path_glob(pattern: &str) -> Result<Option<GlobMatcher>, SelectionError> {
+    if document_of(pattern).is_some() { Ok(None) } else { glob(pattern, PATH).map(Some) }
 }
 
 fn glob(pattern: &str, expected: &'static str) -> Result<GlobMatcher, SelectionError> {
@@ -205,7 +235,7 @@ fn glob(pattern: &str, expected: &'static str) -> Result<GlobMatcher, SelectionE
 
 fn patterns(
     texts: &[String],
-    glob: impl Fn(&str) -> Result<GlobMatcher, SelectionError>,
+    glob: impl Fn(&str) -> Result<Option<GlobMatcher>, SelectionError>,
 ) -> Result<Arc<[Pattern]>, SelectionError> {
     let pattern =
         |text: &String| Ok(Pattern { text: text.clone(), glob: glob(text)?, has_fitted: AtomicBool::new(false) });
@@ -221,7 +251,14 @@ impl Filter {
             |glob: &GlobMatcher| glob.is_match(collection) || self.subcollections && fits_above(glob, collection);
         (self.include.is_empty() || any(&self.include, is_included))
             && !self.exclude.iter().any(|glob| glob.is_match(collection) || fits_above(glob, collection))
-            && (self.paths.is_empty() || any(&self.paths, |glob| glob.is_match(path.as_str())))
+            && (self.paths.is_empty() || self.fits_path(path.as_str()))
+    }
+
+    fn fits_path(&self, path: &str) -> bool {
+        let named = self.documents.get(path).into_iter().flatten().filter_map(|place| self.paths.get(*place));
+        let is_named = named.fold(false, |_, pattern| pattern.fits());
+        // both are asked: what has fitted is told
+        any(&self.paths, |glob| glob.is_match(path)) || is_named
     }
 
     /// The patterns to take that have fitted none of the documents asked about so far, as the user wrote them.
@@ -237,15 +274,22 @@ impl Filter {
 fn any(patterns: &[Pattern], fits: impl Fn(&GlobMatcher) -> bool) -> bool {
     let mut found = false;
     for pattern in patterns {
-        let has_fitted = pattern.has_fitted.load(Ordering::Relaxed);
-        if !(found && has_fitted) && fits(&pattern.glob) {
-            found = true;
-            if !has_fitted {
-                pattern.has_fitted.store(true, Ordering::Relaxed);
-            }
+        let Some(glob) = &pattern.glob else { continue };
+        if !(found && pattern.has_fitted.load(Ordering::Relaxed)) && fits(glob) {
+            found = pattern.fits();
         }
     }
     found
+}
+
+impl Pattern {
+    /// Notes that it fits.
+    fn fits(&self) -> bool {
+        if !self.has_fitted.load(Ordering::Relaxed) {
+            self.has_fitted.store(true, Ordering::Relaxed);
+        }
+        true
+    }
 }
 
 /// Whether a glob matches a collection that this one lies below.
@@ -334,6 +378,10 @@ mod tests {
         assert!(filter.selects(&DocumentPath::new("users/a/lines/1").unwrap()));
         assert!(!filter.selects(&DocumentPath::new("zoo/a").unwrap()));
         assert_eq!(filter.unmatched(), ["ordrs", "users/zoe"]);
+        let documents = selection(&[], &[], &["users/a", "users/a", "users/b", "users/\\*", "us*/a"]).filter().unwrap();
+        assert!(documents.selects(&DocumentPath::new("users/a").unwrap()));
+        assert!(!documents.selects(&DocumentPath::new("users/a/orders/1").unwrap()));
+        assert_eq!(documents.unmatched(), ["users/b", "users/\\*"]);
     }
 
     #[test]
@@ -345,6 +393,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_document_is_the_only_one_that_its_glob_fits(path in "[a*?\\[\\]{}\\\\]{1,4}/[ab*?{}\\\\]{1,4}", other in "a/[ab]{1,3}") {
+            prop_assume!(DocumentPath::new(path.as_str()).is_ok());
+            let (path, other) = (DocumentPath::new(path).unwrap(), DocumentPath::new(other).unwrap());
+            let of_it = selection(&[], &[], &[&literal(path.as_str())]);
+            check(&of_it, path.as_str(), true);
+            check(&of_it, other.as_str(), path == other);
+            prop_assert_eq!(of_it.ranges().unwrap(), [PathRange::document(&path).unwrap()]);
+        }
+
         #[test]
         fn what_is_selected_lies_in_exactly_one_range(
             include in proptest::collection::vec("[ab](/[xy]/[cd])?", 0..3),

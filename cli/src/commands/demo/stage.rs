@@ -49,8 +49,16 @@ impl Stage {
     /// # Errors
     /// When there is none.
     pub(in crate::commands) async fn open(access: &Access, documents: u64) -> Result<Self> {
+        Self::open_as(PROJECT, access, documents).await
+    }
+
+    /// The same, with a project of another name; in an emulator that is not ours, of one that begins with it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(in crate::commands) async fn open_as(project: &str, access: &Access, documents: u64) -> Result<Self> {
         let (emulator, host, project) = match access {
-            Access::Emulator { host } => (None, host.clone(), unused_project()),
+            Access::Emulator { host } => (None, host.clone(), unused_project(project)),
             Access::ServiceAccountFile(_)
             | Access::ServiceAccountKey(_)
             | Access::ApplicationDefault
@@ -61,7 +69,7 @@ impl Stage {
                 let emulator =
                     Emulator::start_with(&EmulatorOptions { heap_mib, ..EmulatorOptions::default() }).await?;
                 let host = emulator.host().to_owned();
-                (Some(emulator), host, PROJECT.to_owned())
+                (Some(emulator), host, project.to_owned())
             }
         };
         let database = DatabaseName::new(project, DEFAULT_DATABASE);
@@ -125,9 +133,9 @@ impl Stage {
 }
 
 /// A project that nobody used before in an emulator that is not ours: what others keep there stays untouched.
-fn unused_project() -> String {
+fn unused_project(name: &str) -> String {
     let random: [u8; 4] = world().bytes();
-    format!("{PROJECT}-{:08x}", u32::from_be_bytes(random))
+    format!("{name}-{:08x}", u32::from_be_bytes(random))
 }
 
 /// Sends one batch, every write of which must be done.

@@ -1,0 +1,229 @@
+//! `firebackup drill`: restores a backup into a scratch database and compares every document, to know that it can be done.
+
+use std::sync::Arc;
+
+use clap::{ArgGroup, Args};
+use firebackup_engine::{Drill, DrillOptions, Meter, ProvenOrigin, Repository, Target};
+use firebackup_model::DatabaseName;
+use firebackup_model::database::DEFAULT_DATABASE;
+use firebackup_model::drill::{DrillReport, Exercise};
+use firebackup_model::id::SnapshotId;
+use firebackup_model::manifest::Manifest;
+use serde::Serialize;
+
+use crate::commands::demo::stage::Stage;
+use crate::context::{Context, LATEST, world};
+use crate::error::{CliError, Result};
+use crate::exit::Exit;
+use crate::progress::{Activity, Progress};
+use crate::settings::{database_id, project_id};
+use crate::table::{printable, table};
+use crate::units::{bytes, count, of, parse_count};
+
+/// Examples for the help.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  firebackup drill --scratch-emulator --repo file:///srv/backups --master-key-file master.key
+  firebackup drill --all --scratch-database drills --repo s3://bucket/prod --master-key-file master.key
+  firebackup drill --reports --repo s3://bucket/prod --master-key-file master.key";
+
+/// The project of a drill in an emulator: never that of a demonstration, which may have been backed up.
+const PROJECT: &str = "demo-firebackup-drill";
+/// Differences that are shown.
+const SHOWN: usize = 20;
+
+/// Which backup, into which database, and how much of it.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["scratch_emulator", "scratch_project", "scratch_database", "reports"]).multiple(true)))]
+pub(crate) struct DrillArgs {
+    /// The snapshot: its id, the beginning of it, or `latest`
+    #[arg(value_name = "SNAPSHOT", default_value = LATEST)]
+    snapshot: String,
+    /// Restore into an emulator that is started for it (or the one of `FIRESTORE_EMULATOR_HOST`, into a project of its own)
+    #[arg(long, conflicts_with_all = ["scratch_project", "scratch_database"])]
+    scratch_emulator: bool,
+    /// Restore into an empty database of this project
+    #[arg(long, value_name = "ID", value_parser = project_id)]
+    scratch_project: Option<String>,
+    /// Restore into this empty database
+    #[arg(long, value_name = "ID", value_parser = database_id)]
+    scratch_database: Option<String>,
+    /// About how many documents of each restore, chosen at random
+    #[arg(long, value_name = "N", default_value = "1,000", value_parser = parse_count)]
+    sample: u64,
+    /// All documents, and every byte of what is stored
+    #[arg(long, conflicts_with = "sample")]
+    all: bool,
+    /// How many moments behind the backup are put back too, from captured changes, chosen at random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    moments: u32,
+    /// Choose the same again as the drill whose report shows this number
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Delete what a drill that died has left in the scratch database
+    #[arg(long)]
+    take_over: bool,
+    /// Write at full speed, instead of 500 a second and half as many again each five minutes (an emulator: always)
+    #[arg(long)]
+    no_ramp: bool,
+    /// List what the drills so far have found
+    #[arg(long, conflicts_with_all = ["scratch_emulator", "scratch_project", "scratch_database", "all", "take_over", "seed"])]
+    reports: bool,
+}
+
+#[derive(Serialize)]
+struct Told {
+    passed: bool,
+    /// Whether the report is signed by a writer that is believed.
+    origin_proven: bool,
+    #[serde(flatten)]
+    report: DrillReport,
+}
+
+/// Runs a drill, or lists what they have found.
+///
+/// # Errors
+/// When the scratch database cannot be used or the repository not be read. That a backup does not pass is a result.
+pub(crate) async fn run(context: &Context, args: DrillArgs) -> Result<Exit> {
+    let repository = context.repository().await?;
+    if args.reports {
+        return list(context, &repository).await;
+    }
+    let snapshot = context.snapshot_to_use(&repository, &args.snapshot).await?;
+    let (manifest, _) = repository.manifest(&snapshot).await?;
+    let scratch = Scratch::open(context, &args, &manifest).await?;
+    let report = exercise(context, &repository, &args, snapshot, scratch.target.clone(), scratch.is_emulator).await?;
+    let text = text(context, &report);
+    let told = Told { passed: report.has_passed(), origin_proven: repository.writer_key().is_some(), report };
+    context.output.result(&told, &text)?;
+    Ok(if told.passed { Exit::Done } else { Exit::Partial })
+}
+
+/// The database into which is restored.
+struct Scratch {
+    target: Target,
+    is_emulator: bool,
+    /// Ours ends with this.
+    _stage: Option<Stage>,
+}
+
+impl Scratch {
+    async fn open(context: &Context, args: &DrillArgs, manifest: &Manifest) -> Result<Self> {
+        if args.scratch_emulator {
+            let stage = Stage::open_as(PROJECT, &context.settings.access, manifest.totals.documents).await?;
+            return Ok(Self { target: stage.target.clone(), is_emulator: true, _stage: Some(stage) });
+        }
+        let project = args.scratch_project.clone().unwrap_or_else(|| manifest.source.project.clone());
+        let database = args.scratch_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
+        let database = DatabaseName::new(project, database);
+        if database == manifest.source {
+            return Err(CliError::Usage(format!("{database} is what was backed up: a drill needs another database")));
+        }
+        let target = context.target(&database).await?;
+        Ok(Self { target, is_emulator: context.settings.is_emulator(), _stage: None })
+    }
+}
+
+async fn exercise(
+    context: &Context,
+    repository: &Repository,
+    args: &DrillArgs,
+    snapshot: SnapshotId,
+    scratch: Target,
+    is_emulator: bool,
+) -> Result<DrillReport> {
+    let options = DrillOptions {
+        sample: (!args.all).then_some(args.sample),
+        moments: args.moments,
+        seed: args.seed.unwrap_or_else(random_seed),
+        ramp: !args.no_ramp && !is_emulator,
+        take_over: args.take_over,
+    };
+    let (meter, stop) = (Arc::new(Meter::default()), context.interrupt.graceful());
+    let drill = Drill { repository: repository.clone(), snapshot, scratch, options, meter, stop };
+    let _progress = Progress::show(&context.output, Activity::Restore, &drill.meter);
+    Ok(drill.run().await?)
+}
+
+/// Small enough for a number in any JSON reader.
+fn random_seed() -> u64 {
+    u64::from(u32::from_le_bytes(world().bytes()))
+}
+
+async fn list(context: &Context, repository: &Repository) -> Result<Exit> {
+    let drills = repository.drills().await?;
+    let told: Vec<Told> = drills
+        .into_iter()
+        .map(|(report, origin)| Told {
+            passed: report.has_passed(),
+            origin_proven: matches!(origin, ProvenOrigin::Proven(_)),
+            report,
+        })
+        .collect();
+    let text = match told.is_empty() {
+        true => "There was no drill yet: run one with `firebackup drill --scratch-emulator`.".to_owned(),
+        false => reports_table(&told),
+    };
+    context.output.result(&told, &text)?;
+    Ok(Exit::Done)
+}
+
+fn reports_table(told: &[Told]) -> String {
+    let row = |one: &Told| {
+        let report = &one.report;
+        vec![
+            crate::units::moment(report.finished),
+            report.snapshot.to_string(),
+            verdict(report).to_owned(),
+            if report.is_whole { "everything" } else { "a sample" }.to_owned(),
+            count(report.documents()),
+            count(report.exercises.len() as u64),
+        ]
+    };
+    let header = ["FINISHED", "SNAPSHOT", "RESULT", "WHAT", "DOCUMENTS", "RESTORES"];
+    let rows: Vec<_> = told.iter().map(row).collect();
+    table(&header, &["DOCUMENTS", "RESTORES"], rows)
+}
+
+fn verdict(report: &DrillReport) -> &'static str {
+    if report.has_passed() { "passed" } else { "failed" }
+}
+
+fn text(context: &Context, report: &DrillReport) -> String {
+    let mut lines: Vec<String> = report.exercises.iter().map(|exercise| exercise_text(report, exercise)).collect();
+    lines.extend(report.failure.iter().map(|failure| format!("It went no further: {}", printable(failure))));
+    let head = match report.has_passed() {
+        true => format!(
+            "{} can be restored: {} compared, all as they should be",
+            report.snapshot,
+            of(report.documents(), "document")
+        ),
+        false => format!("{} does NOT restore as it should", report.snapshot),
+    };
+    let foot = format!(
+        "read {} of the repository; the scratch database {} is empty again; report {} is kept (`firebackup drill --reports`), seed {}",
+        bytes(report.bytes),
+        report.scratch,
+        report.id,
+        report.seed
+    );
+    format!("{}\n{}\n{foot}", context.output.bold(&head), lines.join("\n"))
+}
+
+fn exercise_text(report: &DrillReport, exercise: &Exercise) -> String {
+    let what = if exercise.is_backup { "the backup" } else { "the moment" };
+    let much = if report.is_whole { "all of " } else { "a sample of " };
+    let mut text = format!(
+        "  {much}{what} {}: {} of {} as they should be",
+        exercise.point,
+        count(exercise.same),
+        of(exercise.documents, "document")
+    );
+    for difference in exercise.differences.iter().take(SHOWN) {
+        text.push_str(&format!("\n    {}", printable(difference)));
+    }
+    if let Some(more) = exercise.differences.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        text.push_str(&format!("\n    … and {more} more (with --json)"));
+    }
+    text
+}
