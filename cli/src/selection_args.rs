@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use clap::Args;
-use firebackup_model::selection::SelectionError;
+use firebackup_model::selection::{SelectionError, literal};
 use firebackup_model::{DocumentPath, Selection};
 
 use crate::dashed_value::DashedValue;
@@ -141,18 +141,6 @@ pub(crate) fn describe(selection: &Selection) -> String {
         parts.push("no sub-collections".to_owned());
     }
     parts.join("; ")
-}
-
-/// A glob that fits this text and nothing else.
-fn literal(text: &str) -> String {
-    let mut glob = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
-            glob.push('\\');
-        }
-        glob.push(character);
-    }
-    glob
 }
 
 #[cfg(test)]

@@ -67,7 +67,26 @@ struct Pattern {
     has_fitted: AtomicBool,
 }
 
+/// A glob that fits this text and nothing else.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    let mut glob = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
+            glob.push('\\');
+        }
+        glob.push(character);
+    }
+    glob
+}
+
 impl Selection {
+    /// One document, and nothing below it.
+    #[must_use]
+    pub fn of_document(path: &DocumentPath) -> Self {
+        Self { paths: vec![literal(path.as_str())], ..Self::default() }
+    }
+
     /// Whether it selects every document.
     #[must_use]
     pub const fn is_everything(&self) -> bool {

@@ -15,6 +15,7 @@ mod policed;
 mod progress;
 mod prune;
 mod race;
+mod reported;
 mod restore;
 mod round_trip;
 mod scale;
