@@ -46,6 +46,7 @@ mod proof;
 mod prune;
 mod prune_lineage;
 mod prune_marks;
+mod prune_reported;
 mod prune_segments;
 mod ramp;
 mod read;

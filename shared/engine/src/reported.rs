@@ -163,6 +163,17 @@ impl Repository {
         Ok(all)
     }
 
+    /// All manifests of reported versions, of all databases, also those that cannot be read.
+    pub(crate) async fn each_report(&self) -> Result<Vec<(Path, Result<Option<ReportedManifest>>)>> {
+        let mut each = Vec::new();
+        for capture in self.reported_captures().await? {
+            for name in self.report_names(capture).await? {
+                each.push((path_in(capture, &name)?, self.report(capture, name).await));
+            }
+        }
+        Ok(each)
+    }
+
     async fn reported_captures(&self) -> Result<Vec<CaptureId>> {
         let mut captures = Vec::new();
         for meta in self.list("reported").await? {

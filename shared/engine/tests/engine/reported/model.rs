@@ -261,7 +261,8 @@ async fn holds(seed: u64) {
 #[tokio::test]
 async fn whatever_becomes_of_events_a_history_tells_what_points_know_and_what_lies_between() {
     let first = std::env::var("FIREBACKUP_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = first.map_or(0..150, |seed: u64| seed..seed + 1);
+    let number = std::env::var("FIREBACKUP_HISTORIES").ok().and_then(|number| number.parse().ok()).unwrap_or(60);
+    let seeds = first.map_or(0..number, |seed: u64| seed..seed + 1);
     for seed in seeds {
         holds(seed).await;
     }
