@@ -101,7 +101,7 @@ impl Compaction {
         let sealing = self.repository.sealing(last.key).await?;
         let everything = Span { after: EARLIEST, until: LATEST };
         let layers: Vec<Layer> = segment_layers(segments, everything).collect();
-        let (runs, collections) = self.merge_runs(&layers, &sealing, later_of_a_point).await?;
+        let (runs, collections) = self.merge_runs(&layers, &sealing, &OF_A_POINT).await?;
         let points: Vec<Timestamp> = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
         let merged = SegmentManifest {
             format: FORMAT_VERSION,
@@ -144,12 +144,12 @@ impl Compaction {
         Ok(segments.iter().all(is_there) && took < MAX_JOB_SECONDS as f64)
     }
 
-    /// Merges runs into new ones; `one_of` says of two records that follow one another which one is left, if one stands for both.
+    /// Merges runs into new ones, without what is `repeated`.
     pub(crate) async fn merge_runs(
         &self,
         layers: &[Layer],
         sealing: &Sealing,
-        one_of: fn(Record, Record) -> Result<Record, (Record, Record)>,
+        repeated: &Repeated,
     ) -> Result<(Vec<RunEntry>, GroupCounts)> {
         let mut heads = Heads::new(&self.repository, layers, &PathRange::everything(), &self.meter);
         let (mut runs, mut collections) = (Vec::new(), GroupCounts::new());
@@ -163,14 +163,8 @@ impl Compaction {
                 next.take_if(|(record, _)| ends_at.as_ref().is_none_or(|end| record.path == *end))
             {
                 next = heads.next().await?;
-                while let Some((later, is_change)) = next.take() {
-                    match one_of(record, later) {
-                        Ok(one) => record = one,
-                        Err((former, later)) => {
-                            (record, next) = (former, Some((later, is_change)));
-                            break;
-                        }
-                    }
+                while let Some((later, _)) = next.take_if(|(later, _)| (repeated.is_one)(&record, later)) {
+                    record = (repeated.left)(record, later);
                     next = heads.next().await?;
                 }
                 run.push(&record.as_change()).await?;
@@ -188,11 +182,17 @@ impl Compaction {
     }
 }
 
-/// Of two records of one path and point the later one counts.
-fn later_of_a_point(record: Record, later: Record) -> Result<Record, (Record, Record)> {
-    let is_outdone = later.path == record.path && later.point == record.point;
-    if is_outdone { Ok(later) } else { Err((record, later)) }
+/// Which records that follow one another stand for one, and which of two is left.
+pub(crate) struct Repeated {
+    pub(crate) is_one: fn(&Record, &Record) -> bool,
+    pub(crate) left: fn(Record, Record) -> Record,
 }
+
+/// Of two records of one path and point the later one counts.
+const OF_A_POINT: Repeated = Repeated {
+    is_one: |record, later| (&record.path, record.point) == (&later.path, later.point),
+    left: |_, later| later,
+};
 
 const EARLIEST: Timestamp = Timestamp::new(i64::MIN, 0);
 const LATEST: Timestamp = Timestamp::new(i64::MAX, 999_999_999);

@@ -66,7 +66,7 @@ pub async fn fold(
     folded.versions = versions.len() as u64;
     let times = || versions.keys().map(|(_, time)| *time);
     let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(folded) };
-    let id = id_of(taken.keys().map(|(source, id)| [source.as_bytes(), id.as_bytes()]));
+    let id = id_of_events(taken.keys(), first, last);
     let name = ReportName { first, last, level: 0, id };
     let path = path_in(capture_id(repository.id(), database), &name)?;
     folded.was_there = match repository.store().head(&path).await {
@@ -124,6 +124,17 @@ fn versions(events: &BTreeMap<(&str, &str), &ReportedEvent>) -> Versions {
         }
     }
     versions
+}
+
+/// Names a batch, by its events and by when their versions came about.
+fn id_of_events<'e>(
+    events: impl Iterator<Item = &'e (&'e str, &'e str)>,
+    first: Timestamp,
+    last: Timestamp,
+) -> ReportId {
+    let times = [first, last].map(|time| time.as_name().unwrap_or_default());
+    let names = events.map(|(source, id)| [(*source).to_owned(), (*id).to_owned()]);
+    id_of(names.chain([times]))
 }
 
 /// Names what was made from `parts`, each given by its names.
@@ -274,7 +285,8 @@ mod tests {
 
     fn of(events: &[ReportedEvent]) -> (Versions, ReportId, Folded) {
         let (taken, folded) = distinct(events, Timestamp::new(1000, 0));
-        (versions(&taken), id_of(taken.keys().map(|(source, id)| [*source, *id])), folded)
+        let end = Timestamp::new(9, 0);
+        (versions(&taken), id_of_events(taken.keys(), end, end), folded)
     }
 
     #[test]
@@ -297,6 +309,20 @@ mod tests {
         let (versions, same, folded) = of(&turned);
         assert_eq!((versions, same, folded.repeated), (expected, id, 2));
         assert_ne!(of(&events[1..]).1, id);
+    }
+
+    #[test]
+    fn a_batch_has_the_name_that_the_format_says() {
+        let (first, last) = (Timestamp::new(1_795_976_453, 178_853_000), Timestamp::new(1_795_976_513, 0));
+        let mut expected = Sha256::new();
+        expected.update(b"firebackup/v1/reported\0");
+        let names = ["s", "1", "s", "2", "2026-11-29T18-20-53.178853000Z", "2026-11-29T18-21-53.000000000Z"];
+        for name in names {
+            expected.update([name.len() as u8, 0, 0, 0, 0, 0, 0, 0]);
+            expected.update(name);
+        }
+        let id = id_of_events([("s", "1"), ("s", "2")].iter(), first, last);
+        assert_eq!(id.to_string(), hex::encode(&expected.finalize()[..16]));
     }
 
     #[test]

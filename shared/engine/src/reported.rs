@@ -13,10 +13,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 
 use crate::chain::{MAX_LISTINGS, PARALLEL_READS, capture_id, no_moment};
+use crate::compact::Repeated;
 use crate::error::{EngineError, Result};
 use crate::layout::{self, ReportName};
 use crate::merge::Layer;
-use crate::read::Record;
 use crate::repository::Repository;
 
 /// What is reported of a database.
@@ -64,12 +64,10 @@ fn layer(entry: &RunEntry, key: Option<KeyId>, rank: u64) -> Layer {
 
 /// Of two records of one path and time, told by two events or by one twice, one is left, whichever came first: a document rather
 /// than that it is gone, and of two spellings of it the same one always.
-pub(crate) fn one_of_a_time(record: Record, other: Record) -> Result<Record, (Record, Record)> {
-    if (&record.path, record.update_time) != (&other.path, other.update_time) {
-        return Err((record, other));
-    }
-    Ok(if record.body >= other.body { record } else { other })
-}
+pub(crate) const OF_A_TIME: Repeated = Repeated {
+    is_one: |record, other| (&record.path, record.update_time) == (&other.path, other.update_time),
+    left: |record, other| if record.body >= other.body { record } else { other },
+};
 
 impl Repository {
     async fn report(&self, capture: CaptureId, name: ReportName) -> Result<Option<ReportedManifest>> {

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::fold::{commit, id_of, report};
 use crate::layout::ReportName;
 use crate::objects::Put;
-use crate::reported::{name_of, one_of_a_time, reported_layers};
+use crate::reported::{OF_A_TIME, name_of, reported_layers};
 
 impl Compaction {
     /// Merges whatever there is to merge of the versions that events told of.
@@ -46,7 +46,7 @@ impl Compaction {
         // the youngest key: a prune lets it live the longest
         let key = parts.iter().max_by_key(|part| part.finished).and_then(|part| part.key);
         let sealing = self.repository.sealing(key).await?;
-        let (runs, collections) = self.merge_runs(&reported_layers(parts), &sealing, one_of_a_time).await?;
+        let (runs, collections) = self.merge_runs(&reported_layers(parts), &sealing, &OF_A_TIME).await?;
         let manifest = ReportedManifest {
             merged,
             stored_bytes: runs.iter().map(|run| run.size).sum(),
