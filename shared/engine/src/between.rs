@@ -4,7 +4,7 @@
 //! event told lies between two of these moments and ends with the second: so an event that came late, or whose successor was lost,
 //! changes nothing of any moment. The same goes for what a backup saw between two points and had come and gone at the second.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::SnapshotId;
@@ -54,8 +54,9 @@ impl Silence<'_> {
     fn state(&self, known: &[Sighting]) -> Option<Sighting> {
         match self {
             Self::Point(at, stretch) => {
-                let is_of_it = |known: &&Sighting| known.at <= *at && !is_unsettled(known, stretch);
-                known.iter().rfind(is_of_it).filter(|known| known.at >= stretch.start()).cloned()
+                let until = known.partition_point(|known| known.at <= *at);
+                let last = known.iter().take(until).rfind(|known| !is_unsettled(known, stretch));
+                last.filter(|known| known.at >= stretch.start()).cloned()
             }
             Self::Increment(increment) => increment.below.iter().find_map(|(id, until)| {
                 let mut found = known.iter().find(|known| known.snapshot.as_ref() == Some(id))?.clone();
@@ -97,8 +98,12 @@ impl<'m> Knowledge<'m> {
     /// Known sightings with the reported ones among them, in order. `known` is in order.
     pub(crate) fn between(&self, known: Vec<Sighting>, reported: Vec<Sighting>) -> Vec<Sighting> {
         let (mut added, mut ended) = (Vec::new(), BTreeSet::new());
-        for mut sighting in reported.into_iter().filter(|reported| !is_known(&known, reported)) {
-            let next = known.iter().map(|known| known.at).find(|at| *at >= sighting.at);
+        let there = known.iter().filter(|known| known.document.is_some());
+        let versions: HashSet<_> = there.map(|known| known.update_time).collect();
+        // it is the version that is known then, whoever saw it later
+        let is_known = |one: &Sighting| one.document.is_some() && versions.contains(&one.update_time);
+        for mut sighting in reported.into_iter().filter(|reported| !is_known(reported)) {
+            let next = known.get(known.partition_point(|known| known.at < sighting.at)).map(|next| next.at);
             let silence = self.silence(sighting.at).filter(|silence| next.is_none_or(|next| silence.at() < next));
             sighting.until = silence.as_ref().map(Silence::at).or(next);
             // what a moment says of itself is final
@@ -108,7 +113,7 @@ impl<'m> Knowledge<'m> {
             }
         }
         ended.extend(self.ends_of_unsettled(&known));
-        let is_silent = |at: &Timestamp| known.iter().all(|known| known.at != *at);
+        let is_silent = |at: &Timestamp| known.binary_search_by_key(at, |known| known.at).is_err();
         ended.extend(self.increments.iter().map(|increment| increment.at).filter(is_silent));
         for silence in ended.into_iter().filter_map(|at| self.silence(at)) {
             added.extend(silence.state(&known).map(|state| as_before(state, &silence)));
@@ -140,12 +145,6 @@ fn below(increment: &Manifest, backups: &[&Manifest]) -> Vec<(SnapshotId, Option
         upper = parent;
     }
     below
-}
-
-/// Whether a version that was reported is one that is known: it is that one then, whoever saw it later.
-fn is_known(known: &[Sighting], reported: &Sighting) -> bool {
-    let is_it = |known: &Sighting| known.document.is_some() && known.update_time == reported.update_time;
-    reported.document.is_some() && known.iter().any(is_it)
 }
 
 fn as_before(state: Sighting, silence: &Silence<'_>) -> Sighting {

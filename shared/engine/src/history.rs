@@ -162,14 +162,14 @@ async fn around(
     let moments = Moments::of(database.clone(), manifests.clone(), &segments);
     let bounds = Bounds::new(&manifests, period);
     let lookup = Lookup::new(repository, &[], meter);
-    let mut backups: Vec<&Manifest> = manifests.iter().filter(|manifest| bounds.admit_snapshot(manifest)).collect();
-    let mut seen = Vec::new();
-    for manifest in &backups {
+    let around: Vec<&Manifest> = manifests.iter().filter(|manifest| bounds.admit_snapshot(manifest)).collect();
+    let (mut seen, mut backups) = (Vec::new(), Vec::new());
+    for manifest in around {
         if admits(manifest, path)? {
             seen.extend(in_snapshot(&lookup, manifest, path).await?);
+            backups.push(manifest);
         }
     }
-    backups.retain(|manifest| admits(manifest, path).unwrap_or_default());
     let admitted: Vec<_> = segments.iter().filter(|segment| bounds.admit_segment(segment)).cloned().collect();
     seen.extend(in_segments(&lookup, &admitted, path).await?);
     seen.sort_by_key(|sighting| (sighting.at, sighting.rank));

@@ -138,7 +138,7 @@ async fn what_was_created_and_whose_deletion_nobody_told_of_does_not_live_on() {
     database.listen_faults(|faults| faults.is_terse = true);
     database.set("users/u00004", 9);
     let point = captured(&repository, database).await;
-    folded(&repository, &[created.clone()]).await;
+    folded(&repository, std::slice::from_ref(&created)).await;
     let all = versions(&repository, database, path).await;
     assert_eq!(told(&all), [(Change::Created, Origin::Reported), (Change::Deleted, Origin::Captured)]);
     assert_eq!((all[0].point, all[0].until), (created.time, Some(all[1].point)));
