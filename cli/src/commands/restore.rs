@@ -41,8 +41,8 @@ const UNDO_CONFLICTS: [&str; 8] =
     ["snapshot", "at", "mode", "include_auth", "auth_only", "renames", "to_project", "to_database"];
 
 /// What is reported is one document, and no moment of the database.
-const REPORTED_CONFLICTS: [&str; 7] =
-    ["exact", "collections", "exclude", "no_subcollections", "globs", "include_auth", "auth_only"];
+const REPORTED_CONFLICTS: [&str; 8] =
+    ["snapshot", "exact", "collections", "exclude", "no_subcollections", "globs", "include_auth", "auth_only"];
 
 /// Documents of a dry run that are shown.
 const SAMPLES: usize = 20;
