@@ -61,7 +61,7 @@ fn backup(context: &Context, plan: &Plan) -> String {
 fn unreadable(context: &Context, job: &JobId, error: &str) -> String {
     let (what, rest) = match job.kind() {
         JobKind::Restore => ("restore", "take back what it replaced, or go on with it"),
-        JobKind::Backup | JobKind::Prune => ("backup", "go on with it"),
+        JobKind::Backup | JobKind::Prune | JobKind::Drill => ("backup", "go on with it"),
     };
     format!(
         "{}  {what} that cannot be read, so that nobody can {rest}: {}\n  begin anew: the same command with --fresh",

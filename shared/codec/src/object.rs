@@ -44,6 +44,8 @@ pub enum ObjectType {
     AuditPart = 10,
     /// A manifest of versions that events told of.
     Reported = 11,
+    /// That a drill began, or what it found.
+    Drill = 12,
 }
 
 impl ObjectType {
@@ -60,6 +62,7 @@ impl ObjectType {
             Self::RestoreReceipt => "a receipt of a restore",
             Self::AuditPart => "a part of an audit log",
             Self::Reported => "a manifest of reported versions",
+            Self::Drill => "of a drill",
         }
     }
 }

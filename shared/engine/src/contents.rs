@@ -18,7 +18,7 @@ use crate::error::{EngineError, Result};
 use crate::history::as_reported;
 use crate::incremental::{layers_of, lineage};
 use crate::layout;
-use crate::merge::{Layer, Merge};
+use crate::merge::{Layer, Merge, OpenRuns};
 use crate::moments::{Moment, Moments};
 use crate::repository::Repository;
 use crate::retry;
@@ -166,7 +166,7 @@ pub struct Contents {
 }
 
 enum From {
-    Stored { repository: Repository, layers: Vec<Layer>, current: Option<Merge> },
+    Stored { repository: Repository, layers: Vec<Layer>, current: Option<Merge>, runs: OpenRuns },
     Live(Live),
 }
 
@@ -215,7 +215,7 @@ impl Contents {
         selection: &Selection,
         meter: &Arc<Meter>,
     ) -> Result<Self> {
-        let from = From::Stored { repository: repository.clone(), layers, current: None };
+        let from = From::Stored { repository: repository.clone(), layers, current: None, runs: OpenRuns::default() };
         Self::new(from, selection, meter)
     }
 
@@ -272,8 +272,8 @@ impl Contents {
     pub async fn next(&mut self) -> Result<Option<Item>> {
         loop {
             let item = match &mut self.from {
-                From::Stored { repository, layers, current } => {
-                    next_stored(repository, layers, current, &mut self.ranges, &self.meter).await?
+                From::Stored { repository, layers, current, runs } => {
+                    next_stored(repository, layers, current, runs, &mut self.ranges, &self.meter).await?
                 }
                 From::Live(live) => live.next(&mut self.ranges, &self.meter).await?,
             };
@@ -289,6 +289,7 @@ async fn next_stored(
     repository: &Repository,
     layers: &[Layer],
     current: &mut Option<Merge>,
+    runs: &mut OpenRuns,
     ranges: &mut VecDeque<PathRange>,
     meter: &Arc<Meter>,
 ) -> Result<Option<Item>> {
@@ -297,14 +298,19 @@ async fn next_stored(
             Some(merge) => merge,
             None => match ranges.pop_front() {
                 None => return Ok(None),
-                Some(range) => current.insert(Merge::new(repository, layers, &range, meter)),
+                Some(range) => {
+                    let merge = Merge::new(repository, layers, &range, meter);
+                    // of a single range there is nobody to keep them for
+                    let is_single = ranges.is_empty() && runs.is_empty();
+                    current.insert(if is_single { merge } else { merge.with(std::mem::take(runs)) })
+                }
             },
         };
         match merge.next().await? {
             Some(record) => {
                 return Ok(Some(Item { path: record.path, document: record.body, update_time: record.update_time }));
             }
-            None => *current = None,
+            None => *runs = current.take().map(Merge::into_runs).unwrap_or_default(),
         }
     }
 }

@@ -55,7 +55,7 @@ pub async fn unfinished_jobs(repository: &Repository) -> Result<Vec<UnfinishedJo
 pub(crate) async fn read_job(repository: &Repository, job: &JobId) -> Result<Option<UnfinishedJob>> {
     let read = match job.kind() {
         JobKind::Restore => read_restore_plan(repository, job).await.map(|plan| plan.map(UnfinishedJob::Restore)),
-        JobKind::Backup | JobKind::Prune => {
+        JobKind::Backup | JobKind::Prune | JobKind::Drill => {
             let found: Result<Option<(Plan, _)>> = repository.get_sealed(ObjectType::Plan, &layout::plan(job)).await;
             found.map(|found| found.map(|(plan, _)| UnfinishedJob::Backup(plan)))
         }

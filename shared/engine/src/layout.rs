@@ -6,7 +6,7 @@ use object_store::path::Path;
 
 /// The folders of a repository.
 pub const FOLDERS: &[&str] =
-    &["keys", "runs", "snapshots", "segments", "reported", "receipts", "intents", "prunes", "probes"];
+    &["keys", "runs", "snapshots", "segments", "reported", "receipts", "intents", "prunes", "drills", "probes"];
 
 /// The repository's own description, in the clear.
 #[must_use]
@@ -119,6 +119,18 @@ pub struct ReportName {
     pub level: u32,
     /// What they were made from.
     pub id: ReportId,
+}
+
+/// That a drill began.
+#[must_use]
+pub fn drill_begun(drill: &JobId) -> Path {
+    Path::from(format!("drills/{drill}/begun"))
+}
+
+/// What a drill found.
+#[must_use]
+pub fn drill_report(drill: &JobId) -> Path {
+    Path::from(format!("drills/{drill}/report"))
 }
 
 /// All receipts of a job.

@@ -1,6 +1,6 @@
 //! One document out of a snapshot, or as it was at a moment: the footer of each run that may hold it, then one block of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -84,6 +84,28 @@ impl<'l> Lookup<'l> {
             let (update_time, read_time) = (record.update_time, record.point);
             record.body.map(|document| Found { document, update_time, read_time })
         }))
+    }
+
+    /// Those of some paths, ascending, of which there is a document. Each block is read once, however many paths it may hold.
+    pub(crate) async fn present(&self, paths: &[DocumentPath]) -> Result<HashSet<DocumentPath>> {
+        let mut newest: HashMap<DocumentPath, (Precedence, bool)> = HashMap::new();
+        for layer in self.layers {
+            let within = |path: &&DocumentPath| layer.entry.first <= **path && **path <= layer.entry.last;
+            let paths: Vec<&DocumentPath> = paths.iter().filter(within).collect();
+            if paths.is_empty() {
+                continue;
+            }
+            let seen = |record: Record| {
+                layer.counts(&record).then(|| (layer.precedence(&record), record.body.is_some(), record.path))
+            };
+            for (precedence, is_there, path) in self.run(layer).await?.find_each(&paths, seen).await? {
+                let before = newest.entry(path).or_insert((precedence, is_there));
+                if precedence >= before.0 {
+                    *before = (precedence, is_there);
+                }
+            }
+        }
+        Ok(newest.into_iter().filter(|(_, (_, is_there))| *is_there).map(|(path, _)| path).collect())
     }
 
     /// The records of a path in one layer that count, in their order.

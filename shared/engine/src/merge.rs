@@ -6,10 +6,10 @@
 //! cost the memory of one.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
-use firebackup_model::id::KeyId;
+use firebackup_model::id::{KeyId, RunId};
 use firebackup_model::manifest::{Manifest, RunEntry};
 use firebackup_model::{DocumentPath, PathRange, Timestamp};
 
@@ -91,6 +91,26 @@ pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
         .collect()
 }
 
+/// Runs that were opened, for merges of one range after the other: the index of a run is read once.
+#[derive(Default)]
+pub(crate) struct OpenRuns(HashMap<RunId, RunSource>);
+
+impl OpenRuns {
+    /// How many indexes are kept.
+    const MOST: usize = 256;
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn keep(&mut self, run: RunId, source: &RunSource) {
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        self.0.insert(run, source.clone());
+    }
+}
+
 /// Records of several runs, merged: of each path the one that counts.
 pub(crate) struct Merge(Heads);
 
@@ -102,6 +122,8 @@ pub(crate) struct Heads {
     /// Not opened yet, the next one last.
     waiting: Vec<Layer>,
     open: BinaryHeap<Reverse<Head>>,
+    /// Runs that were opened before, where they are kept.
+    runs: Option<OpenRuns>,
 }
 
 /// The next record of an open run.
@@ -147,6 +169,17 @@ impl Merge {
         Self(Heads::new(repository, layers, range, meter))
     }
 
+    /// The same, with runs that a merge of another range has opened; they are to be taken on to the next.
+    pub(crate) fn with(mut self, runs: OpenRuns) -> Self {
+        self.0.runs = Some(runs);
+        self
+    }
+
+    /// The runs that were opened.
+    pub(crate) fn into_runs(self) -> OpenRuns {
+        self.0.runs.unwrap_or_default()
+    }
+
     /// The next record, or nothing at the end. What captured changes say is gone is left out.
     pub(crate) async fn next(&mut self) -> Result<Option<Record>> {
         while let Some((mut record, mut is_change)) = self.0.next().await? {
@@ -178,6 +211,7 @@ impl Heads {
             range: range.clone(),
             waiting,
             open: BinaryHeap::new(),
+            runs: None,
         }
     }
 
@@ -213,10 +247,22 @@ impl Heads {
                 return Ok(());
             }
             if let Some(layer) = self.waiting.pop() {
-                let run = RunSource::open(&self.repository, layer.key, &layer.entry, &self.meter).await?;
+                let run = self.run(&layer).await?;
                 self.push(run.stream(&self.range), layer).await?;
             }
         }
         Ok(())
+    }
+
+    async fn run(&mut self, layer: &Layer) -> Result<RunSource> {
+        let id = layer.entry.id;
+        if let Some(run) = self.runs.as_ref().and_then(|runs| runs.0.get(&id)) {
+            return Ok(run.clone());
+        }
+        let run = RunSource::open(&self.repository, layer.key, &layer.entry, &self.meter).await?;
+        if let Some(runs) = &mut self.runs {
+            runs.keep(id, &run);
+        }
+        Ok(run)
     }
 }

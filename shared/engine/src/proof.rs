@@ -132,9 +132,9 @@ impl Prover<'_> {
         let moments = Moments::read(self.repository, self.source.database()).await?;
         let Some((_, proven)) = moments.layers_until(ledger.anchor, self.base) else { return Ok(()) };
         let lookup = Lookup::new(self.repository, &proven, self.meter);
+        let present = lookup.present(&assumed).await?;
         for path in assumed {
-            let was_there = lookup.find(&path).await?.is_some();
-            ledger.resolve(&path, was_there);
+            ledger.resolve(&path, present.contains(&path));
         }
         Ok(())
     }

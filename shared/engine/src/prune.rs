@@ -531,7 +531,9 @@ fn unreadable_job(job: &JobId, error: EngineError) -> EngineError {
         JobKind::Restore => {
             "give what it replaced up with --keep-undo-days 0 and --exclusive, when it does not run any more"
         }
-        JobKind::Backup | JobKind::Prune => "give it up with --exclusive, when no other job runs, or wait for a day",
+        JobKind::Backup | JobKind::Prune | JobKind::Drill => {
+            "give it up with --exclusive, when no other job runs, or wait for a day"
+        }
     };
     error.explained(format!("what {job} relies on cannot be read, so that nothing was deleted: {way}"))
 }
@@ -591,7 +593,7 @@ fn is_alive(intent: &Intent, policy: &PrunePolicy, now: Timestamp) -> bool {
             let least = if policy.exclusive { 0 } else { GRACE_SECONDS };
             age < (f64::from(policy.keep_undo_days) * DAY as f64).max(least as f64)
         }
-        JobKind::Backup | JobKind::Prune => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
+        JobKind::Backup | JobKind::Prune | JobKind::Drill => !policy.exclusive && age < MAX_JOB_SECONDS as f64,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reads runs: the footer by one request, then any block by another.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +12,8 @@ use firebackup_codec::run::header::HEADER;
 use firebackup_codec::run::reader::{RunOpener, footer_length};
 use firebackup_model::id::KeyId;
 use firebackup_model::manifest::RunEntry;
-use firebackup_model::{DocumentPath, PathRange, Timestamp};
+use firebackup_model::{DocumentPath, PathRange, Timestamp, path};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::mpsc;
@@ -22,6 +25,8 @@ use crate::world::Meter;
 
 /// How much of a run's end is read at once, in the hope that the footer lies within.
 const TAIL_BYTES: u64 = 32 * 1024;
+/// Blocks of one run that are looked through at one time.
+const PARALLEL_BLOCKS: usize = 4;
 
 /// A run that can be read.
 #[derive(Clone)]
@@ -109,7 +114,7 @@ impl RunSource {
     }
 
     /// Bytes of the object.
-    pub(crate) async fn bytes(&self, range: std::ops::Range<u64>) -> Result<Bytes> {
+    pub(crate) async fn bytes(&self, range: Range<u64>) -> Result<Bytes> {
         read_range(&*self.0.store, &self.0.path, range.start, range.end, &self.0.meter).await
     }
 
@@ -122,9 +127,7 @@ impl RunSource {
     /// The records of `path`, by reading the one block that may hold them, and those behind it that begin with more.
     pub(crate) async fn find_all(&self, path: &DocumentPath) -> Result<Vec<Record>> {
         let mut found = Vec::new();
-        let Some(first) = self.0.footer.find(path.as_str()) else { return Ok(found) };
-        let more = |index: &usize| self.0.footer.blocks.get(*index).is_some_and(|block| block.first <= *path);
-        for index in (first..self.blocks()).take_while(more) {
+        for index in self.blocks_with(path) {
             let raw = self.block(index).await?;
             for record in self.records(&raw) {
                 let record = record?;
@@ -134,6 +137,42 @@ impl RunSource {
             }
         }
         Ok(found)
+    }
+
+    /// What `keep` takes of the records of many paths, ascending, as they stand in the run: each block is read once, however
+    /// many of them it may hold. A record that is kept keeps its whole block.
+    pub(crate) async fn find_each<T>(
+        &self,
+        paths: &[&DocumentPath],
+        keep: impl Fn(Record) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let wanted: BTreeSet<usize> = paths.iter().flat_map(|path| self.blocks_with(path)).collect();
+        let reads = stream::iter(wanted).map(|index| self.find_in(index, paths, &keep)).buffered(PARALLEL_BLOCKS);
+        Ok(reads.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
+    }
+
+    async fn find_in<T>(
+        &self,
+        index: usize,
+        paths: &[&DocumentPath],
+        keep: impl Fn(Record) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let raw = self.block(index).await?;
+        let mut found = Vec::new();
+        for record in self.records(&raw) {
+            let record = record?;
+            if paths.binary_search_by(|path| path::compare(path.as_str(), record.path)).is_ok() {
+                found.extend(keep(Record::from_ref(&record, &raw, self.0.read_time)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The blocks that may hold records of a path.
+    fn blocks_with(&self, path: &DocumentPath) -> Range<usize> {
+        let blocks = &self.0.footer.blocks;
+        let Some(first) = self.0.footer.find(path.as_str()) else { return 0..0 };
+        first..blocks.partition_point(|block| block.first <= *path)
     }
 
     /// The records in `range`, a block ahead of whoever takes them.

@@ -116,16 +116,19 @@ pub enum JobKind {
     Restore,
     /// `prune_`: a prune.
     Prune,
+    /// `drill_`: a backup that is restored to see that it can be.
+    Drill,
 }
 
 impl JobKind {
-    const ALL: [Self; 3] = [Self::Backup, Self::Restore, Self::Prune];
+    const ALL: [Self; 4] = [Self::Backup, Self::Restore, Self::Prune, Self::Drill];
 
     const fn prefix(self) -> &'static str {
         match self {
             Self::Backup => "bkp_",
             Self::Restore => "restore_",
             Self::Prune => "prune_",
+            Self::Drill => "drill_",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod address;
 pub mod cron;
 pub mod database;
 pub mod document;
+pub mod drill;
 pub mod error;
 pub mod id;
 pub mod job;

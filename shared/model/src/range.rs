@@ -44,6 +44,15 @@ impl PathRange {
         Ok(Self { start: RangeStart::At(start), end: Some(end) })
     }
 
+    /// The document at `path`, and nothing below it. (What begins at the very lowest id below it, if that is ever made.)
+    ///
+    /// # Errors
+    /// When the path is so long that nothing fits below it.
+    pub fn document(path: &DocumentPath) -> Result<Self, crate::path::PathError> {
+        let end = DocumentPath::new(format!("{path}/{LOWEST_ID}/{LOWEST_ID}"))?;
+        Ok(Self { start: RangeStart::At(path.clone()), end: Some(end) })
+    }
+
     /// Whether the path lies in the range.
     #[must_use]
     pub fn covers(&self, path: &DocumentPath) -> bool {

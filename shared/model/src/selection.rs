@@ -7,7 +7,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use crate::path::DocumentPath;
-use crate::range::{PathRange, intersect, without};
+use crate::range::{PathRange, RangeStart, intersect, without};
 
 /// What is in and what is out, as the user wrote it.
 ///
@@ -67,19 +67,6 @@ struct Pattern {
     has_fitted: AtomicBool,
 }
 
-/// A glob that fits this text and nothing else.
-#[must_use]
-pub fn literal(text: &str) -> String {
-    let mut glob = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
-            glob.push('\\');
-        }
-        glob.push(character);
-    }
-    glob
-}
-
 impl Selection {
     /// One document, and nothing below it.
     #[must_use]
@@ -125,38 +112,65 @@ impl Selection {
     }
 }
 
-/// The ranges of the literal beginnings of path globs, where every glob has one.
-fn path_ranges(globs: &[String]) -> Result<Option<Vec<PathRange>>, SelectionError> {
-    let mut collections = Vec::new();
-    for glob in globs {
-        let literal: Vec<&str> = glob.split('/').take_while(|segment| is_plain(segment)).collect();
-        // the odd number of segments that name the collection in which the glob begins to vary
-        let length = if literal.len().is_multiple_of(2) { literal.len().saturating_sub(1) } else { literal.len() };
-        if length == 0 {
-            return Ok(None);
+/// A glob that fits this text and nothing else.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    let mut glob = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
+            glob.push('\\');
         }
-        collections.push(literal[..length].join("/"));
+        glob.push(character);
     }
-    if collections.is_empty() { Ok(None) } else { included_ranges(&collections).map(Some) }
+    glob
+}
+
+/// The ranges of documents, and of the literal beginnings of path globs, where every glob has one.
+fn path_ranges(globs: &[String]) -> Result<Option<Vec<PathRange>>, SelectionError> {
+    let mut ranges = Vec::new();
+    for glob in globs {
+        match path_range(glob)? {
+            Some(range) => ranges.push(range),
+            None => return Ok(None),
+        }
+    }
+    Ok(if ranges.is_empty() { None } else { Some(disjoint(ranges)) })
+}
+
+fn path_range(glob: &str) -> Result<Option<PathRange>, SelectionError> {
+    let literal: Vec<&str> = glob.split('/').take_while(|segment| is_plain(segment)).collect();
+    let document = DocumentPath::new(glob).ok().filter(|_| is_plain(glob));
+    if let Some(range) = document.and_then(|path| PathRange::document(&path).ok()) {
+        return Ok(Some(range));
+    }
+    // the odd number of segments that name the collection in which the glob begins to vary
+    let length = if literal.len().is_multiple_of(2) { literal.len().saturating_sub(1) } else { literal.len() };
+    if length == 0 { Ok(None) } else { plain_range(&literal[..length].join("/")).map(Some) }
 }
 
 fn included_ranges(include: &[String]) -> Result<Vec<PathRange>, SelectionError> {
     if include.is_empty() || !include.iter().all(|pattern| is_plain(pattern)) {
         return Ok(vec![PathRange::everything()]);
     }
-    let mut collections: Vec<&str> = include.iter().map(String::as_str).collect();
-    collections.sort_by(|a, b| crate::path::compare(a, b));
-    collections.dedup();
-    let mut ranges: Vec<PathRange> = Vec::new();
-    for collection in collections {
-        let range = plain_range(collection)?;
-        let nested =
-            matches!((&range.start, ranges.last()), (crate::RangeStart::At(start), Some(last)) if last.covers(start));
-        if !nested {
-            ranges.push(range);
+    let ranges = include.iter().map(|collection| plain_range(collection)).collect::<Result<_, _>>()?;
+    Ok(disjoint(ranges))
+}
+
+/// In order, without those that lie in others. They are of collections and documents, which never overlap otherwise.
+fn disjoint(mut ranges: Vec<PathRange>) -> Vec<PathRange> {
+    let start = |range: &PathRange| match &range.start {
+        RangeStart::Beginning => None,
+        RangeStart::At(path) | RangeStart::After(path) => Some(path.clone()),
+    };
+    ranges.sort_by_cached_key(|range| (start(range), std::cmp::Reverse(range.end.clone())));
+    let mut disjoint: Vec<PathRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let is_nested = |last: &PathRange| start(&range).is_some_and(|start| last.covers(&start));
+        if !disjoint.last().is_some_and(is_nested) {
+            disjoint.push(range);
         }
     }
-    Ok(ranges)
+    disjoint
 }
 
 fn is_plain(pattern: &str) -> bool {
@@ -307,6 +321,16 @@ mod tests {
     }
 
     #[test]
+    fn a_document_is_a_range_of_its_own() {
+        let ranges = selection(&[], &[], &["users/b", "users/a", "users/a"]).ranges().unwrap();
+        let range = |path: &str| PathRange::document(&DocumentPath::new(path).unwrap()).unwrap();
+        assert_eq!(ranges, [range("users/a"), range("users/b")]);
+        let all = selection(&[], &[], &["users/b", "users/*"]).ranges().unwrap();
+        assert_eq!(all, [PathRange::collection("users").unwrap()]);
+        assert_eq!(selection(&["logs"], &[], &["users/a"]).ranges().unwrap(), []);
+    }
+
+    #[test]
     fn patterns_that_fit_nothing_are_told() {
         let filter = selection(&["users", "ordrs", "**/lines"], &[], &["users/**", "users/zoe"]).filter().unwrap();
         let clone = filter.clone();
@@ -331,7 +355,7 @@ mod tests {
         fn what_is_selected_lies_in_exactly_one_range(
             include in proptest::collection::vec("[ab](/[xy]/[cd])?", 0..3),
             exclude in proptest::collection::vec("[ab](/[xy]/[cd])?", 0..3),
-            paths in proptest::collection::vec("[ab]/([xy]|\\*|\\*\\*)", 0..2),
+            paths in proptest::collection::vec("[ab]/([xy](/[cd]/([xy]|\\*))?|\\*|\\*\\*)", 0..4),
             path in "[ab]/[xy](/[cd]/[xy])?",
         ) {
             let selection = Selection { include, exclude, paths, subcollections: true };

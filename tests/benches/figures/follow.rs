@@ -11,6 +11,7 @@ use firebackup_engine::{Backup, Capture, CaptureEvent, CaptureOptions, Repositor
 use firebackup_google::sample::sample;
 use firebackup_google::{Firestore, Retrying};
 use firebackup_model::port::{ChangeSource, DocumentSink, DocumentSource, ListenFrom, Precondition, Write};
+use firebackup_model::wire::{put_bytes_field, put_varint};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::{ListenMode, Proxy, ProxyOptions};
 use futures::StreamExt;
@@ -20,27 +21,43 @@ use crate::stage::{Result, firestore, repository};
 const DOCUMENTS: usize = 5_000;
 const A_SECOND: u64 = 500;
 const STEADY: Duration = Duration::from_secs(60);
-const FULL: Duration = Duration::from_secs(15);
+const FULL: Duration = Duration::from_secs(6);
 const ROUNDS: usize = 5;
+/// How long a capture may take to catch up.
+const LONGEST: Duration = Duration::from_secs(60);
 /// Documents a batch of a writer.
 const BATCH: usize = 5;
 const WRITERS: usize = 8;
 
 pub async fn run() -> Result<()> {
-    let emulator = Emulator::start_with(&EmulatorOptions { heap_mib: 4096, ..EmulatorOptions::default() }).await?;
-    let options = ProxyOptions { listen: ListenMode::Production, ..ProxyOptions::default() };
-    let proxy = Proxy::start(emulator.host(), options).await?;
-    let database = DatabaseName::new("demo-follow", "(default)");
-    let source = firestore(&proxy.host(), database.clone()).await?;
-    let writes: Vec<Write> = writes(&database, DOCUMENTS, 1);
-    for batch in writes.chunks(400) {
-        source.write(batch.to_vec()).await?;
-    }
-    let (_folder, repository) = repository().await?;
-    Backup::builder(repository.clone(), Arc::new(source.clone())).build().run().await?;
     println!("\n# capture with --follow, emulator behind the proxy, {DOCUMENTS} documents of about 1 KB");
-    recovery_point(&repository, &source).await?;
-    cost_for_writers(&repository, &source).await
+    recovery_point(&Stage::new().await?).await?;
+    cost_for_writers().await
+}
+
+/// A database with documents, and a backup of it.
+struct Stage {
+    source: Firestore,
+    repository: Repository,
+    _folder: tempfile::TempDir,
+    _proxy: Proxy,
+    _emulator: Emulator,
+}
+
+impl Stage {
+    async fn new() -> Result<Self> {
+        let emulator = Emulator::start_with(&EmulatorOptions { heap_mib: 4096, ..EmulatorOptions::default() }).await?;
+        let options = ProxyOptions { listen: ListenMode::Production, ..ProxyOptions::default() };
+        let proxy = Proxy::start(emulator.host(), options).await?;
+        let database = DatabaseName::new("demo-follow", "(default)");
+        let source = firestore(&proxy.host(), database.clone()).await?;
+        for batch in writes(&database, DOCUMENTS, 1).chunks(400) {
+            source.write(batch.to_vec()).await?;
+        }
+        let (folder, repository) = repository().await?;
+        Backup::builder(repository.clone(), Arc::new(source.clone())).build().run().await?;
+        Ok(Self { source, repository, _folder: folder, _proxy: proxy, _emulator: emulator })
+    }
 }
 
 fn writes(database: &DatabaseName, count: usize, seed: u64) -> Vec<Write> {
@@ -73,8 +90,13 @@ impl Following {
         let task = tokio::spawn(async move {
             let mut told = |event: CaptureEvent| match event {
                 CaptureEvent::Sealed(segment) => seen.lock().expect("no one panics").push((segment.end(), now())),
-                CaptureEvent::Scanning(_) => drop(scanned.fetch_add(1, Ordering::Relaxed)),
-                _ => {}
+                CaptureEvent::Scanning(reason) => {
+                    eprintln!("scanned: {reason}");
+                    scanned.fetch_add(1, Ordering::Relaxed);
+                }
+                CaptureEvent::Degraded(reason) => eprintln!("degraded: {reason}"),
+                CaptureEvent::Reopened(reason) => eprintln!("reopened: {reason}"),
+                CaptureEvent::Overtaken => eprintln!("overtaken"),
             };
             capture.follow(&mut told).await.map(drop).map_err(|error| error.in_full())
         });
@@ -114,7 +136,7 @@ async fn steadily(source: &Firestore) -> Result<Vec<Timestamp>> {
     Ok(commits)
 }
 
-async fn recovery_point(repository: &Repository, source: &Firestore) -> Result<()> {
+async fn recovery_point(Stage { repository, source, .. }: &Stage) -> Result<()> {
     let following = Following::start(repository, source);
     let commits = steadily(source).await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -139,26 +161,45 @@ async fn recovery_point(repository: &Repository, source: &Firestore) -> Result<(
     Ok(())
 }
 
+/// The events that one writer writes over and over: no two writers wait for one another.
+fn events(database: &DatabaseName, writer: usize) -> Vec<Write> {
+    let mut all = writes(database, DOCUMENTS, 1_000 + writer as u64);
+    all.retain(|write| write.path.as_str().starts_with("events/"));
+    all
+}
+
+/// The same document with another field: what is written as it stands is no change.
+fn numbered(write: &Write, number: u64) -> Write {
+    const FIELDS: u32 = 2;
+    let (mut value, mut field) = (vec![2 << 3], Vec::new());
+    put_varint(&mut value, number);
+    put_bytes_field(&mut field, 1, b"number");
+    put_bytes_field(&mut field, 2, &value);
+    let mut document = write.document.as_deref().unwrap_or_default().to_vec();
+    put_bytes_field(&mut document, FIELDS, &field);
+    Write { document: Some(document.into()), ..write.clone() }
+}
+
 /// Writes as fast as the emulator takes it; documents a second.
-async fn at_full_rate(source: &Firestore, seed: u64) -> Result<f64> {
-    let database = DocumentSource::database(source).clone();
+async fn at_full_rate(source: &Firestore) -> Result<f64> {
     let (done, ends) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut writers = Vec::new();
-    let start = Instant::now();
     for writer in 0..WRITERS {
         let (source, done, ends) = (source.clone(), Arc::clone(&done), Arc::clone(&ends));
-        let all = writes(&database, DOCUMENTS, seed + writer as u64);
+        let all = events(DocumentSource::database(&source), writer);
         writers.push(tokio::spawn(async move {
-            for batch in all.chunks(50).cycle().skip(writer * 7) {
+            for (number, batch) in all.chunks(50).cycle().enumerate() {
                 if ends.load(Ordering::Relaxed) {
                     break;
                 }
-                let outcomes = source.write(batch.to_vec()).await.map_err(|error| error.to_string())?;
+                let batch = batch.iter().map(|write| numbered(write, number as u64)).collect();
+                let outcomes = source.write(batch).await.map_err(|error| error.to_string())?;
                 done.fetch_add(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64, Ordering::Relaxed);
             }
             Ok::<_, String>(())
         }));
     }
+    let start = Instant::now();
     tokio::time::sleep(FULL).await;
     let rate = done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
     ends.store(true, Ordering::Relaxed);
@@ -168,43 +209,64 @@ async fn at_full_rate(source: &Firestore, seed: u64) -> Result<f64> {
     Ok(rate)
 }
 
-async fn cost_for_writers(repository: &Repository, source: &Firestore) -> Result<()> {
-    at_full_rate(source, 1_000).await?;
-    let (mut shares, mut bare, mut captured, mut behind) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let seed = 2_000 + 100 * round as u64;
-        let groups: BTreeSet<String> = ["users", "orders", "products", "events"].map(str::to_owned).into();
-        let from = ListenFrom::ReadTime(source.snapshot_time().await?);
-        let mut stream = source.listen(&groups, from).await?;
-        let listener = tokio::spawn(async move { while stream.next().await.is_some() {} });
-        let with_listener = at_full_rate(source, seed).await?;
-        listener.abort();
-        let following = Following::start(repository, source);
-        let with_capture = at_full_rate(source, seed + 50).await?;
-        let end = source.snapshot_time().await?;
-        let begun = Instant::now();
-        while following.sealed.lock().expect("no one panics").last().is_none_or(|(last, _)| *last < end) {
-            if begun.elapsed() > Duration::from_secs(60) {
-                break;
-            }
-            // what is quiet is not sealed: one write more
-            source
-                .write(writes(DocumentSource::database(source), 1, seed + 77 + begun.elapsed().as_millis() as u64))
-                .await?;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+async fn beside_a_listener(source: &Firestore) -> Result<f64> {
+    let groups: BTreeSet<String> = ["users", "orders", "products", "events"].map(str::to_owned).into();
+    let from = ListenFrom::ReadTime(source.snapshot_time().await?);
+    let mut stream = source.listen(&groups, from).await?;
+    let listener = tokio::spawn(async move { while stream.next().await.is_some() {} });
+    let rate = at_full_rate(source).await?;
+    listener.abort();
+    Ok(rate)
+}
+
+/// The rate, and how many seconds after the writers the capture had everything.
+async fn beside_a_capture(repository: &Repository, source: &Firestore) -> Result<(f64, f64)> {
+    let following = Following::start(repository, source);
+    caught_up(&following, source).await?;
+    let rate = at_full_rate(source).await?;
+    let behind = caught_up(&following, source).await?;
+    following.end().await?;
+    Ok((rate, behind))
+}
+
+/// Waits until everything up to now is sealed; how many seconds that took.
+async fn caught_up(following: &Following, source: &Firestore) -> Result<f64> {
+    let (end, begun) = (source.snapshot_time().await?, Instant::now());
+    while following.sealed.lock().expect("no one panics").last().is_none_or(|(last, _)| *last < end) {
+        if begun.elapsed() > LONGEST {
+            return Err(format!("the capture is not there after {LONGEST:?}").into());
         }
-        behind.push(begun.elapsed().as_secs_f64());
-        following.end().await?;
-        shares.push(with_capture / with_listener);
-        bare.push(with_listener);
-        captured.push(with_capture);
+        // what is quiet is not sealed: one write more
+        let seed = 100_000 + begun.elapsed().as_millis() as u64;
+        source.write(writes(DocumentSource::database(source), 1, seed)).await?;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+async fn cost_for_writers() -> Result<()> {
+    let (mut shares, mut behind) = (Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        // an emulator for each, which keeps every version and grows slower by and by; both are first in half of the rounds
+        let stage = Stage::new().await?;
+        let Stage { source, repository, .. } = &stage;
+        at_full_rate(source).await?;
+        let first = if round % 2 == 0 { Some(beside_a_listener(source).await?) } else { None };
+        let (captured, late) = beside_a_capture(repository, source).await?;
+        let bare = match first {
+            Some(bare) => bare,
+            None => beside_a_listener(source).await?,
+        };
+        println!(
+            "writers at full rate: {bare:.0} docs/s beside a bare listener, {captured:.0} beside a capture, which was there {late:.1} s after them"
+        );
+        shares.push(captured / bare);
+        behind.push(late);
     }
     shares.sort_by(f64::total_cmp);
     behind.sort_by(f64::total_cmp);
     println!(
-        "writers at full rate: {:.0} docs/s beside a bare listener, {:.0} beside a capture (last of {ROUNDS} rounds); {:.2} of it (median of rounds {shares:.2?}); caught up {:.1} s after them (median)",
-        bare[ROUNDS - 1],
-        captured[ROUNDS - 1],
+        "writers beside a capture: {:.2} of what they do beside a bare listener (median of {shares:.2?}); caught up {:.1} s after them (median)",
         shares[ROUNDS / 2],
         behind[ROUNDS / 2]
     );

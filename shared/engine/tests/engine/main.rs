@@ -4,6 +4,7 @@ mod capture;
 mod check;
 mod crash;
 mod damage;
+mod drill;
 mod faults;
 mod fixture;
 mod history;

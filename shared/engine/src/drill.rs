@@ -1,0 +1,354 @@
+//! Restores a backup, and moments behind it, into a scratch database, and compares every document with what it should be:
+//! a backup that was never restored is not known to be good.
+//!
+//! The scratch database must be empty. What a drill puts into it is deleted again, and what one that died has left there
+//! by the next: `drills/<id>/begun` says whose it is.
+
+use std::sync::Arc;
+
+use firebackup_codec::object::ObjectType;
+use firebackup_model::drill::{DrillBegun, DrillReport, Exercise};
+use firebackup_model::id::{JobId, JobKind, SnapshotId};
+use firebackup_model::job::RestoreMode;
+use firebackup_model::manifest::{FORMAT_VERSION, Manifest};
+use firebackup_model::port::{MAX_BATCH_WRITES, Precondition, Write};
+use firebackup_model::{PathRange, Selection, Timestamp};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::contents::{Contents, stored};
+use crate::diff::Change;
+use crate::drill_sample::sample;
+use crate::error::{EngineError, Result};
+use crate::layout;
+use crate::moments::{Moment, Moments};
+use crate::repository::{ProvenOrigin, Repository};
+use crate::restore::{DryRun, Restore, RestoreOptions, RestoreReport, Target};
+use crate::verify::{check, verify, verify_segments};
+use crate::world::{Meter, Stop};
+
+impl Repository {
+    /// Drills that have begun and not ended.
+    pub(crate) async fn drills_begun(&self) -> Result<Vec<DrillBegun>> {
+        let mut begun = Vec::new();
+        for meta in self.list("drills").await? {
+            if meta.location.filename() == Some("begun") {
+                let found: Option<(DrillBegun, _)> = self.get_sealed(ObjectType::Drill, &meta.location).await?;
+                begun.extend(found.map(|(begun, _)| begun));
+            }
+        }
+        Ok(begun)
+    }
+
+    /// What the drills have found, oldest first, and whether each report is by a writer that is believed.
+    ///
+    /// # Errors
+    /// When the store fails, or a report is damaged or by somebody who is not believed.
+    pub async fn drills(&self) -> Result<Vec<(DrillReport, ProvenOrigin)>> {
+        let mut reports = Vec::new();
+        for meta in self.list("drills").await? {
+            if meta.location.filename() == Some("report") {
+                let found: Option<(DrillReport, _)> = self.get_sealed(ObjectType::Drill, &meta.location).await?;
+                reports.extend(found);
+            }
+        }
+        reports.sort_by(|(a, _), (b, _)| a.started.cmp(&b.started));
+        Ok(reports)
+    }
+}
+
+/// Differences that a report keeps of each restore.
+const MAX_DIFFERENCES: usize = 100;
+
+/// How much a drill does.
+#[derive(Debug, Clone, Copy)]
+pub struct DrillOptions {
+    /// About how many documents of each restore; nothing for all of them, and every byte of what is stored.
+    pub sample: Option<u64>,
+    /// How many moments behind the backup are put back too, where there are any.
+    pub moments: u32,
+    /// What chooses the sample and the moments.
+    pub seed: u64,
+    /// Whether writes ramp up as Firestore asks.
+    pub ramp: bool,
+    /// Whether to delete what a drill that died has left in the scratch database. It must not run any more.
+    pub take_over: bool,
+}
+
+/// A drill that is ready to run.
+pub struct Drill {
+    /// The repository.
+    pub repository: Repository,
+    /// The backup.
+    pub snapshot: SnapshotId,
+    /// The database into which it is restored: one that is empty, and nobody's source.
+    pub scratch: Target,
+    /// How much.
+    pub options: DrillOptions,
+    /// Where progress is counted.
+    pub meter: Arc<Meter>,
+    /// What may ask the drill to stop.
+    pub stop: Stop,
+}
+
+/// What is put back: the backup, or a moment on top of one.
+struct Subject {
+    base: SnapshotId,
+    at: Option<Timestamp>,
+    point: Timestamp,
+}
+
+impl Drill {
+    /// Runs the drill, and keeps its report. That a backup cannot be restored is what a report says, and no error.
+    ///
+    /// # Errors
+    /// When the scratch database cannot be used or the store be reached: that says nothing of the backup.
+    pub async fn run(&self) -> Result<DrillReport> {
+        let (manifest, _) = self.repository.manifest(&self.snapshot).await?;
+        self.check_scratch().await?;
+        let begun = self.begin().await?;
+        let mut report = self.report(&begun, &manifest);
+        let before = self.meter.stored.get();
+        if let Err(error) = self.exercise(&manifest, &mut report).await {
+            if !is_of_the_backup(&error) {
+                // what is there already must not stand in the way of the next one
+                self.clear().await?;
+                self.forget(&begun.id).await?;
+                return Err(error);
+            }
+            report.failure = Some(error.in_full());
+        }
+        self.clear().await?;
+        report.bytes = self.meter.stored.get() - before;
+        report.finished = self.repository.world().now();
+        let path = layout::drill_report(&begun.id);
+        self.repository.put_sealed(ObjectType::Drill, &path, &self.repository.root_sealing(), &report).await?;
+        self.forget(&begun.id).await?;
+        Ok(report)
+    }
+
+    /// Refuses a database that is anybody's source, or holds documents that no drill has left there.
+    async fn check_scratch(&self) -> Result<()> {
+        let scratch = self.scratch.source.database();
+        let sources = self.repository.all_manifests(|manifest| manifest.source == *scratch).await?;
+        if !sources.is_empty() {
+            return Err(EngineError::Refused(format!(
+                "{scratch} was backed up into this repository: a drill deletes what it finds, so give it a database of its own"
+            )));
+        }
+        self.scratch.sink.can_write().await?;
+        if let Some(other) = self.other(None).await? {
+            if !self.options.take_over {
+                return Err(in_use(&other));
+            }
+            self.clear().await?;
+            self.forget(&other.id).await?;
+        }
+        match self.count().await? {
+            0 => Ok(()),
+            documents => Err(EngineError::Refused(format!(
+                "{scratch} holds {documents} documents: a drill needs a database that is empty, and leaves it empty"
+            ))),
+        }
+    }
+
+    async fn count(&self) -> Result<u64> {
+        let source = &self.scratch.source;
+        let now = source.snapshot_time().await?;
+        Ok(source.count(&PathRange::everything(), now).await?)
+    }
+
+    /// Another drill in the same database.
+    async fn other(&self, ours: Option<&JobId>) -> Result<Option<DrillBegun>> {
+        let begun = self.repository.drills_begun().await?;
+        let is_other = |one: &DrillBegun| Some(&one.id) != ours && one.scratch == *self.scratch.source.database();
+        Ok(begun.into_iter().find(is_other))
+    }
+
+    /// Says whose the scratch database is. Of two that begin at once, at least one sees the other.
+    async fn begin(&self) -> Result<DrillBegun> {
+        let (world, scratch) = (self.repository.world(), self.scratch.source.database().clone());
+        let begun = DrillBegun { id: world.job_id(JobKind::Drill), scratch, started: world.now() };
+        let path = layout::drill_begun(&begun.id);
+        self.repository.put_sealed(ObjectType::Drill, &path, &self.repository.root_sealing(), &begun).await?;
+        if let Some(other) = self.other(Some(&begun.id)).await? {
+            self.forget(&begun.id).await?;
+            return Err(in_use(&other));
+        }
+        Ok(begun)
+    }
+
+    async fn forget(&self, drill: &JobId) -> Result<()> {
+        self.repository.delete_all(vec![layout::drill_begun(drill)]).await.map(drop)
+    }
+
+    fn report(&self, begun: &DrillBegun, manifest: &Manifest) -> DrillReport {
+        DrillReport {
+            format: FORMAT_VERSION,
+            id: begun.id.clone(),
+            source: manifest.source.clone(),
+            snapshot: self.snapshot.clone(),
+            scratch: begun.scratch.clone(),
+            is_whole: self.options.sample.is_none(),
+            seed: self.options.seed,
+            exercises: Vec::new(),
+            failure: None,
+            bytes: 0,
+            started: begun.started,
+            finished: begun.started,
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    async fn exercise(&self, manifest: &Manifest, report: &mut DrillReport) -> Result<()> {
+        self.read_back().await?;
+        let mut dice = StdRng::seed_from_u64(self.options.seed);
+        let point = manifest.read_time().unwrap_or_default();
+        let backup = Subject { base: self.snapshot.clone(), at: None, point };
+        report.exercises.push(self.restore(&backup, &mut dice).await?);
+        for moment in self.moments(manifest, &mut dice).await? {
+            self.clear().await?;
+            let at = (!moment.is_base).then_some(moment.point);
+            let subject = Subject { base: moment.base, at, point: moment.point };
+            report.exercises.push(self.restore(&subject, &mut dice).await?);
+        }
+        Ok(())
+    }
+
+    /// Opens and checks what is stored: all of it, or its structure where a sample is restored.
+    async fn read_back(&self) -> Result<()> {
+        if self.options.sample.is_some() {
+            return check(&self.repository, &self.snapshot, &self.meter).await.map(drop);
+        }
+        verify(&self.repository, &self.snapshot, &self.meter).await?;
+        if self.options.moments == 0 {
+            return Ok(());
+        }
+        match verify_segments(&self.repository, &self.meter).await?.damaged.pop() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Moments behind the backup, as many as are wanted and there are.
+    async fn moments(&self, manifest: &Manifest, dice: &mut StdRng) -> Result<Vec<Moment>> {
+        if self.options.moments == 0 || !manifest.is_whole() {
+            return Ok(Vec::new());
+        }
+        let moments = Moments::read(&self.repository, &manifest.source).await?;
+        let mut points: Vec<Timestamp> = moments.points().filter(|point| Some(*point) > manifest.read_time()).collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < self.options.moments as usize && !points.is_empty() {
+            let point = points.swap_remove(dice.random_range(..points.len()));
+            chosen.push(moments.moment(point)?);
+        }
+        Ok(chosen)
+    }
+
+    async fn restore(&self, subject: &Subject, dice: &mut StdRng) -> Result<Exercise> {
+        let selection = match self.options.sample {
+            None => Selection::default(),
+            Some(documents) => {
+                sample(&self.repository, &subject.base, subject.at, documents, dice, &self.meter).await?
+            }
+        };
+        let restore = self.prepare(subject, selection);
+        let mut exercise = Exercise {
+            point: subject.point,
+            is_backup: subject.at.is_none(),
+            documents: self.expected(subject, &restore.options.selection).await?,
+            same: 0,
+            differences: Vec::new(),
+        };
+        if exercise.documents > 0 {
+            let (report, found) = (restore.run().await?, restore.dry_run(MAX_DIFFERENCES).await?);
+            exercise.same = found.difference.totals.same;
+            exercise.differences = differences(&report, &found);
+        }
+        let there = self.count().await?;
+        if there != exercise.documents {
+            let text = format!("{} documents were to be restored, and {there} are there", exercise.documents);
+            exercise.differences.push(text);
+        }
+        Ok(exercise)
+    }
+
+    fn prepare(&self, subject: &Subject, selection: Selection) -> Restore {
+        let options = RestoreOptions {
+            selection,
+            mode: RestoreMode::Mirror,
+            undo: false,
+            fresh: true,
+            ramp: self.options.ramp,
+            ..RestoreOptions::default()
+        };
+        Restore {
+            repository: self.repository.clone(),
+            snapshot: subject.base.clone(),
+            at: subject.at,
+            target: self.scratch.clone(),
+            options,
+            meter: Arc::clone(&self.meter),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// How many documents there should be, as the repository has them.
+    async fn expected(&self, subject: &Subject, selection: &Selection) -> Result<u64> {
+        let stored = stored(&self.repository, &subject.base, subject.at).await?;
+        let mut contents = Contents::of_layers(&self.repository, stored.layers, selection, &self.meter)?;
+        let mut documents = 0;
+        while let Some(item) = contents.next().await? {
+            documents += u64::from(item.document.is_some());
+        }
+        Ok(documents)
+    }
+
+    /// Deletes all documents of the scratch database, which was empty when the drill began.
+    async fn clear(&self) -> Result<()> {
+        let Target { source, sink } = &self.scratch;
+        let (world, meter, everything) = (self.repository.world(), Arc::default(), Selection::default());
+        loop {
+            let now = source.snapshot_time().await?;
+            let mut contents =
+                Contents::of_database(Arc::clone(source), now, &everything, world, &meter)?.reanchoring();
+            let mut deletions = Vec::new();
+            while deletions.len() < MAX_BATCH_WRITES
+                && let Some(item) = contents.next().await?
+            {
+                deletions.push(Write { path: item.path, document: None, precondition: Precondition::None });
+            }
+            if deletions.is_empty() {
+                return Ok(());
+            }
+            for outcome in sink.write(deletions).await? {
+                outcome?;
+            }
+        }
+    }
+}
+
+/// What was found otherwise than it should be.
+fn differences(report: &RestoreReport, found: &DryRun) -> Vec<String> {
+    let problems = report.tally.problems.iter().chain(&found.problems);
+    let problems = problems.map(|problem| format!("`{}` could not be put back: {}", problem.path, problem.reason));
+    let samples = found.difference.samples.iter().map(|sample| match sample.change {
+        Change::Created => format!("`{}` is not there", sample.path),
+        Change::Deleted => format!("`{}` should not be there", sample.path),
+        Change::Updated | Change::Same => format!("`{}` is another than it should be", sample.path),
+    });
+    problems.chain(samples).take(MAX_DIFFERENCES).collect()
+}
+
+fn in_use(other: &DrillBegun) -> EngineError {
+    EngineError::Refused(format!(
+        "{} is in use by {} since {}: wait for it, or give another database; if it runs no more, --take-over deletes what it has left",
+        other.scratch, other.id, other.started
+    ))
+}
+
+/// Whether a failure says something of the backup, and not of the way to it.
+fn is_of_the_backup(error: &EngineError) -> bool {
+    let is_missing = matches!(error, EngineError::Store { source: object_store::Error::NotFound { .. }, .. });
+    is_missing || error.is_of_the_object() && !error.may_pass() && !error.is_resumable_stop()
+}

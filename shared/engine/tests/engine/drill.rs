@@ -1,0 +1,207 @@
+//! Drills: what passes, what does not, and whose the scratch database is.
+
+use std::sync::Arc;
+
+use firebackup_engine::memory::MemoryDatabase;
+use firebackup_engine::{Drill, DrillOptions, EngineError, Repository, Stop, Target};
+use firebackup_model::drill::DrillReport;
+use firebackup_model::id::SnapshotId;
+use firebackup_model::port::{DocumentSink, Write, WriteOutcome};
+use firebackup_model::{DatabaseName, PortError};
+use object_store::ObjectStoreExt;
+
+use crate::capture::{begun, capture, until_now};
+use crate::fixture::{Fixture, backup, target, target_of};
+
+const WHOLE: DrillOptions = DrillOptions { sample: None, moments: 2, seed: 1, ramp: false, take_over: false };
+const SAMPLE: DrillOptions = DrillOptions { sample: Some(40), ..WHOLE };
+
+fn scratch() -> MemoryDatabase {
+    let scratch = MemoryDatabase::new(DatabaseName::new("scratch", "(default)"));
+    scratch.flow();
+    scratch
+}
+
+fn drill(repository: &Repository, snapshot: &SnapshotId, scratch: Target, options: DrillOptions) -> Drill {
+    let (meter, stop) = (Arc::default(), Stop::default());
+    Drill { repository: repository.clone(), snapshot: snapshot.clone(), scratch, options, meter, stop }
+}
+
+async fn captured() -> (Fixture, Repository, SnapshotId) {
+    captured_of(400).await
+}
+
+/// A backup, and three moments behind it.
+async fn captured_of(documents: usize) -> (Fixture, Repository, SnapshotId) {
+    let (fixture, repository, manifest) = begun(documents).await;
+    for round in 0..3 {
+        fixture.database.set("users/u00000", 1000 + round);
+        fixture.database.set(&format!("new/{round}"), round);
+        fixture.database.remove(&format!("users/u0000{}", 4 + 4 * (round % 2)));
+        fixture.database.pass_seconds(60);
+        until_now(&capture(&repository, &fixture.database)).await;
+    }
+    (fixture, repository, manifest.id)
+}
+
+async fn kept(repository: &Repository) -> Vec<DrillReport> {
+    repository.drills().await.unwrap().into_iter().map(|(report, _)| report).collect()
+}
+
+#[tokio::test]
+async fn a_backup_and_moments_behind_it_are_restored_compared_and_taken_away_again() {
+    let (fixture, repository, snapshot) = captured().await;
+    let scratch = scratch();
+    let report = drill(&repository, &snapshot, target(&scratch), WHOLE).run().await.unwrap();
+    assert!(report.has_passed(), "{report:?}");
+    let [of_backup, moments @ ..] = &report.exercises[..] else { panic!("{report:?}") };
+    assert_eq!((of_backup.is_backup, of_backup.documents, of_backup.same), (true, 400, 400));
+    assert_eq!(moments.len(), 2);
+    for moment in moments {
+        assert_eq!(moment.documents, fixture.database.documents_at(moment.point).len() as u64);
+        assert!(!moment.is_backup && moment.point > of_backup.point);
+    }
+    assert!(scratch.documents().is_empty());
+    assert_eq!(kept(&repository).await, [report]);
+    assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun") || path.starts_with("receipts/")));
+}
+
+#[tokio::test]
+async fn a_sample_reads_less_and_the_same_seed_takes_the_same() {
+    let (_fixture, repository, snapshot) = captured_of(3000).await;
+    let run = async |options| drill(&repository, &snapshot, target(&scratch()), options).run().await.unwrap();
+    let (whole, sample, again) = (run(WHOLE).await, run(SAMPLE).await, run(SAMPLE).await);
+    assert!(sample.has_passed(), "{sample:?}");
+    assert_eq!(sample.exercises.len(), 3);
+    assert!(sample.exercises.iter().all(|one| (10..=40).contains(&one.documents)), "{sample:?}");
+    assert_eq!(sample.exercises, again.exercises);
+    assert!(sample.bytes < whole.bytes, "{} of {}", sample.bytes, whole.bytes);
+    let other = run(DrillOptions { seed: 2, ..SAMPLE }).await;
+    assert_ne!(other.exercises, sample.exercises);
+    // of less than a sample everything is taken
+    let small = run(DrillOptions { sample: Some(4000), ..WHOLE }).await;
+    assert_eq!(small.exercises[0].documents, 3000);
+}
+
+#[tokio::test]
+async fn a_backup_of_nothing_is_as_good_as_any() {
+    let (fixture, repository) = Fixture::new(0).await;
+    let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let report = drill(&repository, &manifest.id, target(&scratch()), WHOLE).run().await.unwrap();
+    assert!(report.has_passed() && report.documents() == 0, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_backup_does_not_pass_and_the_report_says_why() {
+    let (fixture, repository, snapshot) = captured().await;
+    let run = fixture.objects().await.into_iter().find(|path| path.starts_with("runs/")).unwrap();
+    let mut bytes = fixture.read(&run).await.to_vec();
+    let whole = bytes.clone();
+    bytes[200] ^= 1;
+    let replace = async |bytes: Vec<u8>| fixture.store.put(&run.as_str().into(), bytes.into()).await.unwrap();
+    replace(bytes).await;
+    let scratch = scratch();
+    let report = drill(&repository, &snapshot, target(&scratch), WHOLE).run().await.unwrap();
+    assert!(!report.has_passed() && report.failure.as_ref().unwrap().contains(&run), "{report:?}");
+    fixture.store.delete(&run.as_str().into()).await.unwrap();
+    let report = drill(&repository, &snapshot, target(&scratch), SAMPLE).run().await.unwrap();
+    assert!(!report.has_passed() && report.failure.as_ref().unwrap().contains(&run), "{report:?}");
+    replace(whole).await;
+    assert!(drill(&repository, &snapshot, target(&scratch), WHOLE).run().await.unwrap().has_passed());
+    assert_eq!(kept(&repository).await.iter().map(DrillReport::has_passed).collect::<Vec<_>>(), [false, false, true]);
+    assert!(scratch.documents().is_empty());
+}
+
+/// Says of writes to one document that they were done.
+struct Forgetful(MemoryDatabase, &'static str);
+
+#[async_trait::async_trait]
+impl DocumentSink for Forgetful {
+    fn database(&self) -> &DatabaseName {
+        DocumentSink::database(&self.0)
+    }
+
+    async fn can_write(&self) -> Result<(), PortError> {
+        self.0.can_write().await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, PortError> {
+        let outcomes = self.0.write(writes.clone()).await?;
+        for write in writes {
+            if write.path.as_str() == self.1 && write.document.is_some() {
+                self.0.remove(self.1);
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_does_not_arrive_is_found_missing() {
+    let (_fixture, repository, snapshot) = captured().await;
+    let database = scratch();
+    let sink = Arc::new(Forgetful(database.clone(), "zoo/ü3"));
+    let scratch = Target { source: Arc::new(database.clone()), sink };
+    let report = drill(&repository, &snapshot, scratch, WHOLE).run().await.unwrap();
+    assert!(!report.has_passed() && report.failure.is_none());
+    let found = &report.exercises[0];
+    assert_eq!((found.documents, found.same), (400, 399));
+    assert_eq!(found.differences, ["`zoo/ü3` is not there", "400 documents were to be restored, and 399 are there"]);
+    assert!(database.documents().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_the_drills_own_is_never_touched() {
+    let (fixture, repository, snapshot) = captured().await;
+    let refused = async |scratch: &MemoryDatabase, expected: &str| {
+        let before = scratch.documents();
+        let options = DrillOptions { take_over: true, ..WHOLE };
+        let error = drill(&repository, &snapshot, target(scratch), options).run().await.unwrap_err();
+        assert!(matches!(&error, EngineError::Refused(text) if text.contains(expected)), "{error}");
+        assert_eq!(scratch.documents(), before);
+    };
+    refused(&fixture.database, "was backed up into this repository").await;
+    let used = scratch();
+    used.set("mine/1", 1);
+    refused(&used, "holds 1 documents").await;
+    assert!(kept(&repository).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_drill_that_died_has_left_is_taken_over_only_when_asked() {
+    let (fixture, repository, snapshot) = captured().await;
+    let database = scratch();
+    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 2));
+    let dying = drill(&repository, &snapshot, target_of(troubled.clone()), WHOLE);
+    let task = tokio::spawn(async move { dying.run().await });
+    troubled.gate.as_ref().unwrap().reached.notified().await;
+    task.abort();
+    drop(task.await);
+    assert!(!database.documents().is_empty());
+    assert!(fixture.objects().await.iter().any(|path| path.ends_with("/begun")));
+    let error = drill(&repository, &snapshot, target(&database), WHOLE).run().await.unwrap_err();
+    assert!(error.to_string().contains("--take-over"), "{error}");
+    assert!(!database.documents().is_empty());
+    // another database is nobody's
+    assert!(drill(&repository, &snapshot, target(&scratch2()), WHOLE).run().await.unwrap().has_passed());
+    let options = DrillOptions { take_over: true, ..WHOLE };
+    assert!(drill(&repository, &snapshot, target(&database), options).run().await.unwrap().has_passed());
+    assert!(database.documents().is_empty());
+    assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun")));
+}
+
+fn scratch2() -> MemoryDatabase {
+    MemoryDatabase::new(DatabaseName::new("scratch", "other"))
+}
+
+#[tokio::test]
+async fn whoever_stops_a_drill_leaves_no_report_and_an_empty_database() {
+    let (fixture, repository, snapshot) = captured().await;
+    let database = scratch();
+    let stopped = drill(&repository, &snapshot, target(&database), WHOLE);
+    stopped.stop.request();
+    let error = stopped.run().await.unwrap_err();
+    assert!(error.is_resumable_stop(), "{error}");
+    assert!(database.documents().is_empty() && kept(&repository).await.is_empty());
+    assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun")));
+}
