@@ -52,7 +52,7 @@ impl Repository {
                 reports.extend(found);
             }
         }
-        reports.sort_by(|(a, _), (b, _)| a.started.cmp(&b.started));
+        reports.sort_by_key(|(report, _)| report.started);
         Ok(reports)
     }
 }
