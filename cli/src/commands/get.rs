@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use firebackup_codec::typed_json::write_json;
-use firebackup_engine::{Found, Meter, Repository, lookup, lookup_at};
+use firebackup_engine::{Found, Meter, Origin, Repository, as_reported, lookup, lookup_at};
 use firebackup_model::id::SnapshotId;
 use firebackup_model::{DocumentPath, Timestamp};
 use serde::Serialize;
@@ -22,6 +22,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup get users/alice --repo file:///srv/backups --master-key-file master.key
   firebackup get users/alice --at 2026-11-24T10:15:03Z --repo file:///srv/backups --master-key-file master.key
+  firebackup get users/alice --at 2026-11-24T10:15:03.5Z --reported --repo s3://bucket/prod
   firebackup get users/alice/orders/1 --at bkp_01K --repo file:///srv/backups --master-key-file master.key";
 
 /// Which document.
@@ -33,11 +34,17 @@ pub(crate) struct GetArgs {
     /// The snapshot (its id, the beginning of it, or `latest`), or a time, from captured changes: 2026-11-24T10:15:03Z
     #[arg(long, value_name = "SNAPSHOT|TIME", default_value = LATEST)]
     at: String,
+    /// As events told that it was at the time of --at, also between two consistent points
+    #[arg(long, requires = "at")]
+    reported: bool,
 }
 
 #[derive(Serialize)]
 struct Got {
-    snapshot: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<String>,
+    /// Whether an event told of it, and nothing else.
+    reported: bool,
     /// The consistent point that was taken, where a time was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Timestamp>,
@@ -61,14 +68,18 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<Exit> {
     let store = Arc::new(CountingStore::new(context.destination()?.store()));
     let repository = context.repository_in(store.clone()).await?;
     let meter = Arc::new(Meter::default());
-    let looked_up = look_up(context, &repository, &args.at, &path, &meter).await?;
+    let looked_up = match args.reported {
+        true => look_up_reported(context, &repository, &args.at, &path, &meter).await?,
+        false => look_up(context, &repository, &args.at, &path, &meter).await?,
+    };
     let name = looked_up.name();
     let found = looked_up.found.ok_or_else(|| CliError::NotFound(format!("`{path}` is not in {name}")))?;
     let mut json = Vec::new();
     write_json(&found.document, &mut json).map_err(|source| CliError::Show { path: path.to_string(), source })?;
     let text = String::from_utf8_lossy(&indent(&json)).into_owned();
     let got = Got {
-        snapshot: looked_up.snapshot.to_string(),
+        snapshot: looked_up.snapshot.map(|snapshot| snapshot.to_string()),
+        reported: looked_up.is_reported,
         at: looked_up.moment.map(|(at, _)| at),
         asked: looked_up.moment.map(|(_, asked)| asked),
         path: path.to_string(),
@@ -91,7 +102,9 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<Exit> {
 
 /// Where a document was looked for, and what was found.
 struct LookedUp {
-    snapshot: SnapshotId,
+    /// Nothing where it was not looked for in one.
+    snapshot: Option<SnapshotId>,
+    is_reported: bool,
     /// The moment that was taken, and the time that was asked for.
     moment: Option<(Timestamp, Timestamp)>,
     found: Option<Found>,
@@ -99,9 +112,10 @@ struct LookedUp {
 
 impl LookedUp {
     fn name(&self) -> String {
-        match self.moment {
-            None => self.snapshot.to_string(),
-            Some((at, _)) => format!("the database as of {at}"),
+        match (self.moment, &self.snapshot) {
+            (Some((at, _)), _) if self.is_reported => format!("what was reported of {at}"),
+            (Some((at, _)), _) => format!("the database as of {at}"),
+            (None, snapshot) => snapshot.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -117,10 +131,30 @@ async fn look_up(
         let snapshot = context.snapshot_to_use(repository, at).await?;
         let (manifest, _) = repository.manifest(&snapshot).await?;
         let found = lookup(repository, &manifest, path, meter).await?;
-        return Ok(LookedUp { snapshot, moment: None, found });
+        return Ok(LookedUp { snapshot: Some(snapshot), is_reported: false, moment: None, found });
     };
     let database = context.database_in(repository).await?;
     let (moments, moment) = context.moment(repository, &database, asked, false).await?;
     let found = lookup_at(repository, &moments, &moment, path, meter).await?;
-    Ok(LookedUp { snapshot: moment.base, moment: Some((moment.point, asked)), found })
+    let (snapshot, moment) = (Some(moment.base), Some((moment.point, asked)));
+    Ok(LookedUp { snapshot, is_reported: false, moment, found })
+}
+
+async fn look_up_reported(
+    context: &Context,
+    repository: &Repository,
+    at: &str,
+    path: &DocumentPath,
+    meter: &Arc<Meter>,
+) -> Result<LookedUp> {
+    let asked: Timestamp = at
+        .parse()
+        .map_err(|_| CliError::Usage(format!("--reported is of a time, and `{at}` is none: 2026-11-24T10:15:03Z")))?;
+    let database = context.database_in(repository).await?;
+    let version = as_reported(repository, &database, path, asked, meter).await?;
+    let (update_time, read_time) = (version.update_time, Some(version.point));
+    let is_reported = version.origin == Origin::Reported;
+    let moment = Some((version.time(), asked));
+    let found = version.document.map(|document| Found { document, update_time, read_time });
+    Ok(LookedUp { snapshot: None, is_reported, moment, found })
 }

@@ -60,6 +60,8 @@ struct Told {
 #[derive(Serialize)]
 struct ToldVersion {
     change: Change,
+    /// When it came about, as well as that is known.
+    time: Timestamp,
     point: Timestamp,
     update_time: Option<Timestamp>,
     create_time: Option<Timestamp>,
@@ -67,6 +69,9 @@ struct ToldVersion {
     origin: Origin,
     snapshots: Vec<SnapshotId>,
     moment: Option<Timestamp>,
+    /// Of what was reported: until when at the longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
     restore_command: Option<String>,
     document: Option<Box<RawValue>>,
 }
@@ -119,6 +124,7 @@ fn told_version(
 ) -> Result<ToldVersion> {
     Ok(ToldVersion {
         change: version.change,
+        time: version.time(),
         point: version.point,
         update_time: version.update_time,
         create_time: version.create_time,
@@ -126,6 +132,7 @@ fn told_version(
         origin: version.origin,
         snapshots: version.snapshots.clone(),
         moment: version.moment,
+        until: version.until,
         restore_command: restore_command(context, database, path, version),
         document: version.document.as_ref().map(|document| typed_json(document, path)).transpose()?,
     })
@@ -145,14 +152,17 @@ fn restore_command(
     version: &Version,
 ) -> Option<String> {
     version.document.as_ref()?;
+    let reported = (version.origin == Origin::Reported).then_some("--reported");
     let (option, value) = match (version.moment, version.snapshots.first()) {
         (Some(moment), _) => ("--at", moment.to_string()),
         (None, Some(snapshot)) => ("--snapshot", snapshot.to_string()),
+        (None, None) if reported.is_some() => ("--at", version.time().to_string()),
         (None, None) => return None,
     };
     let DatabaseName { project, database } = database;
     let named = ["--document", path.as_str(), "--project", project, "--database", database];
-    Some(context.command(&[&["restore", option, &value], &named[..]].concat()))
+    let command = ["restore", option, &value].into_iter().chain(reported).chain(named);
+    Some(context.command(&command.collect::<Vec<_>>()))
 }
 
 fn text(context: &Context, told: &Told, shows: bool) -> String {
@@ -164,10 +174,13 @@ fn text(context: &Context, told: &Told, shows: bool) -> String {
 }
 
 fn version_text(context: &Context, version: &ToldVersion, shows: bool) -> String {
-    let time = version.update_time.unwrap_or(version.point);
     let size = version.bytes.map(|size| format!(", {}", bytes(size))).unwrap_or_default();
-    let mut text =
-        format!("{}  {}{size}, {}", context.output.bold(&time.to_string()), name(version.change), from(version));
+    let mut text = format!(
+        "{}  {}{size}, {}",
+        context.output.bold(&version.time.to_string()),
+        name(version.change),
+        from(version)
+    );
     if let Some(command) = &version.restore_command {
         text.push_str(&format!("\n  put it back: {command}"));
     } else if version.bytes.is_some() {
@@ -185,12 +198,21 @@ fn from(version: &ToldVersion) -> String {
         Origin::Snapshot => "backed up",
         Origin::Captured => "captured",
         Origin::Compared => "found by a scan",
+        Origin::Reported => return reported(version),
     };
     let also = match version.snapshots.len() as u64 {
         0 | 1 => String::new(),
         snapshots => format!(", in {} snapshots", count(snapshots)),
     };
     format!("{seen} at {}{also}", version.point)
+}
+
+/// What an event told is no more than that, and ends with the next moment that is known.
+fn reported(version: &ToldVersion) -> String {
+    match version.until {
+        Some(until) => format!("reported by an event, until {until} at the longest"),
+        None => "reported by an event, and not confirmed yet".to_owned(),
+    }
 }
 
 const fn name(change: Change) -> &'static str {

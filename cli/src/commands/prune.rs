@@ -108,6 +108,13 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
             report.segments_kept
         ));
     }
+    if report.reported_dropped + report.reported_kept > 0 {
+        lines.push(format!(
+            "{} of reported versions {would}dropped, {} kept",
+            of(report.reported_dropped, "manifest"),
+            report.reported_kept
+        ));
+    }
     if report.deleted > 0 {
         lines.push(format!("{} ({}) {would}deleted", of(report.deleted, "object"), bytes(report.deleted_bytes)));
     }

@@ -31,6 +31,7 @@ Examples:
   firebackup restore --dry-run --repo file:///srv/backups --master-key-file master.key
   firebackup restore --guard 2026-01-31T14:03:00Z --repo file:///srv/backups --master-key-file master.key
   firebackup restore --at 2026-11-24T10:15:03Z --to-database restored --repo file:///srv/backups --master-key-file master.key
+  firebackup restore --document users/alice --at 2026-11-24T10:15:03.5Z --reported --repo s3://bucket/prod
   firebackup restore --document users/alice --yes --repo file:///srv/backups --master-key-file master.key
   firebackup restore --to-project my-app-staging --rename users=users-restored --collection users --repo s3://bucket/prod
   firebackup restore --undo restore_01ARZ3NDEKTSV4RRFFQ69G5FAV --repo file:///srv/backups --master-key-file master.key";
@@ -38,6 +39,10 @@ Examples:
 /// What an undo leaves no choice of: it puts back what was there, where it was.
 const UNDO_CONFLICTS: [&str; 8] =
     ["snapshot", "at", "mode", "include_auth", "auth_only", "renames", "to_project", "to_database"];
+
+/// What is reported is one document, and no moment of the database.
+const REPORTED_CONFLICTS: [&str; 8] =
+    ["snapshot", "exact", "collections", "exclude", "no_subcollections", "globs", "include_auth", "auth_only"];
 
 /// Documents of a dry run that are shown.
 const SAMPLES: usize = 20;
@@ -54,6 +59,9 @@ pub(crate) struct RestoreArgs {
     /// Refuse a time that is no consistent point, rather than take the newest one before it
     #[arg(long, requires = "at")]
     exact: bool,
+    /// One document (--document) as events told that it was at the time of --at, also between two consistent points
+    #[arg(long, requires = "at", conflicts_with_all = REPORTED_CONFLICTS)]
+    reported: bool,
     /// Take this restore back: put in place again what it replaced
     #[arg(long, value_name = "JOB", conflicts_with_all = UNDO_CONFLICTS)]
     undo: Option<JobId>,
@@ -160,6 +168,7 @@ fn options(context: &Context, args: &RestoreArgs, what: &What) -> RestoreOptions
         undo: !args.no_undo,
         guard: args.guard,
         fresh: args.fresh,
+        reported: what.reported.clone(),
         ramp: !args.no_ramp && !context.settings.is_emulator(),
         ..RestoreOptions::default()
     }
@@ -280,6 +289,13 @@ mod tests {
             format!("--undo {JOB} --at 2026-11-24T10:15:03Z"),
             "--snapshot latest --at 2026-11-24T10:15:03Z".to_owned(),
             "--at 2026-11-24T10:15:03".to_owned(),
+            "--reported --document users/a".to_owned(),
+            "--reported --snapshot latest --document users/a".to_owned(),
+            "--reported --at 2026-11-24T10:15:03Z --exact --document users/a".to_owned(),
+            "--reported --at 2026-11-24T10:15:03Z --collection users".to_owned(),
+            "--reported --at 2026-11-24T10:15:03Z --path users/*".to_owned(),
+            "--reported --at 2026-11-24T10:15:03Z --document users/a --exclude x".to_owned(),
+            "--reported --at 2026-11-24T10:15:03Z --document users/a --include-auth".to_owned(),
             "--exact".to_owned(),
             "--to-project a/b".to_owned(),
             "--to-database a/b".to_owned(),

@@ -59,6 +59,8 @@ struct WholeUndo {
 #[derive(Serialize)]
 struct WholeSegments {
     segments: u64,
+    /// Manifests of versions that events told of.
+    reported: u64,
     runs: u64,
     records: u64,
     bytes: u64,
@@ -160,18 +162,22 @@ async fn verify_captured(context: &Context, repository: &Repository, verified: &
     let progress = Progress::show(&context.output, Activity::Read, &meter);
     let captured = verify_segments(repository, &meter).await;
     drop(progress);
-    let VerifiedSegments { segments, runs, records, bytes: read, damaged } = captured?;
-    if segments > 0 {
+    let VerifiedSegments { segments, reported, runs, records, bytes: read, damaged } = captured?;
+    if segments + reported > 0 {
         let good = context.output.good("✓");
         let (what, of_runs) = (of(segments, "segment"), of(runs, "run"));
+        let events = match reported {
+            0 => String::new(),
+            reported => format!(" and {} of reported versions", of(reported, "manifest")),
+        };
         context.output.say(&format!(
-            "{good} {what} of captured changes: {} in {of_runs}; {} read back and compared",
+            "{good} {what} of captured changes{events}: {} in {of_runs}; {} read back and compared",
             of(records, "record"),
             bytes(read)
         ))?;
     }
-    if segments > 0 || !damaged.is_empty() {
-        verified.segments = Some(WholeSegments { segments, runs, records, bytes: read });
+    if segments + reported > 0 || !damaged.is_empty() {
+        verified.segments = Some(WholeSegments { segments, reported, runs, records, bytes: read });
     }
     for (segment, error) in damaged {
         let error = CliError::Engine(error).report();

@@ -236,7 +236,7 @@ impl<'a> Value<'a> {
 
 /// Adds a part to a message that may have come in pieces. Two messages merge by being joined, but only where each is
 /// whole: a field cut in two must stay an error.
-fn merge<'a>(message: &mut Option<Cow<'a, [u8]>>, part: &'a [u8]) -> Result<(), WireError> {
+pub(crate) fn merge<'a>(message: &mut Option<Cow<'a, [u8]>>, part: &'a [u8]) -> Result<(), WireError> {
     *message = Some(match message.take() {
         None => Cow::Borrowed(part),
         Some(before) => {

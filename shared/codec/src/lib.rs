@@ -7,13 +7,16 @@
 //! - A run is written with [`run::block`] and [`run::writer`] and read with [`run::reader`].
 //! - Manifests, plans, receipts and intents are sealed with [`object`] and signed with [`signature`].
 //! - Keys are kept in the wraps of [`wrap`].
+//! - What Firestore tells of a change is read by [`cloud_event`].
 
 pub mod canonical;
+pub mod cloud_event;
 pub mod compress;
 #[cfg(test)]
 mod document_generator;
 mod document_value;
 pub mod error;
+mod lenient_json;
 pub mod limit;
 pub mod object;
 mod primitive;

@@ -6,6 +6,10 @@ pub const MAX_RAW_BLOCK: usize = 32 * 1024 * 1024;
 pub const MAX_BLOCK_SIZE: u32 = 8 * 1024 * 1024;
 /// The most bytes of a record's body.
 pub const MAX_BODY: usize = 17 * 1024 * 1024;
+/// The most bytes of an event's body: two documents, and what JSON and base64 add.
+pub const MAX_EVENT: usize = 64 * 1024 * 1024;
+/// The most bytes of an event's attribute: a path, with every byte of it percent-encoded.
+pub const MAX_ATTRIBUTE: usize = 32 * 1024;
 /// The most blocks of a run.
 pub const MAX_BLOCKS: u64 = 65_536;
 /// The most consistent points of a run, and the most collection groups: in memory they take many times their bytes.

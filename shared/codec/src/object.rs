@@ -42,6 +42,8 @@ pub enum ObjectType {
     RestoreReceipt = 9,
     /// Entries of an organization's audit log, of one month.
     AuditPart = 10,
+    /// A manifest of versions that events told of.
+    Reported = 11,
     /// That a drill began, or what it found.
     Drill = 12,
 }
@@ -59,6 +61,7 @@ impl ObjectType {
             Self::RestoreMark => "a mark of a restore",
             Self::RestoreReceipt => "a receipt of a restore",
             Self::AuditPart => "a part of an audit log",
+            Self::Reported => "a manifest of reported versions",
             Self::Drill => "of a drill",
         }
     }

@@ -142,6 +142,9 @@ mod tests {
             (r#"{"arrayValue":{"values":[]}}"#, r#"{"arrayValue":{}}"#),
             (r#"{"mapValue":{"fields":{}}}"#, r#"{"mapValue":{}}"#),
             (r#"{"geoPointValue":{"longitude":1}}"#, r#"{"geoPointValue":{"latitude":0.0,"longitude":1.0}}"#),
+            (r#"{"bytesValue":"+/8"}"#, r#"{"bytesValue":"+/8="}"#),
+            (r#"{"bytesValue":"-_8="}"#, r#"{"bytesValue":"+/8="}"#),
+            (r#"{"bytesValue":"-_8"}"#, r#"{"bytesValue":"+/8="}"#),
             (r#"{"stringValue":"\u00e9"}"#, r#"{"stringValue":"é"}"#),
         ] {
             let document = read_value(spelled).unwrap();
@@ -186,8 +189,8 @@ mod tests {
             r#"{"timestampValue":"2026-01-31T00:00:00"}"#,
             r#"{"timestampValue":"0000-12-31T00:00:00Z"}"#,
             r#"{"timestampValue":"9999-12-31T23:59:59-01:00"}"#,
-            r#"{"bytesValue":"+/8"}"#,
-            r#"{"bytesValue":"-_8="}"#,
+            r#"{"bytesValue":"+_8="}"#,
+            r#"{"bytesValue":"+/9="}"#,
             r#"{"stringValue":"\ud800"}"#,
             r#"{"geoPointValue":{"altitude":1}}"#,
             r#"{"arrayValue":[]}"#,

@@ -13,6 +13,7 @@ use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
 
 use crate::chain::Stretch;
+use crate::compact::DAY_SECONDS;
 use crate::error::{EngineError, Result};
 use crate::ledger::Ledger;
 use crate::merge::Layer;
@@ -20,8 +21,6 @@ use crate::moments::Moments;
 use crate::read::RunSource;
 use crate::repository::Repository;
 use crate::world::Meter;
-
-const DAY_SECONDS: i64 = 24 * 3600;
 
 /// Where the chain of a database ends, and what more is to be known to go on.
 pub(crate) struct Position {

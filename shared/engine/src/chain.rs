@@ -17,9 +17,9 @@ use crate::layout;
 use crate::repository::Repository;
 
 /// Manifests read at one time.
-const PARALLEL_READS: usize = 32;
+pub(crate) const PARALLEL_READS: usize = 32;
 /// Listings that are tried while segments go in between.
-const MAX_LISTINGS: usize = 8;
+pub(crate) const MAX_LISTINGS: usize = 8;
 
 /// Names what is captured of a database. The name says nothing of the database to whoever sees the bucket only.
 #[must_use]

@@ -22,20 +22,21 @@ use crate::merge::{Heads, Layer, Span};
 use crate::moments::segment_layers;
 use crate::objects::Put;
 use crate::plan::MAX_JOB_SECONDS;
+use crate::read::Record;
 use crate::repository::Repository;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::{Meter, Stop};
 
 /// Segments of a level that make one of the next.
-const TIER: usize = 10;
+pub(crate) const TIER: usize = 10;
 /// The most segments that are merged at one time.
-const MAX_FAN_IN: usize = 64;
+pub(crate) const MAX_FAN_IN: usize = 64;
 /// The level of a day that is over.
 const DAY_LEVEL: u32 = 100;
-const DAY_SECONDS: i64 = 24 * 3600;
+pub(crate) const DAY_SECONDS: i64 = 24 * 3600;
 /// Bytes of records after which a run ends.
 const RUN_BYTES: u64 = 512 * 1024 * 1024;
-const COMPRESSION: Compression = Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) };
+pub(crate) const COMPRESSION: Compression = Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) };
 
 /// A compaction of the segments of one database that is ready to run.
 pub struct Compaction {
@@ -57,6 +58,8 @@ pub struct CompactReport {
     pub made: u64,
     /// Segments in whose place these are read.
     pub merged: u64,
+    /// Manifests of reported versions that were merged.
+    pub reported: u64,
     /// Segments that the chain consists of now.
     pub segments: u64,
     /// Bytes that were stored.
@@ -86,6 +89,7 @@ impl Compaction {
             segments.splice(range, [merged]);
         }
         report.segments = segments.len() as u64;
+        self.merge_reported(&mut report).await?;
         Ok(report)
     }
 
@@ -95,7 +99,9 @@ impl Compaction {
         };
         let started = self.repository.world().now();
         let sealing = self.repository.sealing(last.key).await?;
-        let (runs, collections) = self.merge_runs(segments, &sealing).await?;
+        let everything = Span { after: EARLIEST, until: LATEST };
+        let layers: Vec<Layer> = segment_layers(segments, everything).collect();
+        let (runs, collections) = self.merge_runs(&layers, &sealing, &OF_A_POINT).await?;
         let points: Vec<Timestamp> = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
         let merged = SegmentManifest {
             format: FORMAT_VERSION,
@@ -138,14 +144,14 @@ impl Compaction {
         Ok(segments.iter().all(is_there) && took < MAX_JOB_SECONDS as f64)
     }
 
-    async fn merge_runs(
+    /// Merges runs into new ones, without what is `repeated`.
+    pub(crate) async fn merge_runs(
         &self,
-        segments: &[SegmentManifest],
+        layers: &[Layer],
         sealing: &Sealing,
+        repeated: &Repeated,
     ) -> Result<(Vec<RunEntry>, GroupCounts)> {
-        let everything = Span { after: EARLIEST, until: LATEST };
-        let layers: Vec<Layer> = segment_layers(segments, everything).collect();
-        let mut heads = Heads::new(&self.repository, &layers, &PathRange::everything(), &self.meter);
+        let mut heads = Heads::new(&self.repository, layers, &PathRange::everything(), &self.meter);
         let (mut runs, mut collections) = (Vec::new(), GroupCounts::new());
         let mut next = heads.next().await?;
         while next.is_some() {
@@ -153,16 +159,15 @@ impl Compaction {
                 RunSettings::new(self.repository.clone(), sealing.clone(), COMPRESSION, Arc::clone(&self.meter));
             let mut run = RunUpload::start(settings, RunKind::Delta, None)?;
             let mut ends_at = None;
-            while let Some((record, _)) =
+            while let Some((mut record, _)) =
                 next.take_if(|(record, _)| ends_at.as_ref().is_none_or(|end| record.path == *end))
             {
                 next = heads.next().await?;
-                // of two records of one path and point the later one counts
-                let is_outdone =
-                    next.as_ref().is_some_and(|(later, _)| later.path == record.path && later.point == record.point);
-                if !is_outdone {
-                    run.push(&record.as_change()).await?;
+                while let Some((later, _)) = next.take_if(|(later, _)| (repeated.is_one)(&record, later)) {
+                    record = (repeated.left)(record, later);
+                    next = heads.next().await?;
                 }
+                run.push(&record.as_change()).await?;
                 if ends_at.is_none() && run.raw_bytes() >= RUN_BYTES {
                     ends_at = Some(record.path);
                 }
@@ -176,6 +181,18 @@ impl Compaction {
         Ok((runs, collections))
     }
 }
+
+/// Which records that follow one another stand for one, and which of two is left.
+pub(crate) struct Repeated {
+    pub(crate) is_one: fn(&Record, &Record) -> bool,
+    pub(crate) left: fn(Record, Record) -> Record,
+}
+
+/// Of two records of one path and point the later one counts.
+const OF_A_POINT: Repeated = Repeated {
+    is_one: |record, later| (&record.path, record.point) == (&later.path, later.point),
+    left: |_, later| later,
+};
 
 const EARLIEST: Timestamp = Timestamp::new(i64::MIN, 0);
 const LATEST: Timestamp = Timestamp::new(i64::MAX, 999_999_999);

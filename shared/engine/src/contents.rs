@@ -9,11 +9,13 @@ use firebackup_model::id::{JobId, JobKind, KeyId, RunId};
 use firebackup_model::job::UndoReceipt;
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{DocumentSource, DocumentStream};
+use firebackup_model::reported::AsReported;
 use firebackup_model::selection::{Filter, Selection};
 use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp, document};
 use futures::StreamExt;
 
 use crate::error::{EngineError, Result};
+use crate::history::as_reported;
 use crate::incremental::{layers_of, lineage};
 use crate::layout;
 use crate::merge::{Layer, Merge, OpenRuns};
@@ -60,11 +62,31 @@ async fn stored_moment(repository: &Repository, base: &JobId, point: Timestamp) 
     Ok(Stored { layers, source, selection, is_undo: false, records })
 }
 
-/// The runs that a consistent point needs besides those of its base.
-pub(crate) async fn needed_runs(repository: &Repository, base: &JobId, at: Option<Timestamp>) -> Result<Vec<RunId>> {
-    let Some(point) = at else { return Ok(Vec::new()) };
-    let layers = stored_moment(repository, base, point).await?.layers;
-    Ok(layers.into_iter().filter(|layer| layer.span.is_some()).map(|layer| layer.entry.id).collect())
+/// One document as it was reported to be, of the database that a snapshot is of: the one record that says so, if it was there.
+pub(crate) async fn stored_as_reported(repository: &Repository, id: &JobId, wanted: &AsReported) -> Result<Stored> {
+    let (manifest, _) = repository.manifest(id).await?;
+    let version = as_reported(repository, &manifest.source, &wanted.path, wanted.at, &Arc::default()).await?;
+    let (source, selection) = (manifest.source, Selection::of_document(&wanted.path));
+    Ok(Stored { layers: version.layer().into_iter().collect(), source, selection, is_undo: false, records: 1 })
+}
+
+/// The runs that a restore needs besides those of its snapshot: of a consistent point, or of what was reported.
+pub(crate) async fn needed_runs(
+    repository: &Repository,
+    base: &JobId,
+    at: Option<Timestamp>,
+    reported: Option<&AsReported>,
+) -> Result<Vec<RunId>> {
+    let layers = match (at, reported) {
+        (_, Some(wanted)) => stored_as_reported(repository, base, wanted).await?.layers,
+        (Some(point), None) => {
+            let mut layers = stored_moment(repository, base, point).await?.layers;
+            layers.retain(|layer| layer.span.is_some());
+            layers
+        }
+        (None, None) => Vec::new(),
+    };
+    Ok(layers.into_iter().map(|layer| layer.entry.id).collect())
 }
 
 /// Finds what a snapshot id stands for: a manifest, or the undo of a restore that has not ended.
@@ -121,7 +143,16 @@ pub(crate) fn undo_layers(receipts: &[UndoReceipt], key: Option<KeyId>) -> Vec<L
     let layer = |receipt: &UndoReceipt| {
         let rank = u64::from(u32::MAX - receipt.attempt) << 32 | u64::from(receipt.sequence);
         let except = not_written.get(&receipt.attempt).cloned().unwrap_or_default();
-        receipt.run.clone().map(|entry| Layer { entry, key, rank, except, span: None, changed_until: None })
+        receipt.run.clone().map(|entry| Layer {
+            entry,
+            key,
+            rank,
+            except,
+            span: None,
+            changed_until: None,
+            by_update_time: false,
+            only: None,
+        })
     };
     receipts.iter().filter_map(layer).collect()
 }

@@ -36,7 +36,7 @@ pub enum Layer {
     Description,
     /// Runs.
     Runs,
-    /// Manifests of captured changes.
+    /// Manifests of captured changes, and of versions that events told of.
     Segments,
     /// Manifests.
     Snapshots,
@@ -76,7 +76,11 @@ impl Layer {
         match self {
             Self::Keys => found_below(store, "keys").await,
             Self::Runs => found_below(store, "runs").await,
-            Self::Segments => found_below(store, "segments").await,
+            Self::Segments => {
+                let mut found = found_below(store, "reported").await?;
+                found.extend(found_below(store, "segments").await?);
+                Ok(found)
+            }
             Self::Snapshots => found_below(store, "snapshots").await,
             Self::Description => match store.head(&layout::config()).await {
                 Ok(meta) => Ok(vec![FoundObject::of(&meta)]),
@@ -217,6 +221,7 @@ mod tests {
             "runs/ab/a.run",
             "snapshots/s.manifest",
             "segments/c/p.manifest",
+            "reported/c/p.manifest",
             "receipts/j/0/0",
             "intents/j",
             "prunes/p",
@@ -228,8 +233,14 @@ mod tests {
         for layer in Layer::ALL {
             names.extend(layer.found(&store).await.unwrap().into_iter().map(|found| found.path.to_string()));
         }
-        let kept =
-            ["keys/k/w.json", "firebackup.json", "runs/ab/a.run", "segments/c/p.manifest", "snapshots/s.manifest"];
+        let kept = [
+            "keys/k/w.json",
+            "firebackup.json",
+            "runs/ab/a.run",
+            "reported/c/p.manifest",
+            "segments/c/p.manifest",
+            "snapshots/s.manifest",
+        ];
         assert_eq!(names, kept);
         assert!(Layer::Description.found(&InMemory::new()).await.unwrap().is_empty());
     }

@@ -1,7 +1,7 @@
 //! Every version of one document that is known: of each run that may hold it the footer, then the blocks that do.
 //!
 //! A snapshot and a captured change both say how the document was at one moment. Put in order of these moments, what is
-//! the same as before is no new version, however many snapshots hold it.
+//! the same as before is no new version, however many snapshots hold it. What events told lies between them ([`between`](crate::between)).
 
 use std::sync::Arc;
 
@@ -9,25 +9,23 @@ use bytes::Bytes;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
 use firebackup_model::segment::SegmentManifest;
-use firebackup_model::{DatabaseName, DocumentPath, Timestamp, document};
-use futures::{StreamExt, TryStreamExt, stream};
+use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::between::Knowledge;
+use crate::chain::capture_id;
 use crate::diff::Change;
 use crate::error::{EngineError, Result};
 use crate::lookup::Lookup;
-use crate::merge::{Layer, Span, layers};
-use crate::moments::{Moments, segment_layers};
-use crate::read::Record;
+use crate::merge::Layer;
+use crate::moments::Moments;
 use crate::repository::Repository;
+use crate::sighting::{Sighting, in_reports, in_segments, in_snapshot};
 use crate::world::Meter;
 
-/// Runs read at one time.
-const PARALLEL_READS: usize = 16;
 /// How much later a segment may still tell of a moment: what is found by a proof is put with that.
 const LATE_SECONDS: i64 = 2 * 3600;
-/// Records of any time.
-const ALWAYS: Span = Span { after: Timestamp::new(i64::MIN, 0), until: Timestamp::new(i64::MAX, 0) };
+const EARLIEST: Timestamp = Timestamp::new(i64::MIN, 0);
 
 /// Who saw a version first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +37,9 @@ pub enum Origin {
     Captured,
     /// A scan that took the place of the stream: there may have been versions before it that nobody saw.
     Compared,
+    /// An event told of it, and no more: it lies between two moments that are known, and no restore but that of the one document
+    /// puts it back.
+    Reported,
 }
 
 /// A version of a document, or that it was gone.
@@ -46,9 +47,11 @@ pub enum Origin {
 pub struct Version {
     /// What it was to the version before: created, updated or deleted.
     pub change: Change,
-    /// The first moment at which it was seen.
+    /// When it came about, as well as that is known: when it was written, or where that is not it, when it was seen.
+    pub began: Timestamp,
+    /// The first moment at which it was seen; of what was reported when that came about.
     pub point: Timestamp,
-    /// When it was written, by the server; nothing of a deletion, which is dated by when it was seen.
+    /// When it was written, by the server. A deletion is dated by when it was seen, unless an event told of it: then by that.
     pub update_time: Option<Timestamp>,
     /// When the document was created.
     pub create_time: Option<Timestamp>,
@@ -61,13 +64,26 @@ pub struct Version {
     /// The first moment at which the database can be put back with it; nothing where it was never proven, or stands in
     /// backups of some collections only.
     pub moment: Option<Timestamp>,
+    /// Of what was reported: until when at the longest. Nothing where that is not known yet: it lies behind all that was captured.
+    pub until: Option<Timestamp>,
+    layer: Option<Arc<Layer>>,
 }
 
 impl Version {
     /// When it came about, as well as that is known.
     #[must_use]
-    pub fn time(&self) -> Timestamp {
-        self.update_time.unwrap_or(self.point)
+    pub const fn time(&self) -> Timestamp {
+        self.began
+    }
+
+    /// The record of it; nothing of a deletion.
+    pub(crate) fn layer(&self) -> Option<Layer> {
+        self.layer.as_deref().filter(|_| self.document.is_some()).cloned()
+    }
+
+    /// Whether it is not known how the document was at `at`, though this is the last version before.
+    fn ends_before(&self, at: Timestamp) -> bool {
+        self.origin == Origin::Reported && self.until.is_some_and(|until| until <= at)
     }
 }
 
@@ -107,22 +123,61 @@ pub async fn history(
     period: Period,
     meter: &Arc<Meter>,
 ) -> Result<History> {
+    let mut history = around(repository, database, path, period, meter).await?;
+    history.versions.retain(|version| period.covers(version.time()));
+    history.versions.reverse();
+    Ok(history)
+}
+
+/// The version of a document that was there at a time, as far as anybody told: a backup, captured changes, or an event. It may be that
+/// the document was gone.
+///
+/// # Errors
+/// When it is not known how the document was then, the store fails, or a manifest or a run cannot be read.
+pub async fn as_reported(
+    repository: &Repository,
+    database: &DatabaseName,
+    path: &DocumentPath,
+    at: Timestamp,
+    meter: &Arc<Meter>,
+) -> Result<Version> {
+    let period = Period { from: Some(at), to: Some(at) };
+    let versions = around(repository, database, path, period, meter).await?.versions;
+    match versions.into_iter().rfind(|version| version.began <= at) {
+        Some(version) if !version.ends_before(at) => Ok(version),
+        _ => Err(EngineError::NotFound(format!("nothing is known of `{path}` in {database} as it was at {at}"))),
+    }
+}
+
+/// The versions of a document, oldest first, from the backup before a period to the one behind it.
+async fn around(
+    repository: &Repository,
+    database: &DatabaseName,
+    path: &DocumentPath,
+    period: Period,
+    meter: &Arc<Meter>,
+) -> Result<History> {
     let manifests = repository.all_manifests(|manifest| manifest.source == *database).await?;
     let segments = repository.all_segments(database).await?;
     let moments = Moments::of(database.clone(), manifests.clone(), &segments);
     let bounds = Bounds::new(&manifests, period);
     let lookup = Lookup::new(repository, &[], meter);
-    let mut seen = Vec::new();
-    for manifest in manifests.iter().filter(|manifest| bounds.admit_snapshot(manifest)) {
+    let around: Vec<&Manifest> = manifests.iter().filter(|manifest| bounds.admit_snapshot(manifest)).collect();
+    let (mut seen, mut backups) = (Vec::new(), Vec::new());
+    for manifest in around {
         if admits(manifest, path)? {
             seen.extend(in_snapshot(&lookup, manifest, path).await?);
+            backups.push(manifest);
         }
     }
-    seen.extend(in_segments(&lookup, &segments, bounds, path).await?);
-    let mut versions = versions(seen, &moments);
-    versions.retain(|version| period.covers(version.time()));
-    versions.reverse();
-    Ok(History { versions, runs: lookup.opened().await })
+    let admitted: Vec<_> = segments.iter().filter(|segment| bounds.admit_segment(segment)).cloned().collect();
+    seen.extend(in_segments(&lookup, &admitted, path).await?);
+    seen.sort_by_key(|sighting| (sighting.at, sighting.rank));
+    let reported = repository.reported(capture_id(repository.id(), database), bounds.first, bounds.last).await?;
+    let reported = in_reports(&lookup, &reported.manifests, path).await?.into_iter();
+    let reported = reported.filter(|sighting| bounds.admit_time(sighting.at)).collect();
+    let seen = Knowledge::new(&moments, &backups).between(seen, reported);
+    Ok(History { versions: versions(seen, &moments), runs: lookup.opened().await })
 }
 
 /// The backups of one read time around a period: behind and before them nothing is to be found.
@@ -147,6 +202,10 @@ impl Bounds {
         self.first.is_none_or(|first| newest >= Some(first)) && self.last.is_none_or(|last| oldest <= Some(&last))
     }
 
+    fn admit_time(self, time: Timestamp) -> bool {
+        self.first.is_none_or(|first| first < time) && self.last.is_none_or(|last| time <= last)
+    }
+
     fn admit_segment(self, segment: &SegmentManifest) -> bool {
         self.first.is_none_or(|first| segment.end() > first)
             && self.last.is_none_or(|last| segment.after < last.plus_seconds(LATE_SECONDS))
@@ -159,99 +218,8 @@ fn admits(manifest: &Manifest, path: &DocumentPath) -> Result<bool> {
     Ok(is_of_a_moment && (manifest.selection.is_everything() || manifest.selection.filter()?.selects(path)))
 }
 
-/// How the document was at one moment.
-struct Sighting {
-    at: Timestamp,
-    /// Of two segments' records of one moment, that of the later run counts.
-    rank: u64,
-    origin: Origin,
-    snapshot: Option<SnapshotId>,
-    /// Nothing where it was not there.
-    document: Option<Bytes>,
-    update_time: Option<Timestamp>,
-    create_time: Option<Timestamp>,
-}
-
-impl Sighting {
-    fn of(record: Record, origin: Origin, rank: u64, snapshot: Option<&SnapshotId>) -> Result<Option<Self>> {
-        let Some(at) = record.point else { return Ok(None) };
-        let create_time = match &record.body {
-            Some(body) => {
-                document::head(body)
-                    .map_err(|source| EngineError::Document { path: Some(record.path.to_string()), source })?
-                    .create_time
-            }
-            None => None,
-        };
-        let (document, update_time) = (record.body, record.update_time);
-        Ok(Some(Self { at, rank, origin, snapshot: snapshot.cloned(), document, update_time, create_time }))
-    }
-
-    /// That a snapshot does not hold the document.
-    const fn absent(at: Timestamp, snapshot: SnapshotId) -> Self {
-        Self {
-            at,
-            rank: 0,
-            origin: Origin::Snapshot,
-            snapshot: Some(snapshot),
-            document: None,
-            update_time: None,
-            create_time: None,
-        }
-    }
-
-    fn is_what(&self, version: &Version) -> bool {
-        version.update_time == self.update_time
-            && (self.update_time.is_some() || version.document == self.document)
-            && version.document.is_some()
-    }
-}
-
-async fn in_snapshot(lookup: &Lookup<'_>, manifest: &Manifest, path: &DocumentPath) -> Result<Vec<Sighting>> {
-    let mut seen = Vec::new();
-    for layer in layers(manifest) {
-        for record in lookup.records_of(&layer, path).await? {
-            seen.extend(Sighting::of(record, Origin::Snapshot, 0, Some(&manifest.id))?);
-        }
-    }
-    // of several read times it is not known which one a missing document has, and one that is not among changes is as it was
-    let says_all = manifest.kind != SnapshotKind::Incremental && manifest.consistency == Consistency::Snapshot;
-    if let (true, true, Some(at)) = (seen.is_empty(), says_all, manifest.read_time()) {
-        seen.push(Sighting::absent(at, manifest.id.clone()));
-    }
-    Ok(seen)
-}
-
-async fn in_segments(
-    lookup: &Lookup<'_>,
-    segments: &[SegmentManifest],
-    bounds: Bounds,
-    path: &DocumentPath,
-) -> Result<Vec<Sighting>> {
-    let segments: Vec<_> = segments.iter().filter(|segment| bounds.admit_segment(segment)).cloned().collect();
-    let of_runs = segments.iter().flat_map(|segment| segment.runs.iter().map(move |_| segment));
-    let wanted: Vec<(Layer, &SegmentManifest)> = segment_layers(&segments, ALWAYS).zip(of_runs).collect();
-    let reads = stream::iter(&wanted).map(async |(layer, segment)| {
-        let records = lookup.records_of(layer, path).await?.into_iter();
-        let seen = records.map(|record| {
-            let origin = origin(segment, record.point);
-            Sighting::of(record, origin, layer.rank, None)
-        });
-        Ok::<_, EngineError>(seen.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect::<Vec<_>>())
-    });
-    let seen: Vec<Vec<Sighting>> = reads.buffered(PARALLEL_READS).try_collect().await?;
-    Ok(seen.into_iter().flatten().collect())
-}
-
-/// What ends a gap was found by a scan.
-fn origin(segment: &SegmentManifest, point: Option<Timestamp>) -> Origin {
-    let is_scanned = segment.gaps.iter().any(|gap| Some(gap.until) == point);
-    if is_scanned { Origin::Compared } else { Origin::Captured }
-}
-
 /// What was seen, in order, as versions, oldest first.
-fn versions(mut seen: Vec<Sighting>, moments: &Moments) -> Vec<Version> {
-    seen.sort_by_key(|sighting| (sighting.at, sighting.rank));
+fn versions(seen: Vec<Sighting>, moments: &Moments) -> Vec<Version> {
     let mut versions: Vec<Version> = Vec::new();
     let mut is_known_absent = false;
     let mut rest = seen.into_iter().peekable();
@@ -262,6 +230,7 @@ fn versions(mut seen: Vec<Sighting>, moments: &Moments) -> Vec<Version> {
         }
         match versions.last_mut() {
             Some(last) if sighting.is_what(last) => last.snapshots.extend(sighting.snapshot),
+            Some(last) if is_deletion_of(last, &sighting) => (last.origin, last.point) = (sighting.origin, sighting.at),
             last => {
                 let was_there = last.as_ref().is_some_and(|last| last.document.is_some());
                 // that it was gone is no news where it was not there; a change of what nobody saw is
@@ -277,10 +246,26 @@ fn versions(mut seen: Vec<Sighting>, moments: &Moments) -> Vec<Version> {
         }
     }
     let ends: Vec<_> = versions.iter().skip(1).map(|next| Some(next.point)).chain([None]).collect();
+    let mut before = EARLIEST;
     for (version, end) in versions.iter_mut().zip(ends) {
-        version.moment = moments.first_from(version.point, end);
+        // a version that is there again was written earlier, and began anew
+        version.began =
+            version.update_time.filter(|time| before < *time && *time <= version.point).unwrap_or(version.point);
+        before = version.began;
+        match version.origin {
+            Origin::Reported => version.until = [version.until, end].into_iter().flatten().min(),
+            _ => (version.moment, version.until) = (moments.first_from(version.point, end), None),
+        }
     }
     versions
+}
+
+/// Whether a moment confirms that a document was gone, as it was reported: it is that deletion then, dated by the event.
+fn is_deletion_of(version: &Version, sighting: &Sighting) -> bool {
+    version.origin == Origin::Reported
+        && version.document.is_none()
+        && sighting.document.is_none()
+        && sighting.origin != Origin::Reported
 }
 
 fn change(before: Option<&Version>, now: &Sighting, is_known_absent: bool) -> Change {
@@ -301,11 +286,14 @@ fn version(sighting: Sighting, change: Change) -> Version {
     Version {
         change,
         point: sighting.at,
-        update_time: sighting.update_time.filter(|_| is_there),
+        began: sighting.at,
+        update_time: sighting.update_time.filter(|_| is_there || sighting.origin == Origin::Reported),
         create_time: sighting.create_time,
         document: sighting.document,
         origin: sighting.origin,
         snapshots: sighting.snapshot.filter(|_| is_there).into_iter().collect(),
         moment: None,
+        until: sighting.until,
+        layer: sighting.layer,
     }
 }

@@ -1,12 +1,12 @@
 //! Where things stand in a repository. Every object name in the product is made here.
 
 use firebackup_model::Timestamp;
-use firebackup_model::id::{CaptureId, JobId, KeyId, RunId, SnapshotId, WrapId};
+use firebackup_model::id::{CaptureId, JobId, KeyId, ReportId, RunId, SnapshotId, WrapId};
 use object_store::path::Path;
 
 /// The folders of a repository.
 pub const FOLDERS: &[&str] =
-    &["keys", "runs", "snapshots", "segments", "receipts", "intents", "prunes", "drills", "probes"];
+    &["keys", "runs", "snapshots", "segments", "reported", "receipts", "intents", "prunes", "drills", "probes"];
 
 /// The repository's own description, in the clear.
 #[must_use]
@@ -80,6 +80,45 @@ pub fn segment_of(path: &Path) -> Option<(CaptureId, Timestamp, Option<Timestamp
         None => Some((capture, Timestamp::from_name(name)?, None)),
         Some((after, end)) => Some((capture, Timestamp::from_name(after)?, Some(Timestamp::from_name(end)?))),
     }
+}
+
+/// All versions of a database that events told of.
+#[must_use]
+pub fn all_reported(capture: CaptureId) -> Path {
+    Path::from(format!("reported/{capture}"))
+}
+
+/// Versions that events told of, from the first of them to the last; nothing for moments that Firestore does not have.
+#[must_use]
+pub fn reported(capture: CaptureId, name: &ReportName) -> Option<Path> {
+    let ReportName { first, last, level, id } = name;
+    let (first, last) = (first.as_name()?, last.as_name()?);
+    Some(Path::from(format!("reported/{capture}/{first}_{last}_{level}_{id}.manifest")))
+}
+
+/// Of which database versions are, and what else their manifest's name says, when it is such a name.
+#[must_use]
+pub fn reported_of(path: &Path) -> Option<(CaptureId, ReportName)> {
+    let mut parts = path.parts().skip(1);
+    let capture = parts.next()?.as_ref().parse().ok()?;
+    let name = parts.next()?;
+    let mut fields = name.as_ref().strip_suffix(".manifest")?.split('_');
+    let (first, last) = (Timestamp::from_name(fields.next()?)?, Timestamp::from_name(fields.next()?)?);
+    let name = ReportName { first, last, level: fields.next()?.parse().ok()?, id: fields.next()?.parse().ok()? };
+    (reported(capture, &name).as_ref() == Some(path)).then_some((capture, name))
+}
+
+/// What the name of a manifest of reported versions says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportName {
+    /// When the first of its versions came about.
+    pub first: Timestamp,
+    /// When the last did.
+    pub last: Timestamp,
+    /// How often they were merged.
+    pub level: u32,
+    /// What they were made from.
+    pub id: ReportId,
 }
 
 /// That a drill began.
@@ -202,5 +241,12 @@ mod tests {
         let path = compacted(capture, point, end).unwrap();
         assert_eq!(segment_of(&path), Some((capture, point, Some(end))));
         assert_eq!(segment_of(&manifest(&job)), None);
+        let name = ReportName { first: point, last: end, level: 3, id: ReportId([4; 16]) };
+        let path = reported(capture, &name).unwrap();
+        assert!(path.as_ref().ends_with(&format!("_2026-11-29T18-21-53.178853000Z_3_{}.manifest", name.id)), "{path}");
+        assert_eq!(reported_of(&path), Some((capture, name)));
+        assert_eq!(reported_of(&segment(capture, point).unwrap()), None);
+        let longer = Path::from(path.as_ref().replace(".manifest", "_1.manifest"));
+        assert_eq!(reported_of(&longer), None);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use firebackup_model::id::{JobKind, KeyId, SnapshotId};
 use firebackup_model::manifest::{Manifest, RunEntry};
 use firebackup_model::port::ObjectVersions;
+use firebackup_model::reported::ReportedManifest;
 use firebackup_model::segment::SegmentManifest;
 use firebackup_model::{LockRule, PortError, Timestamp};
 use futures::{StreamExt, stream};
@@ -19,7 +20,9 @@ use crate::chain::path_of;
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::prune::{PrunePolicy, moments_since};
+use crate::prune_reported::ReportedKept;
 use crate::prune_segments::SegmentsKept;
+use crate::reported;
 use crate::repository::Repository;
 
 /// Objects looked at, at one time: an answer takes some 20 ms, and a repository may have a hundred thousand.
@@ -42,6 +45,10 @@ pub struct LockReport {
     pub segments: u64,
     /// Segments of which something is not.
     pub failed_segments: u64,
+    /// Manifests of reported versions of which everything is.
+    pub reported: u64,
+    /// Manifests of reported versions of which something is not.
+    pub failed_reported: u64,
 }
 
 /// Locks everything that the backups of a repository need, `except` those that are about to go. Locks are made longer,
@@ -77,6 +84,7 @@ pub async fn extend_locks(
         }
     }
     locks.extend_segments(repository, &manifests, &mut report).await?;
+    locks.extend_reported(repository, &mut report).await?;
     Ok(report)
 }
 
@@ -153,6 +161,31 @@ impl Locks<'_> {
     ) -> Result<()> {
         self.extend(&needed(repository, segment.runs.iter(), segment.key).await?, report).await?;
         self.extend(&[path_of(repository, segment)?], report).await
+    }
+
+    /// Locks the reported versions that a prune keeps.
+    async fn extend_reported(&mut self, repository: &Repository, report: &mut LockReport) -> Result<()> {
+        let since = moments_since(&PrunePolicy::default(), repository.world().now());
+        for manifest in ReportedKept::decide(repository.all_reported().await?, since)?.kept {
+            match self.extend_report(repository, &manifest, report).await {
+                Ok(()) => report.reported += 1,
+                Err(error) => {
+                    tracing::warn!(last = %manifest.last, error = %error.in_full(), "not all that reported versions need could be locked");
+                    report.failed_reported += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn extend_report(
+        &mut self,
+        repository: &Repository,
+        manifest: &ReportedManifest,
+        report: &mut LockReport,
+    ) -> Result<()> {
+        self.extend(&needed(repository, manifest.runs.iter(), manifest.key).await?, report).await?;
+        self.extend(&[reported::path_of(repository, manifest)?], report).await
     }
 
     /// Locks all of `paths` that it can; the error is the first.

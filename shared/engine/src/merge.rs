@@ -32,6 +32,10 @@ pub(crate) struct Layer {
     /// Only documents that were changed last at or before this point count: what was changed behind it stands in captured
     /// changes, and where it does not, it had come and gone before the next point.
     pub(crate) changed_until: Option<Timestamp>,
+    /// Of reported versions, which belong to no point: whether they come in the order in which they were written.
+    pub(crate) by_update_time: bool,
+    /// Only the record of this update time and point counts.
+    pub(crate) only: Option<(Option<Timestamp>, Option<Timestamp>)>,
 }
 
 /// Of the records of one path, that with the greatest counts: the point of a captured change, then the rank of the run.
@@ -41,11 +45,16 @@ impl Layer {
     /// Whether a record of this layer counts at all.
     pub(crate) fn counts(&self, record: &Record) -> bool {
         let is_settled = self.changed_until.is_none_or(|until| record.update_time.is_none_or(|time| time <= until));
-        is_settled && !self.except.contains(&record.path) && self.span.is_none_or(|span| span.covers(record.point))
+        let is_meant = self.only.is_none_or(|only| only == (record.update_time, record.point));
+        is_settled
+            && is_meant
+            && !self.except.contains(&record.path)
+            && self.span.is_none_or(|span| span.covers(record.point))
     }
 
     pub(crate) fn precedence(&self, record: &Record) -> Precedence {
-        (self.span.and(record.point), self.rank)
+        let moment = if self.by_update_time { record.update_time } else { self.span.and(record.point) };
+        (moment, self.rank)
     }
 }
 
@@ -76,6 +85,8 @@ pub(crate) fn layers(manifest: &Manifest) -> Vec<Layer> {
             except: Arc::default(),
             span: None,
             changed_until: None,
+            by_update_time: false,
+            only: None,
         })
         .collect()
 }

@@ -136,6 +136,20 @@ impl Moments {
         self.all.range(from..).next().copied().filter(|moment| end.is_none_or(|end| *moment < end))
     }
 
+    /// The first proven point from `from` on, and the changes that lead there.
+    pub(crate) fn first_proven(&self, from: Timestamp) -> Option<(Timestamp, &Stretch)> {
+        let first = |stretch: &Stretch| stretch.proven.range(from..).next().map(|(point, _)| *point);
+        let firsts = self.stretches.iter().filter_map(|stretch| Some((first(stretch)?, stretch)));
+        firsts.min_by_key(|(point, _)| *point)
+    }
+
+    /// The whole snapshot that stands for a time at which nothing else does: the newest one before it, or the oldest of all.
+    #[must_use]
+    pub fn snapshot_near(&self, at: Timestamp) -> Option<SnapshotId> {
+        let before = self.snapshots.iter().rev().find(|manifest| manifest.read_time() <= Some(at));
+        before.or(self.snapshots.first()).map(|manifest| manifest.id.clone())
+    }
+
     /// The newest moment at or before `at`. With `exact`, `at` itself.
     ///
     /// # Errors
@@ -269,6 +283,8 @@ pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl I
         except: Arc::default(),
         span: Some(span),
         changed_until: None,
+        by_update_time: false,
+        only: None,
     })
 }
 

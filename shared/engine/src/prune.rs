@@ -21,6 +21,7 @@ use crate::orphans::check_readable;
 use crate::plan::MAX_JOB_SECONDS;
 use crate::prune_lineage::{needed, parent_of, without_parents};
 use crate::prune_marks::{Marks, PruneMark};
+use crate::prune_reported::ReportedKept;
 use crate::prune_segments::SegmentsKept;
 use crate::repository::Repository;
 
@@ -91,6 +92,10 @@ pub struct PruneReport {
     pub segments_dropped: u64,
     /// Segments of captured changes kept.
     pub segments_kept: u64,
+    /// Manifests of reported versions dropped.
+    pub reported_dropped: u64,
+    /// Manifests of reported versions kept.
+    pub reported_kept: u64,
 }
 
 /// Applies a policy to a repository.
@@ -135,12 +140,16 @@ impl Pruning<'_> {
             needed: view.needed.clone(),
             segments_dropped: view.segments.dropped.len() as u64,
             segments_kept: view.segments.kept.len() as u64,
+            reported_dropped: view.reported.dropped.len() as u64,
+            reported_kept: view.reported.kept.len() as u64,
             ..PruneReport::default()
         };
         if !policy.dry_run {
             self.drop_segments(&view.segments.dropped, &mut report).await?;
+            self.drop_reported(&view.reported.dropped, &mut report).await?;
             self.drop_snapshots(&view.parents, &mut report).await?;
-            let segments_stay = report.segments_dropped < view.segments.dropped.len() as u64;
+            let segments_stay = report.segments_dropped < view.segments.dropped.len() as u64
+                || report.reported_dropped < view.reported.dropped.len() as u64;
             if segments_stay || report.locked.len() > view.locked.len() {
                 // what they need counts as garbage in this view
                 return Ok(report);
@@ -174,6 +183,17 @@ impl Pruning<'_> {
         Ok(())
     }
 
+    /// Removes manifests of reported versions, each for itself; what was locked anew since it was looked at stays.
+    async fn drop_reported(&self, dropped: &[Path], report: &mut PruneReport) -> Result<()> {
+        for path in dropped {
+            if !self.remove(path).await? {
+                report.reported_dropped -= 1;
+                report.reported_kept += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps what is locked of the segments that were to be dropped, with all that it needs; with single names all of it.
     async fn keep_locked(&self, segments: &mut SegmentsKept) -> Result<()> {
         for path in std::mem::take(&mut segments.dropped) {
@@ -183,6 +203,19 @@ impl Pruning<'_> {
             }
             let found = self.repository.get_sealed(ObjectType::Manifest, &path).await?;
             segments.kept.extend(found.map(|(segment, _)| segment));
+        }
+        Ok(())
+    }
+
+    /// The same of reported versions.
+    async fn keep_locked_reports(&self, reported: &mut ReportedKept) -> Result<()> {
+        for path in std::mem::take(&mut reported.dropped) {
+            if self.policy.only.is_none() && !self.is_locked(&path).await? {
+                reported.dropped.push(path);
+                continue;
+            }
+            let found = self.repository.get_sealed(ObjectType::Reported, &path).await?;
+            reported.kept.extend(found.map(|(manifest, _)| manifest));
         }
         Ok(())
     }
@@ -218,6 +251,14 @@ impl Pruning<'_> {
         let mut segments = SegmentsKept::decide(captures, all.into_values(), moments_since(self.policy, now));
         self.keep_locked(&mut segments).await?;
         Ok(segments)
+    }
+
+    /// What is kept of the versions that events told of.
+    async fn reported(&self, now: Timestamp) -> Result<ReportedKept> {
+        let all = self.repository.all_reported().await?;
+        let mut reported = ReportedKept::decide(all, moments_since(self.policy, now))?;
+        self.keep_locked_reports(&mut reported).await?;
+        Ok(reported)
     }
 
     /// Removes an object; says whether it is gone.
@@ -306,6 +347,7 @@ pub(crate) struct View {
     /// Of those kept, the ones that were named and that kept moments build on.
     needed: Vec<SnapshotId>,
     segments: SegmentsKept,
+    reported: ReportedKept,
     /// What incremental backups build on, those that are dropped included.
     parents: BTreeMap<SnapshotId, SnapshotId>,
     /// Jobs whose intents and receipts stay.
@@ -335,6 +377,7 @@ impl View {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
         let segments = pruning.segments(&manifests, &named, now).await?;
+        let reported = pruning.reported(now).await?;
         let (needed, drop) = needed(drop, &manifests, &named, &segments.bases);
         manifests.extend(named.into_iter().filter(|(id, _)| needed.contains(id)));
         let old = dropped(&manifests, policy, now, &pinned);
@@ -354,6 +397,7 @@ impl View {
             locked,
             needed,
             segments,
+            reported,
             parents: manifests.values().filter_map(|one| Some((one.id.clone(), parent_of(one)?))).collect(),
         };
         view.keep(&manifests);
@@ -370,11 +414,15 @@ impl View {
         Ok(view)
     }
 
-    /// What kept snapshots and segments consist of.
+    /// What kept snapshots, segments and reported versions consist of.
     fn keep(&mut self, manifests: &BTreeMap<SnapshotId, Manifest>) {
         for segment in &self.segments.kept {
             self.runs.extend(segment.runs.iter().map(|run| run.id));
             self.keys.extend(segment.key);
+        }
+        for manifest in &self.reported.kept {
+            self.runs.extend(manifest.runs.iter().map(|run| run.id));
+            self.keys.extend(manifest.key);
         }
         for (id, manifest) in manifests {
             if !self.dropped.contains(id) {

@@ -8,6 +8,7 @@ use firebackup_model::job::{RestoreMode, RestorePlan, RestorePosition};
 use firebackup_model::path::check;
 use firebackup_model::port::{DocumentSink, DocumentSource, MAX_BATCH_BYTES, MAX_BATCH_WRITES};
 use firebackup_model::range::{intersect, without};
+use firebackup_model::reported::AsReported;
 use firebackup_model::selection::Selection;
 use firebackup_model::{DatabaseName, DocumentPath, PathRange, Timestamp};
 use tokio::sync::Semaphore;
@@ -15,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::batch::{Batch, request_bytes};
-use crate::contents::{Contents, Item, Stored, stored, undo_receipts};
+use crate::contents::{Contents, Item, Stored, stored, stored_as_reported, undo_receipts};
 use crate::diff::{Change, Difference, same};
 use crate::error::{EngineError, Result};
 use crate::ramp::{Ramp, Share};
@@ -54,6 +55,9 @@ pub struct RestoreOptions {
     pub fresh: bool,
     /// Whether writes ramp up as Firestore asks.
     pub ramp: bool,
+    /// One document as it was reported to be, instead of what the snapshot holds, which only names the database then. The selection
+    /// is that document ([`Selection::of_document`]).
+    pub reported: Option<AsReported>,
     /// How many parts are written at one time, where the restore is done in steps: they share the pace.
     pub writers: u32,
     /// The most writes a batch, up to 500.
@@ -72,6 +76,7 @@ impl Default for RestoreOptions {
             guard: None,
             fresh: false,
             ramp: true,
+            reported: None,
             writers: 1,
             batch_writes: MAX_BATCH_WRITES,
             parallel: 4,
@@ -135,6 +140,9 @@ pub struct RestoreReport {
     /// The consistent point that was put back, where it is not the snapshot itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// The document that was put back as it was reported, and of when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<AsReported>,
     /// Where to.
     pub target: DatabaseName,
     /// Whether an unfinished restore was gone on with.
@@ -289,7 +297,7 @@ impl Restore {
         if options.renames.is_empty() {
             return Ok(());
         }
-        let stored = stored(&self.repository, &self.snapshot, self.at).await?;
+        let stored = self.stored().await?;
         let selected = options.selection.ranges()?;
         let mut stays = selected.clone();
         for (from, _) in &options.renames {
@@ -316,8 +324,19 @@ impl Restore {
         contents.within(ranges).next().await
     }
 
+    /// What is put back.
+    pub(crate) async fn stored(&self) -> Result<Stored> {
+        match &self.options.reported {
+            None => stored(&self.repository, &self.snapshot, self.at).await,
+            Some(wanted) if self.at.is_none() && self.options.selection == Selection::of_document(&wanted.path) => {
+                stored_as_reported(&self.repository, &self.snapshot, wanted).await
+            }
+            Some(_) => Err(EngineError::Refused("only one document can be put back as it was reported".to_owned())),
+        }
+    }
+
     pub(crate) async fn wanted(&self) -> Result<WantedStream> {
-        let stored = stored(&self.repository, &self.snapshot, self.at).await?;
+        let stored = self.stored().await?;
         if self.options.selection.is_everything() {
             self.meter.expected.set(stored.records);
         }
@@ -369,6 +388,7 @@ impl Restore {
             job: plan.job.clone(),
             snapshot: plan.snapshot.clone(),
             at: plan.at,
+            reported: plan.reported.clone(),
             target: plan.target.clone(),
             resumed,
             undo: plan.undo,
@@ -446,6 +466,7 @@ impl Restore {
             job: world.job_id(JobKind::Restore),
             snapshot: self.snapshot.clone(),
             at: self.at,
+            reported: self.options.reported.clone(),
             target: self.target.sink.database().clone(),
             selection: self.options.selection.clone(),
             renames: self.options.renames.clone(),

@@ -148,7 +148,7 @@ async fn begin_new(repository: &Repository, wanted: RestorePlan) -> Result<Begun
         created: plan.created,
         database: plan.target.clone(),
         snapshots: vec![plan.snapshot.clone()],
-        runs: needed_runs(repository, &plan.snapshot, plan.at).await?,
+        runs: needed_runs(repository, &plan.snapshot, plan.at, plan.reported.as_ref()).await?,
         keys: sealing.key_id().into_iter().collect(),
     };
     put_intent(repository, &intent, &sealing).await?;

@@ -16,7 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::contents::{needed_runs, stored};
+use crate::contents::needed_runs;
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::merge::Layer;
@@ -153,13 +153,13 @@ impl RestoreSteps {
         if let Some((intent, _)) = found {
             return repository.sealing(intent.keys.first().copied()).await;
         }
-        let sealing = repository.new_data_key().await?;
+        let (sealing, options) = (repository.new_data_key().await?, &self.restore.options);
         let intent = Intent {
             job: job.clone(),
             created: repository.world().now(),
             database: self.restore.target.sink.database().clone(),
             snapshots: vec![self.restore.snapshot.clone()],
-            runs: needed_runs(repository, &self.restore.snapshot, self.restore.at).await?,
+            runs: needed_runs(repository, &self.restore.snapshot, self.restore.at, options.reported.as_ref()).await?,
             keys: sealing.key_id().into_iter().collect(),
         };
         put_intent(repository, &intent, &sealing).await?;
@@ -168,8 +168,8 @@ impl RestoreSteps {
 
     /// Cuts where runs, or their blocks, begin: nothing but footers is read for it.
     async fn parts(&self) -> Result<Vec<RestorePart>> {
-        let Restore { repository, snapshot, at, options, meter, .. } = &self.restore;
-        let stored = stored(repository, snapshot, *at).await?;
+        let Restore { repository, options, meter, .. } = &self.restore;
+        let stored = self.restore.stored().await?;
         let documents = self.part_documents.max(1).max(stored.records / (MAX_CHUNKS as u64 / 2));
         // owned: futures over borrowed items could not be sent between threads
         let starts = stream::iter(stored.layers)
@@ -317,6 +317,7 @@ impl RestoreSteps {
             job: plan.job,
             snapshot: plan.snapshot,
             at: plan.at,
+            reported: plan.reported.clone(),
             target: plan.target,
             resumed: false,
             undo: plan.undo,

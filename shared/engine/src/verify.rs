@@ -85,17 +85,19 @@ pub async fn check(repository: &Repository, snapshot: &SnapshotId, meter: &Arc<M
 pub struct VerifiedSegments {
     /// Segments of which everything is whole.
     pub segments: u64,
+    /// Manifests of reported versions of which everything is whole.
+    pub reported: u64,
     /// Their runs.
     pub runs: u64,
     /// Their records.
     pub records: u64,
     /// Bytes read from the repository.
     pub bytes: u64,
-    /// Manifests of segments of which something is not, with the first that is not.
+    /// Manifests of segments and reported versions of which something is not, with the first that is not.
     pub damaged: Vec<(String, EngineError)>,
 }
 
-/// Verifies all captured changes by reading everything that they consist of, and goes on behind what is damaged.
+/// Verifies all captured changes and reported versions by reading everything that they consist of, and goes on behind what is damaged.
 ///
 /// # Errors
 /// When the store fails in passing.
@@ -116,22 +118,45 @@ pub async fn verify_segments(repository: &Repository, meter: &Arc<Meter>) -> Res
         };
         let missing = missing_before(before_it.as_ref(), &segment);
         verified.damaged.extend(missing.map(|error| (path.to_string(), error)));
-        match verify_segment(repository, &segment, meter).await {
-            Ok(()) => verified.add(&segment),
+        match verify_runs(repository, &segment.runs, segment.key, meter).await {
+            Ok(()) => {
+                verified.segments += 1;
+                verified.add(&segment.runs);
+            }
             Err(error) if error.may_pass() => return Err(error),
             Err(error) => verified.damaged.push((path.to_string(), error)),
         }
         before_it = Some(segment);
     }
+    verify_reported(repository, meter, &mut verified).await?;
     verified.bytes = meter.stored.get() - before;
     Ok(verified)
 }
 
+async fn verify_reported(repository: &Repository, meter: &Arc<Meter>, verified: &mut VerifiedSegments) -> Result<()> {
+    for (path, manifest) in repository.each_report().await? {
+        let whole = match manifest {
+            // a prune dropped it since it was listed
+            Ok(None) => continue,
+            Ok(Some(manifest)) => {
+                let read = verify_runs(repository, &manifest.runs, manifest.key, meter).await;
+                read.map(|()| verified.add(&manifest.runs))
+            }
+            Err(error) => Err(error),
+        };
+        match whole {
+            Ok(()) => verified.reported += 1,
+            Err(error) if error.may_pass() => return Err(error),
+            Err(error) => verified.damaged.push((path.to_string(), error)),
+        }
+    }
+    Ok(())
+}
+
 impl VerifiedSegments {
-    fn add(&mut self, segment: &SegmentManifest) {
-        self.segments += 1;
-        self.runs += segment.runs.len() as u64;
-        self.records += segment.runs.iter().map(|run| run.records).sum::<u64>();
+    fn add(&mut self, runs: &[RunEntry]) {
+        self.runs += runs.len() as u64;
+        self.records += runs.iter().map(|run| run.records).sum::<u64>();
     }
 }
 
@@ -147,9 +172,9 @@ fn missing_before(before: Option<&SegmentManifest>, segment: &SegmentManifest) -
     )))
 }
 
-async fn verify_segment(repository: &Repository, segment: &SegmentManifest, meter: &Arc<Meter>) -> Result<()> {
-    for entry in &segment.runs {
-        verify_run(repository, segment.key, entry, meter).await?;
+async fn verify_runs(repository: &Repository, runs: &[RunEntry], key: Option<KeyId>, meter: &Arc<Meter>) -> Result<()> {
+    for entry in runs {
+        verify_run(repository, key, entry, meter).await?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use firebackup_model::manifest::Manifest;
+use firebackup_model::reported::ReportedManifest;
 use firebackup_model::segment::SegmentManifest;
 
 fn main() -> std::io::Result<()> {
@@ -12,5 +13,6 @@ fn main() -> std::io::Result<()> {
         std::fs::write(docs.join(name), text + "\n")
     };
     write("manifest.schema.json", &schemars::schema_for!(Manifest))?;
-    write("segment.schema.json", &schemars::schema_for!(SegmentManifest))
+    write("segment.schema.json", &schemars::schema_for!(SegmentManifest))?;
+    write("reported.schema.json", &schemars::schema_for!(ReportedManifest))
 }

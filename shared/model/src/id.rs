@@ -89,6 +89,11 @@ hex_id!(
     "a capture id (32 hexadecimal digits)"
 );
 hex_id!(
+    /// Names reported versions: what they were folded or merged from.
+    ReportId,
+    "a report id (32 hexadecimal digits)"
+);
+hex_id!(
     /// Names one wrap of a key object.
     WrapId,
     "a wrap id (32 hexadecimal digits)"

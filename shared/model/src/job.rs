@@ -9,6 +9,7 @@ use crate::id::{JobId, KeyId, RunId, SnapshotId};
 use crate::manifest::{AuthUsers, Compression, GroupCounts, RunEntry, SnapshotKind};
 use crate::path::DocumentPath;
 use crate::range::{PathRange, RangeStart};
+use crate::reported::AsReported;
 use crate::selection::Selection;
 use crate::timestamp::Timestamp;
 
@@ -131,6 +132,9 @@ pub struct RestorePlan {
     /// The consistent point that is put back, where it is not the snapshot itself: the snapshot is its base then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// The one document that is put back as it was reported: the snapshot only stands for its database then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<AsReported>,
     /// The database that is written.
     pub target: DatabaseName,
     /// What of the snapshot is put back.

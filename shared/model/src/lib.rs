@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod path;
 pub mod port;
 pub mod range;
+pub mod reported;
 pub mod segment;
 pub mod selection;
 pub mod timestamp;

@@ -72,6 +72,12 @@ struct Pattern {
 }
 
 impl Selection {
+    /// One document, and nothing below it.
+    #[must_use]
+    pub fn of_document(path: &DocumentPath) -> Self {
+        Self { paths: vec![literal(path.as_str())], ..Self::default() }
+    }
+
     /// Whether it selects every document.
     #[must_use]
     pub const fn is_everything(&self) -> bool {

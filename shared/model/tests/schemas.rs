@@ -1,6 +1,7 @@
 //! The published schemas are those of the code.
 
 use firebackup_model::manifest::Manifest;
+use firebackup_model::reported::ReportedManifest;
 use firebackup_model::segment::SegmentManifest;
 
 fn is_fresh(published: &str, schema: &schemars::Schema) {
@@ -17,4 +18,9 @@ fn the_published_schema_of_snapshots_is_fresh() {
 #[test]
 fn the_published_schema_of_segments_is_fresh() {
     is_fresh(include_str!("../../../docs/segment.schema.json"), &schemars::schema_for!(SegmentManifest));
+}
+
+#[test]
+fn the_published_schema_of_reported_versions_is_fresh() {
+    is_fresh(include_str!("../../../docs/reported.schema.json"), &schemars::schema_for!(ReportedManifest));
 }

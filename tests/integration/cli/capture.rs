@@ -3,6 +3,7 @@
 
 mod ending;
 mod moments;
+mod reported;
 mod windows;
 
 use std::collections::BTreeMap;

@@ -119,6 +119,9 @@ fn documents_text(context: &Context, at: Option<At>, report: &RestoreReport, too
     if let Some(at) = at {
         lines.insert(0, ("moment", at.lies()));
     }
+    if let Some(reported) = &report.reported {
+        lines.splice(..1, [("reported", format!("{} at {}", printable(reported.path.as_str()), reported.at))]);
+    }
     for (name, number, why) in [
         ("same", tally.same, "were right already"),
         ("skipped", tally.skipped, "were there and left alone"),

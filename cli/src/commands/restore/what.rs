@@ -1,9 +1,10 @@
 //! What a restore puts back, and where it may go.
 
-use firebackup_engine::{EngineError, Repository, unfinished_restore};
+use firebackup_engine::{EngineError, Moments, Repository, unfinished_restore};
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
-use firebackup_model::{DatabaseName, Selection, Timestamp};
+use firebackup_model::reported::AsReported;
+use firebackup_model::{DatabaseName, DocumentPath, Selection, Timestamp};
 use serde::Serialize;
 
 use super::{Mode, RestoreArgs};
@@ -44,6 +45,8 @@ pub(super) struct What {
     pub(super) id: SnapshotId,
     /// The moment, where one was asked for.
     pub(super) at: Option<At>,
+    /// The one document that is put back as it was reported.
+    pub(super) reported: Option<AsReported>,
     /// The backup whose Auth users belong to the moment.
     pub(super) users: Option<Manifest>,
     /// The database that it came from.
@@ -66,6 +69,9 @@ impl What {
             context.warn_unproven(repository, &undo.id);
             return Ok(undo);
         }
+        if let (Some(at), true) = (args.at, args.reported) {
+            return Self::reported(context, repository, &args.paths.documents, at).await;
+        }
         if let Some(at) = args.at {
             return Self::moment(context, repository, args, at, asked).await;
         }
@@ -81,7 +87,7 @@ impl What {
     }
 
     const fn of(id: SnapshotId, source: DatabaseName, manifest: Option<Manifest>, selection: Selection) -> Self {
-        Self { id, at: None, users: None, source, manifest, selection }
+        Self { id, at: None, reported: None, users: None, source, manifest, selection }
     }
 
     async fn moment(
@@ -102,9 +108,30 @@ impl What {
         Ok(Self { at: Some(at), users, ..Self::of(moment.base, database, Some(manifest), selection) })
     }
 
+    async fn reported(context: &Context, repository: &Repository, documents: &[String], at: Timestamp) -> Result<Self> {
+        let [document] = documents else {
+            return Err(CliError::Usage("--reported puts back one document: give it with --document".to_owned()));
+        };
+        let path = DocumentPath::new(document.as_str())
+            .map_err(|error| CliError::Usage(format!("--document `{document}`: {error}")))?;
+        let database = context.database_in(repository).await?;
+        let near = Moments::read(repository, &database).await?.snapshot_near(at);
+        let near = near.ok_or_else(|| {
+            CliError::NotFound(format!("there is no backup of the whole of {database}: make one first"))
+        })?;
+        context.warn_unproven(repository, &near);
+        let selection = Selection::of_document(&path);
+        let reported = Some(AsReported { path, at });
+        Ok(Self { reported, ..Self::of(near, database, None, selection) })
+    }
+
     /// What it is called.
     pub(super) fn name(&self) -> String {
-        self.at.map_or_else(|| self.id.to_string(), |at| format!("{} as of {}", self.source, at.at))
+        match (&self.reported, self.at) {
+            (Some(reported), _) => format!("{} as it was reported at {}", self.source, reported.at),
+            (None, Some(at)) => format!("{} as of {}", self.source, at.at),
+            (None, None) => self.id.to_string(),
+        }
     }
 
     async fn undo(repository: &Repository, job: &JobId, selection: Selection) -> Result<Self> {

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use firebackup_model::Timestamp;
 use firebackup_model::document::{CREATE_TIME_FIELD, FIELDS_FIELD, NAME_FIELD, UPDATE_TIME_FIELD};
 use firebackup_model::wire::put_bytes_field;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::Deserialize;
 use serde_json::value::RawValue;
 
 use super::place::Place;
@@ -17,6 +14,7 @@ use super::{INFINITY, NAN, NEGATIVE_INFINITY, OUT_OF_RANGE, SECONDS, kind_name, 
 use crate::document_value::{
     ARRAY_VALUES, MAP_FIELDS, entry_message, kind, moment_message, point_message, put_double_field, put_varint_field,
 };
+use crate::lenient_json::{Members, any_base64};
 
 /// JSON that is no document, and where in it the reason lies.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +41,8 @@ type Result<T, E = ReadJsonError> = std::result::Result<T, E>;
 
 /// The `google.firestore.v1.Document` that `json` describes, its map entries in the order of the JSON.
 ///
-/// Takes what [`write_json`](super::write_json) writes and, as Firestore does, integers that are numbers, and empty
-/// members that are spelled out.
+/// Takes what [`write_json`](super::write_json) writes and, as Firestore does, integers that are numbers, empty members
+/// that are spelled out, and bytes in base64 of either alphabet, padded or not.
 ///
 /// # Errors
 /// When it is no JSON, has a member that is not known or stands twice, a value that does not fit its kind, or values
@@ -170,8 +168,7 @@ fn double(json: &RawValue, place: &Place<'_>) -> Result<f64> {
 }
 
 fn bytes(json: &RawValue, place: &Place<'_>) -> Result<Vec<u8>> {
-    STANDARD
-        .decode(text(json, place)?)
+    any_base64(&text(json, place)?)
         .map_err(|source| ReadJsonError::new(place, "must hold bytes in base64").with_source(source))
 }
 
@@ -214,31 +211,5 @@ fn object<'j>(json: &'j RawValue, place: &Place<'_>) -> Result<Vec<(String, &'j 
     match members.iter().find(|(name, _)| !names.insert(name)) {
         None => Ok(members),
         Some((name, _)) => Err(ReadJsonError::new(place, format!("has a member twice ({name:?})"))),
-    }
-}
-
-struct Members<'j>(Vec<(String, &'j RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
-        }
-        Ok(Members(members))
     }
 }

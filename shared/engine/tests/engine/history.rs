@@ -190,6 +190,26 @@ async fn a_period_reads_less_and_shows_what_came_about_in_it() {
 }
 
 #[tokio::test]
+async fn what_a_backup_saw_between_two_points_does_not_live_on_when_it_is_gone_at_the_second() {
+    let (fixture, repository, _) = begun(12).await;
+    let database = &fixture.database;
+    captured(&repository, database).await;
+    database.set("users/brief", 1);
+    database.set("users/stays", 1);
+    backup(&repository, database).build().run().await.unwrap();
+    database.remove("users/brief");
+    // of a document that came and went a stream need not tell
+    database.listen_faults(|faults| faults.is_terse = true);
+    let point = captured(&repository, database).await;
+    let brief = versions_of(&repository, database, "users/brief").await;
+    assert_eq!(told(&brief), [(Change::Created, Origin::Snapshot, 1), (Change::Deleted, Origin::Captured, 0)]);
+    assert_eq!((brief[0].point, brief[0].moment), (point, Some(point)));
+    all_are_right(&repository, database, "users/brief", &brief).await;
+    let stays = versions_of(&repository, database, "users/stays").await;
+    assert_eq!(told(&stays), [(Change::Created, Origin::Snapshot, 1)]);
+}
+
+#[tokio::test]
 async fn backups_of_some_collections_tell_of_those_only() {
     let (fixture, repository) = Fixture::new(12).await;
     let database = &fixture.database;

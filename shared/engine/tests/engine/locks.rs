@@ -12,10 +12,10 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::fixture::{Fixture, all_whole, backup, restore};
 
-const RULE: LockRule = LockRule { mode: LockMode::Governance, days: 30 };
+pub const RULE: LockRule = LockRule { mode: LockMode::Governance, days: 30 };
 
 /// Locks beside a store in memory.
-struct Locks {
+pub struct Locks {
     store: Arc<dyn ObjectStore>,
     until: Mutex<BTreeMap<String, Timestamp>>,
     /// What cannot be locked.
@@ -23,11 +23,11 @@ struct Locks {
 }
 
 impl Locks {
-    fn new(fixture: &Fixture) -> Self {
+    pub fn new(fixture: &Fixture) -> Self {
         Self { store: Arc::clone(&fixture.store), until: Mutex::default(), refuses: None }
     }
 
-    fn locked(&self) -> Vec<String> {
+    pub fn locked(&self) -> Vec<String> {
         self.until.lock().unwrap().keys().cloned().collect()
     }
 }

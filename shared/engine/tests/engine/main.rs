@@ -16,6 +16,7 @@ mod policed;
 mod progress;
 mod prune;
 mod race;
+mod reported;
 mod restore;
 mod round_trip;
 mod scale;
