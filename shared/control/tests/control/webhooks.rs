@@ -133,6 +133,7 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
     control.trigger_schedule(&owner, &schedule.id, None).await.unwrap();
     control.update_project(&owner, &project.id, firebackup_control::ProjectChange::default()).await.unwrap();
     let backup = world.completed(&project).await;
+    crate::pitr::capture_and_fail(&world, &project).await;
     for job in control.running_jobs(&worker).await.unwrap() {
         come_half_way(&world, job.id()).await;
         control.finish_job(&worker, job.id(), crate::world::failed()).await.unwrap();

@@ -148,6 +148,7 @@ impl World {
     pub fn empty() -> Self {
         let settings = ControlSettings {
             allow_emulators: true,
+            captures_changes: true,
             max_running_jobs: 2,
             sign_up: SignUp::Anyone,
             ..ControlSettings::default()

@@ -48,6 +48,14 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/schedules/{}", &["GET", "PUT", "DELETE"]),
     ("/schedules/{}/toggle", &["PATCH"]),
     ("/schedules/{}/trigger", &["POST"]),
+    ("/pitr/enable", &["POST"]),
+    ("/pitr/{}/disable", &["POST"]),
+    ("/pitr/{}/pause", &["POST"]),
+    ("/pitr/{}/resume", &["POST"]),
+    ("/pitr/{}/config", &["GET", "PATCH"]),
+    ("/pitr/{}/statistics", &["GET"]),
+    ("/pitr/{}/health", &["GET"]),
+    ("/pitr/{}/windows", &["GET"]),
     ("/storage/connect", &["POST"]),
     ("/storage/buckets/create", &["POST"]),
     ("/storage/buckets/verify", &["POST"]),
@@ -77,7 +85,12 @@ const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Routes that are not there, and why.
-const MISSING_ROUTES: &[(&str, &str, &str)] = &[];
+const MISSING_ROUTES: &[(&str, &str, &str)] = &[
+    ("POST", "/pitr/restore", "a moment is put back by the command line so far"),
+    ("GET", "/pitr/{}/restore-jobs", "belongs to restoring a moment"),
+    ("GET", "/pitr/{}/restore-jobs/{}", "belongs to restoring a moment"),
+    ("POST", "/pitr/{}/events", "changes are pulled: what is pushed has no proof that it is all"),
+];
 
 /// Fields of bodies and answers, by schema.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -112,6 +125,8 @@ const FIELDS: &[(&str, &[&str])] = &[
             "enabled",
         ],
     ),
+    ("NewPitr", &["projectId", "config"]),
+    ("PitrConfig", &["retentionDays", "changeWindowMinutes", "storageDestinationId"]),
     ("Schedule", &["nextRuns"]),
     ("Retention", &["type", "value"]),
     ("Gfs", &["daily", "weekly", "monthly", "yearly"]),
@@ -124,8 +139,10 @@ const FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// Fields that are not there, and why.
-const MISSING_FIELDS: &[(&str, &str, &str)] =
-    &[("NewRestore", "pointInTime", "belongs to recovery to a point in time")];
+const MISSING_FIELDS: &[(&str, &str, &str)] = &[
+    ("NewRestore", "pointInTime", "belongs to recovery to a point in time"),
+    ("PitrConfig", "collections", "changes of the whole database are captured: only so is it proven that they are all"),
+];
 
 /// What a field is where it is left out.
 const DEFAULTS: &[(&str, &str, &str)] = &[
@@ -138,6 +155,8 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("NewRestore", "mode", r#""overwrite""#),
     ("NewRestore", "dryRun", "false"),
     ("NewSchedule", "enabled", "true"),
+    ("PitrConfig", "retentionDays", "7"),
+    ("PitrConfig", "changeWindowMinutes", "1"),
     ("NewMigration", "dryRun", "true"),
 ];
 
@@ -150,6 +169,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("JobErrorCode", &["JOB_FAILED", "DESTINATION_FAILED"]),
     ("RestoreModeName", &["overwrite", "skip-existing", "mirror"]),
     ("RetentionType", &["count", "days", "size"]),
+    ("PitrStatus", &["initializing", "active", "paused", "degraded", "error", "disabled"]),
     ("MigrationStatus", &["copying", "switching", "completed", "failed"]),
     ("WebhookType", &["webhook", "slack"]),
     (
@@ -168,6 +188,10 @@ const VALUES: &[(&str, &[&str])] = &[
             "schedule.deleted",
             "schedule.triggered",
             "schedule.failed",
+            "pitr.enabled",
+            "pitr.disabled",
+            "pitr.change_captured",
+            "pitr.degraded",
             "storage.connected",
             "storage.error",
             "project.created",
