@@ -126,7 +126,7 @@ pub use id::{
 pub use invite::{Invite, NewInvite};
 pub use job::{
     BackupJob, Job, JobEnd, JobError, JobErrorCode, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs,
-    Rename, RestoreJob, RestoreModeName, StartOutcome,
+    Rename, RestoreJob, RestoreModeName, RestoredMoment, StartOutcome,
 };
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
@@ -148,7 +148,7 @@ pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, WindowEnd, Wind
 pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
 pub use quota::{Quota, Quotas};
-pub use restore::NewRestore;
+pub use restore::{AskedMoment, FindMoment, FoundMoment, NewRestore};
 pub use retention::{Retention, RetentionOutcome, RetentionType};
 pub use role::{Right, Role};
 pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleFilter, ScheduleMessage};

@@ -16,6 +16,7 @@ use crate::id::{OrganizationId, PitrId, ProjectId};
 use crate::item_keys;
 use crate::job::{Job, JobFacts};
 use crate::pitr_record::{CaptureFacts, Course, PitrRecord, PitrStatus, whole_second};
+use crate::project::Project;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
 use crate::tenant::Worker;
 use crate::work::OpenedPlace;
@@ -47,7 +48,9 @@ pub struct ClaimedWindow {
 /// What a window needs, secrets opened. Neither `Debug` nor anything stored shows them.
 #[derive(Debug, Clone)]
 pub struct WindowWork {
-    /// What opens the project.
+    /// The project.
+    pub project: Project,
+    /// What opens it.
     pub project_access: ProjectAccess,
     /// Which of its databases.
     pub database: String,
@@ -210,11 +213,12 @@ impl Control {
         let record = record.ok_or_else(ControlError::cancelled)?.value;
         self.project_record(scope, &record.project_id).await?.value.check_usable()?;
         let organization = self.organization_record(scope).await?;
-        let (_, project_access) = self.opened_project(scope, &organization, record.project_id).await?;
+        let (project, project_access) = self.opened_project(scope, &organization, record.project_id).await?;
         let place = self.place_at(scope, organization, record.storage_destination_id, record.repository()).await?;
         let now = self.now();
         let is_over = |last: Option<Timestamp>, seconds| last.is_none_or(|last| last.plus_seconds(seconds) <= now);
         Ok(WindowWork {
+            project,
             project_access,
             place,
             window_seconds: record.change_window_minutes * 60,

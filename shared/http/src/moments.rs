@@ -1,9 +1,11 @@
 //! Which moments of a database can be put back, read in its repository.
 
-use firebackup_control::{CapturedGap, Code, ControlError, Kind, OpenedPlace};
+use async_trait::async_trait;
+use firebackup_control::{AskedMoment, CapturedGap, Code, ControlError, FindMoment, FoundMoment, Kind, OpenedPlace};
 use firebackup_engine::{EngineError, Moments};
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::failure::Failure;
@@ -91,4 +93,27 @@ fn unreadable(error: EngineError) -> ControlError {
         return ControlError::new(Kind::Unprocessable, Code::BackupUnreadable, message).with_source(error);
     }
     unreached(error)
+}
+
+#[async_trait]
+impl FindMoment for HttpState {
+    async fn find(
+        &self,
+        place: &OpenedPlace,
+        database: &DatabaseName,
+        asked: AskedMoment,
+    ) -> Result<FoundMoment, ControlError> {
+        let moments = read(self, place, database).await?;
+        let found = moments.resolve(asked.at, asked.exact).map_err(|error| unavailable(&moments, asked.at, error))?;
+        Ok(FoundMoment { point: found.point, base: found.base, is_base: found.is_base })
+    }
+}
+
+/// Why a time cannot be put back, and the moments beside it.
+fn unavailable(moments: &Moments, at: Timestamp, error: EngineError) -> ControlError {
+    let before = moments.points().take_while(|point| *point <= at).last();
+    let after = moments.points().find(|point| *point > at);
+    ControlError::new(Kind::Unprocessable, Code::MomentUnavailable, error.to_string())
+        .with_details(json!({ "field": "pointInTime", "before": before, "after": after }))
+        .with_source(error)
 }

@@ -186,6 +186,8 @@ const REACHING_OUT: &[&str] = &[
     "preview_backup",
     "compare_backups",
     "pitr_windows",
+    "create_restore",
+    "restore_moment",
     "begin_sign_in",
     "finish_sign_in",
     "begin_consent",

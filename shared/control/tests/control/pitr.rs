@@ -1,12 +1,14 @@
 //! Recovery to a point in time: what is stored of it, who captures when, and what others are told.
 
+use async_trait::async_trait;
 use firebackup_control::{
-    BackupJob, CaptureFacts, CapturedWindow, ClaimedWindow, Code, ControlSettings, DueCapture, NewPitr, Page, Pitr,
-    PitrChange, PitrStatus, Project, Right, Role, WindowEnd,
+    AskedMoment, BackupJob, CaptureFacts, CapturedWindow, ClaimedWindow, Code, ControlSettings, DueCapture, FindMoment,
+    FoundMoment, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project, Result,
+    Right, Role, WindowEnd,
 };
-use firebackup_model::Timestamp;
+use firebackup_model::{DatabaseName, Timestamp};
 
-use crate::world::{World, code, failed, new_backup, new_destination};
+use crate::world::{NoMoments, World, code, failed, new_backup, new_destination, new_restore};
 
 const LEASE: u32 = 30;
 
@@ -387,7 +389,7 @@ async fn moments_are_kept_as_long_as_somebody_says() {
     world.control.update_pitr(&owner, &project.id, None, &change).await.unwrap();
     world.control.disable_pitr(&owner, &project.id, None).await.unwrap();
     assert_eq!(world.control.moments_kept(&worker, &place).await.unwrap(), Some(30));
-    let clear = firebackup_control::OpenedPlace { encrypted: false, ..place };
+    let clear = OpenedPlace { encrypted: false, ..place };
     assert_eq!(world.control.moments_kept(&worker, &clear).await.unwrap(), None);
 }
 
@@ -396,7 +398,7 @@ async fn a_destination_that_is_moved_takes_captures_along() {
     let (world, project, pitr) = capturing().await;
     let (owner, worker) = (world.owner().await, world.worker().await);
     let (from, target) = (pitr.config.storage_destination_id.unwrap(), new_destination("Target"));
-    let target = firebackup_control::NewDestination { url: "s3://other/prefix".to_owned(), ..target };
+    let target = NewDestination { url: "s3://other/prefix".to_owned(), ..target };
     let target = world.control.add_destination(&owner, target).await.unwrap();
     let new = serde_json::from_value(serde_json::json!({ "targetDestinationId": target.id, "dryRun": false })).unwrap();
     world.control.request_migration(&owner, &from, &new, None).await.unwrap();
@@ -431,4 +433,72 @@ async fn what_was_captured_is_told_with_when_it_was_seen() {
     assert_eq!((after.segments, after.changes, after.checked_at), (1, 4, Some(seen)));
     let health = world.control.pitr_health(&owner, &project.id, None).await.unwrap();
     assert_eq!((health.lag_seconds, health.failures), (Some(30.0), 0));
+}
+
+/// Finds a moment ten seconds before whatever is asked for.
+struct Before(BackupJob);
+
+#[async_trait]
+impl FindMoment for Before {
+    async fn find(&self, place: &OpenedPlace, database: &DatabaseName, asked: AskedMoment) -> Result<FoundMoment> {
+        assert_eq!((place.project, database.to_string().as_str()), (self.0.project_id, "shop-1/(default)"));
+        assert!(!asked.exact);
+        Ok(FoundMoment { point: asked.at.plus_seconds(-10), base: self.0.job.id.clone(), is_base: false })
+    }
+}
+
+fn at(world: &World, project: &Project) -> NewRestore {
+    serde_json::from_value(serde_json::json!({ "projectId": project.id, "pointInTime": world.now() })).unwrap()
+}
+
+#[tokio::test]
+async fn a_moment_is_found_when_it_is_asked_for_and_stays_that_one() {
+    let (world, project, _) = capturing().await;
+    let owner = world.owner().await;
+    let base = backups(&world).await.remove(0);
+    let new = at(&world, &project);
+    let found = Before(base.clone());
+    let restore = world.control.create_restore(&owner, new.clone(), &found, Some("key")).await.unwrap();
+    let moment = restore.moment.unwrap();
+    assert_eq!((moment.point_in_time, moment.captured()), (world.now(), Some(world.now().plus_seconds(-10))));
+    assert_eq!((restore.backup_id.clone(), restore.repository_project_id), (base.job.id.clone(), project.id));
+    // the same request is answered by what it made, though nothing is found any more
+    let again = world.control.create_restore(&owner, new.clone(), &NoMoments, Some("key")).await.unwrap();
+    assert_eq!(again, restore);
+    let listed = world.control.moment_restores(&owner, &project.id, &Page::default()).await.unwrap().items;
+    assert_eq!(listed, [restore.clone()]);
+    assert!(world.control.moment_restore(&owner, &project.id, &restore.job.id).await.is_ok());
+    let of_backup = world.control.create_restore(&owner, new_restore(&base), &NoMoments, None).await.unwrap();
+    let not_listed = world.control.moment_restore(&owner, &project.id, &of_backup.job.id).await;
+    assert_eq!(code(not_listed), Code::NotFound);
+    // what it builds on is not deleted under it
+    assert_eq!(code(world.control.delete_backup(&owner, &project.id, &base.job.id).await), Code::InUse);
+}
+
+#[tokio::test]
+async fn a_moment_that_may_not_be_put_back_is_refused() {
+    let (world, project, _) = capturing().await;
+    let owner = world.owner().await;
+    let base = backups(&world).await.remove(0);
+    let found = Before(base.clone());
+    let new = || at(&world, &project);
+    for wrong in [
+        NewRestore { backup_id: Some(base.job.id.clone()), ..new() },
+        NewRestore { point_in_time: None, ..new() },
+        NewRestore { point_in_time: None, project_id: None, ..new() },
+        NewRestore { project_id: None, ..new() },
+        NewRestore { include_auth: true, ..new() },
+        NewRestore { exact: true, ..new_restore(&base) },
+    ] {
+        let refused = world.control.create_restore(&owner, wrong.clone(), &found, None).await;
+        assert_eq!(code(refused), Code::ValidationFailed, "{wrong:?}");
+    }
+    let unknown = world.control.create_restore(&owner, new(), &NoMoments, None).await;
+    assert_eq!(code(unknown), Code::MomentUnavailable);
+    let other = NewRestore { source_database: Some("orders".to_owned()), ..new() };
+    assert_eq!(code(world.control.create_restore(&owner, other, &found, None).await), Code::NotFound);
+    let viewer = world.caller(Role::Viewer).await;
+    assert_eq!(code(world.control.create_restore(&viewer, new(), &found, None).await), Code::Forbidden);
+    world.control.delete_backup(&owner, &project.id, &base.job.id).await.unwrap();
+    assert_eq!(code(world.control.create_restore(&owner, new(), &found, None).await), Code::JobState);
 }

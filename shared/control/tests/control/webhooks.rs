@@ -140,7 +140,10 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
     }
     control.cancel_backup(&owner, &project.id, &world.backup(&project).await.job.id).await.unwrap();
     for end in [crate::world::completed(), crate::world::failed(), firebackup_control::JobEnd::Cancelled] {
-        let restore = control.create_restore(&owner, crate::world::new_restore(&backup), None).await.unwrap();
+        let restore = control
+            .create_restore(&owner, crate::world::new_restore(&backup), &crate::world::NoMoments, None)
+            .await
+            .unwrap();
         control.start_job(&worker, &restore.job.id).await.unwrap();
         come_half_way(&world, &restore.job.id).await;
         control.finish_job(&worker, &restore.job.id, end).await.unwrap();

@@ -1,17 +1,20 @@
 //! Recovery to a point in time: whether changes are captured, and how that goes.
 
 use axum::extract::State;
-use firebackup_control::{NewPitr, Pitr, PitrChange, PitrHealth, PitrStatistics, ProjectId};
+use firebackup_control::{
+    ControlError, NewPitr, NewRestore, Pitr, PitrChange, PitrHealth, PitrStatistics, ProjectId, RestoreJob,
+};
+use firebackup_model::id::JobId;
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Handled;
+use super::{Handled, HandledList};
 use crate::authentication::Authenticated;
 use crate::body::JsonBody;
-use crate::envelope::{Answer, Envelope};
+use crate::envelope::{Answer, Envelope, ListEnvelope, Listed};
 use crate::moments::{PitrWindows, WindowParameters, windows};
-use crate::parameter::{Asked, Ids};
+use crate::parameter::{Asked, IdempotencyKey, IdempotencyParameters, Ids, PageParameters};
 use crate::state::HttpState;
 
 /// Of which database.
@@ -32,6 +35,9 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
         .routes(routes!(pitr_statistics))
         .routes(routes!(pitr_health))
         .routes(routes!(pitr_windows))
+        .routes(routes!(restore_moment))
+        .routes(routes!(moment_restores))
+        .routes(routes!(moment_restore))
 }
 
 /// Has the changes of a database captured
@@ -204,4 +210,69 @@ async fn pitr_windows(
 ) -> Handled<PitrWindows> {
     let place = state.control.open_moments(&caller, &project, asked.database.as_deref()).await?;
     Ok(Answer::of(windows(&state, place, &asked).await?))
+}
+
+/// Puts a moment back, or says what that would do
+///
+/// Role: member. As `POST /backups/restore` with a `pointInTime`. The newest consistent point at or before that time is put
+/// back: `moment` of the answer says which; with `exact` no other than the time itself is. A time of which nothing is known is
+/// refused (`MOMENT_UNAVAILABLE`), with the nearest moments in `details`.
+#[utoipa::path(
+    post,
+    path = "/pitr/restore",
+    tag = "pitr",
+    params(IdempotencyParameters),
+    request_body = NewRestore,
+    responses((status = 202, description = "The restore, which has begun.", body = Envelope<RestoreJob>))
+)]
+async fn restore_moment(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    IdempotencyKey(key): IdempotencyKey,
+    JsonBody(new): JsonBody<NewRestore>,
+) -> Handled<RestoreJob> {
+    if new.point_in_time.is_none() {
+        return Err(ControlError::field(
+            "pointInTime",
+            "expected a time; a backup is restored by `POST /backups/restore`",
+        )
+        .into());
+    }
+    Ok(Answer::accepted(state.control.create_restore(&caller, new, &state, key.as_deref()).await?))
+}
+
+/// Lists the restores of moments of a project, newest first
+#[utoipa::path(
+    get,
+    path = "/pitr/{projectId}/restore-jobs",
+    tag = "pitr",
+    params(("projectId" = ProjectId, Path, description = "The project whose changes were captured."), PageParameters),
+    responses((status = 200, description = "A page of restores.", body = ListEnvelope<RestoreJob>))
+)]
+async fn moment_restores(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids(project): Ids<ProjectId>,
+    Asked(page): Asked<PageParameters>,
+) -> HandledList<RestoreJob> {
+    Ok(Listed(state.control.moment_restores(&caller, &project, &page.into()).await?))
+}
+
+/// Shows a restore of a moment, with how far it has come
+#[utoipa::path(
+    get,
+    path = "/pitr/{projectId}/restore-jobs/{jobId}",
+    tag = "pitr",
+    params(
+        ("projectId" = ProjectId, Path, description = "The project whose changes were captured."),
+        ("jobId" = String, Path, description = "The restore.")
+    ),
+    responses((status = 200, description = "The restore.", body = Envelope<RestoreJob>))
+)]
+async fn moment_restore(
+    State(state): State<HttpState>,
+    Authenticated(caller): Authenticated,
+    Ids((project, id)): Ids<(ProjectId, JobId)>,
+) -> Handled<RestoreJob> {
+    Ok(Answer::of(state.control.moment_restore(&caller, &project, &id).await?))
 }

@@ -49,6 +49,9 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/schedules/{}/toggle", &["PATCH"]),
     ("/schedules/{}/trigger", &["POST"]),
     ("/pitr/enable", &["POST"]),
+    ("/pitr/restore", &["POST"]),
+    ("/pitr/{}/restore-jobs", &["GET"]),
+    ("/pitr/{}/restore-jobs/{}", &["GET"]),
     ("/pitr/{}/disable", &["POST"]),
     ("/pitr/{}/pause", &["POST"]),
     ("/pitr/{}/resume", &["POST"]),
@@ -85,12 +88,8 @@ const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Routes that are not there, and why.
-const MISSING_ROUTES: &[(&str, &str, &str)] = &[
-    ("POST", "/pitr/restore", "a moment is put back by the command line so far"),
-    ("GET", "/pitr/{}/restore-jobs", "belongs to restoring a moment"),
-    ("GET", "/pitr/{}/restore-jobs/{}", "belongs to restoring a moment"),
-    ("POST", "/pitr/{}/events", "changes are pulled: what is pushed has no proof that it is all"),
-];
+const MISSING_ROUTES: &[(&str, &str, &str)] =
+    &[("POST", "/pitr/{}/events", "changes are pulled: what is pushed has no proof that it is all")];
 
 /// Fields of bodies and answers, by schema.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -110,7 +109,21 @@ const FIELDS: &[(&str, &[&str])] = &[
             "encrypt",
         ],
     ),
-    ("NewRestore", &["backupId", "targetProjectId", "database", "paths", "renames", "mode", "includeAuth", "dryRun"]),
+    (
+        "NewRestore",
+        &[
+            "backupId",
+            "pointInTime",
+            "exact",
+            "targetProjectId",
+            "database",
+            "paths",
+            "renames",
+            "mode",
+            "includeAuth",
+            "dryRun",
+        ],
+    ),
     (
         "NewSchedule",
         &[
@@ -139,10 +152,11 @@ const FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// Fields that are not there, and why.
-const MISSING_FIELDS: &[(&str, &str, &str)] = &[
-    ("NewRestore", "pointInTime", "belongs to recovery to a point in time"),
-    ("PitrConfig", "collections", "changes of the whole database are captured: only so is it proven that they are all"),
-];
+const MISSING_FIELDS: &[(&str, &str, &str)] = &[(
+    "PitrConfig",
+    "collections",
+    "changes of the whole database are captured: only so is it proven that they are all",
+)];
 
 /// What a field is where it is left out.
 const DEFAULTS: &[(&str, &str, &str)] = &[
@@ -154,6 +168,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("NewBackup", "encrypt", "true"),
     ("NewRestore", "mode", r#""overwrite""#),
     ("NewRestore", "dryRun", "false"),
+    ("NewRestore", "exact", "false"),
     ("NewSchedule", "enabled", "true"),
     ("PitrConfig", "retentionDays", "7"),
     ("PitrConfig", "changeWindowMinutes", "1"),
@@ -229,7 +244,7 @@ const FILTERS: &[(&str, &[&str])] = &[
 
 /// What begins work, so that sending it twice must not begin it twice.
 const STARTING: &[&str] =
-    &["/backups", "/backups/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
+    &["/backups", "/backups/restore", "/pitr/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
 
 /// Beginnings of ids, by the name that [`furnish`] gives.
 const PREFIXES: &[(&str, &str)] = &[

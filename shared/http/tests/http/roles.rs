@@ -92,6 +92,9 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/pitr/{projectId}/statistics", "viewer"),
     ("GET", "/pitr/{projectId}/health", "viewer"),
     ("GET", "/pitr/{projectId}/windows", "viewer"),
+    ("POST", "/pitr/restore", "member"),
+    ("GET", "/pitr/{projectId}/restore-jobs", "viewer"),
+    ("GET", "/pitr/{projectId}/restore-jobs/{jobId}", "viewer"),
     ("GET", "/webhooks", "viewer"),
     ("POST", "/webhooks", "admin"),
     ("GET", "/webhooks/{webhookId}", "viewer"),
@@ -154,6 +157,9 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/projects") => emulator_project("Another"),
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
+        ("POST", "/pitr/restore") => {
+            json!({"projectId": ids["projectId"], "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true})
+        }
         ("POST", "/pitr/enable") => json!({"projectId": ids["projectId"]}),
         ("PATCH", path) if path.ends_with("/config") => json!({"retentionDays": 14}),
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
@@ -358,7 +364,7 @@ async fn things_of_another_organization_are_not_there() {
     for (role, foreigner) in foreigners(&world).await {
         for (method, path, least) in TABLE {
             if is_of_a_list(path)
-                && !["/backups", "/backups/restore", "/pitr/enable"].contains(path)
+                && !["/backups", "/backups/restore", "/pitr/enable", "/pitr/restore"].contains(path)
                 && (*method, *path) != ("POST", "/schedules")
             {
                 continue;

@@ -613,6 +613,8 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let restore = id(&world.post("/api/v1/backups/restore", json!({"backupId": backup, "dryRun": true})).await);
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
     world.post("/api/v1/pitr/enable", json!({"projectId": project})).await;
+    let moment = json!({"projectId": project, "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true});
+    let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
     let destination = id(&destinations.data()[0]);
     let other = id(&world.post("/api/v1/storage/destinations", bucket("Other")).await);
@@ -629,6 +631,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
         ("projectId", project),
         ("backupId", backup),
         ("restoreId", restore),
+        ("jobId", moment),
         ("scheduleId", schedule),
         ("destinationId", destination),
         ("otherDestinationId", other),
