@@ -267,8 +267,8 @@ impl Control {
         })
     }
 
-    /// What a moment is made of. The backup that it builds on need not be one that the catalog knows; one that it knows must
-    /// not be about to be deleted.
+    /// What a moment is made of. The backup that it builds on need not be one that the catalog knows. One that is about to be
+    /// deleted is kept for as long as moments build on it.
     async fn moment_of(
         &self,
         caller: &Caller,
@@ -282,9 +282,6 @@ impl Control {
         let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
         let found = moments.find(&place, &database, asked).await?;
         let base = self.load::<Job>(&caller.scope().job_key(&found.base)).await?;
-        if let Some(going) = base.as_ref().filter(|base| base.value.status() == JobStatus::Deleting) {
-            return Err(wrong_state(&going.value));
-        }
         let moment =
             RestoredMoment { point_in_time: asked.at, consistent_point: found.point, is_backup: found.is_base };
         Ok(Source {

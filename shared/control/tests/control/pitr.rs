@@ -500,5 +500,6 @@ async fn a_moment_that_may_not_be_put_back_is_refused() {
     let viewer = world.caller(Role::Viewer).await;
     assert_eq!(code(world.control.create_restore(&viewer, new(), &found, None).await), Code::Forbidden);
     world.control.delete_backup(&owner, &project.id, &base.job.id).await.unwrap();
-    assert_eq!(code(world.control.create_restore(&owner, new(), &found, None).await), Code::JobState);
+    // what is kept of it because moments build on it can be put back
+    assert!(world.control.create_restore(&owner, new(), &found, None).await.is_ok());
 }
