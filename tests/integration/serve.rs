@@ -15,6 +15,7 @@ mod kills;
 mod live;
 mod migrations;
 mod mistakes;
+mod pitr;
 mod schemathesis;
 mod secrets;
 mod sign_in;

@@ -9,6 +9,7 @@ mod archive;
 pub mod aws;
 mod aws_environment;
 pub mod buckets;
+mod captures;
 mod failure;
 mod live_clients;
 mod live_input;
@@ -48,5 +49,8 @@ pub use projects::Projects;
 pub use sign_in::{GOOGLE, PublicUrl, SignInSettings, page};
 pub use sqs::each_message;
 pub use stack_bucket::StackBucket;
-pub use steps::{AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings};
+pub use steps::{
+    AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings, WindowDone,
+    WindowOutcome,
+};
 pub use triggers::{Due, notify_message, schedule_due, start_message};

@@ -1,14 +1,14 @@
 //! One machine: every port on SQLite, tokio and a master key, and the workers that the stack has functions for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{Control, ControlSettings, FirstOwner, Ports};
 use firebackup_embedded::{
-    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SqliteItemStore, SqliteJobQueue, SqliteScheduler,
-    SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
+    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SoleWorker, SqliteItemStore, SqliteJobQueue,
+    SqliteScheduler, SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
 };
 use firebackup_engine::World;
 use firebackup_http::{Changes, HttpState, Remembered, SignInPages};
@@ -18,6 +18,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::captures::Captures;
 use crate::failure::{of_control, unreadable};
 use crate::live_clients::{LiveClients, tell_live};
 use crate::local_keys::LocalKeys;
@@ -51,6 +52,8 @@ const BACKLOG: usize = 1024;
 const SWEEP: Duration = Duration::from_secs(60);
 /// How often it is looked for destinations that are to be moved.
 const MIGRATE: Duration = Duration::from_secs(15);
+/// How many databases are captured at a time.
+const CAPTURES: usize = 4;
 /// How often retention is applied.
 const RETENTION: Duration = Duration::from_secs(6 * 3600);
 
@@ -97,6 +100,7 @@ pub struct LocalApp {
     scheduler: SqliteScheduler,
     metrics: Arc<Prometheus>,
     changes: Arc<dyn Changes>,
+    database: PathBuf,
 }
 
 impl LocalApp {
@@ -106,7 +110,8 @@ impl LocalApp {
     /// When its database cannot be opened, or the issuer not be used.
     pub async fn open(folder: &Path, master: SecretKey, settings: LocalSettings) -> Result<Self, PortError> {
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-        let database = Database::open(folder.join(DATABASE)).await?;
+        let path = folder.join(DATABASE);
+        let database = Database::open(path.clone()).await?;
         let changes: Arc<dyn Changes> = Arc::new(LocalChanges(database.version()?));
         let queue = |name| Arc::new(SqliteJobQueue::new(database.clone(), Arc::clone(&clock), name, MOST_DELIVERIES));
         let (jobs, due, notify) = (queue("jobs"), queue("due"), queue("notify"));
@@ -147,6 +152,7 @@ impl LocalApp {
                 allow_emulators: true,
                 allow_federation,
                 allow_private_addresses: settings.allow_private_addresses,
+                captures_changes: true,
                 sign_up,
                 ..ControlSettings::default()
             },
@@ -169,6 +175,7 @@ impl LocalApp {
             scheduler,
             metrics,
             changes,
+            database: path,
         })
     }
 
@@ -231,8 +238,8 @@ impl LocalApp {
         self.control.owner_code().await.map_err(of_control)
     }
 
-    /// Starts jobs, does their steps, fires schedules and looks after all of it, until `stop` says so. What is under way
-    /// then is dropped: it goes on where it was when this is run again.
+    /// Starts jobs, does their steps, fires schedules, captures changes and looks after all of it, until `stop` says so. What
+    /// is under way then is dropped: it goes on where it was when this is run again. Only captures may seal what they heard.
     pub async fn work(&self, stop: watch::Receiver<bool>) {
         self.redrive().await;
         let stopped = || stopped(stop.clone());
@@ -245,6 +252,7 @@ impl LocalApp {
             until(stopped(), consume(&*self.notify, NOTICES, async |body| notify(&self.control, body).await)),
             self.workflows.run(steps, stopped()),
             self.scheduler.run(fire, &SystemAlarm, stopped()),
+            self.capture(stopped()),
             until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
             until(stopped(), self.maintain(MaintenanceTask::Migrate, MIGRATE)),
             until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),
@@ -263,6 +271,16 @@ impl LocalApp {
                 Err(error) => tracing::warn!(error = %error, "messages that failed too often stay where they are"),
             }
         }
+    }
+
+    /// Captures changes; of two servers on one folder one does.
+    async fn capture(&self, stopped: impl Future<Output = ()>) {
+        tokio::pin!(stopped);
+        let _sole = tokio::select! {
+            sole = SoleWorker::wait(&self.database, "captures") => sole,
+            () = &mut stopped => return,
+        };
+        Captures::new(self.steps.clone(), CAPTURES).run(stopped).await;
     }
 
     async fn make_due(&self, body: &str) -> Result<(), StepError> {

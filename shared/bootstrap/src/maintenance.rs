@@ -457,7 +457,7 @@ impl Maintenance {
                 there.push(snapshot);
             }
         }
-        let policy = PrunePolicy { drop: there, ..policy };
+        let policy = PrunePolicy { drop: there, keep_moments_days: self.moments_kept(place).await?, ..policy };
         let report = match self.steps.places.versions(place).await.map_err(of_port)? {
             Some((versions, _)) => prune_versions(&repository, &policy, &versions).await,
             None => prune(&repository, &policy).await,
@@ -526,7 +526,15 @@ impl Maintenance {
             Err(EngineError::NotFound(_)) => return Ok(None),
             opened => opened.map_err(of_engine)?,
         };
-        extend_locks(&repository, &versions, rule, going).await.map(Some).map_err(of_engine)
+        let moments = self.moments_kept(place).await?;
+        extend_locks(&repository, &versions, rule, going, moments).await.map(Some).map_err(of_engine)
+    }
+
+    /// For how many days every captured moment of a repository is kept: as long as recovery to a point in time says.
+    async fn moments_kept(&self, place: &OpenedPlace) -> Result<u32, StepError> {
+        let worker = self.control().worker(&place.organization.id);
+        let said = self.control().moments_kept(&worker, place).await.map_err(of_control)?;
+        Ok(said.unwrap_or(PrunePolicy::default().keep_moments_days))
     }
 
     /// Wraps what an organization's new keys do not open yet. Wraps under former keys stay: whoever wants one gone removes

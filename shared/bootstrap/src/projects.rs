@@ -38,6 +38,18 @@ impl Projects {
         Ok(Arc::new(Retrying::new(self.firestore(project, database).await?)))
     }
 
+    /// A database to listen to, and to read.
+    ///
+    /// # Errors
+    /// As [`Self::source`].
+    pub(crate) async fn changes(
+        &self,
+        project: &ProjectAccess,
+        database: &str,
+    ) -> Result<Arc<Retrying<Firestore>>, PortError> {
+        Ok(Arc::new(Retrying::new(self.firestore(project, database).await?)))
+    }
+
     /// A database to restore into. Writes are not tried again here: the engine must know of every try.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The steps of jobs: JSON in, one verb of the engine, JSON out.
 
 mod backup;
+mod capture;
 mod progress;
 mod restore;
 pub(crate) mod span;
@@ -23,6 +24,7 @@ use crate::failure::{of_control, unreadable};
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::projects::Projects;
+pub use capture::{WindowDone, WindowOutcome};
 #[cfg(test)]
 pub(crate) use progress::Counted;
 

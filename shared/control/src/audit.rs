@@ -123,7 +123,7 @@ impl Act {
 }
 
 impl AuditEntry {
-    fn create(&self, scope: &OrganizationScope) -> Result<ItemWrite> {
+    pub(crate) fn create(&self, scope: &OrganizationScope) -> Result<ItemWrite> {
         let key = scope.audit_key(Month::of(self.timestamp), &self.id);
         Ok(ItemWrite::Create(new_item(key, self, None)?))
     }

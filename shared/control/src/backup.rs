@@ -228,6 +228,18 @@ impl Control {
         mut with: Vec<ItemWrite>,
         once: Option<&Once>,
     ) -> Result<Option<BackupJob>> {
+        let (backup, checks) = self.new_backup(author, wanted).await?;
+        with.extend(checks);
+        let job = Job::Backup(Box::new(backup.clone()));
+        if self.store_job(author, &job, with, once).await? == Written::Outrun {
+            return Ok(None);
+        }
+        self.ask_to_start(author.scope(), &backup.job.id).await;
+        Ok(Some(backup))
+    }
+
+    /// A backup that is about to be stored, and what must hold until then.
+    pub(crate) async fn new_backup(&self, author: &Author, wanted: &Wanted<'_>) -> Result<(BackupJob, [ItemWrite; 2])> {
         let scope = author.scope();
         let project = self.project_record(scope, &wanted.project).await?;
         project.value.check_usable()?;
@@ -250,13 +262,7 @@ impl Control {
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),
         };
-        with.extend([project.check(), destination.check()]);
-        let job = Job::Backup(Box::new(backup.clone()));
-        if self.store_job(author, &job, with, once).await? == Written::Outrun {
-            return Ok(None);
-        }
-        self.ask_to_start(scope, &backup.job.id).await;
-        Ok(Some(backup))
+        Ok((backup, [project.check(), destination.check()]))
     }
 
     /// A request that comes again may come because the first one died before it asked for the start.

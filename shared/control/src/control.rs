@@ -78,6 +78,8 @@ pub struct ControlSettings {
     pub allow_federation: bool,
     /// Whether addresses that others choose, such as endpoints of destinations, may lead to this machine and its networks.
     pub allow_private_addresses: bool,
+    /// Whether somebody captures the changes of databases here: nothing is enabled that nobody does.
+    pub captures_changes: bool,
     /// The master key of the stack, a KMS ARN; nothing for the key service's own.
     pub master_key: Option<String>,
     /// How many jobs an organization may run at one time, where it has no number of its own.
@@ -93,6 +95,7 @@ impl Default for ControlSettings {
             allow_emulators: false,
             allow_federation: false,
             allow_private_addresses: false,
+            captures_changes: false,
             master_key: None,
             max_running_jobs: 5,
             sign_up: SignUp::Invited,

@@ -555,6 +555,7 @@ impl Control {
                 users.push(backup.value.job.id.to_string());
             }
         }
+        users.extend(self.pitrs_on(scope, |pitr| pitr.storage_destination_id == *id).await?);
         let jobs = self.active_jobs(scope).await?;
         users.extend(jobs.into_iter().filter(|job| job.destination == *id).map(|job| job.job.to_string()));
         users.dedup();

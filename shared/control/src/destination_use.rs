@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::control::Control;
 use crate::destination::DestinationRecord;
 use crate::error::{Code, ControlError, Result};
-use crate::id::{DestinationId, ProjectId, ScheduleId};
+use crate::id::{DestinationId, PitrId, ProjectId, ScheduleId};
 use crate::job::{BackupJob, JobStatus};
 use crate::job_records::ActiveJob;
 use crate::page::{Page, Paged};
+use crate::pitr_record::PitrRecord;
 use crate::project::ProjectRecord;
 use crate::record::decode;
 use crate::role::Right;
@@ -27,6 +28,8 @@ pub struct DestinationLinks {
     pub schedules: Vec<LinkedSchedule>,
     /// Projects that have backups there, or a schedule that will make some. A project that was removed has no name.
     pub projects: Vec<LinkedProject>,
+    /// Recoveries to a point in time that are enabled and keep there what they capture.
+    pub pitr: Vec<PitrId>,
     /// Jobs that have not ended and write or read there.
     #[schema(value_type = Vec<String>)]
     pub jobs: Vec<JobId>,
@@ -149,6 +152,12 @@ impl Control {
                 let named = storage_destination_id.is_some();
                 links.schedules.push(LinkedSchedule { id: schedule, name, named });
                 backups.entry(project_id).or_default();
+            }
+        }
+        for pitr in self.all::<PitrRecord>(scope.pitrs()).await?.into_iter().map(|record| record.value) {
+            if pitr.enabled && pitr.storage_destination_id == *id {
+                links.pitr.push(pitr.id);
+                backups.entry(pitr.project_id).or_default();
             }
         }
         let is_here = |job: &ActiveJob| job.destination == *id;

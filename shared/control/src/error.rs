@@ -126,6 +126,10 @@ codes! {
     TooManyJobs = "TOO_MANY_JOBS",
     /// The organization has as many of these as it may.
     LimitReached = "LIMIT_REACHED",
+    /// This installation captures no changes.
+    PitrUnavailable = "PITR_UNAVAILABLE",
+    /// The moment cannot be put back; `details` says which ones beside it can.
+    MomentUnavailable = "MOMENT_UNAVAILABLE",
     /// Google could not be reached, or refused.
     GoogleFailed = "GOOGLE_FAILED",
     /// The issuer that people sign in with could not be reached.

@@ -180,6 +180,13 @@ prefixed_id!(
     "a delivery id (dlv_ and a ULID)"
 );
 
+prefixed_id!(
+    /// Names a recovery to a point in time: of one database of a project.
+    PitrId,
+    "pitr_",
+    "an id of a recovery to a point in time (pitr_ and a ULID)"
+);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

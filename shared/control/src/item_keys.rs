@@ -11,6 +11,7 @@
 //! | `ORG#<org>` | `SCHEDULE#<sched>` | a schedule |
 //! | `ORG#<org>` | `SCHEDRUN#<sched>#<time>` | the job that was made of a due time; for 7 days |
 //! | `ORG#<org>` | `SCHEDMISSED#<sched>#<time>` | that a due time was missed and its backup cannot be made; for 7 days |
+//! | `ORG#<org>` | `PITR#<proj>#<database>` | how changes of a database are captured, and how that goes; one that is to be gone on with in the index under `PITR`, `<time>#<org>#<proj>#<database>` |
 //! | `ORG#<org>` | `JOB#<job>` | a job; backups in the index under `ORG#<org>#PROJECT#<proj>`, `JOB#<job>` |
 //! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended, and why a step of it failed |
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
@@ -69,6 +70,7 @@ const DESTINATION: &str = "STORAGE#";
 const SCHEDULE: &str = "SCHEDULE#";
 const SCHEDULE_RUN: &str = "SCHEDRUN#";
 const SCHEDULE_MISSED: &str = "SCHEDMISSED#";
+const PITR: &str = "PITR#";
 const JOB: &str = "JOB#";
 const ACTIVE: &str = "ACTIVE#";
 const DELETING: &str = "DELETING#";
@@ -81,6 +83,13 @@ const WEBHOOK: &str = "WEBHOOK#";
 const ROOM: &str = "ROOM#";
 const ORG: &str = "ORG#";
 const ORGANIZATIONS: &str = "ORGANIZATIONS";
+const PITRS: &str = "PITR";
+
+/// Captures of all organizations that are due before `time`, the longest due first, at most so many.
+pub(crate) fn due_pitrs(time: Timestamp, most: u32) -> ItemQuery {
+    let range = SortRange::Between("0".to_owned(), time.to_string());
+    ItemQuery { by_index: true, range, limit: most, ..ItemQuery::prefix(PITRS, "") }
+}
 
 /// That the first organization was made.
 pub(crate) fn first_owner() -> ItemKey {
@@ -270,6 +279,24 @@ impl OrganizationScope {
     /// The due times that were missed for good.
     pub(crate) fn schedules_given_up(&self) -> ItemQuery {
         self.list(SCHEDULE_MISSED)
+    }
+
+    pub(crate) fn pitr_key(&self, project: &ProjectId, database: &str) -> ItemKey {
+        self.key(format!("{PITR}{project}#{database}"))
+    }
+
+    pub(crate) fn pitrs(&self) -> ItemQuery {
+        self.list(PITR)
+    }
+
+    /// Those of the databases of a project.
+    pub(crate) fn pitrs_of(&self, project: &ProjectId) -> ItemQuery {
+        self.list(&format!("{PITR}{project}#"))
+    }
+
+    /// The place in the index of a capture that is due then.
+    pub(crate) fn due_pitr(&self, due: Timestamp, project: &ProjectId, database: &str) -> ItemKey {
+        ItemKey::new(PITRS, format!("{due}#{}#{project}#{database}", self.organization()))
     }
 
     pub(crate) fn job_key(&self, id: &JobId) -> ItemKey {
@@ -496,6 +523,8 @@ mod tests {
             scope.schedule_key(&schedule),
             scope.schedule_run_key(&schedule, time),
             scope.schedule_given_up_key(&schedule, time),
+            scope.pitr_key(&project, "(default)"),
+            scope.due_pitr(time, &project, "(default)"),
             scope.job_key(&job),
             scope.backup_of_project(&project, &job),
             scope.active_key(&job),
@@ -544,6 +573,8 @@ mod tests {
             "ORG#org_U SCHEDULE#sched_U",
             "ORG#org_U SCHEDRUN#sched_U#2026-01-31T14:03:00Z",
             "ORG#org_U SCHEDMISSED#sched_U#2026-01-31T14:03:00Z",
+            "ORG#org_U PITR#proj_U#(default)",
+            "PITR 2026-01-31T14:03:00Z#org_U#proj_U#(default)",
             "ORG#org_U JOB#bkp_U",
             "ORG#org_U#PROJECT#proj_U JOB#bkp_U",
             "ORG#org_U ACTIVE#bkp_U",
@@ -580,6 +611,8 @@ mod tests {
             (scope.destinations(), scope.destination_key(&ulid.into())),
             (scope.schedules(), scope.schedule_key(&ulid.into())),
             (scope.schedules_given_up(), scope.schedule_given_up_key(&ulid.into(), Timestamp::new(0, 0))),
+            (scope.pitrs(), scope.pitr_key(&ulid.into(), "(default)")),
+            (scope.pitrs_of(&ulid.into()), scope.pitr_key(&ulid.into(), "(default)")),
             (scope.backups(), scope.job_key(&job)),
             (scope.restores(), scope.job_key(&restore)),
             (scope.backups_of_project(&ulid.into()), scope.backup_of_project(&ulid.into(), &job)),
@@ -610,10 +643,13 @@ mod tests {
         let time: Timestamp = "2026-01-31T14:03:00Z".parse().unwrap();
         let key = scope.waiting_delivery(time, &ulid.into());
         for (seconds, is_found) in [(-1, false), (1, true), (86_400, true)] {
-            let query = scope.waiting_deliveries(time.plus_seconds(seconds), 1);
-            assert_eq!(query.partition, key.partition);
-            let SortRange::Between(low, high) = query.range else { panic!("{query:?}") };
-            assert_eq!((low..=high).contains(&key.sort), is_found, "{seconds}");
+            let due = scope.due_pitr(time, &ulid.into(), "(default)");
+            let until = time.plus_seconds(seconds);
+            for (query, key) in [(scope.waiting_deliveries(until, 1), &key), (due_pitrs(until, 1), &due)] {
+                assert_eq!(query.partition, key.partition);
+                let SortRange::Between(low, high) = query.range else { panic!("{query:?}") };
+                assert_eq!((low..=high).contains(&key.sort), is_found, "{seconds}");
+            }
         }
     }
 }

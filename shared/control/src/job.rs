@@ -284,6 +284,28 @@ impl From<RestoreModeName> for firebackup_model::job::RestoreMode {
     }
 }
 
+/// A moment that is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredMoment {
+    /// The time that was asked for.
+    #[schema(value_type = String, format = DateTime)]
+    pub point_in_time: Timestamp,
+    /// The moment that is put back: the newest consistent point at or before that time.
+    #[schema(value_type = String, format = DateTime)]
+    pub consistent_point: Timestamp,
+    /// Whether that is the backup itself, without a captured change.
+    pub is_backup: bool,
+}
+
+impl RestoredMoment {
+    /// The consistent point of captured changes that is put back; nothing where the backup is.
+    #[must_use]
+    pub fn captured(&self) -> Option<Timestamp> {
+        (!self.is_backup).then_some(self.consistent_point)
+    }
+}
+
 /// A restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -294,6 +316,9 @@ pub struct RestoreJob {
     /// The backup, or the restore whose undo, that is put back.
     #[schema(value_type = String)]
     pub backup_id: JobId,
+    /// The moment that is put back, where it is one: the backup is what it builds on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment: Option<RestoredMoment>,
     /// The project that it was made of.
     pub project_id: ProjectId,
     /// The project that is written.

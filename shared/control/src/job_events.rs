@@ -11,6 +11,7 @@ use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::id::{ScheduleId, ulid_of};
 use crate::job::{Job, JobStatus, Progress};
+use crate::pitr_record::PitrRecord;
 use crate::tenant::OrganizationScope;
 use crate::webhook_event::EventName;
 
@@ -88,6 +89,20 @@ impl Control {
         let data = json!({ "id": schedule, "jobId": job });
         if let Err(error) = self.publish(event(scope, id, name.to_owned(), at, data)).await {
             tracing::warn!(schedule = %schedule, error = %error, "nobody is told that a schedule has made a backup");
+        }
+    }
+
+    /// Says how many changes were captured since it was said last. Nobody waits for this one either.
+    pub(crate) async fn publish_captured(&self, scope: &OrganizationScope, pitr: &PitrRecord, changes: u64) {
+        let (at, name) = (self.now(), EventName::PitrChangeCaptured.as_str());
+        let facts = &pitr.course.facts;
+        let id = event_id(at, &format!("{} {:?} {name}", pitr.id, facts.captured_through));
+        let data = json!({
+            "id": pitr.id, "projectId": pitr.project_id, "database": pitr.database, "changes": changes,
+            "capturedThrough": facts.captured_through, "provenThrough": facts.proven_through,
+        });
+        if let Err(error) = self.publish(event(scope, id, name.to_owned(), at, data)).await {
+            tracing::warn!(pitr = %pitr.id, error = %error, "nobody is told that changes were captured");
         }
     }
 

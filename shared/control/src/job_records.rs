@@ -97,6 +97,9 @@ pub(crate) fn job_act(job: &Job, what: &str) -> Act {
             told["backupId"] = json!(restore.backup_id);
             told["targetProjectId"] = json!(restore.target_project_id);
             told["dryRun"] = json!(restore.dry_run);
+            if let Some(moment) = &restore.moment {
+                told["moment"] = json!(moment);
+            }
         }
     }
     if let Some(error) = &job.facts().error {

@@ -58,6 +58,10 @@ mod new_bucket;
 mod organization;
 mod page;
 mod permission;
+mod pitr;
+mod pitr_record;
+mod pitr_status;
+mod pitr_window;
 mod place;
 mod probes;
 mod project;
@@ -116,13 +120,13 @@ pub use error::{Code, ControlError, Kind, Result};
 pub use federation::provider_name;
 pub use gfs::Gfs;
 pub use id::{
-    ApiKeyId, AuditId, DeliveryId, DestinationId, IdError, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId,
-    UserId, WebhookId,
+    ApiKeyId, AuditId, DeliveryId, DestinationId, IdError, InviteId, OrganizationId, PitrId, ProjectId, ScheduleId,
+    SessionId, UserId, WebhookId,
 };
 pub use invite::{Invite, NewInvite};
 pub use job::{
     BackupJob, Job, JobEnd, JobError, JobErrorCode, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs,
-    Rename, RestoreJob, RestoreModeName, StartOutcome,
+    Rename, RestoreJob, RestoreModeName, RestoredMoment, StartOutcome,
 };
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
@@ -137,10 +141,14 @@ pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
 pub use permission::{
     CheckedBy, DELETE_DOCUMENTS, MissingPermission, PermissionCheck, Purpose, READ_DOCUMENTS, asked_permissions,
 };
+pub use pitr::{NewPitr, PitrChange, PitrConfig};
+pub use pitr_record::{CaptureFacts, CapturedGap, Pitr, PitrStatus};
+pub use pitr_status::{PitrHealth, PitrStatistics};
+pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, WindowEnd, WindowWork};
 pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
 pub use quota::{Quota, Quotas};
-pub use restore::NewRestore;
+pub use restore::{AskedMoment, FindMoment, FoundMoment, NewRestore};
 pub use retention::{Retention, RetentionOutcome, RetentionType};
 pub use role::{Right, Role};
 pub use schedule::{NewSchedule, Schedule, ScheduleChange, ScheduleFilter, ScheduleMessage};

@@ -132,6 +132,9 @@ pub struct MigrationUses {
     pub restores: u64,
     /// Schedules that name it.
     pub schedules: u64,
+    /// Recoveries to a point in time, enabled or not.
+    #[serde(default)]
+    pub pitr: u64,
     /// Sealed parts of the audit log.
     pub audit_parts: u64,
     /// Whether it is the default.

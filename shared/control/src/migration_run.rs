@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::id::DestinationId;
 use crate::migration::{MigrationError, MigrationRecord, MigrationStatus};
 use crate::moving::Moving;
+use crate::pitr_record::PitrRecord;
 use crate::record::{MAX_ATTEMPTS, Stored, Written};
 use crate::tenant::{OrganizationScope, Worker};
 use crate::work::OpenedPlace;
@@ -239,13 +240,15 @@ impl Control {
         Ok(false)
     }
 
-    /// Whether jobs that have not ended use the source.
+    /// Whether jobs that have not ended use the source, or changes are just being captured into it.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn migration_waits(&self, worker: &Worker, begun: &BegunMigration) -> Result<bool> {
         let jobs = self.active_jobs(worker.scope()).await?;
-        Ok(jobs.iter().any(|job| job.destination == begun.source()))
+        let pitrs = self.all::<PitrRecord>(worker.scope().pitrs()).await?;
+        let captures = |pitr: &PitrRecord| pitr.storage_destination_id == begun.source() && pitr.is_held(self.now());
+        Ok(jobs.iter().any(|job| job.destination == begun.source()) || pitrs.iter().any(|one| captures(&one.value)))
     }
 
     /// The backups that are to be deleted: their manifests are not copied. Whoever asks does so before they list any.

@@ -16,6 +16,7 @@ use crate::job_records::index;
 use crate::migration::{MigrationStatus, MigrationUses};
 use crate::migration_run::BegunMigration;
 use crate::month::Month;
+use crate::pitr_record::PitrRecord;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
 use crate::schedule::Schedule;
 use crate::tenant::{Author, OrganizationScope, Worker};
@@ -78,6 +79,26 @@ impl Names for Schedule {
     }
 }
 
+impl Names for PitrRecord {
+    const NOUN: &'static str = "pitr";
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn destination(&self) -> Option<DestinationId> {
+        Some(self.storage_destination_id)
+    }
+
+    fn rename(&mut self, to: DestinationId) {
+        self.storage_destination_id = to;
+    }
+
+    fn index(&self, scope: &OrganizationScope) -> Option<ItemKey> {
+        self.index(scope)
+    }
+}
+
 impl Names for SealedPart {
     const NOUN: &'static str = "auditParts";
 
@@ -113,6 +134,7 @@ impl Control {
             self.switch::<Job>(&author, way, &query).await?;
         }
         self.switch::<Schedule>(&author, way, &scope.schedules()).await?;
+        self.switch::<PitrRecord>(&author, way, &scope.pitrs()).await?;
         for query in self.parts_of_all_months(scope).await? {
             self.switch::<SealedPart>(&author, way, &query).await?;
         }
@@ -196,6 +218,7 @@ impl Control {
             backups: self.count_naming::<Job>(scope.backups(), id).await?,
             restores: self.count_naming::<Job>(scope.restores(), id).await?,
             schedules: self.count_naming::<Schedule>(scope.schedules(), id).await?,
+            pitr: self.count_naming::<PitrRecord>(scope.pitrs(), id).await?,
             audit_parts,
             is_default: self.organization_record(scope).await?.value.default_destination == Some(*id),
         })

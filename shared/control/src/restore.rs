@@ -1,7 +1,9 @@
 //! Verbs on restores.
 
-use firebackup_model::Timestamp;
+use async_trait::async_trait;
 use firebackup_model::id::{JobId, JobKind};
+use firebackup_model::port::ItemWrite;
+use firebackup_model::{DatabaseName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -9,22 +11,39 @@ use crate::database::Ability;
 use crate::error::{Code, ControlError, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::idempotency::Once;
-use crate::job::{Job, JobStatus, Rename, RestoreJob, RestoreModeName};
+use crate::job::{Job, JobStatus, Rename, RestoreJob, RestoreModeName, RestoredMoment};
 use crate::job_records::{new_facts, wrong_state};
 use crate::limit;
 use crate::page::{Page, Paged};
 use crate::permission::Purpose;
-use crate::record::{MAX_ATTEMPTS, Stored, Written};
+use crate::record::{MAX_ATTEMPTS, Written};
 use crate::role::Right;
 use crate::tenant::{Caller, OrganizationScope};
+use crate::work::OpenedPlace;
 
 /// A restore that is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewRestore {
-    /// The backup; or a restore that kept what it replaced, to take that restore back.
-    #[schema(value_type = String, pattern = r"^(bkp|restore)_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
-    pub backup_id: JobId,
+    /// The backup; or a restore that kept what it replaced, to take that restore back. Or name a `pointInTime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, pattern = r"^(bkp|restore)_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
+    pub backup_id: Option<JobId>,
+    /// A time to go back to: the newest consistent point at or before it is put back, in place of a backup. A time of which
+    /// nothing is known is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub point_in_time: Option<Timestamp>,
+    /// With `pointInTime`: whether that itself must be a consistent point.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub exact: bool,
+    /// With `pointInTime`: the project whose changes are captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<ProjectId>,
+    /// With `pointInTime`: the database whose changes are captured; `(default)`, or the only one, where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_database: Option<String>,
     /// The project to write; the one that was backed up where none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_project_id: Option<ProjectId>,
@@ -72,27 +91,68 @@ const fn yes() -> bool {
     true
 }
 
-/// What is put back: a backup, or what a restore replaced.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// Finds the moment of a time among the captured changes of a database.
+#[async_trait]
+pub trait FindMoment: Send + Sync {
+    /// The newest moment at or before a time; with `exact`, that time itself.
+    ///
+    /// A time of which nothing is known is [`MomentUnavailable`](Code::MomentUnavailable), and says what there is beside it.
+    async fn find(&self, place: &OpenedPlace, database: &DatabaseName, asked: AskedMoment) -> Result<FoundMoment>;
+}
+
+/// A time that is to be put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskedMoment {
+    /// The time.
+    pub at: Timestamp,
+    /// Whether nothing else will do.
+    pub exact: bool,
+}
+
+/// A moment that can be put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundMoment {
+    /// The moment.
+    pub point: Timestamp,
+    /// The backup that it builds on.
+    pub base: JobId,
+    /// Whether it is that backup itself.
+    pub is_base: bool,
+}
+
+/// What is put back: a backup, what a restore replaced, or a moment.
 struct Source {
-    stored: Stored<Job>,
+    /// Under which id it lies in its repository.
+    id: JobId,
+    moment: Option<RestoredMoment>,
     project: ProjectId,
     database: String,
     destination: DestinationId,
+    repository: (ProjectId, bool),
     has_auth: bool,
+    /// What must stay as it is until the restore is stored.
+    check: Option<ItemWrite>,
 }
 
 impl Control {
-    /// Starts a restore, or a dry run of one.
+    /// Starts a restore, or a dry run of one. A moment is looked for by `moments`.
     ///
     /// # Errors
-    /// [`NotFound`](crate::Kind::NotFound) of the backup or the target; [`Unprocessable`](crate::Kind::Unprocessable) where
-    /// a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the backup is
-    /// not completed, the idempotency key was used for another request, or the target is disconnected or known not to take
-    /// the Auth users that are meant.
+    /// [`NotFound`](crate::Kind::NotFound) of the backup, the recovery to a point in time or the target;
+    /// [`Unprocessable`](crate::Kind::Unprocessable) where a field may not be so, or the moment cannot be put back;
+    /// [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the backup is not completed, the
+    /// idempotency key was used for another request, or the target is disconnected or known not to take the Auth users that
+    /// are meant.
     pub async fn create_restore(
         &self,
         caller: &Caller,
         new: NewRestore,
+        moments: &dyn FindMoment,
         idempotency: Option<&str>,
     ) -> Result<RestoreJob> {
         caller.may(Right::RunJobs)?;
@@ -105,18 +165,34 @@ impl Control {
                 return Ok(restore);
             }
             self.check_active(caller.scope()).await?;
-            if let Some(restore) = self.try_restore(caller, &new, once.as_ref()).await? {
+            let source = self.source_of(caller, &new, moments).await?;
+            if let Some(restore) = self.try_restore(caller, &new, source, once.as_ref()).await? {
                 return Ok(restore);
             }
         }
         Err(ControlError::concurrent_change())
     }
 
-    async fn try_restore(&self, caller: &Caller, new: &NewRestore, once: Option<&Once>) -> Result<Option<RestoreJob>> {
+    async fn source_of(&self, caller: &Caller, new: &NewRestore, moments: &dyn FindMoment) -> Result<Source> {
+        match (&new.backup_id, new.point_in_time) {
+            (Some(backup), None) => self.restorable(caller.scope(), backup).await,
+            (None, Some(at)) => self.moment_of(caller, new, AskedMoment { at, exact: new.exact }, moments).await,
+            _ => Err(ControlError::field("pointInTime", "name either a backup or a time")),
+        }
+    }
+
+    async fn try_restore(
+        &self,
+        caller: &Caller,
+        new: &NewRestore,
+        source: Source,
+        once: Option<&Once>,
+    ) -> Result<Option<RestoreJob>> {
         let scope = caller.scope();
-        let source = self.restorable(scope, &new.backup_id).await?;
         if new.include_auth && !source.has_auth {
-            return Err(ControlError::field("includeAuth", "the backup has no Auth users"));
+            let message =
+                if source.moment.is_some() { "Auth users are not captured" } else { "the backup has no Auth users" };
+            return Err(ControlError::field("includeAuth", message));
         }
         let target = new.target_project_id.unwrap_or(source.project);
         let project = self.project_record(scope, &target).await?;
@@ -129,16 +205,19 @@ impl Control {
         }
         let destination = self.destination_record(scope, &source.destination).await?;
         destination.value.check_usable()?;
+        let mut checks = vec![project.check(), destination.check()];
+        checks.extend(source.check);
         let restore = RestoreJob {
             job: new_facts(self, caller.author(), JobKind::Restore, caller.actor().to_string()),
-            backup_id: new.backup_id.clone(),
+            backup_id: source.id,
+            moment: source.moment,
             project_id: source.project,
             target_project_id: target,
             google_project: project.value.project.google_project.clone(),
             database,
             storage_destination_id: source.destination,
-            repository_project_id: source.stored.value.repository().0,
-            encrypted: source.stored.value.repository().1,
+            repository_project_id: source.repository.0,
+            encrypted: source.repository.1,
             collections: new.collections.clone(),
             paths: new.paths.clone(),
             exclude: new.exclude.clone(),
@@ -149,7 +228,6 @@ impl Control {
             guard: new.guard,
             dry_run: new.dry_run,
         };
-        let checks = vec![source.stored.check(), project.check(), destination.check()];
         if self.store_job(caller.author(), &Job::Restore(Box::new(restore.clone())), checks, once).await?
             == Written::Outrun
         {
@@ -177,8 +255,45 @@ impl Control {
                 return Err(ControlError::conflict(Code::JobState, message));
             }
         };
-        let (database, destination) = (stored.value.database().to_owned(), stored.value.destination());
-        Ok(Source { project, database, destination, has_auth, stored })
+        Ok(Source {
+            id: id.clone(),
+            moment: None,
+            project,
+            database: stored.value.database().to_owned(),
+            destination: stored.value.destination(),
+            repository: stored.value.repository(),
+            has_auth,
+            check: Some(stored.check()),
+        })
+    }
+
+    /// What a moment is made of. The backup that it builds on need not be one that the catalog knows. One that is about to be
+    /// deleted is kept for as long as moments build on it.
+    async fn moment_of(
+        &self,
+        caller: &Caller,
+        new: &NewRestore,
+        asked: AskedMoment,
+        moments: &dyn FindMoment,
+    ) -> Result<Source> {
+        let project = new.project_id.ok_or_else(|| {
+            ControlError::field("projectId", "expected the project whose changes are captured, with `pointInTime`")
+        })?;
+        let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
+        let found = moments.find(&place, &database, asked).await?;
+        let base = self.load::<Job>(&caller.scope().job_key(&found.base)).await?;
+        let moment =
+            RestoredMoment { point_in_time: asked.at, consistent_point: found.point, is_backup: found.is_base };
+        Ok(Source {
+            id: found.base,
+            moment: Some(moment),
+            project,
+            database: database.database,
+            destination: place.destination.id,
+            repository: (place.project, place.encrypted),
+            has_auth: false,
+            check: base.map(|base| base.check()),
+        })
     }
 
     /// Restores, newest first; without their progress.
@@ -188,6 +303,33 @@ impl Control {
     pub async fn restores(&self, caller: &Caller, page: &Page) -> Result<Paged<RestoreJob>> {
         caller.may(Right::Read)?;
         self.list(caller.scope().restores(), page, |restore: RestoreJob| Some(restore)).await
+    }
+
+    /// The restores of moments of a project, newest first; without their progress.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound) of the project, where nothing is listed of it either; when the page cannot be, or
+    /// the store fails.
+    pub async fn moment_restores(
+        &self,
+        caller: &Caller,
+        project: &ProjectId,
+        page: &Page,
+    ) -> Result<Paged<RestoreJob>> {
+        caller.may(Right::Read)?;
+        let pick = |restore: RestoreJob| restore.is_of_moment(project).then_some(restore);
+        let paged = self.list(caller.scope().restores(), page, pick).await?;
+        self.check_listed(caller.scope(), Some(project), page, &paged).await?;
+        Ok(paged)
+    }
+
+    /// A restore of a moment of a project, with its progress.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Kind::NotFound).
+    pub async fn moment_restore(&self, caller: &Caller, project: &ProjectId, id: &JobId) -> Result<RestoreJob> {
+        let restore = self.restore(caller, id).await?;
+        if restore.is_of_moment(project) { Ok(restore) } else { Err(ControlError::not_found("restore")) }
     }
 
     /// A restore, with its progress.
@@ -217,8 +359,22 @@ impl Control {
     }
 }
 
+impl RestoreJob {
+    fn is_of_moment(&self, project: &ProjectId) -> bool {
+        self.moment.is_some() && self.project_id == *project
+    }
+}
+
 fn check(new: &NewRestore) -> Result<()> {
     limit::database(new.database.as_deref())?;
+    let of_moments = [
+        ("exact", new.exact),
+        ("projectId", new.project_id.is_some()),
+        ("sourceDatabase", new.source_database.is_some()),
+    ];
+    if let Some((field, _)) = of_moments.iter().find(|(_, is_given)| *is_given && new.point_in_time.is_none()) {
+        return Err(ControlError::field(field, "it goes with `pointInTime`"));
+    }
     limit::patterns(&[
         ("collections", &new.collections, false),
         ("paths", &new.paths, true),

@@ -60,6 +60,14 @@ event_names! {
     ScheduleTriggered = "schedule.triggered",
     /// A schedule was due, and its backup could not be made.
     ScheduleFailed = "schedule.failed",
+    /// Changes of a database are captured from now on.
+    PitrEnabled = "pitr.enabled",
+    /// Changes of a database are not captured any more.
+    PitrDisabled = "pitr.disabled",
+    /// Changes were captured: once a minute at most, with how many.
+    PitrChangeCaptured = "pitr.change_captured",
+    /// Changes are not captured as they should be: what happens now may be no moment to go back to.
+    PitrDegraded = "pitr.degraded",
     /// A destination was added.
     StorageConnected = "storage.connected",
     /// A destination, until then in order, could not be reached or refused.
@@ -106,6 +114,9 @@ impl EventName {
             "schedule.created" => Some(Self::ScheduleCreated),
             "schedule.updated" => Some(Self::ScheduleUpdated),
             "schedule.deleted" => Some(Self::ScheduleDeleted),
+            "pitr.enabled" => Some(Self::PitrEnabled),
+            "pitr.disabled" => Some(Self::PitrDisabled),
+            "pitr.degraded" => Some(Self::PitrDegraded),
             "storage.connected" => Some(Self::StorageConnected),
             "storage.error" => Some(Self::StorageError),
             "project.created" => Some(Self::ProjectCreated),

@@ -11,6 +11,7 @@ use crate::error::{Code, ControlError, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::job::{BackupJob, Job, JobStatus};
 use crate::organization::{Organization, OrganizationRecord};
+use crate::pitr_record::PitrRecord;
 use crate::project::Project;
 use crate::record::{Stored, decode};
 use crate::role::Right;
@@ -136,7 +137,7 @@ impl Control {
         Ok(places)
     }
 
-    /// The destinations and repositories that jobs name.
+    /// The destinations and repositories that jobs and recoveries to a point in time name.
     pub(crate) async fn named_repositories(
         &self,
         scope: &OrganizationScope,
@@ -155,10 +156,13 @@ impl Control {
                 }
             }
         }
+        for pitr in self.all::<PitrRecord>(scope.pitrs()).await?.into_iter().map(|record| record.value) {
+            named.insert((pitr.storage_destination_id, pitr.repository()));
+        }
         Ok(named)
     }
 
-    async fn opened_project(
+    pub(crate) async fn opened_project(
         &self,
         scope: &OrganizationScope,
         organization: &Stored<OrganizationRecord>,

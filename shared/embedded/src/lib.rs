@@ -27,5 +27,6 @@ pub use job_queue::SqliteJobQueue;
 pub use key_file::{KeyFileError, KeyKind, KeyText, KeyTextError, MasterKeyBytes, MasterKeyText, SecretBytes};
 pub use push::LocalPush;
 pub use scheduler::{Fire, FireIntoQueue, SqliteScheduler};
+pub use sole_worker::SoleWorker;
 pub use system::{SystemClock, SystemRandom};
 pub use workflows::{SqliteWorkflows, WorkflowOptions};

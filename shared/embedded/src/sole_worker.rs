@@ -8,13 +8,14 @@ use std::time::Duration;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(200);
 
 /// The right to do a work; it ends when dropped, and with its process, however that ends.
-pub(crate) struct SoleWorker {
+#[derive(Debug)]
+pub struct SoleWorker {
     _lock: Option<File>,
 }
 
 impl SoleWorker {
     /// Waits until no other does `work` on `database`. The lock is a file beside the database.
-    pub(crate) async fn wait(database: &Path, work: &str) -> Self {
+    pub async fn wait(database: &Path, work: &str) -> Self {
         let path = lock_path(database, work);
         let mut is_told = false;
         loop {

@@ -173,6 +173,23 @@ impl Position {
     }
 }
 
+/// Whether there is nothing that changes of a database could be captured behind: no backup of the whole of it, or none behind
+/// the end of a chain whose base is gone. A backup of the whole database mends that.
+///
+/// # Errors
+/// When the store fails, or a manifest cannot be read.
+pub async fn lacks_base(repository: &Repository, database: &DatabaseName) -> Result<bool> {
+    let looked = async {
+        let mut position = Position::find(repository, database).await?;
+        let known = position.known(repository, database, position.after).await?;
+        Ok(known.is_none() && !position.begin_anew(repository, database).await?)
+    };
+    match looked.await {
+        Err(EngineError::NotFound(_)) => Ok(true),
+        looked => looked,
+    }
+}
+
 fn documents(manifest: &Manifest) -> BTreeMap<String, u64> {
     manifest.collections.iter().map(|(group, counts)| (group.clone(), counts.documents)).collect()
 }

@@ -81,6 +81,7 @@ pub use backup::{Backup, BackupBuilder, BackupOutcome, Estimate, estimate, quick
 pub use backup_steps::{BackupSteps, StepDone};
 pub use bill::RestoreBill;
 pub use capture::{Capture, CaptureEvent, CaptureOptions, Captured};
+pub use capture_position::lacks_base;
 pub use capture_status::{CaptureState, CaptureStatus, StatusBounds, capture_status};
 pub use chain::capture_id;
 pub use compact::{CompactReport, Compaction};

@@ -54,6 +54,7 @@ pub struct LockReport {
 /// Locks everything that the backups of a repository need, `except` those that are about to go. Locks are made longer,
 /// never shorter. A snapshot's manifest is locked after all that it needs, and not when one of these could not be. What a
 /// restore replaced is kept for days, and stays under the lock that it was put with: a longer one would keep it for ever.
+/// Captured changes are locked with the snapshots as far as a prune keeps them, which keeps moments of `moments_days`.
 ///
 /// # Errors
 /// When the snapshots cannot be listed, or what every snapshot needs cannot be locked. What is the trouble of one snapshot
@@ -63,8 +64,9 @@ pub async fn extend_locks(
     versions: &dyn ObjectVersions,
     rule: LockRule,
     except: &[SnapshotId],
+    moments_days: u32,
 ) -> Result<LockReport> {
-    let mut locks = Locks { versions, until: rule.until(repository.world().now()), done: HashMap::new() };
+    let mut locks = Locks { versions, until: rule.until(repository.world().now()), done: HashMap::new(), moments_days };
     let mut report = LockReport { until: locks.until, ..LockReport::default() };
     locks.extend(&shared(repository).await?, &mut report).await?;
     let mut manifests = BTreeMap::new();
@@ -117,6 +119,8 @@ struct Locks<'a> {
     until: Timestamp,
     /// Objects that were looked at, and whether they are locked: snapshots share runs and keys.
     done: HashMap<Path, bool>,
+    /// For how many days a prune keeps every captured moment.
+    moments_days: u32,
 }
 
 impl Locks<'_> {
@@ -139,7 +143,8 @@ impl Locks<'_> {
         manifests: &BTreeMap<SnapshotId, Manifest>,
         report: &mut LockReport,
     ) -> Result<()> {
-        let since = moments_since(&PrunePolicy::default(), repository.world().now());
+        let policy = PrunePolicy { keep_moments_days: self.moments_days, ..PrunePolicy::default() };
+        let since = moments_since(&policy, repository.world().now());
         let segments = SegmentsKept::decide(repository.all_captures().await?, manifests.values(), since);
         for segment in &segments.kept {
             match self.extend_segment(repository, segment, report).await {

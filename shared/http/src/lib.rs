@@ -23,6 +23,7 @@ mod failure;
 mod files;
 mod folders;
 mod migration;
+mod moments;
 mod needs;
 mod observer;
 mod openapi;

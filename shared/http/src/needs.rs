@@ -5,8 +5,9 @@
 
 use firebackup_control::{
     BulkDeletion, CatalogSync, DestinationChange, MemberChange, NewApiKey, NewBackup, NewBucket, NewDestination,
-    NewInvite, NewMigration, NewOrganization, NewPlace, NewProject, NewRestore, NewSchedule, NewSchedulePreview,
-    NewWebhook, OrganizationChange, OrganizationDeletion, ProjectChange, Right, ScheduleChange, WebhookChange,
+    NewInvite, NewMigration, NewOrganization, NewPitr, NewPlace, NewProject, NewRestore, NewSchedule,
+    NewSchedulePreview, NewWebhook, OrganizationChange, OrganizationDeletion, PitrChange, ProjectChange, Right,
+    ScheduleChange, WebhookChange,
 };
 use serde::de::DeserializeOwned;
 
@@ -33,7 +34,7 @@ needs! {
     Some(Right::Read) => NewSchedulePreview;
     Some(Right::RunJobs) => NewBackup, NewRestore;
     Some(Right::Manage) => NewProject, ProjectChange, NewDestination, DestinationChange, NewPlace, NewBucket, NewMigration,
-        CatalogSync, BulkDeletion, FileDeletion, OrphanCleanup, NewSchedule, ScheduleChange, NewWebhook, WebhookChange;
+        CatalogSync, BulkDeletion, FileDeletion, OrphanCleanup, NewPitr, PitrChange, NewSchedule, ScheduleChange, NewWebhook, WebhookChange;
     Some(Right::ManageKeys) => NewApiKey;
     Some(Right::ManageMembers) => NewInvite, MemberChange;
     Some(Right::ManageOrganization) => OrganizationChange, OrganizationDeletion;

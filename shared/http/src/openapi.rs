@@ -35,6 +35,7 @@ const TAGS: &[(&str, &str)] = &[
     ("destinations", "Where backups are kept."),
     ("backups", "What can be restored."),
     ("restores", "Backups on their way back, and dry runs."),
+    ("pitr", "Changes as they happen, and every moment between two backups."),
     ("schedules", "Backups that are made by the clock."),
     ("webhooks", "Who is told of what happens."),
     ("audit", "What was done, by whom, and what was refused."),
@@ -113,6 +114,7 @@ const FAILURES: &[Failures] = &[
                 Code::PermissionMissing,
                 "the project's credentials lack a permission that this needs; `details.remedy` grants it",
             ),
+            (Code::PitrUnavailable, "this installation captures no changes"),
             (Code::LimitReached, "the organization has as many of these as it may"),
             (Code::Cancelled, "the job was cancelled"),
         ],
@@ -130,6 +132,10 @@ const FAILURES: &[Failures] = &[
             (Code::ValidationFailed, "a field is missing, unknown or not allowed to be so; `details.field` names it"),
             (Code::BackupTooLarge, "the backup is too large for one request; `details.command` does it"),
             (Code::BackupUnreadable, "the backup is damaged, or its origin is not proven"),
+            (
+                Code::MomentUnavailable,
+                "that moment cannot be put back; `details.before` and `details.after` are the nearest that can",
+            ),
         ],
     },
     Failures {
@@ -179,6 +185,9 @@ const REACHING_OUT: &[&str] = &[
     "verify_backup",
     "preview_backup",
     "compare_backups",
+    "pitr_windows",
+    "create_restore",
+    "restore_moment",
     "begin_sign_in",
     "finish_sign_in",
     "begin_consent",
@@ -194,7 +203,7 @@ const LEADING: &[&str] = &["begin_sign_in", "finish_sign_in", "begin_consent", "
 /// The one operation that cannot fail.
 const HEALTH: &str = "health";
 /// Operations that read in a backup.
-const READING: &[&str] = &["verify_backup", "preview_backup", "compare_backups"];
+const READING: &[&str] = &["verify_backup", "preview_backup", "compare_backups", "pitr_windows"];
 
 /// Operations that find what they are asked of not fit for it, though they take neither a body nor a query.
 const CHOOSY: &[&str] = &["exchange_webhook_secret"];

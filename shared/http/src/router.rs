@@ -75,6 +75,7 @@ fn documented() -> OpenApiRouter<HttpState> {
         .merge(routes::destinations::routes())
         .merge(routes::backups::routes())
         .merge(routes::restores::routes())
+        .merge(routes::pitr::routes())
         .merge(routes::schedules::routes())
         .merge(routes::webhooks::routes());
     OpenApiRouter::default().merge(routes::health::routes()).nest(BASE, api)

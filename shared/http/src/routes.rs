@@ -10,6 +10,7 @@ pub(crate) mod health;
 pub(crate) mod invites;
 pub(crate) mod members;
 pub(crate) mod organizations;
+pub(crate) mod pitr;
 pub(crate) mod projects;
 pub(crate) mod restores;
 pub(crate) mod schedules;

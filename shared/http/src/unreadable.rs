@@ -34,14 +34,18 @@ pub(crate) fn unreadable(error: EngineError) -> Failure {
 
 /// A failure on the way to a repository.
 pub(crate) fn unreachable_place(error: EngineError) -> Failure {
+    unreached(error).into()
+}
+
+/// The same, for a verb.
+pub(crate) fn unreached(error: EngineError) -> ControlError {
     match error {
         EngineError::Store { .. } | EngineError::Explained { .. } | EngineError::Latest { .. } => {
             ControlError::destination("the destination could not be read; try again, or verify the destination")
                 .with_source(error)
-                .into()
         }
-        EngineError::Port(error) => ControlError::from(error).into(),
-        other => ControlError::internal(other).into(),
+        EngineError::Port(error) => ControlError::from(error),
+        other => ControlError::internal(other),
     }
 }
 

@@ -34,6 +34,7 @@ use crate::steps::{Counted, StepSettings};
 
 mod copies;
 mod migrations;
+mod moments;
 
 /// An installation with a project and a folder to keep its backups in.
 struct Home {
@@ -89,7 +90,12 @@ impl Home {
             webhooks: None,
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
-            settings: ControlSettings { allow_folders: true, allow_emulators: true, ..ControlSettings::default() },
+            settings: ControlSettings {
+                allow_folders: true,
+                allow_emulators: true,
+                captures_changes: true,
+                ..ControlSettings::default()
+            },
         });
         let first = control.first_owner("Acme").await.unwrap().unwrap();
         let owner = control.authenticate(&first.api_key, None).await.unwrap();

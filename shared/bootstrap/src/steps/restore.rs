@@ -146,7 +146,7 @@ impl AppSteps {
             restore: Restore {
                 repository,
                 snapshot: restore.backup_id.clone(),
-                at: None,
+                at: restore.moment.and_then(|moment| moment.captured()),
                 target,
                 options: RestoreOptions {
                     // an emulator needs no ramp

@@ -39,7 +39,10 @@ async fn every_change_of_state_is_an_entry() {
     control.update_schedule(&owner, &schedule.id, ScheduleChange::default()).await.unwrap();
     control.toggle_schedule(&owner, &schedule.id).await.unwrap();
     let backup = world.completed(&project).await;
-    let restore = control.create_restore(&owner, crate::world::new_restore(&backup), None).await.unwrap();
+    let restore = control
+        .create_restore(&owner, crate::world::new_restore(&backup), &crate::world::NoMoments, None)
+        .await
+        .unwrap();
     control.cancel_restore(&owner, &restore.job.id).await.unwrap();
     control.delete_backup(&owner, &project.id, &backup.job.id).await.unwrap();
     control.backup_gone(&world.worker().await, &backup.job.id).await.unwrap();

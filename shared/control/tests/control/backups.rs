@@ -142,14 +142,17 @@ async fn a_backup_that_has_ended_is_deleted_once_nobody_reads_it() {
     let running = world.backup(&project).await;
     assert_eq!(code(control.delete_backup(&owner, &project.id, &running.job.id).await), Code::JobState);
     let backup = world.completed(&project).await;
-    let restore = control.create_restore(&owner, new_restore(&backup), None).await.unwrap();
+    let restore = control.create_restore(&owner, new_restore(&backup), &crate::world::NoMoments, None).await.unwrap();
     assert_eq!(code(control.delete_backup(&owner, &project.id, &backup.job.id).await), Code::InUse);
     control.finish_job(&worker, &restore.job.id, failed()).await.unwrap();
     for _ in 0..2 {
         let deleting = control.delete_backup(&owner, &project.id, &backup.job.id).await.unwrap();
         assert_eq!(deleting.job.status, JobStatus::Deleting);
     }
-    assert_eq!(code(control.create_restore(&owner, new_restore(&backup), None).await), Code::JobState);
+    assert_eq!(
+        code(control.create_restore(&owner, new_restore(&backup), &crate::world::NoMoments, None).await),
+        Code::JobState
+    );
     assert_eq!(control.deleted_backups(&worker).await.unwrap(), std::slice::from_ref(&backup.job.id));
     for _ in 0..2 {
         control.backup_gone(&worker, &backup.job.id).await.unwrap();
@@ -165,7 +168,8 @@ async fn a_backup_marked_while_a_restore_reads_it_is_left_for_later() {
     let (project, _) = world.set_up().await;
     let (owner, worker) = (world.owner().await, world.worker().await);
     let backup = world.completed(&project).await;
-    let restore = world.control.create_restore(&owner, new_restore(&backup), None).await.unwrap();
+    let restore =
+        world.control.create_restore(&owner, new_restore(&backup), &crate::world::NoMoments, None).await.unwrap();
     world.control.drop_backup(&worker, &backup.job.id).await.unwrap();
     let still = world.control.backup(&owner, &project.id, &backup.job.id).await.unwrap();
     assert_eq!(still.job.status, JobStatus::Completed);
@@ -182,7 +186,8 @@ async fn a_backup_is_looked_for_in_its_project() {
     let backup = world.completed(&project).await;
     let owner = world.owner().await;
     assert_eq!(code(world.control.backup(&owner, &other.id, &backup.job.id).await), Code::NotFound);
-    let restore = world.control.create_restore(&owner, new_restore(&backup), None).await.unwrap();
+    let restore =
+        world.control.create_restore(&owner, new_restore(&backup), &crate::world::NoMoments, None).await.unwrap();
     assert_eq!(code(world.control.backup(&owner, &project.id, &restore.job.id).await), Code::NotFound);
     assert_eq!(code(world.control.restore(&owner, &backup.job.id).await), Code::NotFound);
 }

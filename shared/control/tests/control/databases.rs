@@ -82,7 +82,10 @@ async fn a_database_that_is_switched_off_is_neither_backed_up_nor_restored_into(
     let remedy = refused.details.as_ref().unwrap()["remedy"].as_str().unwrap().to_owned();
     assert!(remedy.contains("shop-1/databases/(default)?updateMask=firestoreDataAccessMode"), "{remedy}");
     assert!(refused.message.contains("backed up") && refused.message.contains(&remedy), "{refused}");
-    assert_eq!(code(world.control.create_restore(&owner, new_restore(&backup), None).await), Code::DatabaseSwitchedOff);
+    assert_eq!(
+        code(world.control.create_restore(&owner, new_restore(&backup), &crate::world::NoMoments, None).await),
+        Code::DatabaseSwitchedOff
+    );
     assert_eq!(code(world.control.sync_collections(&owner, &project.id, None).await), Code::DatabaseSwitchedOff);
     let mut other = new_backup(&project);
     other.database = Some("orders".to_owned());

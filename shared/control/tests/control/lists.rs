@@ -121,7 +121,7 @@ async fn a_page_of_any_list_costs_the_same_at_a_hundred_records_and_at_many_more
     let (project, _) = world.set_up().await;
     world.schedule(&project).await;
     let backup = world.completed(&project).await;
-    control.create_restore(&owner, crate::world::new_restore(&backup), None).await.unwrap();
+    control.create_restore(&owner, crate::world::new_restore(&backup), &crate::world::NoMoments, None).await.unwrap();
     let (webhook, _) = world.webhook().await;
     control.test_webhook(&owner, &webhook.id).await.unwrap();
     let invite = NewInvite { email: "bob@example.com".to_owned(), role: Role::Member };

@@ -15,6 +15,7 @@ mod live;
 mod migrations;
 mod organizations;
 mod people;
+mod pitr;
 mod projects;
 mod races;
 mod restores;

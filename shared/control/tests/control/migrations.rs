@@ -37,7 +37,8 @@ impl Moved {
         let owner = world.owner().await;
         let target = world.control.add_destination(&owner, elsewhere("target")).await.unwrap();
         let backup = world.completed(&project).await;
-        let restore = world.control.create_restore(&owner, new_restore(&backup), None).await.unwrap();
+        let restore =
+            world.control.create_restore(&owner, new_restore(&backup), &crate::world::NoMoments, None).await.unwrap();
         world.control.start_job(&world.worker().await, &restore.job.id).await.unwrap();
         world.control.finish_job(&world.worker().await, &restore.job.id, completed()).await.unwrap();
         let mut schedule = new_schedule(&project);
@@ -276,7 +277,10 @@ async fn jobs_in_the_source_are_waited_for_and_new_ones_go_to_the_target() {
     named.storage_destination_id = Some(moved.source);
     let error = control.create_backup(&owner, named, None).await.unwrap_err();
     assert!(error.to_string().contains(&moved.target.to_string()), "{error}");
-    assert_eq!(code(control.create_restore(&owner, new_restore(&moved.backup), None).await), Code::Conflict);
+    assert_eq!(
+        code(control.create_restore(&owner, new_restore(&moved.backup), &crate::world::NoMoments, None).await),
+        Code::Conflict
+    );
     let mut schedule = new_schedule(&other);
     schedule.storage_destination_id = Some(moved.source);
     assert_eq!(code(control.create_schedule(&owner, schedule).await), Code::Conflict);

@@ -108,9 +108,20 @@ async fn users_that_cannot_be_created_are_not_restored_and_a_dry_run_creates_non
     iam_grants_all_but(&world, &["firebaseauth.users.create"]);
     looked_at_again(&world, &project.id).await;
     let restore = NewRestore { include_auth: true, ..new_restore(&backup) };
-    assert_eq!(code(world.control.create_restore(&owner, restore.clone(), None).await), Code::PermissionMissing);
-    world.control.create_restore(&owner, NewRestore { dry_run: true, ..restore.clone() }, None).await.unwrap();
-    world.control.create_restore(&owner, NewRestore { include_auth: false, ..restore }, None).await.unwrap();
+    assert_eq!(
+        code(world.control.create_restore(&owner, restore.clone(), &crate::world::NoMoments, None).await),
+        Code::PermissionMissing
+    );
+    world
+        .control
+        .create_restore(&owner, NewRestore { dry_run: true, ..restore.clone() }, &crate::world::NoMoments, None)
+        .await
+        .unwrap();
+    world
+        .control
+        .create_restore(&owner, NewRestore { include_auth: false, ..restore }, &crate::world::NoMoments, None)
+        .await
+        .unwrap();
 }
 
 /// What stood in records before permissions were told by purpose.

@@ -96,7 +96,7 @@ pub fn verbs_on_ids<'a>(
         deliveries(&ids.webhook, &Page::default()) by Viewer;
         redeliver(&ids.webhook, &ids.delivery) by Admin;
         create_backup(by_ids(ids.project), None) by Member;
-        create_restore(restore_of(&ids.backup), None) by Member;
+        create_restore(restore_of(&ids.backup), &crate::world::NoMoments, None) by Member;
         create_schedule(schedule_of(ids.project)) by Admin;
     }
 }
@@ -161,7 +161,7 @@ async fn a_verb_that_does_something_is_done_by_its_role_and_no_less() {
             (
                 "create_restore",
                 Role::Member,
-                control.create_restore(&caller, new_restore(&backup), None).await.map(|_| ()),
+                control.create_restore(&caller, new_restore(&backup), &crate::world::NoMoments, None).await.map(|_| ()),
             ),
             (
                 "create_schedule",

@@ -236,7 +236,7 @@ async fn jobs_that_are_forgotten_are_looked_after() {
     let (control, worker) = (&world.control, world.worker().await);
     let backup = world.completed(&project).await;
     let new = NewRestore { dry_run: true, ..new_restore(&backup) };
-    let id = control.create_restore(&world.owner().await, new, None).await.unwrap().job.id;
+    let id = control.create_restore(&world.owner().await, new, &crate::world::NoMoments, None).await.unwrap().job.id;
     let care = async || control.look_after(&worker, &id).await.unwrap();
     assert_eq!(care().await, Care::None, "it has just been asked for");
     control.start_job(&worker, &id).await.unwrap();

@@ -15,7 +15,11 @@ async fn a_foreign_id_is_answered_as_an_unknown_one() {
     let world = World::new().await;
     let (project, destination) = world.set_up().await;
     let backup = world.completed(&project).await;
-    let restore = world.control.create_restore(&world.owner().await, new_restore(&backup), None).await.unwrap();
+    let restore = world
+        .control
+        .create_restore(&world.owner().await, new_restore(&backup), &crate::world::NoMoments, None)
+        .await
+        .unwrap();
     let schedule = world.schedule(&project).await;
     let (webhook, _) = world.webhook().await;
     let delivery = world.control.test_webhook(&world.owner().await, &webhook.id).await.unwrap();

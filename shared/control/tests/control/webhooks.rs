@@ -133,13 +133,17 @@ async fn every_change_that_webhooks_may_hear_of_is_published() {
     control.trigger_schedule(&owner, &schedule.id, None).await.unwrap();
     control.update_project(&owner, &project.id, firebackup_control::ProjectChange::default()).await.unwrap();
     let backup = world.completed(&project).await;
+    crate::pitr::capture_and_fail(&world, &project).await;
     for job in control.running_jobs(&worker).await.unwrap() {
         come_half_way(&world, job.id()).await;
         control.finish_job(&worker, job.id(), crate::world::failed()).await.unwrap();
     }
     control.cancel_backup(&owner, &project.id, &world.backup(&project).await.job.id).await.unwrap();
     for end in [crate::world::completed(), crate::world::failed(), firebackup_control::JobEnd::Cancelled] {
-        let restore = control.create_restore(&owner, crate::world::new_restore(&backup), None).await.unwrap();
+        let restore = control
+            .create_restore(&owner, crate::world::new_restore(&backup), &crate::world::NoMoments, None)
+            .await
+            .unwrap();
         control.start_job(&worker, &restore.job.id).await.unwrap();
         come_half_way(&world, &restore.job.id).await;
         control.finish_job(&worker, &restore.job.id, end).await.unwrap();

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_control::{
-    ApiKeyId, Archive, ArchivePlace, BackupConfig, BackupJob, Caller, Code, CollectionFindings, Control, ControlError,
-    ControlSettings, Credentials, Destination, DestinationAccess, DestinationFindings, JobEnd, JobErrorCode, JobResult,
-    NewApiKey, NewBackup, NewCredentials, NewDestination, NewProject, NewRestore, NewSchedule, NewWebhook, Origin,
-    Person, Ports, Probes, Project, ProjectAccess, ProjectFindings, RestoreModeName, Result, Retention, RetentionType,
-    Role, Schedule, SignUp, Tokens, Webhook, Worker,
+    ApiKeyId, Archive, ArchivePlace, AskedMoment, BackupConfig, BackupJob, Caller, Code, CollectionFindings, Control,
+    ControlError, ControlSettings, Credentials, Destination, DestinationAccess, DestinationFindings, FindMoment,
+    FoundMoment, JobEnd, JobErrorCode, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination, NewProject,
+    NewRestore, NewSchedule, NewWebhook, OpenedPlace, Origin, Person, Ports, Probes, Project, ProjectAccess,
+    ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens, Webhook,
+    Worker,
 };
-use firebackup_model::Timestamp;
 use firebackup_model::port::{Clock, ConsentIssuer, DomainEvent, Identity, Random};
+use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::HandClock;
 use firebackup_testkit::memory_issuer::MemoryIssuer;
 use firebackup_testkit::memory_items::MemoryItems;
@@ -148,6 +149,7 @@ impl World {
     pub fn empty() -> Self {
         let settings = ControlSettings {
             allow_emulators: true,
+            captures_changes: true,
             max_running_jobs: 2,
             sign_up: SignUp::Anyone,
             ..ControlSettings::default()
@@ -324,6 +326,17 @@ impl World {
 
     pub async fn schedule(&self, project: &Project) -> Schedule {
         self.control.create_schedule(&self.owner().await, new_schedule(project)).await.unwrap()
+    }
+}
+
+/// Knows no moment.
+pub struct NoMoments;
+
+#[async_trait]
+impl FindMoment for NoMoments {
+    async fn find(&self, _: &OpenedPlace, database: &DatabaseName, _: AskedMoment) -> Result<FoundMoment> {
+        let message = format!("nothing is known of {database}");
+        Err(ControlError::new(firebackup_control::Kind::Unprocessable, Code::MomentUnavailable, message))
     }
 }
 

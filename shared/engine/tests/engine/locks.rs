@@ -62,7 +62,7 @@ async fn all_that_kept_snapshots_need_is_locked_until_one_moment() {
     let before = fixture.objects().await;
     let kept = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
     let locks = Locks::new(&fixture);
-    let report = extend_locks(&repository, &locks, RULE, std::slice::from_ref(&dropped)).await.unwrap();
+    let report = extend_locks(&repository, &locks, RULE, std::slice::from_ref(&dropped), 7).await.unwrap();
     assert_eq!((report.snapshots, report.failed.len(), report.unchanged), (1, 0, 0));
     assert_eq!(report.until, RULE.until(fixture.world.now()));
     assert!(locks.until.lock().unwrap().values().all(|until| *until == report.until));
@@ -72,7 +72,7 @@ async fn all_that_kept_snapshots_need_is_locked_until_one_moment() {
     assert_eq!(locks.locked(), expected);
     assert!(locks.locked().contains(&format!("snapshots/{kept}.manifest")));
 
-    let again = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    let again = extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap();
     assert_eq!((again.snapshots, again.unchanged), (2, report.extended));
     assert_eq!(locks.locked(), all.into_iter().collect::<Vec<_>>());
 }
@@ -85,7 +85,7 @@ async fn what_a_restore_replaced_is_not_locked_anew() {
     restore(&repository, &snapshot, fixture.target(), RestoreOptions::default()).run().await.unwrap();
     assert_eq!(repository.snapshot_ids().await.unwrap().len(), 2);
     let locks = Locks::new(&fixture);
-    assert_eq!(extend_locks(&repository, &locks, RULE, &[]).await.unwrap().snapshots, 1);
+    assert_eq!(extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap().snapshots, 1);
     assert_eq!(locks.locked().iter().filter(|path| path.starts_with("snapshots/")).count(), 1);
 }
 
@@ -102,7 +102,7 @@ async fn a_manifest_is_not_locked_without_what_it_needs() {
     let run = one.runs[0].id.to_string();
     let refuses = Some(format!("runs/{}/{run}.run", &run[..2]));
     let locks = Locks { refuses, ..Locks::new(&fixture) };
-    let report = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    let report = extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap();
     assert_eq!((report.snapshots, report.failed), (1, vec![one.id.clone()]));
     assert!(!locks.locked().contains(&format!("snapshots/{}.manifest", one.id)));
     assert!(locks.locked().contains(&format!("snapshots/{}.manifest", other.id)));
@@ -114,7 +114,7 @@ async fn a_locked_snapshot_is_dropped_when_its_lock_has_ended() {
     let old = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
     backup(&repository, &fixture.database).build().run().await.unwrap();
     let locks = Locks::new(&fixture);
-    extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap();
     for policy in [
         PrunePolicy { keep_last: Some(1), exclusive: true, ..PrunePolicy::default() },
         PrunePolicy { drop: vec![old.clone()], exclusive: true, ..PrunePolicy::default() },
@@ -194,7 +194,7 @@ async fn merged_and_locked() -> (Fixture, Repository, Locks) {
         crate::capture::until_now(&crate::capture::capture(&repository, &fixture.database)).await;
     }
     let locks = Locks::new(&fixture);
-    extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap();
     assert_eq!(crate::capture::compaction(&repository, &fixture).run().await.unwrap().made, 1);
     (fixture, repository, locks)
 }
@@ -218,7 +218,7 @@ async fn segments_that_are_locked_stay_with_all_that_they_need_and_keep_nothing_
 #[tokio::test]
 async fn captured_changes_are_locked_as_long_as_what_builds_on_them() {
     let (fixture, repository, locks) = merged_and_locked().await;
-    let report = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    let report = extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap();
     // one that was merged from ten, and two
     assert_eq!((report.segments, report.failed_segments), (3, 0));
     let segments: Vec<String> =

@@ -52,7 +52,9 @@ async fn create_backup(
 
 /// Starts a restore, or a dry run of one
 ///
-/// Role: member. The answer comes before the work is done: ask for the restore until its status says how it ended.
+/// Role: member. Of a backup (`backupId`), or of a moment between two (`pointInTime` and `projectId`): then `moment` says which
+/// consistent point is put back. The answer comes before the work is done: ask for the restore until its status says how it
+/// ended.
 #[utoipa::path(
     post,
     path = "/backups/restore",
@@ -67,7 +69,7 @@ async fn create_restore(
     IdempotencyKey(key): IdempotencyKey,
     JsonBody(new): JsonBody<NewRestore>,
 ) -> Handled<RestoreJob> {
-    Ok(Answer::accepted(state.control.create_restore(&caller, new, key.as_deref()).await?))
+    Ok(Answer::accepted(state.control.create_restore(&caller, new, &state, key.as_deref()).await?))
 }
 
 /// Lists the backups of a project, newest first

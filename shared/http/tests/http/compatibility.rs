@@ -48,6 +48,17 @@ const ROUTES: &[(&str, &[&str])] = &[
     ("/schedules/{}", &["GET", "PUT", "DELETE"]),
     ("/schedules/{}/toggle", &["PATCH"]),
     ("/schedules/{}/trigger", &["POST"]),
+    ("/pitr/enable", &["POST"]),
+    ("/pitr/restore", &["POST"]),
+    ("/pitr/{}/restore-jobs", &["GET"]),
+    ("/pitr/{}/restore-jobs/{}", &["GET"]),
+    ("/pitr/{}/disable", &["POST"]),
+    ("/pitr/{}/pause", &["POST"]),
+    ("/pitr/{}/resume", &["POST"]),
+    ("/pitr/{}/config", &["GET", "PATCH"]),
+    ("/pitr/{}/statistics", &["GET"]),
+    ("/pitr/{}/health", &["GET"]),
+    ("/pitr/{}/windows", &["GET"]),
     ("/storage/connect", &["POST"]),
     ("/storage/buckets/create", &["POST"]),
     ("/storage/buckets/verify", &["POST"]),
@@ -77,7 +88,8 @@ const ROUTES: &[(&str, &[&str])] = &[
 ];
 
 /// Routes that are not there, and why.
-const MISSING_ROUTES: &[(&str, &str, &str)] = &[];
+const MISSING_ROUTES: &[(&str, &str, &str)] =
+    &[("POST", "/pitr/{}/events", "changes are pulled: what is pushed has no proof that it is all")];
 
 /// Fields of bodies and answers, by schema.
 const FIELDS: &[(&str, &[&str])] = &[
@@ -97,7 +109,21 @@ const FIELDS: &[(&str, &[&str])] = &[
             "encrypt",
         ],
     ),
-    ("NewRestore", &["backupId", "targetProjectId", "database", "paths", "renames", "mode", "includeAuth", "dryRun"]),
+    (
+        "NewRestore",
+        &[
+            "backupId",
+            "pointInTime",
+            "exact",
+            "targetProjectId",
+            "database",
+            "paths",
+            "renames",
+            "mode",
+            "includeAuth",
+            "dryRun",
+        ],
+    ),
     (
         "NewSchedule",
         &[
@@ -112,6 +138,8 @@ const FIELDS: &[(&str, &[&str])] = &[
             "enabled",
         ],
     ),
+    ("NewPitr", &["projectId", "config"]),
+    ("PitrConfig", &["retentionDays", "changeWindowMinutes", "storageDestinationId"]),
     ("Schedule", &["nextRuns"]),
     ("Retention", &["type", "value"]),
     ("Gfs", &["daily", "weekly", "monthly", "yearly"]),
@@ -124,8 +152,11 @@ const FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// Fields that are not there, and why.
-const MISSING_FIELDS: &[(&str, &str, &str)] =
-    &[("NewRestore", "pointInTime", "belongs to recovery to a point in time")];
+const MISSING_FIELDS: &[(&str, &str, &str)] = &[(
+    "PitrConfig",
+    "collections",
+    "changes of the whole database are captured: only so is it proven that they are all",
+)];
 
 /// What a field is where it is left out.
 const DEFAULTS: &[(&str, &str, &str)] = &[
@@ -137,7 +168,10 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("NewBackup", "encrypt", "true"),
     ("NewRestore", "mode", r#""overwrite""#),
     ("NewRestore", "dryRun", "false"),
+    ("NewRestore", "exact", "false"),
     ("NewSchedule", "enabled", "true"),
+    ("PitrConfig", "retentionDays", "7"),
+    ("PitrConfig", "changeWindowMinutes", "1"),
     ("NewMigration", "dryRun", "true"),
 ];
 
@@ -150,6 +184,7 @@ const VALUES: &[(&str, &[&str])] = &[
     ("JobErrorCode", &["JOB_FAILED", "DESTINATION_FAILED"]),
     ("RestoreModeName", &["overwrite", "skip-existing", "mirror"]),
     ("RetentionType", &["count", "days", "size"]),
+    ("PitrStatus", &["initializing", "active", "paused", "degraded", "error", "disabled"]),
     ("MigrationStatus", &["copying", "switching", "completed", "failed"]),
     ("WebhookType", &["webhook", "slack"]),
     (
@@ -168,6 +203,10 @@ const VALUES: &[(&str, &[&str])] = &[
             "schedule.deleted",
             "schedule.triggered",
             "schedule.failed",
+            "pitr.enabled",
+            "pitr.disabled",
+            "pitr.change_captured",
+            "pitr.degraded",
             "storage.connected",
             "storage.error",
             "project.created",
@@ -205,7 +244,7 @@ const FILTERS: &[(&str, &[&str])] = &[
 
 /// What begins work, so that sending it twice must not begin it twice.
 const STARTING: &[&str] =
-    &["/backups", "/backups/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
+    &["/backups", "/backups/restore", "/pitr/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
 
 /// Beginnings of ids, by the name that [`furnish`] gives.
 const PREFIXES: &[(&str, &str)] = &[

@@ -13,6 +13,7 @@ mod logs;
 mod migrations;
 mod orphans;
 mod people;
+mod pitr;
 mod projects;
 mod reading;
 mod remembered;

@@ -50,7 +50,7 @@ async fn a_dry_run_counts_and_begins_nothing() {
             (&found["obstacles"], &found["waitsFor"], &found["partial"]),
             (&json!([]), &json!([]), &json!(false))
         );
-        let uses = json!({"backups": 1, "restores": 0, "schedules": 0, "auditParts": 0, "isDefault": true});
+        let uses = json!({"backups": 1, "restores": 0, "schedules": 0, "pitr": 0, "auditParts": 0, "isDefault": true});
         assert_eq!(found["uses"], uses);
         // for the second
         let (name, _) = names.iter().find(|(name, _)| name.starts_with("runs/")).unwrap();

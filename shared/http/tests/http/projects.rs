@@ -4,7 +4,7 @@ use firebackup_control::ControlSettings;
 use firebackup_testkit::memory_issuer::identity;
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World, emulator_project, key_file};
+use crate::world::{Reply, World, emulator_project, id, key_file};
 
 const BASE: &str = "/api/v1/projects/oauth";
 
@@ -55,7 +55,9 @@ async fn a_browser_comes_back_with_a_grant_that_connects_a_project() {
 #[tokio::test]
 async fn databases_and_collections_are_lists() {
     let world = World::with(ControlSettings { allow_emulators: true, ..ControlSettings::default() }).await;
-    let project = format!("/api/v1/projects/{}", world.project().await);
+    let mut silent = emulator_project("Silent");
+    silent["googleProject"] = json!("demo-silent");
+    let project = format!("/api/v1/projects/{}", id(&world.post("/api/v1/projects", silent).await));
     let databases = world.get(&format!("{project}/databases")).await;
     let expected = json!([{
         "id": "(default)", "location": "nam5", "type": "native", "edition": "enterprise", "realtimeUpdates": false,

@@ -83,6 +83,18 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("DELETE", "/schedules/{scheduleId}", "admin"),
     ("PATCH", "/schedules/{scheduleId}/toggle", "admin"),
     ("POST", "/schedules/{scheduleId}/trigger", "member"),
+    ("POST", "/pitr/enable", "admin"),
+    ("POST", "/pitr/{projectId}/disable", "admin"),
+    ("POST", "/pitr/{projectId}/pause", "admin"),
+    ("POST", "/pitr/{projectId}/resume", "admin"),
+    ("GET", "/pitr/{projectId}/config", "viewer"),
+    ("PATCH", "/pitr/{projectId}/config", "admin"),
+    ("GET", "/pitr/{projectId}/statistics", "viewer"),
+    ("GET", "/pitr/{projectId}/health", "viewer"),
+    ("GET", "/pitr/{projectId}/windows", "viewer"),
+    ("POST", "/pitr/restore", "member"),
+    ("GET", "/pitr/{projectId}/restore-jobs", "viewer"),
+    ("GET", "/pitr/{projectId}/restore-jobs/{jobId}", "viewer"),
     ("GET", "/webhooks", "viewer"),
     ("POST", "/webhooks", "admin"),
     ("GET", "/webhooks/{webhookId}", "viewer"),
@@ -145,6 +157,11 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/projects") => emulator_project("Another"),
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
+        ("POST", "/pitr/restore") => {
+            json!({"projectId": ids["projectId"], "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true})
+        }
+        ("POST", "/pitr/enable") => json!({"projectId": ids["projectId"]}),
+        ("PATCH", path) if path.ends_with("/config") => json!({"retentionDays": 14}),
         ("POST", "/backups") => json!({"projectId": ids["projectId"]}),
         (
             "POST",
@@ -347,7 +364,7 @@ async fn things_of_another_organization_are_not_there() {
     for (role, foreigner) in foreigners(&world).await {
         for (method, path, least) in TABLE {
             if is_of_a_list(path)
-                && !["/backups", "/backups/restore"].contains(path)
+                && !["/backups", "/backups/restore", "/pitr/enable", "/pitr/restore"].contains(path)
                 && (*method, *path) != ("POST", "/schedules")
             {
                 continue;

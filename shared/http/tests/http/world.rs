@@ -95,6 +95,7 @@ impl World {
         Self::with(ControlSettings {
             allow_folders: true,
             allow_emulators: true,
+            captures_changes: true,
             sign_up: SignUp::Anyone,
             ..ControlSettings::default()
         })
@@ -464,7 +465,7 @@ impl Probes for TestProbes {
             location: Some("nam5".to_owned()),
             database_type: Some(DatabaseType::Native),
             edition: Some(DatabaseEdition::Enterprise),
-            realtime_updates: Some(false),
+            realtime_updates: Some(!access.google_project.ends_with("silent")),
             ..DatabaseFacts::default()
         };
         let databases = vec!["(default)".to_owned()];
@@ -611,6 +612,9 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
     let restore = id(&world.post("/api/v1/backups/restore", json!({"backupId": backup, "dryRun": true})).await);
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
+    world.post("/api/v1/pitr/enable", json!({"projectId": project})).await;
+    let moment = json!({"projectId": project, "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true});
+    let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
     let destination = id(&destinations.data()[0]);
     let other = id(&world.post("/api/v1/storage/destinations", bucket("Other")).await);
@@ -627,6 +631,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
         ("projectId", project),
         ("backupId", backup),
         ("restoreId", restore),
+        ("jobId", moment),
         ("scheduleId", schedule),
         ("destinationId", destination),
         ("otherDestinationId", other),

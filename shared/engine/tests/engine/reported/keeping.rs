@@ -211,7 +211,7 @@ async fn what_is_kept_is_locked_with_all_that_it_needs_and_what_is_locked_is_kep
     let (fixture, repository, _) = begun(8).await;
     batches(&fixture, &repository, 2).await;
     let locks = Locks::new(&fixture);
-    let report = extend_locks(&repository, &locks, RULE, &[]).await.unwrap();
+    let report = extend_locks(&repository, &locks, RULE, &[], 7).await.unwrap();
     assert_eq!((report.reported, report.failed_reported), (2, 0));
     assert_eq!(locks.locked(), fixture.objects().await.into_iter().collect::<Vec<_>>());
     let none = PrunePolicy { keep_moments_days: 0, exclusive: true, ..PrunePolicy::default() };

@@ -1,0 +1,430 @@
+//! One window of a capture: who captures now, with what, and what came of it.
+//!
+//! A window is claimed for a time that its holder makes longer while it works: whoever dies is followed by another once that is
+//! over. Two who capture at one time all the same do no harm, for a chain of segments cannot fork; a claim only saves the work.
+
+use firebackup_model::Timestamp;
+use firebackup_model::id::JobId;
+use serde::{Deserialize, Serialize};
+
+use crate::access::ProjectAccess;
+use crate::audit::Act;
+use crate::control::Control;
+use crate::destination::DestinationRecord;
+use crate::error::{ControlError, Kind, Result};
+use crate::id::{OrganizationId, PitrId, ProjectId};
+use crate::item_keys;
+use crate::job::{Job, JobFacts};
+use crate::pitr_record::{CaptureFacts, Course, PitrRecord, PitrStatus, whole_second};
+use crate::project::Project;
+use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
+use crate::tenant::Worker;
+use crate::work::OpenedPlace;
+
+/// A database whose changes are to be captured now: what travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DueCapture {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Of which project.
+    pub project: ProjectId,
+    /// Which of its databases.
+    pub database: String,
+}
+
+/// A window that nobody else captures.
+#[derive(Debug, Clone)]
+pub struct ClaimedWindow {
+    /// Names the recovery that it is of.
+    pub id: PitrId,
+    project: ProjectId,
+    database: String,
+    holder: String,
+    begun: Timestamp,
+    lease_seconds: i64,
+}
+
+/// What a window needs, secrets opened. Neither `Debug` nor anything stored shows them.
+#[derive(Debug, Clone)]
+pub struct WindowWork {
+    /// The project.
+    pub project: Project,
+    /// What opens it.
+    pub project_access: ProjectAccess,
+    /// Which of its databases.
+    pub database: String,
+    /// Where the repository is.
+    pub place: OpenedPlace,
+    /// How long a window is.
+    pub window_seconds: u32,
+    /// Whether segments are to be merged behind it.
+    pub merges: bool,
+    /// Whether it is to be looked how the chain stands, even if nothing is captured.
+    pub looks: bool,
+}
+
+/// What was captured in a window.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CapturedWindow {
+    /// Up to where.
+    pub through: Option<Timestamp>,
+    /// Documents put and deleted, of what was sealed.
+    pub changes: u64,
+    /// Why not all could be captured, where the database would have to be read and may not be.
+    pub spent: Option<String>,
+    /// How the chain stands, where somebody looked.
+    pub facts: Option<CaptureFacts>,
+    /// Whether segments were merged, or there were none to merge.
+    pub merged: bool,
+}
+
+/// What came of a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WindowEnd {
+    /// It was captured.
+    Captured(Box<CapturedWindow>),
+    /// Its repository has no backup of the whole database to begin from.
+    NoBackup,
+    /// It was asked to stop: what it had captured stands, and the next one goes on at once.
+    Stopped,
+    /// It failed.
+    Failed {
+        /// Why; for the user.
+        message: String,
+        /// Whether it may pass by itself.
+        may_pass: bool,
+    },
+}
+
+/// How long it waits for a backup before it looks again.
+const BACKUP_SECONDS: i64 = 15;
+/// When it is tried again whose destination is just about to be moved.
+const MOVING_SECONDS: i64 = 60;
+/// The longest pause after failures, unless a window is longer.
+const LONGEST_PAUSE_SECONDS: i64 = 600;
+/// How often segments are merged.
+const MERGE_SECONDS: i64 = 600;
+/// How often it is looked how the chain stands where nothing changes.
+const LOOK_SECONDS: i64 = 300;
+/// How often others are told of captured changes at most.
+const TELL_SECONDS: i64 = 60;
+/// The most characters of a message that are kept.
+const MAX_MESSAGE: usize = 1000;
+
+impl Control {
+    /// The databases whose changes are to be captured now, of all organizations, those that wait longest first, at most so
+    /// many. The index may be a moment behind: whether it is still so is seen when the window is claimed.
+    ///
+    /// Only for `bootstrap`, as [`worker`](Self::worker).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn due_captures(&self, most: u32) -> Result<Vec<DueCapture>> {
+        let query = item_keys::due_pitrs(whole_second(self.now()).plus_seconds(1), most);
+        let page = self.items().query(&query).await?;
+        let due = |record: PitrRecord| DueCapture {
+            organization: record.organization_id,
+            project: record.project_id,
+            database: record.database,
+        };
+        page.items.into_iter().map(|item| Ok(due(decode::<PitrRecord>(item)?.value))).collect()
+    }
+
+    /// Claims the next window of a capture for so many seconds; nothing where none is due, somebody else captures, it waits
+    /// for a backup, or its destination is about to be moved.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn claim_window(
+        &self,
+        worker: &Worker,
+        due: &DueCapture,
+        lease_seconds: u32,
+    ) -> Result<Option<ClaimedWindow>> {
+        let scope = worker.scope();
+        let key = scope.pitr_key(&due.project, &due.database);
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.now();
+            let Some(mut record) = self.load::<PitrRecord>(&key).await? else { return Ok(None) };
+            if !record.value.is_on() || record.value.due > now {
+                return Ok(None);
+            }
+            if let Some(seconds) = self.must_wait(worker, &record.value).await? {
+                (record.value.holder, record.value.due) = (None, whole_second(now).plus_seconds(seconds));
+                self.write_unrecorded(vec![record.replace(record.value.index(scope))?]).await?;
+                return Ok(None);
+            }
+            let claimed = self.claim(&record.value, lease_seconds);
+            record.value.hold(&claimed, now);
+            // whoever moves the destination waits for those who hold a window, and sees this one
+            let destination = scope.destination_key(&record.value.storage_destination_id);
+            let destination = self.load::<DestinationRecord>(&destination).await?;
+            let mut writes = vec![record.replace(record.value.index(scope))?, self.goes_on(scope).await?];
+            writes.extend(destination.map(|destination| destination.check()));
+            if self.write_unrecorded(writes).await? == Written::Yes {
+                return Ok(Some(claimed));
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    fn claim(&self, record: &PitrRecord, lease_seconds: u32) -> ClaimedWindow {
+        let mut random = [0; 8];
+        self.ports().random.fill(&mut random);
+        ClaimedWindow {
+            id: record.id,
+            project: record.project_id,
+            database: record.database.clone(),
+            holder: hex::encode(random),
+            begun: self.now(),
+            lease_seconds: i64::from(lease_seconds),
+        }
+    }
+
+    /// For how many seconds nothing can be captured yet.
+    async fn must_wait(&self, worker: &Worker, record: &PitrRecord) -> Result<Option<i64>> {
+        if record.course.through.is_none()
+            && let Some(backup) = self.initial_backup(worker, record).await?
+            && !backup.status.has_ended()
+        {
+            return Ok(Some(BACKUP_SECONDS));
+        }
+        let destination = worker.scope().destination_key(&record.storage_destination_id);
+        let destination = self.load::<DestinationRecord>(&destination).await?;
+        // one that is gone is a failure, and noted as one
+        let is_closed = destination.is_some_and(|destination| destination.value.check_usable().is_err());
+        Ok(is_closed.then_some(MOVING_SECONDS))
+    }
+
+    async fn initial_backup(&self, worker: &Worker, record: &PitrRecord) -> Result<Option<JobFacts>> {
+        let Some(id) = &record.initial_backup_id else { return Ok(None) };
+        let job = self.load::<Job>(&worker.scope().job_key(id)).await?;
+        Ok(job.map(|job| job.value.facts().clone()))
+    }
+
+    /// What a claimed window needs.
+    ///
+    /// # Errors
+    /// [`Conflict`](Kind::Conflict) where the project or the destination is gone or closed; when what opens them does not open.
+    pub async fn window_work(&self, worker: &Worker, claimed: &ClaimedWindow) -> Result<WindowWork> {
+        let scope = worker.scope();
+        let record = self.load::<PitrRecord>(&scope.pitr_key(&claimed.project, &claimed.database)).await?;
+        let record = record.ok_or_else(ControlError::cancelled)?.value;
+        self.project_record(scope, &record.project_id).await?.value.check_usable()?;
+        let organization = self.organization_record(scope).await?;
+        let (project, project_access) = self.opened_project(scope, &organization, record.project_id).await?;
+        let place = self.place_at(scope, organization, record.storage_destination_id, record.repository()).await?;
+        let now = self.now();
+        let is_over = |last: Option<Timestamp>, seconds| last.is_none_or(|last| last.plus_seconds(seconds) <= now);
+        Ok(WindowWork {
+            project,
+            project_access,
+            place,
+            window_seconds: record.change_window_minutes * 60,
+            merges: is_over(record.course.compacted_at, MERGE_SECONDS),
+            looks: is_over(record.course.looked_at, LOOK_SECONDS),
+            database: record.database,
+        })
+    }
+
+    /// Makes a claim longer; says whether it still holds. Where not (it was paused, disabled, or taken for dead), whoever
+    /// holds it stops.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn hold_window(&self, worker: &Worker, claimed: &ClaimedWindow) -> Result<bool> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(mut record) = self.held(worker, claimed).await? else { return Ok(false) };
+            record.value.hold(claimed, self.now());
+            let index = record.value.index(worker.scope());
+            if self.write_unrecorded(vec![record.replace(index)?]).await? == Written::Yes {
+                return Ok(true);
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// The record, if the claim still holds.
+    async fn held(&self, worker: &Worker, claimed: &ClaimedWindow) -> Result<Option<Stored<PitrRecord>>> {
+        let key = worker.scope().pitr_key(&claimed.project, &claimed.database);
+        let record = self.load::<PitrRecord>(&key).await?;
+        let is_ours = |record: &PitrRecord| record.is_on() && record.holder.as_ref() == Some(&claimed.holder);
+        Ok(record.filter(|record| is_ours(&record.value)))
+    }
+
+    /// Notes what came of a window, and when the next one begins; begins a backup where there is none to begin from. Nothing
+    /// where the claim does not hold any more: whoever came after knows better.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end_window(&self, worker: &Worker, claimed: &ClaimedWindow, end: &WindowEnd) -> Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(mut record) = self.held(worker, claimed).await? else { return Ok(()) };
+            record.value.holder = None;
+            let written = match end {
+                WindowEnd::NoBackup => self.end_without_backup(worker, record).await?,
+                _ => {
+                    record.value.take(claimed, end, self.now());
+                    self.note_window(worker, record).await?
+                }
+            };
+            if written == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
+    /// Stores what came of a window, and tells whom it concerns.
+    async fn note_window(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
+        let now = self.now();
+        let (becomes_ill, reason) = record.value.tell_ill(now);
+        let told = record.value.tell_changes(now);
+        let writes = vec![record.replace(record.value.index(worker.scope()))?];
+        let written = match becomes_ill {
+            false => self.write_unrecorded(writes).await?,
+            true => {
+                let mut details = record.value.told();
+                details["reason"] = serde_json::json!(reason);
+                let act = Act::new("pitr.degraded", record.value.id).with(details);
+                self.commit(&worker.author(), act, writes).await?
+            }
+        };
+        if written == Written::Yes
+            && let Some(changes) = told
+        {
+            self.publish_captured(worker.scope(), &record.value, changes).await;
+        }
+        Ok(written)
+    }
+
+    /// Begins a backup to begin from, unless the last one failed just now.
+    async fn end_without_backup(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
+        let now = self.now();
+        let last = self.initial_backup(worker, &record.value).await?;
+        let pitr = &mut record.value;
+        pitr.due = whole_second(now).plus_seconds(BACKUP_SECONDS);
+        if let Some(last) = &last {
+            let next = last.ended_at.map_or(now, |ended| ended.plus_seconds(pitr.pause_seconds()));
+            if !last.status.has_ended() || next > now {
+                pitr.due = pitr.due.max(whole_second(next));
+                return self.note_window(worker, record).await;
+            }
+            pitr.course.failed(&failure_of(last), false, now);
+        }
+        match self.begin_backup(worker, record.clone()).await {
+            Ok(written) => Ok(written),
+            Err(error) => {
+                let may_pass = error.can_be_retried();
+                record.value.fail(&error.to_string(), may_pass, now);
+                self.note_window(worker, record).await
+            }
+        }
+    }
+
+    async fn begin_backup(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
+        self.check_active(worker.scope()).await?;
+        let author = worker.author();
+        let (backup, checks) = self.backup_to_begin_from(&author, &record.value).await?;
+        record.value.initial_backup_id = Some(backup.job.id.clone());
+        let mut with = vec![record.replace(record.value.index(worker.scope()))?];
+        with.extend(checks);
+        self.store_backup(&author, backup, with).await
+    }
+}
+
+fn failure_of(backup: &JobFacts) -> String {
+    let id: &JobId = &backup.id;
+    match &backup.error {
+        Some(error) => format!("the backup {id} to begin from failed: {}", error.message),
+        None => format!("the backup {id} to begin from is not there"),
+    }
+}
+
+impl PitrRecord {
+    fn hold(&mut self, claimed: &ClaimedWindow, now: Timestamp) {
+        self.holder = Some(claimed.holder.clone());
+        self.due = whole_second(now).plus_seconds(claimed.lease_seconds);
+    }
+
+    /// How long it rests after as many failures as there were.
+    fn pause_seconds(&self) -> i64 {
+        let doubled = 1_i64 << self.course.failures.saturating_sub(1).min(16);
+        let window = self.window_seconds();
+        window.saturating_mul(doubled).min(LONGEST_PAUSE_SECONDS.max(window))
+    }
+
+    fn fail(&mut self, message: &str, may_pass: bool, now: Timestamp) {
+        self.course.failed(message, !may_pass, now);
+        self.due = whole_second(now).plus_seconds(self.pause_seconds());
+    }
+
+    /// Takes what came of a window.
+    fn take(&mut self, claimed: &ClaimedWindow, end: &WindowEnd, now: Timestamp) {
+        match end {
+            WindowEnd::Captured(captured) => {
+                self.course.captured(captured, now);
+                self.due = whole_second(claimed.begun.plus_seconds(self.window_seconds()).max(now));
+            }
+            WindowEnd::Failed { message, may_pass } => self.fail(message, *may_pass, now),
+            WindowEnd::Stopped | WindowEnd::NoBackup => self.due = whole_second(now),
+        }
+    }
+
+    /// Whether it is not as it should be and nobody was told so; and why.
+    fn tell_ill(&mut self, now: Timestamp) -> (bool, Option<String>) {
+        let (status, reason) = self.status(now);
+        let is_ill = matches!(status, PitrStatus::Degraded | PitrStatus::Error);
+        let becomes = is_ill && !self.course.is_told_ill;
+        self.course.is_told_ill = is_ill;
+        (becomes, reason)
+    }
+
+    /// How many changes somebody is to be told of now.
+    fn tell_changes(&mut self, now: Timestamp) -> Option<u64> {
+        let course = &mut self.course;
+        let was_told = course.told_at.is_some_and(|told| told.plus_seconds(TELL_SECONDS) > now);
+        if course.untold == 0 || was_told {
+            return None;
+        }
+        course.told_at = Some(now);
+        Some(std::mem::take(&mut course.untold))
+    }
+}
+
+impl Course {
+    fn failed(&mut self, message: &str, is_fatal: bool, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
+        self.is_fatal = is_fatal;
+        self.trouble = Some(message.chars().take(MAX_MESSAGE).collect());
+        self.trouble_at = Some(now);
+    }
+
+    fn captured(&mut self, captured: &CapturedWindow, now: Timestamp) {
+        (self.failures, self.is_fatal) = (0, false);
+        self.captured_at = Some(now);
+        self.through = captured.through.max(self.through);
+        self.untold = self.untold.saturating_add(captured.changes);
+        self.is_spent = captured.spent.is_some();
+        if let Some(spent) = &captured.spent {
+            (self.trouble, self.trouble_at) = (Some(spent.chars().take(MAX_MESSAGE).collect()), Some(now));
+        }
+        if let Some(facts) = &captured.facts {
+            (self.facts, self.looked_at) = (facts.clone(), Some(now));
+        }
+        if captured.merged {
+            self.compacted_at = Some(now);
+        }
+    }
+}
+
+/// For what was refused while a window was opened: whether it may pass without somebody doing something.
+impl From<&ControlError> for WindowEnd {
+    fn from(error: &ControlError) -> Self {
+        match error.kind {
+            Kind::Cancelled => Self::Stopped,
+            _ => Self::Failed { message: error.to_string(), may_pass: error.can_be_retried() },
+        }
+    }
+}
