@@ -36,7 +36,7 @@ pub enum Layer {
     Description,
     /// Runs.
     Runs,
-    /// Manifests of captured changes, and of versions that events told of.
+    /// Reports of drills, and manifests of captured changes, and of versions that events told of.
     Segments,
     /// Manifests.
     Snapshots,
@@ -79,6 +79,9 @@ impl Layer {
             Self::Segments => {
                 let mut found = found_below(store, "reported").await?;
                 found.extend(found_below(store, "segments").await?);
+                // that a drill has begun says something of its database only
+                let is_report = |object: &FoundObject| object.path.filename() == Some("report");
+                found.extend(found_below(store, "drills").await?.into_iter().filter(is_report));
                 Ok(found)
             }
             Self::Snapshots => found_below(store, "snapshots").await,

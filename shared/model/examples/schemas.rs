@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use firebackup_model::drill::DrillReport;
 use firebackup_model::manifest::Manifest;
 use firebackup_model::reported::ReportedManifest;
 use firebackup_model::segment::SegmentManifest;
@@ -14,5 +15,6 @@ fn main() -> std::io::Result<()> {
     };
     write("manifest.schema.json", &schemars::schema_for!(Manifest))?;
     write("segment.schema.json", &schemars::schema_for!(SegmentManifest))?;
-    write("reported.schema.json", &schemars::schema_for!(ReportedManifest))
+    write("reported.schema.json", &schemars::schema_for!(ReportedManifest))?;
+    write("drill.schema.json", &schemars::schema_for!(DrillReport))
 }

@@ -1,5 +1,6 @@
 //! The published schemas are those of the code.
 
+use firebackup_model::drill::DrillReport;
 use firebackup_model::manifest::Manifest;
 use firebackup_model::reported::ReportedManifest;
 use firebackup_model::segment::SegmentManifest;
@@ -23,4 +24,9 @@ fn the_published_schema_of_segments_is_fresh() {
 #[test]
 fn the_published_schema_of_reported_versions_is_fresh() {
     is_fresh(include_str!("../../../docs/reported.schema.json"), &schemars::schema_for!(ReportedManifest));
+}
+
+#[test]
+fn the_published_schema_of_reports_of_drills_is_fresh() {
+    is_fresh(include_str!("../../../docs/drill.schema.json"), &schemars::schema_for!(DrillReport));
 }

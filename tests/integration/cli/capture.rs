@@ -1,6 +1,7 @@
 //! Changes captured by the program, as somebody runs it for days: on the emulator, which resets every listen, and before
 //! a proxy that listens as production does.
 
+mod drill;
 mod ending;
 mod moments;
 mod reported;

@@ -1,0 +1,72 @@
+//! Drills, as the program runs them: into a database of the same emulator, and what passes and what does not.
+
+use super::*;
+use crate::binary::Program;
+
+const SCRATCH: [&str; 2] = ["--scratch-database", "drill"];
+
+fn drill(program: &Program, arguments: &[&str], code: i32) -> Value {
+    json_ends(program, &[&["drill"], &SCRATCH[..], arguments].concat(), code)
+}
+
+fn restored(program: &Program) -> bool {
+    let listed = json_ends(program, &["list"], 0);
+    moment(&listed["snapshots"][0]["restored"]).is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_and_a_moment_behind_it_are_restored_and_the_report_is_kept() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    once(program, 0);
+    put(&place.source, [("users/u03".to_owned(), 700), ("fresh/1".to_owned(), 1)]).await;
+    remove(&place.source, "users/u04").await;
+    let (changed, _) = place.now().await;
+    let until = Instant::now() + PATIENCE;
+    while once(program, 0).values().filter_map(|event| moment(&event["proven_through"])).all(|proven| proven < changed) {
+        assert!(Instant::now() < until, "it is never proven");
+    }
+    assert!(!restored(program));
+    let report = drill(program, &["--all"], 0);
+    assert_eq!((&report["passed"], &report["origin_proven"]), (&true.into(), &true.into()), "{report:#}");
+    let of =
+        |number: usize| (report["exercises"][number]["is_backup"].clone(), report["exercises"][number]["same"].clone());
+    assert_eq!((of(0), of(1)), ((true.into(), 21.into()), (false.into(), 21.into())), "{report:#}");
+    assert!(read_all(&place.of("drill").await).await.is_empty());
+    assert!(restored(program));
+    let sampled = drill(program, &["--sample", "10", "--moments", "0"], 0);
+    assert_eq!(sampled["exercises"].as_array().unwrap().len(), 1, "{sampled:#}");
+    let reports = json_ends(program, &["drill", "--reports"], 0);
+    assert_eq!((&reports[0]["id"], &reports[1]["id"]), (&report["id"], &sampled["id"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_backup_is_told_and_no_longer_counted_as_good() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    drill(program, &["--all"], 0);
+    let run = program.objects().into_iter().find(|path| path.starts_with("runs/")).unwrap();
+    let file = std::path::Path::new(program.url().strip_prefix("file://").unwrap()).join(&run);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[150] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let report = drill(program, &["--all"], 3);
+    assert!(report["failure"].as_str().unwrap().contains(&run), "{report:#}");
+    assert!(!restored(program));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_empty_or_was_backed_up_is_refused_and_stays_as_it_is() {
+    let place = Place::begun().await;
+    let scratch = place.of("drill").await;
+    let name = DatabaseName::new("demo-app", "drill").document_name("mine/1");
+    let document = read_json(&format!(r#"{{"name": "{name}", "fields": {{}}}}"#)).unwrap().into();
+    let path = DocumentPath::new("mine/1").unwrap();
+    write(&scratch, vec![Write { path, document: Some(document), precondition: Precondition::None }]).await;
+    let refused = drill(&place.program, &["--take-over"], 1);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("holds 1 documents"), "{refused:#}");
+    assert_eq!(read_all(&scratch).await.len(), 1);
+    let before = read_all(&place.source).await;
+    json_ends(&place.program, &["drill", "--scratch-database", &database().database], 2);
+    assert_eq!(read_all(&place.source).await, before);
+}
