@@ -23,7 +23,8 @@ async fn a_backup_and_a_moment_behind_it_are_restored_and_the_report_is_kept() {
     remove(&place.source, "users/u04").await;
     let (changed, _) = place.now().await;
     let until = Instant::now() + PATIENCE;
-    while once(program, 0).values().filter_map(|event| moment(&event["proven_through"])).all(|proven| proven < changed) {
+    while once(program, 0).values().filter_map(|event| moment(&event["proven_through"])).all(|proven| proven < changed)
+    {
         assert!(Instant::now() < until, "it is never proven");
     }
     assert!(!restored(program));
