@@ -1,10 +1,12 @@
 //! `firebackup drill`: restores a backup into a scratch database and compares every document, to know that it can be done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use firebackup_engine::{Drill, DrillOptions, Meter, ProvenOrigin, Repository, Target};
 use firebackup_model::DatabaseName;
+use firebackup_model::cron::Cron;
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_model::drill::{DrillReport, Exercise};
 use firebackup_model::id::SnapshotId;
@@ -13,7 +15,7 @@ use serde::Serialize;
 
 use crate::commands::demo::stage::Stage;
 use crate::context::{Context, LATEST, world};
-use crate::error::{CliError, Result};
+use crate::error::{CliError, ErrorReport, Result};
 use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
 use crate::settings::{database_id, project_id};
@@ -25,10 +27,13 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup drill --scratch-emulator --repo file:///srv/backups --master-key-file master.key
   firebackup drill --all --scratch-database drills --repo s3://bucket/prod --master-key-file master.key
+  firebackup drill --cron '17 4 * * 0' --timezone Europe/Berlin --scratch-emulator --repo s3://bucket/prod
   firebackup drill --reports --repo s3://bucket/prod --master-key-file master.key";
 
 /// The project of a drill in an emulator: never that of a demonstration, which may have been backed up.
 const PROJECT: &str = "demo-firebackup-drill";
+/// How often it is looked whether a drill is due.
+const TICK: Duration = Duration::from_millis(500);
 /// Differences that are shown.
 const SHOWN: usize = 20;
 
@@ -66,8 +71,14 @@ pub(crate) struct DrillArgs {
     /// Write at full speed, instead of 500 a second and half as many again each five minutes (an emulator: always)
     #[arg(long)]
     no_ramp: bool,
+    /// Run a drill whenever it is due, until Ctrl-C: five cron fields
+    #[arg(long, value_name = "CRON")]
+    cron: Option<String>,
+    /// In which time zone --cron is meant
+    #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "cron")]
+    timezone: String,
     /// List what the drills so far have found
-    #[arg(long, conflicts_with_all = ["scratch_emulator", "scratch_project", "scratch_database", "all", "take_over", "seed"])]
+    #[arg(long, conflicts_with_all = ["scratch_emulator", "scratch_project", "scratch_database", "all", "take_over", "seed", "cron"])]
     reports: bool,
 }
 
@@ -89,14 +100,51 @@ pub(crate) async fn run(context: &Context, args: DrillArgs) -> Result<Exit> {
     if args.reports {
         return list(context, &repository).await;
     }
-    let snapshot = context.snapshot_to_use(&repository, &args.snapshot).await?;
-    let (manifest, _) = repository.manifest(&snapshot).await?;
-    let scratch = Scratch::open(context, &args, &manifest).await?;
-    let report = exercise(context, &repository, &args, snapshot, scratch.target.clone(), scratch.is_emulator).await?;
-    let text = text(context, &report);
-    let told = Told { passed: report.has_passed(), origin_proven: repository.writer_key().is_some(), report };
-    context.output.result(&told, &text)?;
+    if let Some(cron) = &args.cron {
+        let cron = Cron::new(cron, &args.timezone).map_err(|error| CliError::Usage(error.to_string()))?;
+        return on_schedule(context, &repository, &args, &cron).await;
+    }
+    let told = once(context, &repository, &args).await?;
+    context.output.result(&told, &text(context, &told.report))?;
     Ok(if told.passed { Exit::Done } else { Exit::Partial })
+}
+
+async fn once(context: &Context, repository: &Repository, args: &DrillArgs) -> Result<Told> {
+    let snapshot = context.snapshot_to_use(repository, &args.snapshot).await?;
+    let (manifest, _) = repository.manifest(&snapshot).await?;
+    let scratch = Scratch::open(context, args, &manifest).await?;
+    let report = exercise(context, repository, args, snapshot, scratch.target.clone(), scratch.is_emulator).await?;
+    Ok(Told { passed: report.has_passed(), origin_proven: repository.writer_key().is_some(), report })
+}
+
+/// Runs drills until it is asked to stop. One that could not be run is told, and the next one is due all the same.
+async fn on_schedule(context: &Context, repository: &Repository, args: &DrillArgs, cron: &Cron) -> Result<Exit> {
+    let stop = context.interrupt.graceful();
+    loop {
+        let due = cron.next_after(world().now());
+        let due = due.ok_or_else(|| CliError::Usage(format!("`{}` is never due", cron.expression())))?;
+        context.output.note(&format!("the next drill is due at {due}"));
+        while world().now() < due && !stop.is_requested() {
+            tokio::time::sleep(TICK).await;
+        }
+        if stop.is_requested() {
+            return Ok(Exit::Done);
+        }
+        match once(context, repository, args).await {
+            Ok(told) => context.output.event(&told, &text(context, &told.report))?,
+            Err(_) if stop.is_requested() => return Ok(Exit::Done),
+            Err(error) => {
+                let failed = Failed { error: error.report() };
+                context.output.event(&failed, &format!("the drill could not be run: {}", failed.error.message))?;
+            }
+        }
+    }
+}
+
+/// That a drill could not be run: of the backup that says nothing.
+#[derive(Serialize)]
+struct Failed {
+    error: ErrorReport,
 }
 
 /// The database into which is restored.

@@ -128,6 +128,10 @@ async fn look_up(
     meter: &Arc<Meter>,
 ) -> Result<LookedUp> {
     let Ok(asked) = at.parse::<Timestamp>() else {
+        if looks_like_a_time(at) {
+            let text = format!("--at `{at}`: a time is given with its zone: 2026-11-24T10:15:03Z");
+            return Err(CliError::Usage(text));
+        }
         let snapshot = context.snapshot_to_use(repository, at).await?;
         let (manifest, _) = repository.manifest(&snapshot).await?;
         let found = lookup(repository, &manifest, path, meter).await?;
@@ -138,6 +142,11 @@ async fn look_up(
     let found = lookup_at(repository, &moments, &moment, path, meter).await?;
     let (snapshot, moment) = (Some(moment.base), Some((moment.point, asked)));
     Ok(LookedUp { snapshot, is_reported: false, moment, found })
+}
+
+/// Whether somebody meant a time: no snapshot's name begins with a year.
+fn looks_like_a_time(at: &str) -> bool {
+    at.split_once('-').is_some_and(|(year, _)| year.len() == 4 && year.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 async fn look_up_reported(
@@ -157,4 +166,19 @@ async fn look_up_reported(
     let moment = Some((version.time(), asked));
     let found = version.document.map(|document| Found { document, update_time, read_time });
     Ok(LookedUp { snapshot: None, is_reported, moment, found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_without_a_zone_is_no_snapshot() {
+        for time in ["2026-11-24T10:15:03", "2026-11-24", "2026-11-24 10:15"] {
+            assert!(time.parse::<Timestamp>().is_err() && looks_like_a_time(time), "{time}");
+        }
+        for name in ["latest", "bkp_01K", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "2026"] {
+            assert!(!looks_like_a_time(name), "{name}");
+        }
+    }
 }

@@ -61,6 +61,7 @@ async fn with_json_each_command_prints_exactly_one_document() {
         &["backup"],
         &["show"],
         &["verify", "--all"],
+        &["drill", "--scratch-emulator"],
         &["diff", "latest", "live", "--documents"],
         &["get", "users/user-0000000"],
         &["history", "users/user-0000000"],

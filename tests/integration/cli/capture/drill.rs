@@ -71,3 +71,16 @@ async fn a_database_that_is_not_empty_or_was_backed_up_is_refused_and_stays_as_i
     json_ends(&place.program, &["drill", "--scratch-database", &database().database], 2);
     assert_eq!(read_all(&place.source).await, before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drills_are_run_when_they_are_due_until_somebody_ends_them() {
+    let place = Place::begun().await;
+    let arguments = ["drill", "--scratch-database", "drill", "--cron", "* * * * *", "--json"];
+    let mut child = place.program.command(&arguments).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&told["passed"], &told["exercises"][0]["same"]), (&true.into(), &21.into()), "{told:#}");
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    json_ends(&place.program, &["drill", "--scratch-database", "drill", "--cron", "never"], 2);
+}
