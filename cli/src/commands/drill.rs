@@ -100,6 +100,9 @@ pub(crate) async fn run(context: &Context, args: DrillArgs) -> Result<Exit> {
     if args.reports {
         return list(context, &repository).await;
     }
+    if args.sample == 0 {
+        return Err(CliError::Usage("--sample 0 would show nothing: give a number of documents, or --all".to_owned()));
+    }
     if let Some(cron) = &args.cron {
         let cron = Cron::new(cron, &args.timezone).map_err(|error| CliError::Usage(error.to_string()))?;
         return on_schedule(context, &repository, &args, &cron).await;
@@ -158,7 +161,7 @@ struct Scratch {
 impl Scratch {
     async fn open(context: &Context, args: &DrillArgs, manifest: &Manifest) -> Result<Self> {
         if args.scratch_emulator {
-            let stage = Stage::open_as(PROJECT, &context.settings.access, manifest.totals.documents).await?;
+            let stage = Stage::open_unused(PROJECT, &context.settings.access, manifest.totals.documents).await?;
             return Ok(Self { target: stage.target.clone(), is_emulator: true, _stage: Some(stage) });
         }
         let project = args.scratch_project.clone().unwrap_or_else(|| manifest.source.project.clone());

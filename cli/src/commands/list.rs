@@ -118,8 +118,9 @@ pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
 /// When each snapshot has passed its last drill. One whose last drill failed has passed none.
 async fn restored(repository: &Repository) -> Result<HashMap<SnapshotId, Timestamp>> {
     let mut restored = HashMap::new();
-    for (report, _) in repository.drills().await? {
-        match report.has_passed() {
+    for (report, origin) in repository.drills().await? {
+        // anybody may have written one whose origin is not proven
+        match report.has_passed() && matches!(origin, ProvenOrigin::Proven(_)) {
             true => restored.insert(report.snapshot, report.finished),
             false => restored.remove(&report.snapshot),
         };

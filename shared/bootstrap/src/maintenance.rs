@@ -534,7 +534,7 @@ impl Maintenance {
     async fn moments_kept(&self, place: &OpenedPlace) -> Result<u32, StepError> {
         let worker = self.control().worker(&place.organization.id);
         let said = self.control().moments_kept(&worker, place).await.map_err(of_control)?;
-        Ok(said.unwrap_or(PrunePolicy::default().keep_moments_days))
+        Ok(said.unwrap_or(LONGEST_RETENTION_DAYS))
     }
 
     /// Wraps what an organization's new keys do not open yet. Wraps under former keys stay: whoever wants one gone removes

@@ -18,6 +18,9 @@ use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
 use crate::tenant::{Author, Caller, OrganizationScope};
 
+/// The longest for which moments may be kept.
+pub const LONGEST_RETENTION_DAYS: u32 = 90;
+
 /// How changes are captured and kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -69,7 +72,7 @@ pub struct PitrChange {
 }
 
 fn check(retention_days: Option<u32>, change_window_minutes: Option<u32>) -> Result<()> {
-    retention_days.map_or(Ok(()), |days| limit::between("retentionDays", days, 1, 90))?;
+    retention_days.map_or(Ok(()), |days| limit::between("retentionDays", days, 1, LONGEST_RETENTION_DAYS.into()))?;
     change_window_minutes.map_or(Ok(()), |minutes| limit::between("changeWindowMinutes", minutes, 1, 60))
 }
 

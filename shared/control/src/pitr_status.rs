@@ -131,7 +131,8 @@ impl Control {
         Ok((place, DatabaseName::new(&record.google_project, &record.database)))
     }
 
-    /// For how many days every captured moment in a repository is kept, where somebody has said so: the most of its databases.
+    /// For how many days every captured moment in a repository is kept: the most of its databases, and the longest that anybody may
+    /// have said where what was said is gone, with a project, or with a configuration that is another's by now.
     ///
     /// # Errors
     /// When the store fails.

@@ -58,6 +58,8 @@ pub struct WindowWork {
     pub place: OpenedPlace,
     /// How long a window is.
     pub window_seconds: u32,
+    /// Whether something was captured there before: then there must be a repository.
+    pub has_begun: bool,
     /// Whether segments are to be merged behind it.
     pub merges: bool,
     /// Whether it is to be looked how the chain stands, even if nothing is captured.
@@ -222,6 +224,7 @@ impl Control {
             project_access,
             place,
             window_seconds: record.change_window_minutes * 60,
+            has_begun: record.course.facts.captured_through.is_some(),
             merges: is_over(record.course.compacted_at, MERGE_SECONDS),
             looks: is_over(record.course.looked_at, LOOK_SECONDS),
             database: record.database,

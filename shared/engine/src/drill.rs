@@ -13,17 +13,18 @@ use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::{FORMAT_VERSION, Manifest};
 use firebackup_model::port::{MAX_BATCH_WRITES, Precondition, Write};
 use firebackup_model::{PathRange, Selection, Timestamp};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use object_store::path::Path;
+use serde::de::DeserializeOwned;
 
 use crate::contents::{Contents, stored};
 use crate::diff::Change;
-use crate::drill_sample::sample;
+use crate::drill_sample::{Dice, sample};
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::moments::{Moment, Moments};
 use crate::repository::{ProvenOrigin, Repository};
 use crate::restore::{DryRun, Restore, RestoreOptions, RestoreReport, Target};
+use crate::restore_plan::unfinished_restores;
 use crate::verify::{check, verify, verify_segments};
 use crate::world::{Meter, Stop};
 
@@ -33,8 +34,7 @@ impl Repository {
         let mut begun = Vec::new();
         for meta in self.list("drills").await? {
             if meta.location.filename() == Some("begun") {
-                let found: Option<(DrillBegun, _)> = self.get_sealed(ObjectType::Drill, &meta.location).await?;
-                begun.extend(found.map(|(begun, _)| begun));
+                begun.extend(self.drill_object(&meta.location).await?.map(|(begun, _)| begun));
             }
         }
         Ok(begun)
@@ -43,22 +43,33 @@ impl Repository {
     /// What the drills have found, oldest first, and whether each report is by a writer that is believed.
     ///
     /// # Errors
-    /// When the store fails, or a report is damaged or by somebody who is not believed.
+    /// When the store fails. A report that is damaged, or by somebody who is not believed, is passed over with a warning.
     pub async fn drills(&self) -> Result<Vec<(DrillReport, ProvenOrigin)>> {
         let mut reports = Vec::new();
         for meta in self.list("drills").await? {
             if meta.location.filename() == Some("report") {
-                let found: Option<(DrillReport, _)> = self.get_sealed(ObjectType::Drill, &meta.location).await?;
-                reports.extend(found);
+                reports.extend(self.drill_object(&meta.location).await?);
             }
         }
-        reports.sort_by_key(|(report, _)| report.started);
+        reports.sort_by_key(|(report, _): &(DrillReport, _)| report.started);
         Ok(reports)
+    }
+
+    async fn drill_object<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, ProvenOrigin)>> {
+        match self.get_sealed(ObjectType::Drill, path).await {
+            Err(error) if !error.may_pass() && error.is_of_the_object() => {
+                tracing::warn!(path = %path, error = %error.in_full(), "what a drill has left cannot be read: passed over");
+                Ok(None)
+            }
+            read => read,
+        }
     }
 }
 
 /// Differences that a report keeps of each restore.
 const MAX_DIFFERENCES: usize = 100;
+/// How often a sample is chosen until there is something in it.
+const MAX_CHOICES: usize = 10;
 
 /// How much a drill does.
 #[derive(Debug, Clone, Copy)]
@@ -113,12 +124,14 @@ impl Drill {
             if !is_of_the_backup(&error) {
                 // what is there already must not stand in the way of the next one
                 self.clear().await?;
+                self.give_up_restores().await?;
                 self.forget(&begun.id).await?;
                 return Err(error);
             }
             report.failure = Some(error.in_full());
         }
         self.clear().await?;
+        self.give_up_restores().await?;
         report.bytes = self.meter.stored.get() - before;
         report.finished = self.repository.world().now();
         let path = layout::drill_report(&begun.id);
@@ -142,6 +155,7 @@ impl Drill {
                 return Err(in_use(&other));
             }
             self.clear().await?;
+            self.give_up_restores().await?;
             self.forget(&other.id).await?;
         }
         match self.count().await? {
@@ -178,6 +192,16 @@ impl Drill {
         Ok(begun)
     }
 
+    /// Restores into the scratch database that have not ended: nobody goes on with them, and what they rely on would be kept.
+    async fn give_up_restores(&self) -> Result<()> {
+        for plan in unfinished_restores(&self.repository).await? {
+            if plan.target == *self.scratch.source.database() {
+                self.repository.clear_quietly(&plan.job).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn forget(&self, drill: &JobId) -> Result<()> {
         self.repository.delete_all(vec![layout::drill_begun(drill)]).await.map(drop)
     }
@@ -202,7 +226,7 @@ impl Drill {
 
     async fn exercise(&self, manifest: &Manifest, report: &mut DrillReport) -> Result<()> {
         self.read_back().await?;
-        let mut dice = StdRng::seed_from_u64(self.options.seed);
+        let mut dice = Dice::new(self.options.seed);
         let point = manifest.read_time().unwrap_or_default();
         let backup = Subject { base: self.snapshot.clone(), at: None, point };
         report.exercises.push(self.restore(&backup, &mut dice).await?);
@@ -210,7 +234,11 @@ impl Drill {
             self.clear().await?;
             let at = (!moment.is_base).then_some(moment.point);
             let subject = Subject { base: moment.base, at, point: moment.point };
-            report.exercises.push(self.restore(&subject, &mut dice).await?);
+            match self.restore(&subject, &mut dice).await {
+                // a prune has dropped it since: it is no moment any more
+                Err(EngineError::NotFound(_)) => {}
+                exercised => report.exercises.push(exercised?),
+            }
         }
         Ok(())
     }
@@ -231,7 +259,7 @@ impl Drill {
     }
 
     /// Moments behind the backup, as many as are wanted and there are.
-    async fn moments(&self, manifest: &Manifest, dice: &mut StdRng) -> Result<Vec<Moment>> {
+    async fn moments(&self, manifest: &Manifest, dice: &mut Dice) -> Result<Vec<Moment>> {
         if self.options.moments == 0 || !manifest.is_whole() {
             return Ok(Vec::new());
         }
@@ -239,19 +267,14 @@ impl Drill {
         let mut points: Vec<Timestamp> = moments.points().filter(|point| Some(*point) > manifest.read_time()).collect();
         let mut chosen = Vec::new();
         while chosen.len() < self.options.moments as usize && !points.is_empty() {
-            let point = points.swap_remove(dice.random_range(..points.len()));
+            let point = points.swap_remove(dice.below(points.len() as u64) as usize);
             chosen.push(moments.moment(point)?);
         }
         Ok(chosen)
     }
 
-    async fn restore(&self, subject: &Subject, dice: &mut StdRng) -> Result<Exercise> {
-        let selection = match self.options.sample {
-            None => Selection::default(),
-            Some(documents) => {
-                sample(&self.repository, &subject.base, subject.at, documents, dice, &self.meter).await?
-            }
-        };
+    async fn restore(&self, subject: &Subject, dice: &mut Dice) -> Result<Exercise> {
+        let selection = self.choose(subject, dice).await?;
         let restore = self.prepare(subject, selection);
         let mut exercise = Exercise {
             point: subject.point,
@@ -265,12 +288,29 @@ impl Drill {
             exercise.same = found.difference.totals.same;
             exercise.differences = differences(&report, &found);
         }
+        if exercise.documents == 0 && !restore.options.selection.is_everything() {
+            exercise.differences.push("of the sample nothing was there: nothing is shown by it".to_owned());
+        }
         let there = self.count().await?;
         if there != exercise.documents {
             let text = format!("{} documents were to be restored, and {there} are there", exercise.documents);
             exercise.differences.push(text);
         }
         Ok(exercise)
+    }
+
+    /// The documents to restore: what is chosen from blocks may be gone at the moment, and is chosen again then.
+    async fn choose(&self, subject: &Subject, dice: &mut Dice) -> Result<Selection> {
+        let mut selection = Selection::default();
+        let Some(documents) = self.options.sample else { return Ok(selection) };
+        for _ in 0..MAX_CHOICES {
+            selection =
+                sample(&self.repository, &subject.base, subject.at, documents.max(1), dice, &self.meter).await?;
+            if selection.is_everything() || self.expected(subject, &selection).await? > 0 {
+                break;
+            }
+        }
+        Ok(selection)
     }
 
     fn prepare(&self, subject: &Subject, selection: Selection) -> Restore {

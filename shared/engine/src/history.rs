@@ -144,7 +144,12 @@ pub async fn as_reported(
     let period = Period { from: Some(at), to: Some(at) };
     let versions = around(repository, database, path, period, meter).await?.versions;
     match versions.into_iter().rfind(|version| version.began <= at) {
-        Some(version) if !version.ends_before(at) => Ok(version),
+        Some(version) if version.origin == Origin::Reported && !version.ends_before(at) => Ok(version),
+        // what somebody saw lasts for as long as it is known that nothing came behind it
+        Some(version) if version.origin != Origin::Reported => {
+            Moments::read(repository, database).await?.resolve(at, false)?;
+            Ok(version)
+        }
         _ => Err(EngineError::NotFound(format!("nothing is known of `{path}` in {database} as it was at {at}"))),
     }
 }

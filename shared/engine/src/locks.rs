@@ -170,7 +170,8 @@ impl Locks<'_> {
 
     /// Locks the reported versions that a prune keeps.
     async fn extend_reported(&mut self, repository: &Repository, report: &mut LockReport) -> Result<()> {
-        let since = moments_since(&PrunePolicy::default(), repository.world().now());
+        let policy = PrunePolicy { keep_moments_days: self.moments_days, ..PrunePolicy::default() };
+        let since = moments_since(&policy, repository.world().now());
         for manifest in ReportedKept::decide(repository.all_reported().await?, since)?.kept {
             match self.extend_report(repository, &manifest, report).await {
                 Ok(()) => report.reported += 1,

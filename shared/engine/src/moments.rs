@@ -17,6 +17,9 @@ use crate::error::{EngineError, Result};
 use crate::merge::{Layer, Span, layers};
 use crate::repository::Repository;
 
+/// How long after its last moment a captured database may be as it was then without a word: a heartbeat comes once an hour.
+const QUIET_SECONDS: f64 = 4500.0;
+
 /// A stretch of time in which the newest moment at or before any time is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,7 +153,8 @@ impl Moments {
         before.or(self.snapshots.first()).map(|manifest| manifest.id.clone())
     }
 
-    /// The newest moment at or before `at`. With `exact`, `at` itself.
+    /// The newest moment at or before `at`. With `exact`, `at` itself. Behind the last moment it is taken for as long as a database
+    /// that does not change may go without one.
     ///
     /// # Errors
     /// When there is none, `at` lies in a gap, or `exact` is wanted of what is no moment; the text says what there is.
@@ -162,6 +166,7 @@ impl Moments {
         }
         match next {
             Some(next) if point != at && !self.are_joined(point, next) => Err(in_a_gap(at, point, next)),
+            None if at.seconds_since(point) > QUIET_SECONDS => Err(behind_all(at, point)),
             _ => self.moment(point),
         }
     }
@@ -286,6 +291,12 @@ pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl I
         by_update_time: false,
         only: None,
     })
+}
+
+fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
+    EngineError::Refused(format!(
+        "nothing is known of {at} yet: the last moment is {last}; give that one, or capture or back up what came behind it"
+    ))
 }
 
 fn in_a_gap(at: Timestamp, before: Timestamp, after: Timestamp) -> EngineError {

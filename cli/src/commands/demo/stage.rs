@@ -49,16 +49,22 @@ impl Stage {
     /// # Errors
     /// When there is none.
     pub(in crate::commands) async fn open(access: &Access, documents: u64) -> Result<Self> {
-        Self::open_as(PROJECT, access, documents).await
+        let project =
+            if matches!(access, Access::Emulator { .. }) { unused_project(PROJECT) } else { PROJECT.to_owned() };
+        Self::open_in(project, access, documents).await
     }
 
-    /// The same, with a project of another name; in an emulator that is not ours, of one that begins with it.
+    /// The same, with a project that nobody used before, whose name begins with this.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(in crate::commands) async fn open_as(project: &str, access: &Access, documents: u64) -> Result<Self> {
+    pub(in crate::commands) async fn open_unused(name: &str, access: &Access, documents: u64) -> Result<Self> {
+        Self::open_in(unused_project(name), access, documents).await
+    }
+
+    async fn open_in(project: String, access: &Access, documents: u64) -> Result<Self> {
         let (emulator, host, project) = match access {
-            Access::Emulator { host } => (None, host.clone(), unused_project(project)),
+            Access::Emulator { host } => (None, host.clone(), project),
             Access::ServiceAccountFile(_)
             | Access::ServiceAccountKey(_)
             | Access::ApplicationDefault
@@ -69,7 +75,7 @@ impl Stage {
                 let emulator =
                     Emulator::start_with(&EmulatorOptions { heap_mib, ..EmulatorOptions::default() }).await?;
                 let host = emulator.host().to_owned();
-                (Some(emulator), host, project.to_owned())
+                (Some(emulator), host, project)
             }
         };
         let database = DatabaseName::new(project, DEFAULT_DATABASE);

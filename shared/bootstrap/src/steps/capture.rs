@@ -136,7 +136,8 @@ impl AppSteps {
 
     async fn captured(&self, work: &WindowWork, stop: &Stop) -> Result<WindowEnd, EngineError> {
         let repository = match self.places.open(&work.place).await {
-            Err(EngineError::NotFound(_)) => return Ok(WindowEnd::NoBackup),
+            // one that was there may be so again: a new one in its place would hide it
+            Err(EngineError::NotFound(_)) if !work.has_begun => return Ok(WindowEnd::NoBackup),
             opened => opened?,
         };
         let capture = self.capture(work, repository, stop).await?;
