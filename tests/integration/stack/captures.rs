@@ -91,6 +91,7 @@ async fn changes_are_captured_and_any_moment_is_put_back() {
     explained.explaining("by the scheduler", by_the_scheduler(&all)).await;
     explained.explaining("put back", put_back(&all)).await;
     explained.explaining("twice", twice(&all)).await;
+    explained.explaining("two at once", two_at_once(&all)).await;
     explained.explaining("killed", killed(&all)).await;
     explained.explaining("poison", poison(&all)).await;
 }
@@ -146,6 +147,19 @@ async fn twice(all: &Captured) {
     assert_eq!(all.stack.aws.waiting(all.stack.output("PitrDeadLettersUrl")).await, 0);
     let health: Value = all.stack.api.get(&all.route("health")).await;
     assert_eq!((&health["status"], &health["failures"]), (&json!("active"), &json!(0)), "{health:#}");
+}
+
+/// Two functions at one time, past the queue that keeps them apart: one captures, and the chain is one.
+async fn two_at_once(all: &Captured) {
+    all.put("users/two", 1).await;
+    let (_, put_at) = all.now().await;
+    all.is_due().await;
+    let event = || json!({"Records": [{"messageId": "one", "body": all.message()}]});
+    let invoke = || all.stack.aws.invoke("firebackup-pitr-ingest", event());
+    let (one, other) = tokio::join!(invoke(), invoke());
+    assert_eq!((&one["batchItemFailures"], &other["batchItemFailures"]), (&json!([]), &json!([])), "{one} {other}");
+    all.proven(put_at).await;
+    all.assert_no_gap().await;
 }
 
 /// The function dies behind the segment that it has put. Its claim ends, its message comes again or the next tick does, and
