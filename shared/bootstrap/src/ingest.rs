@@ -23,6 +23,9 @@ const AT_ONCE: usize = 16;
 /// After how long a message comes again whose holder says nothing more. The queue itself would wait for hours, and with it all
 /// of the message's group.
 const HIDDEN: Duration = Duration::from_secs(60);
+/// After how long what is no message comes again: it is a dead letter the sooner, and whoever moves dead letters back is done
+/// before it is one again.
+const PAUSE: Duration = Duration::from_secs(5);
 /// How often its holder says so.
 const HOLD: Duration = Duration::from_secs(20);
 
@@ -66,8 +69,7 @@ impl Ingest {
         if let (Err(error), Some(receipt)) = (&done, &message.receipt_handle)
             && error.kind == StepErrorKind::Fatal
         {
-            // nothing to wait for: it is a dead letter the sooner, and holds up the others of its group the shorter
-            told(self.queue.release(receipt, Duration::ZERO).await);
+            told(self.queue.release(receipt, PAUSE).await);
         }
         done
     }

@@ -63,12 +63,21 @@ impl Captured {
         (documents, last)
     }
 
-    /// Waits until everything up to a time is proven: the moment that is.
+    /// Waits until everything up to a time is proven: the moment that is. Windows that follow at once are not, the next one
+    /// by the clock is.
     async fn proven(&self, after: Timestamp) -> Timestamp {
-        eventually("it is proven", BOUND, async || {
+        self.comes_through(("health", "provenThrough"), after).await
+    }
+
+    async fn captured(&self, after: Timestamp) {
+        self.comes_through(("statistics", "capturedThrough"), after).await;
+    }
+
+    async fn comes_through(&self, (route, what): (&str, &str), after: Timestamp) -> Timestamp {
+        eventually(what, UNTIL_CAPTURED, async || {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            let health = self.stack.api.get(&self.route("health")).await;
-            let through: Timestamp = health["provenThrough"].as_str()?.parse().unwrap();
+            let shown = self.stack.api.get(&self.route(route)).await;
+            let through: Timestamp = shown[what].as_str()?.parse().unwrap();
             (through >= after).then_some(through)
         })
         .await
@@ -141,7 +150,7 @@ async fn twice(all: &Captured) {
     for id in ["once", "once", "again"] {
         all.send(id).await;
     }
-    all.proven(put_at).await;
+    all.captured(put_at).await;
     all.stack.is_empty(all.stack.output("PitrQueueUrl")).await;
     all.assert_no_gap().await;
     assert_eq!(all.stack.aws.waiting(all.stack.output("PitrDeadLettersUrl")).await, 0);
@@ -158,7 +167,7 @@ async fn two_at_once(all: &Captured) {
     let invoke = || all.stack.aws.invoke("firebackup-pitr-ingest", event());
     let (one, other) = tokio::join!(invoke(), invoke());
     assert_eq!((&one["batchItemFailures"], &other["batchItemFailures"]), (&json!([]), &json!([])), "{one} {other}");
-    all.proven(put_at).await;
+    all.captured(put_at).await;
     all.assert_no_gap().await;
 }
 
@@ -183,13 +192,7 @@ async fn killed(all: &Captured) {
     })
     .await;
     faults.clear();
-    eventually("somebody goes on", UNTIL_CAPTURED, async || {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let health = all.stack.api.get(&all.route("health")).await;
-        let through: Timestamp = health["provenThrough"].as_str()?.parse().unwrap();
-        (through >= put_at).then_some(())
-    })
-    .await;
+    all.proven(put_at).await;
     all.assert_no_gap().await;
 }
 
@@ -214,7 +217,7 @@ async fn poison(all: &Captured) {
     let (_, put_at) = all.now().await;
     all.is_due().await;
     all.send("beside").await;
-    all.proven(put_at).await;
+    all.captured(put_at).await;
     let disabled = all.stack.api.post(&all.route("disable"), json!({})).await;
     assert_eq!(disabled["status"], "disabled");
 }

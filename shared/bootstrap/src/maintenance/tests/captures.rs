@@ -114,14 +114,15 @@ async fn what_is_no_message_comes_again_and_the_others_do_not() {
     assert_eq!((failed, all.health().await.failures), (vec!["bad"], 1));
 }
 
-#[tokio::test]
-async fn what_is_no_message_is_a_dead_letter_soon() {
+#[tokio::test(start_paused = true)]
+async fn what_is_no_message_is_a_dead_letter_soon_but_not_before_others_are_moved_back() {
     let all = Capturing::new().await;
     all.queue.send("no message", Duration::ZERO).await.unwrap();
     let mut tries = 0;
-    while let Some(taken) = all.queue.receive(1, Duration::ZERO, HIDDEN).await.unwrap().pop() {
+    while let Some(taken) = all.queue.receive(1, Duration::from_secs(6), HIDDEN).await.unwrap().pop() {
         let failed = all.ingest.message(&message(&taken.body, Some(&taken.receipt))).await.unwrap_err();
         assert_eq!(failed.kind, StepErrorKind::Fatal);
+        assert!(all.queue.receive(1, Duration::from_secs(4), HIDDEN).await.unwrap().is_empty());
         tries += 1;
     }
     assert_eq!((tries, all.queue.dead_letters().await.unwrap()), (5, 1));
