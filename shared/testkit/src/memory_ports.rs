@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn random_bytes_do_not_repeat() {
         let random = CountedRandom::default();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for _ in 0..1000 {
             let mut bytes = [0; 10];
             random.fill(&mut bytes);
