@@ -4,6 +4,7 @@
 
 mod api;
 mod aws;
+mod captures;
 mod code;
 mod counts;
 mod deaths;

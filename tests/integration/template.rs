@@ -29,6 +29,7 @@ pub const FUNCTIONS: &[&str] = &[
     "maintenance",
     "notify",
     "realtime",
+    "pitr-ingest",
 ];
 
 /// The template, as any YAML parser reads it.

@@ -1,7 +1,7 @@
 //! All functions in one program: which one it is says `_HANDLER`, as Lambda sets it.
 
 use firebackup_bootstrap::aws::run;
-use firebackup_bootstrap::roles::{Care, Chunk, Ends, Live, Notify, Start, Trigger};
+use firebackup_bootstrap::roles::{Capture, Care, Chunk, Ends, Live, Notify, Start, Trigger};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -14,6 +14,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         "job-start" => run::<Start, _, _, _>(firebackup_function_job_start::handle).await,
         "maintenance" => run::<Care, _, _, _>(firebackup_function_maintenance::handle).await,
         "notify" => run::<Notify, _, _, _>(firebackup_function_notify::handle).await,
+        "pitr-ingest" => run::<Capture, _, _, _>(firebackup_function_pitr_ingest::handle).await,
         "realtime" => run::<Live, _, _, _>(firebackup_function_realtime::handle).await,
         "restore-chunk" => run::<Chunk, _, _, _>(firebackup_function_restore_chunk::handle).await,
         "restore-finalize" => run::<Ends, _, _, _>(firebackup_function_restore_finalize::handle).await,
@@ -66,6 +67,11 @@ mod tests {
     #[test]
     fn notify_reads_its_sample_events() {
         each::<SqsEvent>("notify", &[]);
+    }
+
+    #[test]
+    fn pitr_ingest_reads_its_sample_events() {
+        each::<SqsEvent>("pitr-ingest", &[]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use aws_sdk_sqs::operation::delete_message::DeleteMessageError;
 use aws_sdk_sqs::types::{
     DeleteMessageBatchRequestEntry, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
 };
-use firebackup_model::port::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
+use firebackup_model::port::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message, Turn};
 use firebackup_model::{ErrorKind, PortError};
 
 use crate::config::{ATTEMPT_LIMIT, AwsClients};
@@ -31,8 +31,8 @@ const MOVE_LIMIT: Duration = Duration::from_secs(60);
 /// The most that one call moves, so that it ends though messages fail again meanwhile.
 const MOST_MOVED: u64 = 10_000;
 
-/// A standard queue of SQS, with the dead-letter queue that its redrive policy names. Times are whole seconds; a part
-/// of one counts as one.
+/// A queue of SQS, with the dead-letter queue that its redrive policy names. Times are whole seconds; a part of one counts as
+/// one. To one of kind FIFO messages are sent in turn only.
 #[derive(Debug, Clone)]
 pub struct SqsJobQueue {
     client: aws_sdk_sqs::Client,
@@ -58,6 +58,7 @@ impl SqsJobQueue {
         let wait = whole_seconds(wait.min(LONGEST_WAIT));
         let request = self.client.receive_message().queue_url(url).max_number_of_messages(message_count(most));
         let request = request.message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount);
+        let request = request.message_system_attribute_names(MessageSystemAttributeName::MessageGroupId);
         let request = request.wait_time_seconds(wait).visibility_timeout(whole_seconds(hidden.min(LONGEST_HIDING)));
         // a long poll is answered after its wait: that is no time-out
         let limit = Duration::from_secs(wait.unsigned_abs().into()) + ATTEMPT_LIMIT;
@@ -84,7 +85,10 @@ impl SqsJobQueue {
     async fn send_all(&self, letters: &[aws_sdk_sqs::types::Message]) -> Result<Vec<usize>, PortError> {
         let entries = letters.iter().enumerate().map(|(index, letter)| {
             let entry = SendMessageBatchRequestEntry::builder().id(index.to_string());
-            entry.message_body(letter.body().unwrap_or_default()).build()
+            let entry = entry.message_body(letter.body().unwrap_or_default()).set_message_group_id(group_of(letter));
+            // by its first id it would not be taken, if that was just now
+            let id = group_of(letter).and_then(|_| letter.message_id.clone());
+            entry.set_message_deduplication_id(id).build()
         });
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(REDRIVE).with_source(error))?;
         let request = self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
@@ -105,6 +109,19 @@ impl SqsJobQueue {
         let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(REDRIVE).with_source(error))?;
         let request = self.client.delete_message_batch().queue_url(&self.dead_letter_url).set_entries(Some(entries));
         request.send().await.map(drop).map_err(|error| port_error(REDRIVE, error))
+    }
+}
+
+/// The group of a message, where its queue has some.
+fn group_of(message: &aws_sdk_sqs::types::Message) -> Option<String> {
+    message.attributes.as_ref()?.get(&MessageSystemAttributeName::MessageGroupId).cloned()
+}
+
+/// What may be sent has a body, and not too large a one.
+fn check_body(body: &str) -> Result<(), PortError> {
+    match body.is_empty() || body.len() > MAX_MESSAGE_BYTES {
+        true => Err(invalid(SEND, "a message has 1 byte to 256 KiB")),
+        false => Ok(()),
     }
 }
 
@@ -147,14 +164,19 @@ fn message_of(message: aws_sdk_sqs::types::Message) -> Result<Message, PortError
 #[async_trait]
 impl JobQueue for SqsJobQueue {
     async fn send(&self, body: &str, delay: Duration) -> Result<(), PortError> {
-        if body.is_empty() || body.len() > MAX_MESSAGE_BYTES {
-            return Err(invalid(SEND, "a message has 1 byte to 256 KiB"));
-        }
+        check_body(body)?;
         if delay > MAX_DELAY {
             return Err(invalid(SEND, "a message is held back for 15 minutes at most"));
         }
         let request = self.client.send_message().queue_url(&self.url).message_body(body);
         let request = request.delay_seconds(whole_seconds(delay));
+        request.send().await.map(drop).map_err(|error| port_error(SEND, error))
+    }
+
+    async fn send_in_turn(&self, body: &str, turn: Turn<'_>) -> Result<(), PortError> {
+        check_body(body)?;
+        let request = self.client.send_message().queue_url(&self.url).message_body(body);
+        let request = request.message_group_id(turn.group).message_deduplication_id(turn.id);
         request.send().await.map(drop).map_err(|error| port_error(SEND, error))
     }
 

@@ -10,7 +10,7 @@ use firebackup_control::{Control, ControlSettings, Ports, SignUp};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
 use firebackup_http::{ClientAddress, HttpState, SignInPages};
-use firebackup_model::port::StepError;
+use firebackup_model::port::{JobQueue, StepError};
 use firebackup_model::{PortError, Timestamp};
 use futures::FutureExt;
 use lambda_http::RequestExt;
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
 use crate::aws_environment::AwsEnvironment;
+use crate::ingest::Ingest;
 use crate::maintenance::Maintenance;
 use crate::metrics::{Emf, Metrics};
 use crate::places::{MasterKeys, Places};
@@ -32,6 +33,9 @@ use crate::tracing_setup;
 
 /// What is left of a function's time when a step hands over: to finish the upload, put the receipt and answer.
 const MARGIN: Duration = Duration::from_secs(60);
+
+/// How much of a minute's window is given away, so that a tick that comes a little early finds it due.
+const AHEAD_SECONDS: u32 = 20;
 
 /// The type of an error that is a mistake of ours. State machines try again, as they do with all but two kinds.
 const PANIC: &str = "Panic";
@@ -45,6 +49,7 @@ pub struct AwsApp {
     pub steps: AppSteps,
     places: Places,
     bucket: Option<StackBucket>,
+    captures: Arc<dyn JobQueue>,
     app_url: Option<String>,
     metrics: Arc<dyn Metrics>,
 }
@@ -91,6 +96,8 @@ impl AwsApp {
                 allow_private_addresses,
                 // a function always has the identity of its role
                 allow_federation: true,
+                captures_changes: true,
+                captures_ahead_seconds: AHEAD_SECONDS,
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),
                 sign_up: SignUp::read(environment.get("FIREBACKUP_SIGN_UP").unwrap_or_default()),
                 ..ControlSettings::default()
@@ -108,7 +115,8 @@ impl AwsApp {
             Arc::clone(&metrics),
         );
         let app_url = environment.get("FIREBACKUP_APP_URL").map(str::to_owned);
-        Ok(Self { control, steps, places, bucket: StackBucket::of(environment), app_url, metrics })
+        let (bucket, captures) = (StackBucket::of(environment), R::captures(&parts));
+        Ok(Self { control, steps, places, bucket, captures, app_url, metrics })
     }
 
     /// What the router stands on.
@@ -135,7 +143,8 @@ impl AwsApp {
     /// What is looked after from time to time.
     #[must_use]
     pub fn maintenance(&self) -> Maintenance {
-        Maintenance::new(self.steps.clone()).with_bucket(self.bucket.clone()).making_up_for_missed()
+        let maintenance = Maintenance::new(self.steps.clone()).with_captures(Arc::clone(&self.captures));
+        maintenance.with_bucket(self.bucket.clone()).making_up_for_missed()
     }
 
     /// The same, handing over migrations before the deadline of this invocation.
@@ -143,6 +152,13 @@ impl AwsApp {
     pub fn maintenance_until(&self, deadline: SystemTime) -> Maintenance {
         let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
         self.maintenance().migrating_in_sweeps(step_time(left, Duration::MAX))
+    }
+
+    /// What the queue of captures brings, done before the deadline of this invocation.
+    #[must_use]
+    pub fn ingest_until(&self, deadline: SystemTime) -> Ingest {
+        let left = deadline.duration_since(SystemTime::now()).unwrap_or_default();
+        Ingest::new(self.steps.clone(), Arc::clone(&self.captures), step_time(left, Duration::MAX))
     }
 
     /// The steps, handing over before the deadline of this invocation.

@@ -11,6 +11,7 @@ mod aws_environment;
 pub mod buckets;
 mod captures;
 mod failure;
+mod ingest;
 mod live_clients;
 mod live_input;
 pub mod local;
@@ -38,6 +39,7 @@ pub use aws_environment::AwsEnvironment;
 pub use firebackup_http::SignInPages;
 /// What this installation is to an issuer.
 pub use firebackup_outbound::OidcSettings;
+pub use ingest::Ingest;
 pub use live_clients::LiveClients;
 pub use live_input::{ConnectionContext, LiveAnswer, LiveInput, live};
 pub use local_keys::LocalKeys;

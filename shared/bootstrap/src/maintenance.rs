@@ -1,6 +1,7 @@
 //! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more, locks,
 //! keys.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_control::{
@@ -8,7 +9,7 @@ use firebackup_control::{
 };
 use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;
-use firebackup_model::port::{StepError, StepErrorKind};
+use firebackup_model::port::{JobQueue, StepError, StepErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use tracing::Instrument;
 
 use self::migrate::Round;
 use crate::failure::{of_control, of_engine, of_port};
+use crate::ingest::send_due;
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, Failed, STOPPED, span};
 
@@ -41,7 +43,7 @@ pub enum MaintenanceTask {
         #[serde(default = "first_name")]
         name: String,
     },
-    /// Move the dead letters of the queues of jobs and of webhooks back.
+    /// Move the dead letters of the queues of jobs, of webhooks and of captures back.
     Redrive,
     /// Make another owner's key for the first organization: the first one is lost.
     AnotherOwnerKey,
@@ -57,6 +59,8 @@ pub struct Maintenance {
     steps: AppSteps,
     /// The first destination of the first organization.
     bucket: Option<StackBucket>,
+    /// Where captures wait; nothing where a worker asks what is due.
+    captures: Option<Arc<dyn JobQueue>>,
     /// Whether the scheduler may miss a time without knowing it.
     makes_up: bool,
     /// Until when migrations are gone on with in a sweep; not at all, where that is a task of its own.
@@ -130,7 +134,7 @@ impl Maintenance {
     /// Maintenance over these steps.
     #[must_use]
     pub const fn new(steps: AppSteps) -> Self {
-        Self { steps, bucket: None, makes_up: false, migrates_until: None }
+        Self { steps, bucket: None, captures: None, makes_up: false, migrates_until: None }
     }
 
     /// The same, where a scheduler is not ours: its due times that did not come are made up for. One of our own does so
@@ -152,6 +156,13 @@ impl Maintenance {
     #[must_use]
     pub fn with_bucket(mut self, bucket: Option<StackBucket>) -> Self {
         self.bucket = bucket;
+        self
+    }
+
+    /// The same, where captures wait in a queue.
+    #[must_use]
+    pub fn with_captures(mut self, captures: Arc<dyn JobQueue>) -> Self {
+        self.captures = Some(captures);
         self
     }
 
@@ -183,8 +194,8 @@ impl Maintenance {
             }
             MaintenanceTask::Redrive => {
                 let jobs = self.control().redrive_jobs().await.map_err(of_control)?;
-                let moved = jobs + self.control().redrive_notices().await.map_err(of_control)?;
-                Ok(json!({ "moved": moved }))
+                let notices = self.control().redrive_notices().await.map_err(of_control)?;
+                Ok(json!({ "moved": jobs + notices + self.redrive_captures().await? }))
             }
             MaintenanceTask::AnotherOwnerKey => {
                 let owner = self.control().another_owner_key().await.map_err(of_control)?;
@@ -211,9 +222,26 @@ impl Maintenance {
         Ok(())
     }
 
+    async fn redrive_captures(&self) -> Result<u64, StepError> {
+        match &self.captures {
+            Some(captures) => captures.redrive().await.map_err(of_port),
+            None => Ok(0),
+        }
+    }
+
+    /// Asks for captures that are due, should ticks not come: what is asked for already is not taken again.
+    async fn ask_for_captures(&self, swept: &mut Swept) {
+        let Some(captures) = &self.captures else { return };
+        if let Err(error) = send_due(self.control(), captures.as_ref()).await {
+            swept.failed += 1;
+            tracing::warn!(error = %error, "captures that are due could not be asked for");
+        }
+    }
+
     async fn sweep(&self) -> Result<Value, StepError> {
         let mut swept = Swept::default();
         self.go_on_deleting(&mut swept).await;
+        self.ask_for_captures(&mut swept).await;
         let workers = self.workers().await?;
         for worker in &workers {
             if let Err(error) = self.sweep_jobs(worker, &mut swept).await {

@@ -50,6 +50,10 @@ impl Parts<'_> {
         Arc::new(SqsJobQueue::new(&self.clients, self.text(url), self.text(dead_letters)))
     }
 
+    fn captures(&self) -> Arc<dyn JobQueue> {
+        self.queue_at("FIREBACKUP_PITR_QUEUE_URL", "FIREBACKUP_PITR_DEAD_LETTER_URL")
+    }
+
     fn webhooks(&self) -> Result<Option<Arc<dyn WebhookSender>>, PortError> {
         webhooks(allows_private_addresses(self.environment)).map(Some)
     }
@@ -174,6 +178,11 @@ pub trait Role {
 
     /// The queue of events and deliveries.
     fn notify(_: &Parts<'_>) -> Arc<dyn JobQueue> {
+        Arc::new(Absent)
+    }
+
+    /// The queue of captures.
+    fn captures(_: &Parts<'_>) -> Arc<dyn JobQueue> {
         Arc::new(Absent)
     }
 
@@ -303,6 +312,24 @@ impl Role for Chunk {
     }
 }
 
+/// Captures changes, and asks for the backups that captures begin from.
+#[derive(Debug)]
+pub enum Capture {}
+
+impl Role for Capture {
+    fn projects(parts: &Parts<'_>) -> Result<Projects, PortError> {
+        parts.projects()
+    }
+
+    fn keys(parts: &Parts<'_>) -> Arc<dyn KeyService> {
+        parts.keys()
+    }
+
+    fn captures(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.captures()
+    }
+}
+
 /// Plans jobs and ends them.
 #[derive(Debug)]
 pub enum Ends {}
@@ -344,6 +371,10 @@ impl Role for Care {
 
     fn archive(places: &Places) -> Arc<dyn Archive> {
         Arc::new(places.clone())
+    }
+
+    fn captures(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.captures()
     }
 
     fn notify(parts: &Parts<'_>) -> Arc<dyn JobQueue> {

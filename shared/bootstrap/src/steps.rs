@@ -272,7 +272,8 @@ impl AppSteps {
     }
 }
 
-struct WatchGuard(tokio::task::JoinHandle<()>);
+/// A task that ends with whoever holds this.
+pub(crate) struct WatchGuard(pub(crate) tokio::task::JoinHandle<()>);
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {

@@ -80,6 +80,9 @@ pub struct ControlSettings {
     pub allow_private_addresses: bool,
     /// Whether somebody captures the changes of databases here: nothing is enabled that nobody does.
     pub captures_changes: bool,
+    /// So many seconds before its window is over a capture is due again, at most half a window. Where somebody looks once a
+    /// minute, whoever looks a moment too early would come a whole minute late.
+    pub captures_ahead_seconds: u32,
     /// The master key of the stack, a KMS ARN; nothing for the key service's own.
     pub master_key: Option<String>,
     /// How many jobs an organization may run at one time, where it has no number of its own.
@@ -96,6 +99,7 @@ impl Default for ControlSettings {
             allow_federation: false,
             allow_private_addresses: false,
             captures_changes: false,
+            captures_ahead_seconds: 0,
             master_key: None,
             max_running_jobs: 5,
             sign_up: SignUp::Invited,

@@ -144,7 +144,7 @@ pub use permission::{
 pub use pitr::{NewPitr, PitrChange, PitrConfig};
 pub use pitr_record::{CaptureFacts, CapturedGap, Pitr, PitrStatus};
 pub use pitr_status::{PitrHealth, PitrStatistics};
-pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, WindowEnd, WindowWork};
+pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, DueWindow, WindowEnd, WindowWork};
 pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
 pub use quota::{Quota, Quotas};

@@ -115,8 +115,7 @@ impl Control {
         if self.ports().settings.captures_changes {
             return Ok(());
         }
-        let message =
-            "this installation captures no changes yet: `firebackup pitr start` does, into the same repository";
+        let message = "this installation captures no changes: `firebackup pitr start` does, into the same repository";
         Err(ControlError::conflict(Code::PitrUnavailable, message))
     }
 

@@ -33,6 +33,24 @@ pub struct DueCapture {
     pub database: String,
 }
 
+/// A window that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueWindow {
+    /// Of which database.
+    pub capture: DueCapture,
+    /// Since when.
+    pub due: Timestamp,
+}
+
+impl DueWindow {
+    /// Names it among all windows: a queue takes it once.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let DueCapture { project, database, .. } = &self.capture;
+        format!("{project}/{database}/{}", self.due.seconds)
+    }
+}
+
 /// A window that nobody else captures.
 #[derive(Debug, Clone)]
 pub struct ClaimedWindow {
@@ -90,6 +108,9 @@ pub enum WindowEnd {
     NoBackup,
     /// It was asked to stop: what it had captured stands, and the next one goes on at once.
     Stopped,
+    /// The database had to be read, and there was not the time for all of it. The next window would begin anew and come no
+    /// further: it waits for long, for what is read is paid for.
+    TooLong,
     /// It failed.
     Failed {
         /// Why; for the user.
@@ -105,6 +126,10 @@ const BACKUP_SECONDS: i64 = 15;
 const MOVING_SECONDS: i64 = 60;
 /// The longest pause after failures, unless a window is longer.
 const LONGEST_PAUSE_SECONDS: i64 = 600;
+/// When it is tried again to read a database for which there was not the time.
+const TOO_LONG_SECONDS: i64 = 6 * 3600;
+const TOO_LONG: &str = "the stream of changes cannot be gone on with, and reading the whole database takes longer than a \
+    function may: have `firebackup serve` or `firebackup pitr start` capture it, or give the function more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
 /// How often it is looked how the chain stands where nothing changes.
@@ -123,12 +148,19 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn due_captures(&self, most: u32) -> Result<Vec<DueCapture>> {
+        Ok(self.due_windows(most).await?.into_iter().map(|window| window.capture).collect())
+    }
+
+    /// The same, with since when they are due.
+    ///
+    /// # Errors
+    /// As [`Self::due_captures`].
+    pub async fn due_windows(&self, most: u32) -> Result<Vec<DueWindow>> {
         let query = item_keys::due_pitrs(whole_second(self.now()).plus_seconds(1), most);
         let page = self.items().query(&query).await?;
-        let due = |record: PitrRecord| DueCapture {
-            organization: record.organization_id,
-            project: record.project_id,
-            database: record.database,
+        let due = |record: PitrRecord| {
+            let (organization, project) = (record.organization_id, record.project_id);
+            DueWindow { due: record.due, capture: DueCapture { organization, project, database: record.database } }
         };
         page.items.into_iter().map(|item| Ok(due(decode::<PitrRecord>(item)?.value))).collect()
     }
@@ -268,7 +300,7 @@ impl Control {
             let written = match end {
                 WindowEnd::NoBackup => self.end_without_backup(worker, record).await?,
                 _ => {
-                    record.value.take(claimed, end, self.now());
+                    record.value.take(claimed, end, self.now(), self.ports().settings.captures_ahead_seconds);
                     self.note_window(worker, record).await?
                 }
             };
@@ -363,12 +395,17 @@ impl PitrRecord {
         self.due = whole_second(now).plus_seconds(self.pause_seconds());
     }
 
-    /// Takes what came of a window.
-    fn take(&mut self, claimed: &ClaimedWindow, end: &WindowEnd, now: Timestamp) {
+    /// Takes what came of a window; the next one is due so many seconds before this one is over.
+    fn take(&mut self, claimed: &ClaimedWindow, end: &WindowEnd, now: Timestamp, ahead_seconds: u32) {
         match end {
             WindowEnd::Captured(captured) => {
                 self.course.captured(captured, now);
-                self.due = whole_second(claimed.begun.plus_seconds(self.window_seconds()).max(now));
+                let ahead = i64::from(ahead_seconds).min(self.window_seconds() / 2);
+                self.due = whole_second(claimed.begun.plus_seconds(self.window_seconds() - ahead).max(now));
+            }
+            WindowEnd::TooLong => {
+                self.course.failed(TOO_LONG, true, now);
+                self.due = whole_second(now).plus_seconds(TOO_LONG_SECONDS);
             }
             WindowEnd::Failed { message, may_pass } => self.fail(message, *may_pass, now),
             WindowEnd::Stopped | WindowEnd::NoBackup => self.due = whole_second(now),

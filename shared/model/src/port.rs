@@ -34,7 +34,7 @@ pub use items::{
 };
 pub use keys::{EncryptionContext, KeyBytes, KeyService, WrappedKey};
 pub use push::{MAX_PUSH_BYTES, Push, Pushed};
-pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message};
+pub use queue::{JobQueue, MAX_DELAY, MAX_MESSAGE_BYTES, MAX_MESSAGES, Message, Turn};
 pub use scheduler::{ScheduleRule, Scheduler};
 pub use versions::{ObjectVersions, Removal};
 pub use webhook::{WebhookAnswer, WebhookFailure, WebhookPost, WebhookSender};

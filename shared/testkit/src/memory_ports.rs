@@ -1,6 +1,6 @@
 //! The other ports of the control plane in memory: what was asked of them can be looked at, and they can be told to fail.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use firebackup_model::port::{
     DomainEvent, EncryptionContext, EventBus, JobQueue, KeyBytes, KeyService, MAX_DELAY, MAX_MESSAGE_BYTES,
-    MAX_MESSAGES, Message, Random, ScheduleRule, Scheduler, Started, Workflow, WorkflowState, Workflows, WrappedKey,
+    MAX_MESSAGES, Message, Random, ScheduleRule, Scheduler, Started, Turn, Workflow, WorkflowState, Workflows,
+    WrappedKey,
 };
 use firebackup_model::{ErrorKind, PortError};
 use serde_json::Value;
@@ -75,6 +76,8 @@ struct Waiting {
 pub struct MemoryQueue {
     waiting: Mutex<Vec<Waiting>>,
     dead: Mutex<VecDeque<String>>,
+    /// Of those that were sent in turn. No time passes here: they are never forgotten.
+    ids: Mutex<BTreeSet<String>>,
     receipts: AtomicU64,
     trouble: Trouble,
 }
@@ -123,6 +126,15 @@ impl JobQueue for MemoryQueue {
         let visible = Instant::now() + delay;
         lock(&self.waiting).push(Waiting { body: body.to_owned(), visible, deliveries: 0, receipt: None });
         Ok(())
+    }
+
+    async fn send_in_turn(&self, body: &str, turn: Turn<'_>) -> Result<(), PortError> {
+        self.trouble.check("send a message")?;
+        let is_new = lock(&self.ids).insert(turn.id.to_owned());
+        match is_new {
+            true => self.send(body, Duration::ZERO).await,
+            false => Ok(()),
+        }
     }
 
     async fn receive(&self, most: usize, wait: Duration, hidden: Duration) -> Result<Vec<Message>, PortError> {
@@ -428,7 +440,7 @@ mod tests {
     #[test]
     fn random_bytes_do_not_repeat() {
         let random = CountedRandom::default();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for _ in 0..1000 {
             let mut bytes = [0; 10];
             random.fill(&mut bytes);

@@ -52,6 +52,14 @@ impl Aws {
         self.ask(SQS, "SendMessage", json!({"QueueUrl": queue, "MessageBody": body})).await;
     }
 
+    /// Sends a message to a queue that keeps the order of a group's, and takes one of an id once.
+    pub async fn send_in_turn(&self, queue: &str, body: &str, (group, id): (&str, &str)) {
+        let turn = json!({
+            "QueueUrl": queue, "MessageBody": body, "MessageGroupId": group, "MessageDeduplicationId": id,
+        });
+        self.ask(SQS, "SendMessage", turn).await;
+    }
+
     /// For how long a message that was received stays hidden.
     pub async fn hide_messages_for(&self, queue: &str, seconds: u32) {
         let attributes = json!({"VisibilityTimeout": seconds.to_string()});

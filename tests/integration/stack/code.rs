@@ -10,7 +10,7 @@ use crate::binary::built;
 
 /// Those with a program of their own.
 const REAL: [&str; 2] = ["api", "backup-chunk"];
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 11] = [
     "schedule-trigger",
     "job-start",
     "backup-plan",
@@ -21,6 +21,7 @@ const OTHERS: [&str; 10] = [
     "maintenance",
     "notify",
     "realtime",
+    "pitr-ingest",
 ];
 
 /// Packs what is older than its program; gives the folder of all zips.

@@ -89,6 +89,8 @@ impl Reckoned {
         let slack = match name {
             "table_reads_a_chunk" => 4.0,
             "table_reads_a_job" => 2.0,
+            // the scheduler's own tick may fall into the count
+            "sweep_table_reads" | "tick_table_reads" => 1.0,
             _ => 0.01,
         };
         let is_right = |reckoned: f64| counted <= reckoned + slack && reckoned <= 2.0 * counted + 2.0;
@@ -132,6 +134,11 @@ async fn what_a_job_and_a_sweep_ask_of_aws_is_what_the_cost_model_reckons_with()
             let swept = counting.end(stack);
             reckoned.compare("idle", "sweep_table_reads", swept.table_reads);
             reckoned.compare("idle", "sweep_table_writes", swept.table_writes);
+            let counting = Counting::of(stack);
+            let tick = json!({"Records": [{"messageId": "tick", "body": r#"{"tick":"now"}"#}]});
+            let ticked = stack.aws.invoke("firebackup-pitr-ingest", tick).await;
+            assert_eq!(ticked["batchItemFailures"], json!([]), "{ticked:#}");
+            reckoned.compare("idle", "tick_table_reads", counting.end(stack).table_reads);
             tell_times(stack).await;
             assert!(reckoned.wrong.is_empty(), "edit docs/cost-inputs.json: {:#?}", reckoned.wrong);
         })

@@ -11,7 +11,7 @@ use firebackup_google::Firestore;
 use firebackup_google::sample::sample;
 use firebackup_model::DatabaseName;
 use firebackup_testkit::ministack::Ministack;
-use firebackup_testkit::{AwsProxy, Proxy, ProxyOptions, eventually};
+use firebackup_testkit::{AwsProxy, ListenMode, Proxy, ProxyOptions, eventually};
 use serde_json::Value;
 
 use super::api::Api;
@@ -83,15 +83,28 @@ impl Deployed {
         Self::signing_in(parameters, None).await
     }
 
+    /// As [`Self::with`], before a database that tells its changes as production does: those that are written through the
+    /// proxy.
+    pub async fn listening(parameters: &str) -> Self {
+        let options = ProxyOptions { listen: ListenMode::Production, ..ProxyOptions::default() };
+        let deployed = Self::before(parameters, None, options).await;
+        deployed.google_proxy.control().set_heartbeat(Duration::from_millis(300));
+        deployed
+    }
+
     /// As [`Self::with`], with the file of the secret that an issuer gave.
     pub async fn signing_in(parameters: &str, client_secret: Option<PathBuf>) -> Self {
+        Self::before(parameters, client_secret, ProxyOptions::default()).await
+    }
+
+    async fn before(parameters: &str, client_secret: Option<PathBuf>, google: ProxyOptions) -> Self {
         let given = std::env::var_os("FIREBACKUP_STACK_ZIPS").map(|folder| root().join(folder));
         let zips = match given {
             Some(zips) => zips,
             None => tokio::task::spawn_blocking(code::zips).await.unwrap(),
         };
         let (emulator, aws_proxy) = tokio::join!(emulator(), AwsProxy::start());
-        let google_proxy = Proxy::start(emulator.host(), ProxyOptions::default()).await.unwrap();
+        let google_proxy = Proxy::start(emulator.host(), google).await.unwrap();
         // functions get this address of the local AWS, whatever else they are told
         let ministack = Ministack::start_with(&[("AWS_ENDPOINT_URL", &aws_proxy.endpoint())]).await;
         aws_proxy.connect(ministack.endpoint());

@@ -64,7 +64,8 @@ fn origin_violations(events: &BTreeSet<String>, page: &str) -> Vec<String> {
 
 /// Which of the template's schedules sends what is no sample event.
 fn schedule_violations(template: &Template) -> Vec<String> {
-    let samples: Vec<_> = files(&root().join("events/maintenance")).iter().map(|file| event(file)).collect();
+    let mut samples: Vec<_> = files(&root().join("events/maintenance")).iter().map(|file| event(file)).collect();
+    samples.extend(files(&root().join("events/pitr-ingest")).iter().flat_map(|file| bodies(&event(file))));
     let mut found = Vec::new();
     for (name, schedule) in template.resources("AWS::Scheduler::Schedule") {
         let input = schedule["Properties"]["Target"]["Input"].as_str().unwrap_or_default();
@@ -74,6 +75,12 @@ fn schedule_violations(template: &Template) -> Vec<String> {
         }
     }
     found
+}
+
+/// What the messages of a batch say, where that is JSON.
+fn bodies(batch: &Value) -> Vec<Value> {
+    let records = batch["Records"].as_array().into_iter().flatten();
+    records.filter_map(|record| serde_json::from_str(record["body"].as_str()?).ok()).collect()
 }
 
 fn event(file: &Path) -> Value {

@@ -45,8 +45,16 @@ fn account_decides() -> Value {
 
 /// Functions that have the client of who signs people in, or lets us in, without needing it; or need it and have it not.
 fn client_violations(template: &Template) -> Vec<String> {
-    const NEED: [&str; 7] =
-        ["api", "backup-plan", "backup-chunk", "backup-finalize", "restore-plan", "restore-chunk", "restore-finalize"];
+    const NEED: [&str; 8] = [
+        "api",
+        "backup-plan",
+        "backup-chunk",
+        "backup-finalize",
+        "restore-plan",
+        "restore-chunk",
+        "restore-finalize",
+        "pitr-ingest",
+    ];
     let names = ["FIREBACKUP_OIDC_CLIENT_ID", "FIREBACKUP_OIDC_CLIENT_SECRET", "FIREBACKUP_OIDC_ISSUER"];
     let mut found = Vec::new();
     for function in FUNCTIONS {

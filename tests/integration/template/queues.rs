@@ -43,7 +43,10 @@ fn violations(template: &Template) -> Vec<String> {
         if !dead_letters.contains(&named(&target["DeadLetterConfig"]["Arn"])) {
             found.push(format!("{name} has no dead-letter queue"));
         }
-        found.extend(unless_on_failure(template, &named(&target["Arn"])));
+        let arn = named(&target["Arn"]);
+        if template.resource(&arn)["Type"] != "AWS::SQS::Queue" {
+            found.extend(unless_on_failure(template, &arn));
+        }
     }
     found.extend(unless_on_failure(template, "ScheduleTriggerFunction"));
     found.extend(unless_on_failure(template, "RealtimeFunction"));
@@ -78,10 +81,50 @@ fn consumer_violations(template: &Template) -> Vec<String> {
         }
         let queue = template.resource(&named(&properties["EventSourceArn"]));
         let function = template.resource(&named(&properties["FunctionName"]));
+        if queue["Properties"]["FifoQueue"] == true && properties["BatchSize"] != 1 {
+            found.push(format!("{name}: what comes behind a message that failed overtakes it"));
+        }
         let hidden = queue["Properties"]["VisibilityTimeout"].as_u64().unwrap_or_default();
         let takes = function["Properties"]["Timeout"].as_u64().unwrap_or(u64::MAX / 6);
         if hidden < 6 * takes {
             found.push(format!("{name}: a message is hidden for {hidden} s, the function may take {takes} s"));
+        }
+    }
+    found
+}
+
+/// What of a message that comes each minute would be taken for the last one, or come to a queue without a group.
+fn tick_violations(template: &Template) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, schedule) in template.resources("AWS::Scheduler::Schedule") {
+        let target = &schedule["Properties"]["Target"];
+        let queue = &template.resource(&named(&target["Arn"]))["Properties"];
+        if queue["FifoQueue"] != true {
+            continue;
+        }
+        let input = target["Input"].as_str().unwrap_or_default();
+        if queue["ContentBasedDeduplication"] != true || !input.contains("<aws.scheduler.scheduled-time>") {
+            found.push(format!("{name}: of what it sends the second is not taken"));
+        }
+        if target["SqsParameters"]["MessageGroupId"].is_null() {
+            found.push(format!("{name} sends to no group"));
+        }
+    }
+    found
+}
+
+/// Dead letters of a queue that keeps an order are kept in one that does, too: SQS takes no other.
+fn order_violations(template: &Template) -> Vec<String> {
+    let is_fifo = |name: &str| template.resource(name)["Properties"]["FifoQueue"] == true;
+    let mut found = Vec::new();
+    for (name, queue) in template.resources("AWS::SQS::Queue") {
+        let dead = named(&queue["Properties"]["RedrivePolicy"]["deadLetterTargetArn"]);
+        if dead != "null" && is_fifo(name) != is_fifo(&dead) {
+            found.push(format!("{name} and {dead} are of two kinds"));
+        }
+        let ends_so = named(&queue["Properties"]["QueueName"]).ends_with(".fifo");
+        if ends_so != is_fifo(name) {
+            found.push(format!("{name} is named as a queue of the other kind"));
         }
     }
     found
@@ -141,6 +184,22 @@ fn queues_are_consumed_message_by_message() {
     assert_finds(consumer_violations, &short, "hidden for 60 s");
     let whole = template.without("/Resources/JobsQueueMapping/Properties", "FunctionResponseTypes");
     assert_finds(consumer_violations, &whole, "fails whole batches");
+}
+
+#[test]
+fn what_keeps_an_order_keeps_it() {
+    let template = Template::read();
+    assert_none(&tick_violations(&template));
+    assert_none(&order_violations(&template));
+    let many = template.with("/Resources/PitrQueueMapping/Properties/BatchSize", json!(10));
+    assert_finds(consumer_violations, &many, "overtakes it");
+    let target = "/Resources/PitrSchedule/Properties/Target";
+    let alike = template.with(&format!("{target}/Input"), json!(r#"{"tick":"now"}"#));
+    assert_finds(tick_violations, &alike, "of what it sends the second is not taken");
+    assert_finds(tick_violations, &template.without(target, "SqsParameters"), "sends to no group");
+    let standard = template.without("/Resources/PitrDeadLetters/Properties", "FifoQueue");
+    assert_finds(order_violations, &standard, "PitrQueue and PitrDeadLetters are of two kinds");
+    assert_finds(order_violations, &standard, "PitrDeadLetters is named as a queue of the other kind");
 }
 
 #[test]

@@ -38,6 +38,7 @@ const SCHEDULES: Grant = Grant(
 const PASS_ROLE: Grant = Grant(&["iam:PassRole"], &["ScheduleRole"]);
 const EVENTS: Grant = Grant(&["events:PutEvents"], &["EventBus"]);
 const SEND_JOBS: Grant = Grant(&["sqs:SendMessage"], &["JobsQueue"]);
+const SEND_CAPTURES: Grant = Grant(&["sqs:SendMessage"], &["PitrQueue"]);
 const SEND_NOTICES: Grant = Grant(&["sqs:SendMessage"], &["NotifyQueue"]);
 const DEAD_LETTERS: Grant = Grant(&["sqs:SendMessage"], &["AsyncDeadLetters"]);
 const LIST: Grant = Grant(&["s3:ListBucket", "s3:ListBucketVersions"], &[BUCKET]);
@@ -119,6 +120,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 START,
                 DELETE_PLAN,
                 SEND_NOTICES,
+                SEND_CAPTURES,
                 Grant(
                     &[
                         "s3:DeleteObject",
@@ -138,6 +140,10 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/snapshots/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/segments/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/segments/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/reported/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/reported/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/drills/*",
+                        "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/drills/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/prunes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/*/prunes/*",
                         "s3:${Name}-${AWS.AccountId}-${AWS.Region}/intents/*",
@@ -155,7 +161,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 ),
                 Grant(
                     &["sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:StartMessageMoveTask"],
-                    &["JobsDeadLetters", "NotifyDeadLetters"],
+                    &["JobsDeadLetters", "NotifyDeadLetters", "PitrDeadLetters"],
                 ),
             ],
         ],
@@ -168,6 +174,25 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 &["NotifyQueue"],
             ),
         ]],
+        // what a writer may, and what a queue's consumer may; a capture that has no backup to begin from asks for one
+        "pitr-ingest" => vec![
+            WRITER,
+            &[
+                TABLE_OF_CHUNK,
+                EVENTS,
+                SEND_JOBS,
+                SEND_CAPTURES,
+                Grant(
+                    &[
+                        "sqs:ReceiveMessage",
+                        "sqs:DeleteMessage",
+                        "sqs:ChangeMessageVisibility",
+                        "sqs:GetQueueAttributes",
+                    ],
+                    &["PitrQueue"],
+                ),
+            ],
+        ],
         "realtime" => vec![&[
             TABLE,
             INDEX,
@@ -205,6 +230,7 @@ fn granted_to_service(role: &str) -> Vec<Grant> {
     match role {
         "ScheduleRole" => vec![Grant(&["lambda:InvokeFunction"], &["ScheduleTriggerFunction"]), DEAD_LETTERS],
         "MaintenanceScheduleRole" => vec![Grant(&["lambda:InvokeFunction"], &["MaintenanceFunction"]), DEAD_LETTERS],
+        "PitrScheduleRole" => vec![SEND_CAPTURES, DEAD_LETTERS],
         "BackupStateMachineRole" => steps(
             &["BackupPlanFunction", "BackupChunkFunction", "BackupFinalizeFunction"],
             &["states:execution:${Name}-backup/*"],

@@ -22,7 +22,7 @@ fn trust(role: &str) -> Value {
     let trusted =
         |service: &str| json!({"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"});
     let mut statement = match role {
-        "ScheduleRole" | "MaintenanceScheduleRole" => trusted("scheduler.amazonaws.com"),
+        "ScheduleRole" | "MaintenanceScheduleRole" | "PitrScheduleRole" => trusted("scheduler.amazonaws.com"),
         "BackupStateMachineRole" | "RestoreStateMachineRole" => trusted("states.amazonaws.com"),
         _ => trusted("lambda.amazonaws.com"),
     };
@@ -46,8 +46,13 @@ fn trust_violations(template: &Template) -> Vec<String> {
         }
     }
     for (name, schedule) in template.resources("AWS::Scheduler::Schedule") {
-        if named(&schedule["Properties"]["Target"]["RoleArn"]) != "MaintenanceScheduleRole" {
-            found.push(format!("{name} does not have the role of maintenance"));
+        let target = &schedule["Properties"]["Target"];
+        let (role, of) = match named(&target["Arn"]).as_str() {
+            "PitrQueue" => ("PitrScheduleRole", "ticks"),
+            _ => ("MaintenanceScheduleRole", "maintenance"),
+        };
+        if named(&target["RoleArn"]) != role {
+            found.push(format!("{name} does not have the role of {of}"));
         }
     }
     found
@@ -112,7 +117,13 @@ fn every_role_is_taken_by_its_own_service_only() {
     let anybody = json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"});
     let more = template.with_item(&statement("JobStartRole"), anybody);
     assert_finds(trust_violations, &more, "JobStartRole may be taken by others");
-    for role in ["ScheduleRole", "MaintenanceScheduleRole", "BackupStateMachineRole", "RestoreStateMachineRole"] {
+    for role in [
+        "ScheduleRole",
+        "MaintenanceScheduleRole",
+        "PitrScheduleRole",
+        "BackupStateMachineRole",
+        "RestoreStateMachineRole",
+    ] {
         let for_anybody = template.without(&format!("{}/0", statement(role)), "Condition");
         assert_finds(trust_violations, &for_anybody, &format!("{role} may be taken by others"));
     }
@@ -126,6 +137,9 @@ fn a_state_machine_or_schedule_with_another_role_is_found() {
     assert_finds(trust_violations, &machine, "BackupStateMachine does not have its own role");
     let schedule = template.with("/Resources/SweepSchedule/Properties/Target/RoleArn", role);
     assert_finds(trust_violations, &schedule, "SweepSchedule does not have the role of maintenance");
+    let wider = json!({"Fn::GetAtt": ["MaintenanceScheduleRole", "Arn"]});
+    let ticks = template.with("/Resources/PitrSchedule/Properties/Target/RoleArn", wider);
+    assert_finds(trust_violations, &ticks, "PitrSchedule does not have the role of ticks");
 }
 
 #[test]

@@ -17,6 +17,7 @@ async fn the_adapters_conform() {
         buckets::all(&stage),
         suites::a_table_conforms(&stage),
         suites::a_queue_conforms(&stage),
+        suites::a_queue_with_groups_keeps_their_order(&stage),
         suites::state_machines_conform(&stage),
         suites::a_schedule_group_conforms(&stage),
         suites::a_bus_conforms(&stage),

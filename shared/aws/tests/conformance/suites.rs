@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{
@@ -13,7 +14,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use firebackup_aws::{
     DynamoItemStore, EventBridgeBus, EventBridgeScheduler, KmsKeyService, SchedulerSettings, SqsJobQueue, StepFunctions,
 };
-use firebackup_model::port::{DomainEvent, Workflow};
+use firebackup_model::port::{DomainEvent, JobQueue, Turn, Workflow};
 use firebackup_testkit::event_bus_suite::{self, ArrivedEvents};
 use firebackup_testkit::job_queue_suite::{self, QueueUnderTest};
 use firebackup_testkit::scheduler_suite::{self, KeptSchedules};
@@ -66,10 +67,44 @@ pub async fn a_queue_conforms(stage: &Stage) {
     let url = make_queue(&client, "jobs", &[(QueueAttributeName::RedrivePolicy, policy.to_string())]).await;
     let test = QueueUnderTest {
         queue: Arc::new(SqsJobQueue::new(&stage.clients, url, dead_letters)),
-        unit: std::time::Duration::from_secs(1),
+        unit: Duration::from_secs(1),
         most_deliveries: MOST_DELIVERIES,
     };
     job_queue_suite::conforms(&test).await;
+}
+
+/// A queue of kind FIFO: what is sent twice comes once, of a group one at a time, and a dead letter that is moved back is
+/// taken, though a message of its id was just there.
+pub async fn a_queue_with_groups_keeps_their_order(stage: &Stage) {
+    let client = aws_sdk_sqs::Client::new(&stage.config);
+    let fifo = (QueueAttributeName::FifoQueue, "true".to_owned());
+    let dead_letters = make_queue(&client, "windows-dead.fifo", std::slice::from_ref(&fifo)).await;
+    let policy = json!({"deadLetterTargetArn": queue_arn(stage, "windows-dead.fifo"), "maxReceiveCount": 1});
+    let redriven = (QueueAttributeName::RedrivePolicy, policy.to_string());
+    let url = make_queue(&client, "windows.fifo", &[fifo, redriven]).await;
+    let queue = SqsJobQueue::new(&stage.clients, url, dead_letters);
+    let (wait, hidden) = (Duration::from_secs(5), Duration::from_secs(60));
+    for (body, group, id) in [("a1", "a", "1"), ("a1", "a", "1"), ("a2", "a", "2"), ("b1", "b", "3")] {
+        queue.send_in_turn(body, Turn { group, id }).await.unwrap();
+    }
+    let mut taken = queue.receive(1, wait, hidden).await.unwrap();
+    // of the first one's group nothing comes while somebody works on it
+    taken.extend(queue.receive(10, wait, hidden).await.unwrap());
+    assert_eq!(taken.iter().map(|message| message.body.as_str()).collect::<Vec<_>>(), ["a1", "b1"]);
+    for message in &taken {
+        queue.delete(&message.receipt).await.unwrap();
+    }
+    let second = queue.receive(10, wait, Duration::ZERO).await.unwrap();
+    assert_eq!(second.iter().map(|message| message.body.as_str()).collect::<Vec<_>>(), ["a2"]);
+    assert!(
+        queue.receive(10, Duration::from_secs(1), hidden).await.unwrap().is_empty(),
+        "it was delivered once too often"
+    );
+    assert_eq!(queue.dead_letters().await.unwrap(), 1);
+    assert_eq!(queue.redrive().await.unwrap(), 1);
+    let again = queue.receive(10, wait, hidden).await.unwrap();
+    assert_eq!(again.iter().map(|message| message.body.as_str()).collect::<Vec<_>>(), ["a2"]);
+    assert_eq!(queue.dead_letters().await.unwrap(), 0);
 }
 
 fn queue_arn(stage: &Stage, name: &str) -> String {

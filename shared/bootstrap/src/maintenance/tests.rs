@@ -32,6 +32,7 @@ use crate::places::{MasterKeys, Places};
 use crate::projects::Projects;
 use crate::steps::{Counted, StepSettings};
 
+mod captures;
 mod copies;
 mod migrations;
 mod moments;

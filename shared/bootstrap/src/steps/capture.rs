@@ -15,6 +15,7 @@ use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::{DatabaseName, ErrorKind, PortError};
 use futures::future::BoxFuture;
 use serde::Serialize;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{AppSteps, WatchGuard};
@@ -41,6 +42,8 @@ pub enum WindowOutcome {
     NoBackup,
     /// It was asked to stop, and goes on where it was.
     Stopped,
+    /// The database had to be read, and there was not the time for all of it.
+    TooLong,
     /// It failed, and is tried again.
     Failed,
 }
@@ -55,11 +58,30 @@ pub struct WindowDone {
     pub outcome: WindowOutcome,
 }
 
+/// What ends a window early.
+#[derive(Clone, Default)]
+struct Bounds {
+    stop: Stop,
+    /// When the time of whoever captures is up.
+    until: Option<Instant>,
+}
+
+impl Bounds {
+    /// How a window ends that was stopped: what was sealed stands, what a scan had read does not.
+    fn end(&self, is_scanning: bool) -> WindowEnd {
+        match is_scanning && self.until.is_some_and(|until| until <= Instant::now()) {
+            true => WindowEnd::TooLong,
+            false => WindowEnd::Stopped,
+        }
+    }
+}
+
 /// What a capture told while it went on.
 #[derive(Default)]
 struct Heard {
     changes: u64,
     has_sealed: bool,
+    is_scanning: bool,
     spent: Option<String>,
 }
 
@@ -67,15 +89,19 @@ impl Heard {
     fn take(&mut self, event: CaptureEvent) {
         match event {
             CaptureEvent::Sealed(segment) => {
-                self.has_sealed = true;
+                (self.has_sealed, self.is_scanning) = (true, false);
                 self.changes += segment.totals.documents + segment.totals.deletions;
             }
             CaptureEvent::Scanning(reason) => {
-                tracing::info!(reason, "the database is read: what it tells cannot be gone on with")
+                self.is_scanning = true;
+                tracing::info!(reason, "the database is read: what it tells cannot be gone on with");
             }
             CaptureEvent::Reopened(reason) => tracing::debug!(reason, "a stream of changes is opened anew"),
             CaptureEvent::Degraded(reason) => self.spent = Some(reason),
-            CaptureEvent::Overtaken => tracing::info!("another capture of the same database was faster"),
+            CaptureEvent::Overtaken => {
+                self.is_scanning = false;
+                tracing::info!("another capture of the same database was faster");
+            }
         }
     }
 }
@@ -90,15 +116,35 @@ impl AppSteps {
     /// # Errors
     /// When the catalog fails.
     pub async fn capture_window(&self, due: DueCapture, stop: &Stop) -> Result<WindowDone, StepError> {
+        self.capture_bounded(due, &Bounds { stop: stop.clone(), until: None }).await
+    }
+
+    /// The same for whoever has so much time: what was heard by then is sealed, and the next window goes on. A database that
+    /// has to be read, and cannot be in that time, is noted as such.
+    ///
+    /// # Errors
+    /// As [`Self::capture_window`].
+    pub async fn capture_within(&self, due: DueCapture, time: Duration) -> Result<WindowDone, StepError> {
+        let until = Instant::now() + time;
+        let bounds = Bounds { until: Some(until), ..Bounds::default() };
+        let stop = bounds.stop.clone();
+        let _watch = WatchGuard(tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            stop.request();
+        }));
+        self.capture_bounded(due, &bounds).await
+    }
+
+    async fn capture_bounded(&self, due: DueCapture, bounds: &Bounds) -> Result<WindowDone, StepError> {
         let worker = self.control.worker(&due.organization);
         let claimed = self.control.claim_window(&worker, &due, LEASE_SECONDS).await.map_err(of_control)?;
         let Some(claimed) = claimed else { return Ok(WindowDone { due, outcome: WindowOutcome::NotDue }) };
         let span = tracing::info_span!("capture", pitr = %claimed.id);
         let work = async {
             let end = {
-                let _held = self.hold(&worker, &claimed, stop);
+                let _held = self.hold(&worker, &claimed, &bounds.stop);
                 // boxed: the layout of all steps in one future is more than the compiler computes
-                let window: BoxFuture<'_, WindowEnd> = Box::pin(self.window(&worker, &claimed, stop));
+                let window: BoxFuture<'_, WindowEnd> = Box::pin(self.window(&worker, &claimed, bounds));
                 window.await
             };
             self.control.end_window(&worker, &claimed, &end).await.map_err(of_control)?;
@@ -122,29 +168,29 @@ impl AppSteps {
         }))
     }
 
-    async fn window(&self, worker: &Worker, claimed: &ClaimedWindow, stop: &Stop) -> WindowEnd {
+    async fn window(&self, worker: &Worker, claimed: &ClaimedWindow, bounds: &Bounds) -> WindowEnd {
         let work = match self.control.window_work(worker, claimed).await {
             Ok(work) => work,
             Err(error) => return WindowEnd::from(&error),
         };
-        match self.captured(&work, stop).await {
+        match self.captured(&work, bounds).await {
             Ok(end) => end,
-            Err(error) if error.is_resumable_stop() && stop.is_requested() => WindowEnd::Stopped,
+            Err(error) if error.is_resumable_stop() && bounds.stop.is_requested() => WindowEnd::Stopped,
             Err(error) => self.failed_window(worker, &work, error).await,
         }
     }
 
-    async fn captured(&self, work: &WindowWork, stop: &Stop) -> Result<WindowEnd, EngineError> {
+    async fn captured(&self, work: &WindowWork, bounds: &Bounds) -> Result<WindowEnd, EngineError> {
         let repository = match self.places.open(&work.place).await {
             // one that was there may be so again: a new one in its place would hide it
             Err(EngineError::NotFound(_)) if !work.has_begun => return Ok(WindowEnd::NoBackup),
             opened => opened?,
         };
-        let capture = self.capture(work, repository, stop).await?;
+        let capture = self.capture(work, repository, &bounds.stop).await?;
         let (repository, database) = (&capture.repository, capture.source.database());
         let mut heard = Heard::default();
         let through = match capture.until_now(&mut |event| heard.take(event)).await {
-            Ok(_) if stop.is_requested() => return Ok(WindowEnd::Stopped),
+            Ok(_) if bounds.stop.is_requested() => return Ok(bounds.end(heard.is_scanning)),
             Ok(Captured::Through(through)) => Some(through),
             Ok(Captured::Degraded) => None,
             Err(error @ (EngineError::NotFound(_) | EngineError::Refused(_))) => {
@@ -194,6 +240,7 @@ const fn outcome(end: &WindowEnd) -> WindowOutcome {
         WindowEnd::Captured(_) => WindowOutcome::Captured,
         WindowEnd::NoBackup => WindowOutcome::NoBackup,
         WindowEnd::Stopped => WindowOutcome::Stopped,
+        WindowEnd::TooLong => WindowOutcome::TooLong,
         WindowEnd::Failed { .. } => WindowOutcome::Failed,
     }
 }
@@ -248,6 +295,15 @@ async fn facts(repository: &Repository, database: &DatabaseName, window: f64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_scan_for_which_there_was_not_the_time_is_too_long() {
+        let over = Bounds { until: Some(Instant::now()), ..Bounds::default() };
+        let not_over = Bounds { until: Some(Instant::now() + Duration::from_secs(60)), ..Bounds::default() };
+        assert_eq!((over.end(true), over.end(false)), (WindowEnd::TooLong, WindowEnd::Stopped));
+        // somebody paused it, or a server is to stop
+        assert_eq!((not_over.end(true), Bounds::default().end(true)), (WindowEnd::Stopped, WindowEnd::Stopped));
+    }
 
     #[test]
     fn an_emulator_may_be_read_at_will_and_proofs_come_with_windows() {

@@ -232,6 +232,42 @@ async fn of_many_who_claim_at_once_one_does() {
 }
 
 #[tokio::test]
+async fn where_somebody_looks_once_a_minute_a_window_is_due_before_it_is_over() {
+    let ahead = ControlSettings { captures_changes: true, captures_ahead_seconds: 20, ..ControlSettings::default() };
+    let world = World::first(ahead).await;
+    let (project, _) = world.set_up().await;
+    world.completed(&project).await;
+    world.control.enable_pitr(&world.owner().await, new_pitr(&project)).await.unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let id = world.control.due_windows(10).await.unwrap()[0].id();
+        assert!(ids.insert(id), "a queue would not take it: {ids:?}");
+        end(&world, &claim(&world).await.unwrap(), &captured(&world, 0)).await;
+        world.clock.advance(39);
+        assert!(due(&world).await.is_empty());
+        // whoever looks once a minute comes a moment early
+        world.clock.advance(20);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_takes_too_long_to_read_waits_for_long_or_for_somebody_to_resume() {
+    let (world, project, _) = capturing().await;
+    let owner = world.owner().await;
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    let shown = world.control.pitr(&owner, &project.id, None).await.unwrap();
+    assert_eq!(shown.status, PitrStatus::Error);
+    assert!(shown.reason.unwrap().contains("takes longer than a function may"));
+    assert_eq!(world.events_of("pitr.degraded").len(), 1);
+    world.clock.advance(6 * 3600 - 1);
+    assert!(due(&world).await.is_empty());
+    world.control.pause_pitr(&owner, &project.id, None).await.unwrap();
+    world.control.resume_pitr(&owner, &project.id, None).await.unwrap();
+    end(&world, &claim(&world).await.unwrap(), &captured(&world, 0)).await;
+    assert_eq!(status(&world, &project).await, PitrStatus::Active);
+}
+
+#[tokio::test]
 async fn failures_wait_longer_are_told_once_and_end() {
     let (world, project, _) = capturing().await;
     end(&world, &claim(&world).await.unwrap(), &captured(&world, 0)).await;

@@ -36,6 +36,8 @@ const MAINTENANCE: Policy = Policy {
     puts: Folders::Only(&[
         "snapshots",
         "segments",
+        "reported",
+        "drills",
         "prunes",
         "intents",
         "receipts",

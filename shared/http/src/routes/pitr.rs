@@ -44,7 +44,7 @@ pub(crate) fn routes() -> OpenApiRouter<HttpState> {
 ///
 /// Role: admin. Where the destination has no backup of the whole database that was made here, one is begun with it
 /// (`initialBackupId`), and the status is `initializing` until that is complete. Enabling what is enabled in the same way
-/// changes nothing. An installation on AWS captures no changes yet: it answers `PITR_UNAVAILABLE`.
+/// changes nothing. An installation in which nobody captures answers `PITR_UNAVAILABLE`.
 #[utoipa::path(
     post,
     path = "/pitr/enable",

@@ -24,11 +24,26 @@ pub struct Message {
     pub deliveries: u32,
 }
 
+/// When a message comes, where a queue knows of groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn<'a> {
+    /// Of the messages of a group one comes after the other: the next one when that before it is deleted or dead.
+    pub group: &'a str,
+    /// A second message of the same id is not taken within five minutes.
+    pub id: &'a str,
+}
+
 /// A queue with a dead-letter queue: a message that was delivered too often is moved there by the adapter.
 #[async_trait]
 pub trait JobQueue: Send + Sync {
     /// Sends a message, to be delivered after `delay` at the earliest.
     async fn send(&self, body: &str, delay: Duration) -> Result<(), PortError>;
+
+    /// Sends a message that comes when it is its turn. A queue that knows of no groups takes it as any other: whoever sends in
+    /// turn saves work by it, and relies on nothing.
+    async fn send_in_turn(&self, body: &str, _turn: Turn<'_>) -> Result<(), PortError> {
+        self.send(body, Duration::ZERO).await
+    }
 
     /// Receives up to `most` messages, waiting up to `wait` for the first. They are hidden from others for `hidden`, and
     /// delivered again if not deleted by then.

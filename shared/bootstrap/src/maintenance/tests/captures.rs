@@ -1,0 +1,153 @@
+//! What the queue of captures brings, with the queue in memory.
+
+use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
+use firebackup_control::{JobEnd, PitrHealth};
+use firebackup_model::port::JobQueue;
+
+use super::*;
+use crate::ingest::Ingest;
+use crate::sqs::each_message;
+
+/// For how long a window may take.
+const TIME: Duration = Duration::from_secs(60);
+/// For how long messages are hidden from others.
+const HIDDEN: Duration = Duration::from_secs(600);
+
+/// An installation whose project is captured, by nobody yet. No key opens the project: what is tried is noted as a failure.
+struct Capturing {
+    home: Home,
+    queue: Arc<MemoryQueue>,
+    ingest: Ingest,
+    sweeps: Maintenance,
+}
+
+impl Capturing {
+    async fn new() -> Self {
+        let home = Home::new().await;
+        let backup = home.started_backup().await;
+        home.repository(&backup).await;
+        home.control.finish_job(&home.worker, &backup.job.id, JobEnd::Completed(Box::default())).await.unwrap();
+        let new = json!({ "projectId": home.project.id });
+        home.control.enable_pitr(&home.owner, serde_json::from_value(new).unwrap()).await.unwrap();
+        let queue = Arc::new(MemoryQueue::default());
+        let ingest = Ingest::new(home.maintenance.steps.clone(), queue.clone(), TIME);
+        let sweeps = Maintenance::new(home.maintenance.steps.clone()).with_captures(queue.clone());
+        Self { home, queue, ingest, sweeps }
+    }
+
+    async fn tick(&self) {
+        self.ingest.message(&message(r#"{"tick":"2026-03-10T02:00:00Z"}"#, None)).await.unwrap();
+    }
+
+    /// Does all messages that wait, each as the function is handed it; says how many there were.
+    async fn work(&self) -> usize {
+        let messages = self.queue.receive(10, Duration::ZERO, HIDDEN).await.unwrap();
+        for taken in &messages {
+            self.ingest.message(&message(&taken.body, Some(&taken.receipt))).await.unwrap();
+            self.queue.delete(&taken.receipt).await.unwrap();
+        }
+        messages.len()
+    }
+
+    async fn health(&self) -> PitrHealth {
+        self.home.control.pitr_health(&self.home.owner, &self.home.project.id, None).await.unwrap()
+    }
+}
+
+fn message(body: &str, receipt: Option<&str>) -> SqsMessage {
+    serde_json::from_value(json!({ "messageId": "m", "body": body, "receiptHandle": receipt })).unwrap()
+}
+
+#[tokio::test]
+async fn a_tick_asks_for_what_is_due_and_each_message_is_one_window() {
+    let all = Capturing::new().await;
+    for _ in 0..3 {
+        // a tick that comes twice, or the sweep beside it, asks for nothing more
+        all.tick().await;
+    }
+    all.sweeps.run(&MaintenanceTask::Sweep).await.unwrap();
+    assert_eq!(all.work().await, 1);
+    let once = all.health().await;
+    assert_eq!(once.failures, 1, "{once:?}");
+    all.tick().await;
+    assert_eq!(all.work().await, 0, "it is not due");
+    all.home.clock.advance(60);
+    all.tick().await;
+    assert_eq!((all.work().await, all.health().await.failures), (1, 2));
+}
+
+#[tokio::test]
+async fn a_message_that_comes_twice_or_at_once_in_two_places_is_one_window() {
+    let all = Capturing::new().await;
+    all.tick().await;
+    let body = all.queue.drain().remove(0);
+    let (one, other) = (message(&body, None), message(&body, None));
+    let (first, second) = tokio::join!(all.ingest.message(&one), all.ingest.message(&other));
+    assert!(first.is_ok() && second.is_ok());
+    all.ingest.message(&one).await.unwrap();
+    assert_eq!(all.health().await.failures, 1);
+}
+
+#[tokio::test]
+async fn who_dies_with_a_window_is_followed_at_the_next_tick() {
+    let all = Capturing::new().await;
+    all.tick().await;
+    let due = all.home.control.due_captures(1).await.unwrap().remove(0);
+    // the function has claimed the window, and is gone: its message lies hidden
+    all.home.control.claim_window(&all.home.worker, &due, 30).await.unwrap().unwrap();
+    assert_eq!(all.queue.receive(10, Duration::ZERO, HIDDEN).await.unwrap().len(), 1);
+    all.home.clock.advance(60);
+    all.tick().await;
+    assert_eq!((all.work().await, all.health().await.failures), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_no_message_comes_again_and_the_others_do_not() {
+    let all = Capturing::new().await;
+    all.tick().await;
+    let good = all.queue.drain().remove(0);
+    let record = |id: &str, body: &str| json!({ "messageId": id, "body": body });
+    let records = json!({ "Records": [record("bad", r#"{"job":null}"#), record("good", &good)] });
+    let event: SqsEvent = serde_json::from_value(records).unwrap();
+    let response = each_message(event, async |message| all.ingest.message(message).await).await;
+    let failed: Vec<_> = response.batch_item_failures.iter().map(|item| item.item_identifier.as_str()).collect();
+    assert_eq!((failed, all.health().await.failures), (vec!["bad"], 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_message_is_a_dead_letter_soon_but_not_before_others_are_moved_back() {
+    let all = Capturing::new().await;
+    all.queue.send("no message", Duration::ZERO).await.unwrap();
+    let mut tries = 0;
+    while let Some(taken) = all.queue.receive(1, Duration::from_secs(6), HIDDEN).await.unwrap().pop() {
+        let failed = all.ingest.message(&message(&taken.body, Some(&taken.receipt))).await.unwrap_err();
+        assert_eq!(failed.kind, StepErrorKind::Fatal);
+        assert!(all.queue.receive(1, Duration::from_secs(4), HIDDEN).await.unwrap().is_empty());
+        tries += 1;
+    }
+    assert_eq!((tries, all.queue.dead_letters().await.unwrap()), (5, 1));
+}
+
+#[tokio::test]
+async fn a_queue_that_takes_nothing_brings_the_tick_back_and_does_not_end_a_sweep() {
+    let all = Capturing::new().await;
+    all.queue.fail(Some(ErrorKind::Unavailable));
+    let tick = message(r#"{"tick":"2026-03-10T02:00:00Z"}"#, None);
+    assert_eq!(all.ingest.message(&tick).await.unwrap_err().kind, StepErrorKind::Retryable);
+    let swept = all.sweeps.run(&MaintenanceTask::Sweep).await.unwrap();
+    assert_eq!(swept["failed"], 1, "{swept}");
+    all.queue.fail(None);
+    all.sweeps.run(&MaintenanceTask::Sweep).await.unwrap();
+    assert_eq!(all.work().await, 1);
+}
+
+#[tokio::test]
+async fn dead_letters_of_captures_are_moved_back_with_the_others() {
+    let all = Capturing::new().await;
+    all.queue.send("{}", Duration::ZERO).await.unwrap();
+    while all.queue.dead_letters().await.unwrap() == 0 {
+        all.queue.receive(1, Duration::ZERO, Duration::ZERO).await.unwrap();
+    }
+    assert_eq!(all.sweeps.run(&MaintenanceTask::Redrive).await.unwrap(), json!({ "moved": 1 }));
+    assert_eq!(all.queue.drain(), ["{}"]);
+}
