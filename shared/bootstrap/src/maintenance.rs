@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_control::{
-    Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, OpenedPlace, PlaceToClean, QueuedJobs, Worker,
+    Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, LONGEST_RETENTION_DAYS, OpenedPlace, PlaceToClean,
+    QueuedJobs, Worker,
 };
 use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
 use firebackup_model::id::JobId;

@@ -141,7 +141,7 @@ pub use page::{MAX_PAGE_LIMIT, MAX_SKIPPED, Page, Paged};
 pub use permission::{
     CheckedBy, DELETE_DOCUMENTS, MissingPermission, PermissionCheck, Purpose, READ_DOCUMENTS, asked_permissions,
 };
-pub use pitr::{NewPitr, PitrChange, PitrConfig};
+pub use pitr::{LONGEST_RETENTION_DAYS, NewPitr, PitrChange, PitrConfig};
 pub use pitr_record::{CaptureFacts, CapturedGap, Pitr, PitrStatus};
 pub use pitr_status::{PitrHealth, PitrStatistics};
 pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, DueWindow, WindowEnd, WindowWork};

@@ -72,7 +72,7 @@ pub struct PitrChange {
 }
 
 fn check(retention_days: Option<u32>, change_window_minutes: Option<u32>) -> Result<()> {
-    retention_days.map_or(Ok(()), |days| limit::between("retentionDays", days, 1, LONGEST_RETENTION_DAYS.into()))?;
+    retention_days.map_or(Ok(()), |days| limit::between("retentionDays", days, 1, LONGEST_RETENTION_DAYS))?;
     change_window_minutes.map_or(Ok(()), |minutes| limit::between("changeWindowMinutes", minutes, 1, 60))
 }
 
