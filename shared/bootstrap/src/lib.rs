@@ -11,6 +11,7 @@ mod aws_environment;
 pub mod buckets;
 mod captures;
 mod failure;
+mod folds;
 mod live_clients;
 mod live_input;
 pub mod local;

@@ -34,18 +34,24 @@ pub struct MemoryBuffer {
     buffers: Mutex<BTreeMap<String, Buffer>>,
     clock: Arc<HandClock>,
     trouble: Mutex<Option<ErrorKind>>,
+    is_full: Mutex<bool>,
 }
 
 impl MemoryBuffer {
     /// Empty ones.
     #[must_use]
     pub fn new(clock: Arc<HandClock>) -> Self {
-        Self { buffers: Mutex::default(), clock, trouble: Mutex::default() }
+        Self { buffers: Mutex::default(), clock, trouble: Mutex::default(), is_full: Mutex::default() }
     }
 
     /// Lets every call fail from now on, or none.
     pub fn fail(&self, kind: Option<ErrorKind>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = kind;
+    }
+
+    /// Says from now on that too much waits, or not.
+    pub fn set_full(&self, is_full: bool) {
+        *self.is_full.lock().unwrap_or_else(PoisonError::into_inner) = is_full;
     }
 
     /// Every byte that waits, of all buffers.
@@ -91,7 +97,8 @@ impl EventBuffer for MemoryBuffer {
             return Ok(Buffered::Repeated);
         }
         let bytes = event.body.len() as u64;
-        if state.waiting >= bounds.events || state.waiting_bytes + bytes > bounds.bytes {
+        let is_full = *self.is_full.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_full || state.waiting >= bounds.events || state.waiting_bytes + bytes > bounds.bytes {
             return Ok(Buffered::Full);
         }
         events.push(Kept { key: event.key, body: Some(event.body), received: now, held: false, forgotten: None });

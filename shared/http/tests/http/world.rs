@@ -24,6 +24,7 @@ use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_buffer::MemoryBuffer;
 use firebackup_testkit::memory_issuer::{MemoryIssuer, identity};
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
@@ -53,6 +54,7 @@ pub struct World {
     pub store: Arc<InMemory>,
     pub repositories: Arc<MemoryRepositories>,
     pub issuer: Arc<MemoryIssuer>,
+    pub buffer: Arc<MemoryBuffer>,
     pub archive: Arc<TestArchive>,
     pub answers: Arc<Answers>,
     pub organization: OrganizationId,
@@ -110,6 +112,7 @@ impl World {
         let keys = Arc::new(MemoryKeys::default());
         let issuer = Arc::new(MemoryIssuer::default());
         let archive = Arc::new(TestArchive::default());
+        let buffer = Arc::new(MemoryBuffer::new(clock.clone()));
         let control = Control::new(Ports {
             items: items.clone(),
             queue: Arc::new(MemoryQueue::default()),
@@ -126,6 +129,8 @@ impl World {
             webhooks: Some(Arc::new(MemoryReceiver::default())),
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
+            buffer: Some(buffer.clone()),
+            accounts: Some(issuer.clone()),
             settings,
         });
         let (store, answers) = (Arc::new(InMemory::new()), Arc::new(Answers::default()));
@@ -159,6 +164,7 @@ impl World {
             store,
             repositories,
             issuer,
+            buffer,
             archive,
             answers,
             organization,
