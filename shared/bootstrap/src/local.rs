@@ -7,8 +7,8 @@ use std::time::Duration;
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{Control, ControlSettings, FirstOwner, Ports};
 use firebackup_embedded::{
-    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SoleWorker, SqliteEventBuffer, SqliteItemStore, SqliteJobQueue,
-    SqliteScheduler, SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
+    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SoleWorker, SqliteEventBuffer, SqliteItemStore,
+    SqliteJobQueue, SqliteScheduler, SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
 };
 use firebackup_engine::World;
 use firebackup_http::{Changes, HttpState, Remembered, SignInPages};

@@ -117,16 +117,14 @@ impl Control {
     /// # Errors
     /// [`Unauthorized`](Kind::Unauthorized) where its signature does not hold; [`Conflict`](Kind::Conflict) while changes are
     /// not captured; [`Unavailable`](Kind::Unavailable) where too much waits, or the store fails: it may be sent again.
-    pub async fn take_event(
-        &self,
-        sender: EventSender,
-        headers: &[(&str, &[u8])],
-        body: &[u8],
-    ) -> Result<EventTaken> {
+    pub async fn take_event(&self, sender: EventSender, headers: &[(&str, &[u8])], body: &[u8]) -> Result<EventTaken> {
         let reporter = sender.proven(body)?;
         let record = reporter.record();
         if !record.is_on() {
-            return Err(ControlError::conflict(Code::Conflict, "changes of this database are not captured at the moment"));
+            return Err(ControlError::conflict(
+                Code::Conflict,
+                "changes of this database are not captured at the moment",
+            ));
         }
         let (buffer, name) = (self.buffer()?, record.buffer());
         let read = read_posted(headers.iter().copied(), body).map_err(|error| reason(&error));

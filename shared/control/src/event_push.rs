@@ -106,11 +106,17 @@ impl Control {
     fn events_url(&self, project: &ProjectId) -> Result<String> {
         let url = self.ports().settings.events_url.as_deref();
         let url = url.map(|url| url.replace("{projectId}", &project.to_string()));
-        url.ok_or_else(|| ControlError::field("push.audience", "nobody knows here where this server is reached: name one"))
+        url.ok_or_else(|| {
+            ControlError::field("push.audience", "nobody knows here where this server is reached: name one")
+        })
     }
 
     /// What leads from a project to its organization, where it is not there yet and is needed from now on.
-    pub(crate) async fn push_owner_write(&self, scope: &OrganizationScope, record: &PitrRecord) -> Result<Vec<ItemWrite>> {
+    pub(crate) async fn push_owner_write(
+        &self,
+        scope: &OrganizationScope,
+        record: &PitrRecord,
+    ) -> Result<Vec<ItemWrite>> {
         let key = item_keys::push_owner(&record.project_id);
         if record.push.is_none() || self.load::<PushOwner>(&key).await?.is_some() {
             return Ok(Vec::new());
@@ -137,7 +143,8 @@ impl Control {
             let mut record = self.pitr_record(scope, project, database).await?;
             let (id, now) = (record.value.id, self.now());
             let push = record.value.push.as_mut().filter(|push| push.config.hmac);
-            let push = push.ok_or_else(|| ControlError::field("push.hmac", "signed events are not taken: ask for it first"))?;
+            let push =
+                push.ok_or_else(|| ControlError::field("push.hmac", "signed events are not taken: ask for it first"))?;
             let organization = self.organization_record(scope).await?.value;
             let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
             let sealed = secrets.seal(self, &id.to_string(), SECRET, &secret);

@@ -174,7 +174,11 @@ impl Control {
             enabled_at: now,
             updated_at: now,
             due: whole_second(now),
-            push: new.config.push.clone().map(|push| PushRecord::changed(before.and_then(|before| before.push.as_ref()), push)),
+            push: new
+                .config
+                .push
+                .clone()
+                .map(|push| PushRecord::changed(before.and_then(|before| before.push.as_ref()), push)),
             folds_until: before.and_then(|before| before.folds_until),
             holder: None,
             course,
@@ -361,7 +365,8 @@ impl Control {
             }
             record.value.updated_at = self.now();
             let act = Act::new(action, record.value.id).with(record.value.told());
-            let mut writes = vec![record.replace(record.value.index(caller.scope()))?, self.goes_on(caller.scope()).await?];
+            let mut writes =
+                vec![record.replace(record.value.index(caller.scope()))?, self.goes_on(caller.scope()).await?];
             writes.extend(self.push_owner_write(caller.scope(), &record.value).await?);
             if self.commit(caller.author(), act, writes).await? == Written::Yes {
                 return Ok(record.value.shown(self.now()));

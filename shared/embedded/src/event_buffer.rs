@@ -215,13 +215,7 @@ fn read(
     Ok(events)
 }
 
-fn settle(
-    transaction: &Transaction<'_>,
-    buffer: &str,
-    keys: &[String],
-    settled: Settled,
-    now: i64,
-) -> Outcome<()> {
+fn settle(transaction: &Transaction<'_>, buffer: &str, keys: &[String], settled: Settled, now: i64) -> Outcome<()> {
     const SIZE: &str = "SELECT length(body) FROM events WHERE buffer = ?1 AND key = ?2 AND body IS NOT NULL";
     const DROP: &str = "UPDATE events SET body = NULL, held = 0, forgotten = ?3 WHERE buffer = ?1 AND key = ?2";
     let (mut events, mut bytes) = (0, 0);

@@ -119,7 +119,11 @@ const FAILURES: &[Failures] = &[
             (Code::Cancelled, "the job was cancelled"),
         ],
     },
-    Failures { status: 413, name: "TooLarge", codes: &[(Code::PayloadTooLarge, "the body has more bytes than the route takes: 1 MiB, of an event 16 MiB")] },
+    Failures {
+        status: 413,
+        name: "TooLarge",
+        codes: &[(Code::PayloadTooLarge, "the body has more bytes than the route takes: 1 MiB, of an event 16 MiB")],
+    },
     Failures {
         status: 415,
         name: "NotJson",
@@ -385,7 +389,8 @@ mod tests {
     use super::*;
 
     /// What strangers may call.
-    const OPEN: [&str; 5] = ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session", "finish_consent"];
+    const OPEN: [&str; 6] =
+        ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session", "finish_consent", "take_event"];
 
     fn document() -> Value {
         serde_json::to_value(crate::openapi()).unwrap()

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use firebackup_model::port::{BufferBounds, BufferState, Buffered, BufferedEvent, EventBuffer, MAX_BUFFER_NAME, Settled};
+use firebackup_model::port::{
+    BufferBounds, BufferState, Buffered, BufferedEvent, EventBuffer, MAX_BUFFER_NAME, Settled,
+};
 use tokio::task::JoinSet;
 
 use crate::hand_clock::HandClock;

@@ -135,7 +135,8 @@ mod tests {
         let public = parsed(&[&client[..], &["--public-url", "https://b.example"]].concat()).unwrap();
         let settings = public.settings("0.0.0.0:1".parse().unwrap(), false).unwrap();
         assert!(settings.pages.is_secure);
-        let events = parsed(&["--public-url", "https://b.example"]).unwrap().events_url("0.0.0.0:1".parse().unwrap(), false);
+        let events =
+            parsed(&["--public-url", "https://b.example"]).unwrap().events_url("0.0.0.0:1".parse().unwrap(), false);
         assert_eq!(events.as_deref(), Some("https://b.example/api/v1/pitr/{projectId}/events"));
         assert_eq!(parsed(&[]).unwrap().events_url("0.0.0.0:1".parse().unwrap(), false), None);
         assert_eq!(settings.issuer.unwrap().redirect_uri, "https://b.example/api/v1/auth/google/callback");

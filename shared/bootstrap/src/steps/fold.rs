@@ -64,9 +64,7 @@ impl AppSteps {
         });
         match tokio::time::timeout(LIMIT, folding).await {
             Ok(folded) => folded.map_err(of_engine),
-            Err(_) => {
-                Err(StepError::new(StepErrorKind::Retryable, "a batch of events took too long"))
-            }
+            Err(_) => Err(StepError::new(StepErrorKind::Retryable, "a batch of events took too long")),
         }
     }
 

@@ -45,7 +45,8 @@ pub fn read_posted<'h>(
 
 /// The message, where there is one: a JSON object of its own, and no attribute of an event beside it.
 fn wrapped(headers: &[(&str, &[u8])], body: &[u8]) -> Result<Option<Message>, EventError> {
-    let find = |name: &str| headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
+    let find =
+        |name: &str| headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
     let content_type = find("content-type").and_then(|value| std::str::from_utf8(value).ok());
     let is_json = content_type.is_some_and(|content_type| Form::essence(content_type) == "application/json");
     if !is_json || find("ce-id").is_some() {

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use firebackup_control::{
-    Code, DueCapture, EventOutcome, EventProof, EventTaken, Pitr, PitrChange, Project, PushConfig, PushStatistics, Result,
-    Role, Signed,
+    Code, DueCapture, EventOutcome, EventProof, EventTaken, Pitr, PitrChange, Project, PushConfig, PushStatistics,
+    Result, Role, Signed,
 };
 use firebackup_model::ErrorKind;
 use firebackup_testkit::memory_issuer::account_token;
@@ -136,7 +136,10 @@ async fn it_can_be_enabled_with_them_and_the_audience_follows_from_where_a_serve
     let again = world.control.enable_pitr(&world.owner().await, new).await.unwrap();
     assert_eq!(again.id, pitr.id, "enabling it again as it is changes nothing");
     let proof = Some(EventProof::Token(account_token(ACCOUNT, &audience).into()));
-    assert_eq!(post(&world, &project, proof, &event(&project, "1", "a/1")).await.unwrap().outcome, EventOutcome::Buffered);
+    assert_eq!(
+        post(&world, &project, proof, &event(&project, "1", "a/1")).await.unwrap().outcome,
+        EventOutcome::Buffered
+    );
 }
 
 #[tokio::test]
@@ -177,7 +180,9 @@ async fn a_signature_proves_its_body_for_five_minutes_and_its_secret_until_a_day
     assert_eq!(code(post(&world, &project, old, &body).await), Code::InvalidToken);
 
     let second = world.control.exchange_push_secret(&owner, &project.id, None).await.unwrap();
-    for (secret, advance, is_good) in [(&second, 0, true), (&first, 24 * 3600 - 1, true), (&first, 1, false), (&second, 0, true)] {
+    for (secret, advance, is_good) in
+        [(&second, 0, true), (&first, 24 * 3600 - 1, true), (&first, 1, false), (&second, 0, true)]
+    {
         world.clock.advance(advance);
         let posted = post(&world, &project, signed(&world, secret, &body), &body).await;
         assert_eq!(posted.is_ok(), is_good, "{advance}: {posted:?}");
@@ -188,7 +193,8 @@ async fn a_signature_proves_its_body_for_five_minutes_and_its_secret_until_a_day
     assert_eq!(code(post(&world, &project, signed(&world, &second, &body), &body).await), Code::InvalidToken);
     set_push(&world, &project, Some(by_account())).await.unwrap();
     assert_eq!(code(world.control.exchange_push_secret(&owner, &project.id, None).await), Code::ValidationFailed);
-    let stored = serde_json::to_string(&world.items.all().into_iter().map(|item| item.body).collect::<Vec<_>>()).unwrap();
+    let stored =
+        serde_json::to_string(&world.items.all().into_iter().map(|item| item.body).collect::<Vec<_>>()).unwrap();
     for secret in [&first, &second] {
         assert!(!stored.contains(secret.strip_prefix("whsec_").unwrap()));
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firebackup_embedded::{
-    Database, LocalEventBus, LocalPush, SqliteEventBuffer, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SystemClock,
+    Database, LocalEventBus, LocalPush, SqliteEventBuffer, SqliteItemStore, SqliteJobQueue, SqliteScheduler,
+    SystemClock,
 };
 use firebackup_model::port::{BufferBounds, BufferedEvent, Clock, DomainEvent, EventBuffer, EventBus, JobQueue};
 use firebackup_testkit::event_bus_suite::{self, ArrivedEvents};

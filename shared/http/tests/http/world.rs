@@ -618,7 +618,8 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
     let restore = id(&world.post("/api/v1/backups/restore", json!({"backupId": backup, "dryRun": true})).await);
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
-    world.post("/api/v1/pitr/enable", json!({"projectId": project})).await;
+    let pushed = json!({"projectId": project, "config": {"push": {"hmac": true}}});
+    world.post("/api/v1/pitr/enable", pushed).await;
     let moment = json!({"projectId": project, "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true});
     let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;

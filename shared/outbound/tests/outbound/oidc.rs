@@ -444,7 +444,8 @@ async fn a_program_shows_whose_account_it_is() {
         assert_eq!(accounts.account(&token, "https://here/events").await.unwrap(), "push@p.iam.gserviceaccount.com");
     }
     assert_eq!(stage.server.counts().await.keys, 1, "keys are kept");
-    for (token, audience) in [(token.as_str(), "https://here/others"), ("eyJ.planted", "https://here/events"), ("", "")] {
+    for (token, audience) in [(token.as_str(), "https://here/others"), ("eyJ.planted", "https://here/events"), ("", "")]
+    {
         let error = accounts.account(token, audience).await.unwrap_err();
         assert_silent(&error, "planted");
         assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error:?}");
