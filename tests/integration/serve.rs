@@ -8,6 +8,7 @@ mod databases;
 mod demo;
 mod doubles;
 mod endings;
+mod events;
 mod faults;
 pub mod installation;
 mod jobs;

@@ -189,6 +189,8 @@ async fn open(context: &Context, args: &ServeArgs, data: &Path, address: SocketA
         parallel: args.parallel.into(),
         ambient: context.settings.storage.options.clone(),
         sign_in,
+        events_issuer: args.sign_in.events_issuer(),
+        events_url: args.sign_in.events_url(address, args.tls_cert.is_some()),
         emulator: context.settings.emulator().map(str::to_owned),
         allow_private_addresses: args.allow_private_addresses,
     };

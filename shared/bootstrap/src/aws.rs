@@ -91,6 +91,8 @@ impl AwsApp {
             webhooks: R::webhooks(&parts)?,
             notify: R::notify(&parts),
             push: R::push(&parts),
+            buffer: None,
+            accounts: None,
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 allow_private_addresses,

@@ -11,6 +11,7 @@ mod aws_environment;
 pub mod buckets;
 mod captures;
 mod failure;
+mod folds;
 mod ingest;
 mod live_clients;
 mod live_input;
@@ -52,7 +53,7 @@ pub use sign_in::{GOOGLE, PublicUrl, SignInSettings, page};
 pub use sqs::each_message;
 pub use stack_bucket::StackBucket;
 pub use steps::{
-    AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, JobInput, Planned, StepSettings, WindowDone,
+    AppSteps, ChunkDone, ChunkInput, FinalizeInput, Finalized, FoldDone, JobInput, Planned, StepSettings, WindowDone,
     WindowOutcome,
 };
 pub use triggers::{Due, notify_message, schedule_due, start_message};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use firebackup_codec::secret::SecretKey;
 use firebackup_control::{Control, ControlSettings, FirstOwner, Ports};
 use firebackup_embedded::{
-    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SoleWorker, SqliteItemStore, SqliteJobQueue,
-    SqliteScheduler, SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
+    DataVersion, Database, FireIntoQueue, LocalEventBus, LocalPush, SoleWorker, SqliteEventBuffer, SqliteItemStore,
+    SqliteJobQueue, SqliteScheduler, SqliteWorkflows, SystemAlarm, SystemClock, SystemRandom, WorkflowOptions,
 };
 use firebackup_engine::World;
 use firebackup_http::{Changes, HttpState, Remembered, SignInPages};
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::captures::Captures;
 use crate::failure::{of_control, unreadable};
+use crate::folds::Folds;
 use crate::live_clients::{LiveClients, tell_live};
 use crate::local_keys::LocalKeys;
 use crate::local_metrics::LocalMetrics;
@@ -29,7 +30,7 @@ use crate::oauth_client::OauthClient;
 use crate::places::{MasterKeys, Places};
 use crate::probes::WorldProbes;
 use crate::projects::Projects;
-use crate::sign_in::{SignInSettings, consents_of, provider_of};
+use crate::sign_in::{SignInSettings, accounts_of, consents_of, provider_of};
 use crate::steps::{AppSteps, StepSettings};
 use crate::triggers::{Due, notify, schedule_due, start_job};
 use crate::webhooks::webhooks;
@@ -74,6 +75,10 @@ pub struct LocalSettings {
     pub ambient: Vec<(String, String)>,
     /// How people sign in.
     pub sign_in: SignInSettings,
+    /// Who makes the tokens of accounts that post events.
+    pub events_issuer: String,
+    /// Where they post them to, with `{projectId}` in the place of a project's id, where that is known.
+    pub events_url: Option<String>,
     /// Host and port of a Firestore emulator that stands in Google's place for projects that are let in by consent.
     pub emulator: Option<String>,
     /// Whether issuers, webhooks and endpoints of destinations may lead to this machine and its networks.
@@ -127,6 +132,9 @@ impl LocalApp {
         let consents = consents_of(issuer.as_ref(), emulator, settings.allow_private_addresses, &clock)?;
         let client = issuer.as_ref().and_then(|client| OauthClient::open(client, settings.emulator.clone()));
         let projects = Projects::new(client);
+        let accounts = accounts_of(settings.events_issuer, settings.allow_private_addresses, &clock)?;
+        let events_url = settings.events_url;
+        let buffer = Arc::new(SqliteEventBuffer::new(database.clone(), Arc::clone(&clock)));
         let identity = provider_of(issuer, settings.allow_private_addresses, &clock)?;
         let allow_federation = has_aws_identity(&settings.ambient);
         let places = Places::new(MasterKeys::Local(master.clone()), world, settings.ambient);
@@ -147,12 +155,15 @@ impl LocalApp {
             webhooks: Some(webhooks),
             notify: notify.clone(),
             push: Arc::new(push.clone()),
+            buffer: Some(buffer),
+            accounts: Some(accounts),
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,
                 allow_federation,
                 allow_private_addresses: settings.allow_private_addresses,
                 captures_changes: true,
+                events_url,
                 sign_up,
                 ..ControlSettings::default()
             },
@@ -252,7 +263,7 @@ impl LocalApp {
             until(stopped(), consume(&*self.notify, NOTICES, async |body| notify(&self.control, body).await)),
             self.workflows.run(steps, stopped()),
             self.scheduler.run(fire, &SystemAlarm, stopped()),
-            self.capture(stopped()),
+            self.capture(stopped(), stopped()),
             until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
             until(stopped(), self.maintain(MaintenanceTask::Migrate, MIGRATE)),
             until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),
@@ -273,14 +284,15 @@ impl LocalApp {
         }
     }
 
-    /// Captures changes; of two servers on one folder one does.
-    async fn capture(&self, stopped: impl Future<Output = ()>) {
+    /// Captures changes and folds events; of two servers on one folder one does.
+    async fn capture(&self, stopped: impl Future<Output = ()>, folds_stopped: impl Future<Output = ()>) {
         tokio::pin!(stopped);
         let _sole = tokio::select! {
             sole = SoleWorker::wait(&self.database, "captures") => sole,
             () = &mut stopped => return,
         };
-        Captures::new(self.steps.clone(), CAPTURES).run(stopped).await;
+        let folds = Folds::new(self.steps.clone(), Arc::clone(&self.clock));
+        tokio::join!(Captures::new(self.steps.clone(), CAPTURES).run(stopped), folds.run(folds_stopped));
     }
 
     async fn make_due(&self, body: &str) -> Result<(), StepError> {

@@ -4,10 +4,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use firebackup_control::SignUp;
-use firebackup_http::{CALLBACK_PATH, SignInPages};
-use firebackup_model::port::{Clock, ConsentIssuer, IdentityProvider};
+use firebackup_http::{CALLBACK_PATH, EVENTS_PATH, SignInPages};
+use firebackup_model::port::{AccountTokens, Clock, ConsentIssuer, IdentityProvider};
 use firebackup_model::{ErrorKind, PortError};
-use firebackup_outbound::{AddressGuard, OidcProvider, OidcSettings, OutboundClient, Url};
+use firebackup_outbound::{AddressGuard, OidcAccounts, OidcProvider, OidcSettings, OutboundClient, Url};
 
 use crate::oauth_client::{for_consents, opens_projects};
 
@@ -36,6 +36,13 @@ impl PublicUrl {
         let mut url = self.0.clone();
         url.set_path(CALLBACK_PATH);
         url.into()
+    }
+
+    /// Where events of a project are posted to, with `{projectId}` in the place of its id.
+    #[must_use]
+    pub fn events(&self) -> String {
+        // as a path of a URL the braces would be encoded
+        format!("{}{EVENTS_PATH}", self.0.as_str().trim_end_matches('/'))
     }
 
     /// Whether browsers come by TLS.
@@ -84,12 +91,31 @@ pub(crate) fn provider(
     allow_private_addresses: bool,
     clock: Arc<dyn Clock>,
 ) -> Result<OidcProvider, PortError> {
-    let failed = |why: &str| PortError::new(ErrorKind::InvalidArgument, "set up the sign-in", why);
+    let client = client_of(&settings.issuer, "set up the sign-in", allow_private_addresses)?;
+    Ok(OidcProvider::new(settings, client, clock))
+}
+
+/// What calls an issuer that may be called.
+fn client_of(issuer: &str, operation: &str, allow_private_addresses: bool) -> Result<OutboundClient, PortError> {
+    let failed = |why: &str| PortError::new(ErrorKind::InvalidArgument, operation, why);
     let client = OutboundClient::new(AddressGuard::new(allow_private_addresses));
     let client = client.map_err(|error| failed("TLS cannot be used on this machine").with_source(error))?;
-    let issuer = Url::parse(&settings.issuer).map_err(|error| failed("the issuer is not a url").with_source(error))?;
+    let issuer = Url::parse(issuer).map_err(|error| failed("the issuer is not a url").with_source(error))?;
     client.check(&issuer).map_err(|error| failed("the issuer may not be called").with_source(error))?;
-    Ok(OidcProvider::new(settings, client, clock))
+    Ok(client)
+}
+
+/// Who proves the tokens that an issuer makes for accounts, called only where that is allowed.
+///
+/// # Errors
+/// As [`provider`].
+pub(crate) fn accounts_of(
+    issuer: String,
+    allow_private_addresses: bool,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn AccountTokens>, PortError> {
+    let client = client_of(&issuer, "set up who posts events", allow_private_addresses)?;
+    Ok(Arc::new(OidcAccounts::new(issuer, client, Arc::clone(clock))))
 }
 
 /// As [`provider`], where there is one.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod capture;
+mod fold;
 mod progress;
 mod restore;
 pub(crate) mod span;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::projects::Projects;
 pub use capture::{WindowDone, WindowOutcome};
+pub use fold::FoldDone;
 #[cfg(test)]
 pub(crate) use progress::Counted;
 

@@ -12,6 +12,8 @@
 
 mod attributes;
 mod data;
+mod packed;
+mod posted;
 
 use std::error::Error;
 
@@ -24,6 +26,9 @@ use crate::limit::{MAX_BODY, MAX_EVENT};
 use crate::typed_json::ReadJsonError;
 use attributes::{Attributes, Envelope, name};
 use data::Data;
+
+pub use packed::{pack, unpack};
+pub use posted::read_posted;
 
 /// Why what was posted is no event that can be taken.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +127,18 @@ pub fn read_event<'h>(
     headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
     body: &[u8],
 ) -> Result<ReportedEvent, EventError> {
-    if body.len() > MAX_EVENT {
-        return Err(EventError::TooLarge { part: "body", bytes: body.len(), limit: MAX_EVENT });
+    check_size(body)?;
+    read(Envelope::open(headers, body, true)?)
+}
+
+fn check_size(body: &[u8]) -> Result<(), EventError> {
+    match body.len() {
+        bytes if bytes > MAX_EVENT => Err(EventError::TooLarge { part: "body", bytes, limit: MAX_EVENT }),
+        _ => Ok(()),
     }
-    let Envelope { attributes, content } = Envelope::open(headers, body)?;
+}
+
+fn read(Envelope { attributes, content }: Envelope<'_>) -> Result<ReportedEvent, EventError> {
     match attributes.required(name::SPEC_VERSION)?.as_ref() {
         "1.0" => {}
         _ => return Err(EventError::wrong(name::SPEC_VERSION, "is not 1.0")),

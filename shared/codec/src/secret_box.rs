@@ -60,7 +60,21 @@ pub fn open(
     context: &BTreeMap<String, String>,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, FormatError> {
-    if sealed.len() > SEALED + MAX_SECRET_BYTES + TAG {
+    open_up_to(MAX_SECRET_BYTES, key, purpose, context, sealed)
+}
+
+/// As [`open`], of what may have `most` bytes.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_up_to(
+    most: usize,
+    key: &SecretKey,
+    purpose: &str,
+    context: &BTreeMap<String, String>,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, FormatError> {
+    if sealed.len() > SEALED.saturating_add(most).saturating_add(TAG) {
         return Err(FormatError::limit(0, format!("a secret of {} bytes", sealed.len())));
     }
     let Some((&version, rest)) = sealed.split_first() else { return Err(FormatError::damaged(0, "cut short")) };

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use firebackup_model::Timestamp;
 use firebackup_model::port::{
-    Clock, ConsentIssuer, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue, KeyService, Push, Random,
-    Scheduler, WebhookSender, Workflows,
+    AccountTokens, Clock, ConsentIssuer, EventBuffer, EventBus, IdentityProvider, ItemKey, ItemStore, JobQueue,
+    KeyService, Push, Random, Scheduler, WebhookSender, Workflows,
 };
 
 use crate::archive::Archive;
@@ -63,6 +63,10 @@ pub struct Ports {
     pub webhooks: Option<Arc<dyn WebhookSender>>,
     /// Where events and deliveries to webhooks wait.
     pub notify: Arc<dyn JobQueue>,
+    /// Where events of changes wait that were posted; without it none are taken.
+    pub buffer: Option<Arc<dyn EventBuffer>>,
+    /// Who proves tokens of those who post them, where somebody does.
+    pub accounts: Option<Arc<dyn AccountTokens>>,
     /// How this installation is set up.
     pub settings: ControlSettings,
 }
@@ -85,6 +89,9 @@ pub struct ControlSettings {
     pub captures_ahead_seconds: u32,
     /// The master key of the stack, a KMS ARN; nothing for the key service's own.
     pub master_key: Option<String>,
+    /// Where events of a project's changes are posted to, with `{projectId}` in the place of its id; nothing where nobody knows
+    /// how this installation is reached.
+    pub events_url: Option<String>,
     /// How many jobs an organization may run at one time, where it has no number of its own.
     pub max_running_jobs: u32,
     /// Who may become a user without an invite.
@@ -101,6 +108,7 @@ impl Default for ControlSettings {
             captures_changes: false,
             captures_ahead_seconds: 0,
             master_key: None,
+            events_url: None,
             max_running_jobs: 5,
             sign_up: SignUp::Invited,
         }

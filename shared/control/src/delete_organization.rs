@@ -19,6 +19,7 @@ use crate::invite::Invite;
 use crate::item_keys;
 use crate::member::Member;
 use crate::organization::{ListedOrganization, OrganizationRecord};
+use crate::project::ProjectRecord;
 use crate::project::in_use;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
 use crate::role::Right;
@@ -253,6 +254,7 @@ impl OrganizationScope {
                 let user = decode::<Member>(item)?.value.user_id;
                 Ok(vec![item_keys::membership(&user, &self.organization())])
             }
+            Some("PROJECT") => Ok(vec![item_keys::push_owner(&decode::<ProjectRecord>(item)?.value.project.id)]),
             Some("INVITE") => Ok(decode::<Invite>(item)?.value.ways().into()),
             _ => Ok(Vec::new()),
         }

@@ -128,6 +128,8 @@ codes! {
     LimitReached = "LIMIT_REACHED",
     /// This installation captures no changes.
     PitrUnavailable = "PITR_UNAVAILABLE",
+    /// Too many events of changes wait to be folded; send it again after `Retry-After`.
+    BacklogFull = "BACKLOG_FULL",
     /// The moment cannot be put back; `details` says which ones beside it can.
     MomentUnavailable = "MOMENT_UNAVAILABLE",
     /// Google could not be reached, or refused.

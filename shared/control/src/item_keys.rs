@@ -36,6 +36,7 @@
 //! |---|---|---|
 //! | `KEY#<key>` | `ORGANIZATION` | whose an API key is |
 //! | `INVITE#<inv>` | `ORGANIZATION` | whose an invite is; for 7 days |
+//! | `PUSH#<proj>` | `ORGANIZATION` | whose a project is that events are posted of |
 //! | `INVITED#<hash of the address>` | `<inv>` | that an address is invited; for 7 days |
 //! | `ORGANIZATIONS` | `ORG#<org>` | all of them, for sweeps |
 //! | `INSTALLATION` | `OWNER` | that the first was made |
@@ -99,6 +100,11 @@ pub(crate) fn first_owner() -> ItemKey {
 /// Whose an API key is.
 pub(crate) fn key_owner(id: &ApiKeyId) -> ItemKey {
     ItemKey::new(format!("{KEY}{id}"), "ORGANIZATION")
+}
+
+/// Whose a project is that events are posted of.
+pub(crate) fn push_owner(project: &ProjectId) -> ItemKey {
+    ItemKey::new(format!("PUSH#{project}"), "ORGANIZATION")
 }
 
 /// An organization in the list of all.
@@ -513,6 +519,7 @@ mod tests {
             stranger_count(&entry),
             first_owner(),
             key_owner(&key),
+            push_owner(&project),
             listed_organization(&ulid.into()),
             scope.organization_key(),
             scope.api_key_key(&key),
@@ -563,6 +570,7 @@ mod tests {
             "STRANGERS evt_U",
             "INSTALLATION OWNER",
             "KEY#key_U ORGANIZATION",
+            "PUSH#proj_U ORGANIZATION",
             "ORGANIZATIONS ORG#org_U",
             "ORG#org_U ORGANIZATION",
             "ORG#org_U KEY#key_U",

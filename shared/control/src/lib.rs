@@ -34,6 +34,9 @@ mod destination;
 mod destination_check;
 mod destination_use;
 mod error;
+mod event_fold;
+mod event_intake;
+mod event_push;
 mod federation;
 mod gfs;
 mod id;
@@ -117,6 +120,9 @@ pub use destination_use::{
     StorageStats,
 };
 pub use error::{Code, ControlError, Kind, Result};
+pub use event_fold::{FoldWork, WaitingEvents};
+pub use event_intake::{EventOutcome, EventTaken, PushStatistics};
+pub use event_push::PushConfig;
 pub use federation::provider_name;
 pub use gfs::Gfs;
 pub use id::{
@@ -158,7 +164,8 @@ pub use secrets::SecretText;
 pub use server_side_encryption::ServerSideEncryption;
 pub use session::{ACCESS_SECONDS, Tokens};
 pub use sign_in::{BegunSignIn, SIGN_IN_SECONDS, SignUp};
-pub use tenant::{Caller, FirstOwner, Me, Person, Worker};
+pub use signature::Signed;
+pub use tenant::{Caller, EventProof, EventSender, FirstOwner, Me, Person, Worker};
 pub use user::User;
 pub use verified::Verified;
 pub use webhook::{NewWebhook, Webhook, WebhookChange, WebhookType};

@@ -9,12 +9,14 @@ use crate::control::Control;
 use crate::database::Ability;
 use crate::destination::DestinationRecord;
 use crate::error::{Code, ControlError, Result};
+use crate::event_push::{PushConfig, PushOwner, PushRecord};
 use crate::id::{DestinationId, PitrId, ProjectId};
+use crate::item_keys;
 use crate::job::{BackupJob, Job, JobStatus};
 use crate::limit;
 use crate::pitr_record::{Course, Pitr, PitrRecord, whole_second};
 use crate::project::ProjectRecord;
-use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
+use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item, present};
 use crate::role::Right;
 use crate::tenant::{Author, Caller, OrganizationScope};
 
@@ -37,11 +39,15 @@ pub struct PitrConfig {
     /// Whether they are encrypted.
     #[schema(default = true)]
     pub encrypt: bool,
+    /// Who may post events of changes; nobody where that is not said. What events tell fills the time between two moments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub push: Option<PushConfig>,
 }
 
 impl Default for PitrConfig {
     fn default() -> Self {
-        Self { retention_days: 7, change_window_minutes: 1, storage_destination_id: None, encrypt: true }
+        Self { retention_days: 7, change_window_minutes: 1, storage_destination_id: None, encrypt: true, push: None }
     }
 }
 
@@ -69,6 +75,10 @@ pub struct PitrChange {
     /// How often changes are captured.
     #[schema(minimum = 1, maximum = 60)]
     pub change_window_minutes: Option<u32>,
+    /// Who may post events of changes, replaced as a whole; `null` for nobody.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<PushConfig>)]
+    pub push: Option<Option<PushConfig>>,
 }
 
 fn check(retention_days: Option<u32>, change_window_minutes: Option<u32>) -> Result<()> {
@@ -93,11 +103,12 @@ impl Control {
     /// a field may not be so; [`PitrUnavailable`](Code::PitrUnavailable) where nobody captures here;
     /// [`Conflict`](crate::Kind::Conflict) where it is enabled in another way, the project is disconnected, or the database
     /// tells of no changes; [`TooMany`](crate::Kind::TooMany).
-    pub async fn enable_pitr(&self, caller: &Caller, new: NewPitr) -> Result<Pitr> {
+    pub async fn enable_pitr(&self, caller: &Caller, mut new: NewPitr) -> Result<Pitr> {
         caller.may(Right::Manage)?;
         self.check_captures()?;
         limit::database(new.database.as_deref())?;
         check(Some(new.config.retention_days), Some(new.config.change_window_minutes))?;
+        new.config.push = new.config.push.map(|push| self.checked_push(&new.project_id, push)).transpose()?;
         for _ in 0..MAX_ATTEMPTS {
             let ground = self.ground(caller.scope(), &new).await?;
             if let Some(before) = ground.before.as_ref().filter(|before| before.value.enabled) {
@@ -165,6 +176,12 @@ impl Control {
             enabled_at: now,
             updated_at: now,
             due: whole_second(now),
+            push: new
+                .config
+                .push
+                .clone()
+                .map(|push| PushRecord::changed(before.and_then(|before| before.push.as_ref()), push)),
+            folds_until: before.and_then(|before| before.folds_until),
             holder: None,
             course,
         }
@@ -186,15 +203,17 @@ impl Control {
             None => ItemWrite::Create(item),
             Some(before) => ItemWrite::Replace(item, before.version),
         };
+        let owner = self.push_owner_write(scope, &record).await?;
         let act = Act::new("pitr.enabled", record.id).with(record.told());
         let written = match backup {
             None => {
                 let checks = [ground.project.check(), ground.destination.check(), self.goes_on(scope).await?];
-                self.commit(author, act, [write].into_iter().chain(checks).collect()).await?
+                let writes = [write].into_iter().chain(owner).chain(checks);
+                self.commit(author, act, writes.collect()).await?
             }
             Some((backup, checks)) => {
                 let entry = self.new_entry(author, act);
-                let with = [write, entry.create(scope)?].into_iter().chain(checks).collect();
+                let with = [write, entry.create(scope)?].into_iter().chain(owner).chain(checks).collect();
                 let written = self.store_backup(author, backup, with).await?;
                 if written == Written::Yes {
                     self.publish_done(scope, &entry).await;
@@ -304,7 +323,15 @@ impl Control {
     ) -> Result<Pitr> {
         caller.may(Right::Manage)?;
         check(change.retention_days, change.change_window_minutes)?;
+        let push = match &change.push {
+            Some(Some(push)) => Some(Some(self.checked_push(project, push.clone())?)),
+            asked => asked.clone(),
+        };
         let update = |pitr: &mut PitrRecord| {
+            if let Some(push) = &push {
+                let before = pitr.push.take();
+                pitr.push = push.clone().map(|push| PushRecord::changed(before.as_ref(), push));
+            }
             pitr.retention_days = change.retention_days.unwrap_or(pitr.retention_days);
             pitr.change_window_minutes = change.change_window_minutes.unwrap_or(pitr.change_window_minutes);
             Ok(())
@@ -340,7 +367,9 @@ impl Control {
             }
             record.value.updated_at = self.now();
             let act = Act::new(action, record.value.id).with(record.value.told());
-            let writes = vec![record.replace(record.value.index(caller.scope()))?, self.goes_on(caller.scope()).await?];
+            let mut writes =
+                vec![record.replace(record.value.index(caller.scope()))?, self.goes_on(caller.scope()).await?];
+            writes.extend(self.push_owner_write(caller.scope(), &record.value).await?);
             if self.commit(caller.author(), act, writes).await? == Written::Yes {
                 return Ok(record.value.shown(self.now()));
             }
@@ -384,7 +413,13 @@ impl Control {
     /// Forgets those of a project that is gone. Whoever dies before leaves what nothing leads to.
     pub(crate) async fn forget_pitrs(&self, scope: &OrganizationScope, project: &ProjectId) {
         let forgotten = async {
+            if let Some(owner) = self.load::<PushOwner>(&item_keys::push_owner(project)).await? {
+                self.write_unrecorded(vec![owner.delete()]).await?;
+            }
             for record in self.all::<PitrRecord>(scope.pitrs_of(project)).await? {
+                if let Some(buffer) = &self.ports().buffer {
+                    buffer.forget(&record.value.buffer()).await?;
+                }
                 self.write_unrecorded(vec![record.delete()]).await?;
             }
             Ok::<_, ControlError>(())

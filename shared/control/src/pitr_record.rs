@@ -9,6 +9,7 @@ use firebackup_model::port::ItemKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::event_push::PushRecord;
 use crate::id::{DestinationId, OrganizationId, PitrId, ProjectId};
 use crate::pitr::PitrConfig;
 use crate::tenant::OrganizationScope;
@@ -153,6 +154,12 @@ pub(crate) struct PitrRecord {
     pub(crate) updated_at: Timestamp,
     /// When the next window begins; while somebody holds it, from when on that one counts as dead.
     pub(crate) due: Timestamp,
+    /// Who may post events of its changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) push: Option<PushRecord>,
+    /// Until when somebody folds events at the longest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) folds_until: Option<Timestamp>,
     /// Who captures now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) holder: Option<String>,
@@ -176,9 +183,10 @@ impl PitrRecord {
         self.enabled && !self.paused
     }
 
-    /// Whether somebody captures just now.
+    /// Whether somebody captures just now, or folds events.
     pub(crate) fn is_held(&self, now: Timestamp) -> bool {
-        self.is_on() && self.holder.is_some() && self.due > now
+        let is_folded = self.folds_until.is_some_and(|until| until > now);
+        is_folded || self.is_on() && self.holder.is_some() && self.due > now
     }
 
     /// Its place among those that are due; none while nobody should capture.
@@ -248,6 +256,7 @@ impl PitrRecord {
                 change_window_minutes: self.change_window_minutes,
                 storage_destination_id: Some(self.storage_destination_id),
                 encrypt: self.encrypt,
+                push: self.push.as_ref().map(|push| push.config.clone()),
             },
             initial_backup_id: self.initial_backup_id.clone(),
             enabled_at: self.enabled_at,
@@ -260,7 +269,7 @@ impl PitrRecord {
         json!({
             "projectId": self.project_id, "database": self.database, "retentionDays": self.retention_days,
             "changeWindowMinutes": self.change_window_minutes, "storageDestinationId": self.storage_destination_id,
-            "encrypt": self.encrypt,
+            "encrypt": self.encrypt, "push": self.push.as_ref().map(|push| &push.config),
         })
     }
 }
@@ -293,6 +302,8 @@ mod tests {
             enabled_at: at(0),
             updated_at: at(0),
             due: at(0),
+            push: None,
+            folds_until: None,
             holder: None,
             course,
         }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::control::Control;
 use crate::error::Result;
+use crate::event_intake::PushStatistics;
 use crate::id::ProjectId;
 use crate::pitr_record::{CapturedGap, PitrRecord, PitrStatus};
 use crate::role::Right;
@@ -37,7 +38,11 @@ pub struct PitrStatistics {
     pub scan_reads_today: u64,
     /// Stretches of time of which nothing is known.
     pub gaps: u64,
-    /// When this was seen; nothing before the first window.
+    /// What became of events that were posted; nothing where none are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub push: Option<PushStatistics>,
+    /// When this was seen, but for what is told of events; nothing before the first window.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub checked_at: Option<Timestamp>,
@@ -96,7 +101,9 @@ impl Control {
         database: Option<&str>,
     ) -> Result<PitrStatistics> {
         caller.may(Right::Read)?;
-        Ok(self.pitr_record(caller.scope(), project, database).await?.value.statistics(self.now()))
+        let record = self.pitr_record(caller.scope(), project, database).await?.value;
+        let push = self.push_statistics(&record).await?;
+        Ok(PitrStatistics { push, ..record.statistics(self.now()) })
     }
 
     /// Whether changes are captured as they should be.
@@ -159,6 +166,7 @@ impl PitrRecord {
             scans_today: facts.scans_today,
             scan_reads_today: facts.scan_reads_today,
             gaps: facts.gaps,
+            push: None,
             checked_at: self.course.looked_at,
         }
     }

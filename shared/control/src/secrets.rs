@@ -21,6 +21,9 @@ const MAX_CACHE_SECONDS: i64 = 5 * 60;
 /// What secrets of projects and destinations are sealed for.
 const PURPOSE: &str = "control";
 
+/// The most bytes that are opened which were sealed as bytes: more than anything that is taken in.
+const MAX_SEALED_BYTES: usize = 128 * 1024 * 1024;
+
 /// A secret that came with a request: never shown, wiped when it is dropped.
 #[derive(Clone, Default)]
 pub struct SecretText(Zeroizing<String>);
@@ -149,6 +152,18 @@ impl SecretBox {
         let context = secret_context(self.organization, record, usage);
         let random = control.ports().random.as_ref();
         SealedSecret(STANDARD.encode(secret_box::seal(&self.key, PURPOSE, &context, random, secret.as_bytes())))
+    }
+
+    /// As [`seal`](Self::seal), of bytes that are kept as bytes.
+    pub(crate) fn seal_bytes(&self, control: &Control, record: &str, usage: &str, bytes: &[u8]) -> Vec<u8> {
+        let context = secret_context(self.organization, record, usage);
+        secret_box::seal(&self.key, PURPOSE, &context, control.ports().random.as_ref(), bytes)
+    }
+
+    /// Opens bytes that were sealed for the same record and use.
+    pub(crate) fn open_bytes(&self, record: &str, usage: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let context = secret_context(self.organization, record, usage);
+        secret_box::open_up_to(MAX_SEALED_BYTES, &self.key, PURPOSE, &context, sealed).map_err(ControlError::internal)
     }
 
     /// Opens a secret that was sealed for the same record and use.

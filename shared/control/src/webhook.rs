@@ -20,6 +20,7 @@ use crate::record::{MAX_ATTEMPTS, Stored, Written, new_item};
 use crate::role::Right;
 use crate::room::Kept;
 use crate::secrets::{SealedSecret, SecretText};
+use crate::signature::FormerSecret;
 use crate::tenant::{Caller, OrganizationScope, Worker};
 use crate::webhook_event::EventName;
 use crate::{signature, slack};
@@ -121,13 +122,6 @@ pub(crate) struct WebhookRecord {
     former_secrets: Vec<FormerSecret>,
 }
 
-/// A secret that was exchanged, and with which is signed beside the new one for a while.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct FormerSecret {
-    sealed: SealedSecret,
-    until: Timestamp,
-}
-
 /// A webhook's address and secret, opened.
 pub(crate) struct OpenedWebhook {
     pub(crate) url: Zeroizing<String>,
@@ -141,11 +135,6 @@ const URL: &str = "webhook-url";
 const SECRET: &str = "webhook-secret";
 /// The most bytes an address may have.
 const MAX_URL: usize = 2048;
-/// For how many seconds is signed with the secret before, too.
-const FORMER_SECONDS: i64 = 24 * 3600;
-/// How many secrets before are good beside the newest: a header has bounds.
-const MAX_FORMER: usize = 3;
-
 impl Webhook {
     /// Whether it is to be told of what happened.
     pub(crate) fn wants(&self, kind: &str) -> bool {
@@ -296,11 +285,7 @@ impl Control {
             let Some(former) = record.value.sealed_secret.replace(sealed.clone()) else {
                 return Err(ControlError::field("type", "deliveries to Slack are not signed: there is no secret"));
             };
-            let until = self.now().plus_seconds(FORMER_SECONDS);
-            let now = self.now();
-            record.value.former_secrets.insert(0, FormerSecret { sealed: former, until });
-            record.value.former_secrets.retain(|former| now < former.until);
-            record.value.former_secrets.truncate(MAX_FORMER);
+            let until = FormerSecret::add(&mut record.value.former_secrets, former, self.now());
             record.value.webhook.updated_at = self.now();
             let act = Act::new("webhook.secret_exchanged", id).with(json!({ "formerUntil": until }));
             if self.commit(caller.author(), act, vec![record.replace(None)?]).await? == Written::Yes {
@@ -350,8 +335,8 @@ impl Control {
         let secrets = self.secret_box(scope.organization(), &organization.data_key).await?;
         let id = record.webhook.id.to_string();
         let url = secrets.open(&id, URL, &record.sealed_url)?;
-        let former = record.former_secrets.iter().filter(|former| self.now() < former.until);
-        let sealed = record.sealed_secret.iter().chain(former.map(|former| &former.sealed));
+        let former = FormerSecret::good(&record.former_secrets, self.now());
+        let sealed = record.sealed_secret.iter().chain(former);
         let secrets = sealed.map(|sealed| secrets.open(&id, SECRET, sealed)).collect::<Result<_>>()?;
         Ok(OpenedWebhook { url, secrets })
     }

@@ -35,14 +35,18 @@ impl<T: Body> FromRequest<HttpState> for JsonBody<T> {
             let message = "the body must be JSON: `Content-Type: application/json`";
             return Err(ControlError::new(Kind::Invalid, Code::UnsupportedMediaType, message).into());
         }
-        let reading = tokio::time::timeout(BODY_LIMIT, Bytes::from_request(request, state)).await;
-        let read = reading.map_err(|_| Failure::unreadable("the body did not come within half a minute"))?;
-        let bytes = read.map_err(|rejection| match rejection.into_response().status() {
-            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-            _ => Failure::unreadable("the body broke off"),
-        })?;
-        parse(&bytes).map(Self)
+        parse(&read(request, state, MAX_BODY_BYTES).await?).map(Self)
     }
+}
+
+/// A body, of which the route takes `most` bytes.
+pub(crate) async fn read(request: Request, state: &HttpState, most: usize) -> Result<Bytes, Failure> {
+    let reading = tokio::time::timeout(BODY_LIMIT, Bytes::from_request(request, state)).await;
+    let read = reading.map_err(|_| Failure::unreadable("the body did not come within half a minute"))?;
+    read.map_err(|rejection| match rejection.into_response().status() {
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(most),
+        _ => Failure::unreadable("the body broke off"),
+    })
 }
 
 /// Who was found to call stands first among a handler's arguments.
@@ -54,8 +58,8 @@ fn check_right<T: Body>(request: &Request) -> Result<(), ControlError> {
     }
 }
 
-fn too_large() -> Failure {
-    let message = format!("the body has more than {MAX_BODY_BYTES} bytes");
+fn too_large(most: usize) -> Failure {
+    let message = format!("the body has more than {most} bytes");
     ControlError::new(Kind::Invalid, Code::PayloadTooLarge, message).into()
 }
 

@@ -8,6 +8,9 @@ use tracing::{debug, error, warn};
 
 use crate::envelope::{ErrorBody, ErrorEnvelope};
 
+/// Seconds after which a backlog may have become smaller: a batch is folded within.
+const BACKLOG_SECONDS: u32 = 30;
+
 /// The code of a failure, for those whom the answer passes on its way out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RefusedWith(pub(crate) Code);
@@ -96,6 +99,9 @@ impl IntoResponse for Failure {
         response.extensions_mut().insert(RefusedWith(code));
         if let Kind::TooMany { retry_after } = kind {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+        }
+        if code == Code::BacklogFull {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(BACKLOG_SECONDS));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

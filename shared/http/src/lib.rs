@@ -46,5 +46,5 @@ pub use exposition::{Exposition, METRICS_PATH, metrics_service};
 pub use observer::{Answered, Observer};
 pub use realtime::LiveConnections;
 pub use remembered::{Changes, Remembered};
-pub use router::{CALLBACK_PATH, CONSENT_CALLBACK_PATH, openapi, router};
+pub use router::{CALLBACK_PATH, CONSENT_CALLBACK_PATH, EVENTS_PATH, openapi, router};
 pub use state::{HttpState, Repositories, SignInPages};

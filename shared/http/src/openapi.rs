@@ -23,7 +23,7 @@ members too, `owner` may do everything.
 Answers are `{\"success\": true, \"data\": …}`, lists `{\"success\": true, \"data\": […], \"meta\": …}`, failures \
 `{\"success\": false, \"error\": {\"code\", \"message\", \"details\"?}}`. Every answer names its request in \
 `x-request-id`; one that the client sends (letters, digits, `-`, `_`, `.`, at most 64) is taken over. Bodies have at most \
-1 MiB; fields that are not known are refused. Something of another organization is answered like something that is not \
+1 MiB, events 16 MiB; fields that are not known are refused. Something of another organization is answered like something that is not \
 there.";
 
 const TAGS: &[(&str, &str)] = &[
@@ -119,7 +119,11 @@ const FAILURES: &[Failures] = &[
             (Code::Cancelled, "the job was cancelled"),
         ],
     },
-    Failures { status: 413, name: "TooLarge", codes: &[(Code::PayloadTooLarge, "the body has more than 1 MiB")] },
+    Failures {
+        status: 413,
+        name: "TooLarge",
+        codes: &[(Code::PayloadTooLarge, "the body has more bytes than the route takes: 1 MiB, of an event 16 MiB")],
+    },
     Failures {
         status: 415,
         name: "NotJson",
@@ -154,13 +158,16 @@ const FAILURES: &[Failures] = &[
         codes: &[
             (Code::GoogleFailed, "Google could not be reached, or refused"),
             (Code::DestinationFailed, "the destination could not be reached, or refused"),
-            (Code::IssuerFailed, "the issuer that people sign in with could not be reached"),
+            (Code::IssuerFailed, "the issuer of whatever proves who calls could not be reached"),
         ],
     },
     Failures {
         status: 503,
         name: "Unavailable",
-        codes: &[(Code::Unavailable, "a service that we stand on does not answer; try again")],
+        codes: &[
+            (Code::Unavailable, "a service that we stand on does not answer; try again"),
+            (Code::BacklogFull, "too many events wait to be folded; `Retry-After` says when to send it again"),
+        ],
     },
 ];
 
@@ -188,6 +195,7 @@ const REACHING_OUT: &[&str] = &[
     "pitr_windows",
     "create_restore",
     "restore_moment",
+    "take_event",
     "begin_sign_in",
     "finish_sign_in",
     "begin_consent",
@@ -381,7 +389,8 @@ mod tests {
     use super::*;
 
     /// What strangers may call.
-    const OPEN: [&str; 5] = ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session", "finish_consent"];
+    const OPEN: [&str; 6] =
+        ["begin_sign_in", "finish_sign_in", "begin_session", "refresh_session", "finish_consent", "take_event"];
 
     fn document() -> Value {
         serde_json::to_value(crate::openapi()).unwrap()

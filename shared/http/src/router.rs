@@ -32,6 +32,9 @@ pub const CALLBACK_PATH: &str = "/api/v1/auth/google/callback";
 /// Where Google sends a browser back to that was asked for a consent.
 pub const CONSENT_CALLBACK_PATH: &str = "/api/v1/projects/oauth/callback";
 
+/// Where events of a project's changes are posted to.
+pub const EVENTS_PATH: &str = "/api/v1/pitr/{projectId}/events";
+
 /// The whole API as one service, but for live clients, which another function has behind API Gateway.
 pub fn router(state: HttpState) -> Router {
     surrounded(Router::from(documented()), state)
@@ -76,6 +79,7 @@ fn documented() -> OpenApiRouter<HttpState> {
         .merge(routes::backups::routes())
         .merge(routes::restores::routes())
         .merge(routes::pitr::routes())
+        .merge(routes::events::routes())
         .merge(routes::schedules::routes())
         .merge(routes::webhooks::routes());
     OpenApiRouter::default().merge(routes::health::routes()).nest(BASE, api)

@@ -1,7 +1,9 @@
 //! What the verbs need from the world. Each port has a conformance suite in `testkit` that all its adapters pass.
 
+mod account_tokens;
 mod changes;
 mod consent;
+mod event_buffer;
 mod events;
 mod identity;
 mod items;
@@ -24,8 +26,12 @@ use crate::path::DocumentPath;
 use crate::range::PathRange;
 use crate::timestamp::Timestamp;
 
+pub use account_tokens::AccountTokens;
 pub use changes::{Change, ChangeSource, ChangeStream, ListenFrom};
 pub use consent::{Consent, ConsentIssuer};
+pub use event_buffer::{
+    BufferBounds, BufferState, Buffered, BufferedEvent, EventBuffer, MAX_BUFFER_NAME, Settled, WaitingBuffer,
+};
 pub use events::{DomainEvent, EventBus};
 pub use identity::{Identity, IdentityProvider, SignIn};
 pub use items::{

@@ -16,7 +16,7 @@ mod webhook;
 pub use client::{Answer, OutboundClient};
 pub use error::{OutboundError, Refusal};
 pub use guard::{AddressGuard, Lookup};
-pub use oidc::{OidcProvider, OidcSettings};
+pub use oidc::{OidcAccounts, OidcProvider, OidcSettings};
 pub use request::OutboundRequest;
 /// The types of a request's method, headers and status.
 pub use reqwest::{Method, StatusCode, header};

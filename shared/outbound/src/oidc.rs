@@ -3,6 +3,7 @@
 //! What the issuer says comes straight from it over TLS, and is proven all the same: signature, issuer, audience, time
 //! and nonce. No code, token or secret stands in an error.
 
+mod account;
 mod consent;
 mod discovery;
 mod exchange;
@@ -22,6 +23,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use zeroize::Zeroizing;
 
+pub use self::account::OidcAccounts;
 use self::discovery::{Discovery, Endpoints};
 use self::keys::KeyCache;
 use crate::client::OutboundClient;

@@ -3,6 +3,7 @@
 
 pub mod aws_proxy;
 pub mod bytes_codec;
+pub mod event_buffer_suite;
 pub mod event_bus_suite;
 pub mod events;
 pub mod eventually;
@@ -19,6 +20,7 @@ pub mod job_queue_suite;
 pub mod key_service_suite;
 pub mod local_server;
 pub mod log;
+pub mod memory_buffer;
 pub mod memory_issuer;
 pub mod memory_items;
 pub mod memory_ports;

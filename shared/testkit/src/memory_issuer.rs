@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use firebackup_model::port::{Consent, ConsentIssuer, Identity, IdentityProvider, SignIn};
+use firebackup_model::port::{AccountTokens, Consent, ConsentIssuer, Identity, IdentityProvider, SignIn};
 use firebackup_model::{ErrorKind, PortError};
 
 /// Gives a code to whoever is told to come, and takes it once, from whoever began.
@@ -35,6 +35,26 @@ pub fn identity(subject: &str, email: &str) -> Identity {
         email: Some(email.to_owned()),
         email_verified: true,
         name: Some(subject.to_owned()),
+    }
+}
+
+/// A token of an account for an audience, which a [`MemoryIssuer`] takes.
+#[must_use]
+pub fn account_token(account: &str, audience: &str) -> String {
+    format!("account {account} {audience}")
+}
+
+#[async_trait]
+impl AccountTokens for MemoryIssuer {
+    async fn account(&self, token: &str, audience: &str) -> Result<String, PortError> {
+        if self.inside().is_down {
+            return Err(PortError::new(ErrorKind::Unavailable, "prove an account", "down"));
+        }
+        let mut parts = token.split(' ');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("account"), Some(account), Some(to)) if to == audience => Ok(account.to_owned()),
+            _ => Err(PortError::new(ErrorKind::PermissionDenied, "prove an account", "no token for this")),
+        }
     }
 }
 

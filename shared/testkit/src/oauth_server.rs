@@ -130,6 +130,41 @@ impl OAuthServer {
         (field("code"), field("state"))
     }
 
+    /// An id token of whoever this issuer says it is, as a program is given one that shows who it is.
+    ///
+    /// # Panics
+    /// When the issuer gives none.
+    pub async fn account_token(&self, (id, secret): (&str, &str)) -> String {
+        let mut url = Url::parse(&format!("{}/authorize", self.url)).expect("a URL");
+        let asked = [
+            ("response_type", "code"),
+            ("client_id", id),
+            ("redirect_uri", "https://here.example/"),
+            ("scope", "openid email"),
+            ("state", "s"),
+            ("nonce", "n"),
+            ("code_challenge", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"),
+            ("code_challenge_method", "S256"),
+        ];
+        url.query_pairs_mut().extend_pairs(asked);
+        let (code, _) = self.authorize(url.as_str()).await;
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", "https://here.example/"),
+            // of RFC 7636, appendix B
+            ("code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+        ];
+        // as RFC 6749 (2.3.1) wants it, both parts are encoded as in a form first
+        let part = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = client().post(format!("{}/token", self.url)).body(encoded);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let request = request.basic_auth(part(id), Some(part(secret)));
+        let answer: Value = request.send().await.expect("the issuer answers").json().await.expect("tokens");
+        answer["id_token"].as_str().unwrap_or_else(|| panic!("no id token: {answer}")).to_owned()
+    }
+
     fn control(&self) -> String {
         format!("{}/control", self.url)
     }

@@ -23,6 +23,9 @@ pub(crate) struct SignInArgs {
     /// The issuer
     #[arg(long, value_name = "URL", default_value = GOOGLE, requires = "oidc_client_id")]
     oidc_issuer: String,
+    /// Who makes the id tokens of accounts that post events of changes
+    #[arg(long, value_name = "URL", default_value = GOOGLE)]
+    events_issuer: String,
     /// Where browsers reach this server, scheme and host [default: where it listens]
     #[arg(long, value_name = "URL")]
     public_url: Option<PublicUrl>,
@@ -55,6 +58,16 @@ impl SignInArgs {
             _ => None,
         };
         Ok(SignInSettings { issuer, pages: self.pages(is_secure), sign_up: SignUp::read(&self.sign_up) })
+    }
+
+    /// Who makes the tokens of those who post events.
+    pub(crate) fn events_issuer(&self) -> String {
+        self.events_issuer.clone()
+    }
+
+    /// Where they post them, where that is known.
+    pub(crate) fn events_url(&self, address: SocketAddr, is_tls: bool) -> Option<String> {
+        self.reached_at(address, is_tls).ok().map(|url| url.events())
     }
 
     /// The page that signs the owner in.
@@ -122,6 +135,10 @@ mod tests {
         let public = parsed(&[&client[..], &["--public-url", "https://b.example"]].concat()).unwrap();
         let settings = public.settings("0.0.0.0:1".parse().unwrap(), false).unwrap();
         assert!(settings.pages.is_secure);
+        let events =
+            parsed(&["--public-url", "https://b.example"]).unwrap().events_url("0.0.0.0:1".parse().unwrap(), false);
+        assert_eq!(events.as_deref(), Some("https://b.example/api/v1/pitr/{projectId}/events"));
+        assert_eq!(parsed(&[]).unwrap().events_url("0.0.0.0:1".parse().unwrap(), false), None);
         assert_eq!(settings.issuer.unwrap().redirect_uri, "https://b.example/api/v1/auth/google/callback");
         assert!(parsed(&[]).unwrap().settings("0.0.0.0:1".parse().unwrap(), false).unwrap().issuer.is_none());
         for bad in [&client[..2], &client[2..], &["--oidc-issuer", "https://i.example"], &["--public-url", "http://b"]]

@@ -91,6 +91,8 @@ impl Home {
             webhooks: None,
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
+            buffer: None,
+            accounts: None,
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,

@@ -84,6 +84,7 @@ impl Attributes {
 }
 
 const DOCUMENTS: &str = "documents/";
+const CONTENT_TYPE_ATTRIBUTE: &str = "ce-datacontenttype";
 
 /// An event taken apart.
 pub(super) struct Envelope<'b> {
@@ -92,15 +93,21 @@ pub(super) struct Envelope<'b> {
 }
 
 impl<'b> Envelope<'b> {
-    /// Takes a request apart, in whichever mode it was sent.
+    /// Takes a request apart, in whichever mode it was sent. Headers are percent-encoded.
     pub(super) fn open<'h>(
         headers: impl IntoIterator<Item = (&'h str, &'h [u8])>,
         body: &'b [u8],
+        is_encoded: bool,
     ) -> Result<Self, EventError> {
-        let mut attributes = Attributes { is_encoded: true, ..Attributes::default() };
-        for (header, value) in headers {
-            let header = header.to_ascii_lowercase();
-            let name = if header == "content-type" { Some(name::CONTENT_TYPE) } else { header.strip_prefix("ce-") };
+        let mut attributes = Attributes { is_encoded, ..Attributes::default() };
+        let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        // Pub/Sub hands the attribute over as it is, beside a type of the body that it makes up
+        let says_its_own = headers.iter().any(|(header, _)| header == CONTENT_TYPE_ATTRIBUTE);
+        for (header, value) in &headers {
+            let name = match header.as_str() {
+                "content-type" => Some(name::CONTENT_TYPE).filter(|_| !says_its_own),
+                header => header.strip_prefix("ce-"),
+            };
             // others are read over, whatever their bytes are
             if let Some(name) = name.filter(|name| name::ALL.contains(name)) {
                 let value = std::str::from_utf8(value);

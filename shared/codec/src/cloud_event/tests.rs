@@ -367,3 +367,98 @@ proptest! {
         let _ = sent.with("document", &text).with("time", &text).binary("application/json", b"{}");
     }
 }
+
+/// A message of Pub/Sub that holds an event, wrapped.
+fn wrapped(attributes: &[(String, String)], content_type: (&str, &str), data: &[u8]) -> String {
+    let attributes = attributes.iter().map(|(name, value)| (format!("ce-{name}"), value.as_str()));
+    let content_type = (content_type.0.to_owned(), content_type.1);
+    let attributes: std::collections::BTreeMap<_, _> = attributes.chain([content_type]).collect();
+    let message = serde_json::json!({"attributes": attributes, "data": STANDARD.encode(data), "messageId": "1"});
+    serde_json::json!({"message": message, "subscription": "projects/p/subscriptions/s"}).to_string()
+}
+
+fn posted(content_type: &str, body: &str) -> Result<ReportedEvent, EventError> {
+    read_posted([("content-type", content_type.as_bytes())], body.as_bytes())
+}
+
+#[test]
+fn what_pubsub_wraps_is_read_as_what_was_published() {
+    let sent = Sent::new("written", Some(document(2, 3).encode()), Some(document(1, 2).encode()));
+    let expected = sent.binary("application/protobuf", &sent.protobuf()).unwrap();
+    let (protobuf, json) = (sent.protobuf(), sent.json());
+    for (content_type, data) in [
+        (("Content-Type", "application/protobuf"), protobuf.as_slice()),
+        (("ce-datacontenttype", "application/protobuf"), &protobuf),
+        (("content-type", "application/json"), json.as_bytes()),
+    ] {
+        let body = wrapped(&sent.attributes, content_type, data);
+        let read = posted("application/json", &body).unwrap();
+        assert_eq!((&read.path, &read.id, read.time), (&expected.path, &expected.id, expected.time));
+        if content_type.1 == "application/protobuf" {
+            assert_eq!(read, expected);
+        }
+    }
+    // an event within the message, with all its attributes
+    let attributes: Vec<_> = sent.attributes.iter().map(|(name, value)| format!("{name:?}:{value:?}")).collect();
+    let event = format!(r#"{{{},"data_base64":"{}"}}"#, attributes.join(","), STANDARD.encode(&protobuf));
+    let event = event.replacen('{', r#"{"datacontenttype":"application/protobuf","#, 1);
+    let body = wrapped(&[], ("content-type", "application/cloudevents+json"), event.as_bytes());
+    assert_eq!(posted("application/json; charset=utf-8", &body).unwrap(), expected);
+    // unwrapped, the attributes are headers beside a content type that is none
+    let headers = sent.attributes.iter().map(|(name, value)| (format!("ce-{name}"), value.clone()));
+    let own = ("ce-datacontenttype".to_owned(), "application/protobuf".to_owned());
+    let headers: Vec<_> = headers.chain([own]).collect();
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let made_up = ("content-type", "application/octet-stream".as_bytes());
+    assert_eq!(read_posted(headers.chain([made_up]), &protobuf).unwrap(), expected);
+}
+
+#[test]
+fn attributes_of_a_message_are_encoded_in_no_way() {
+    let path = "users/100%25";
+    let sent = Sent::new("deleted", None, None).with("document", path).with("subject", &format!("documents/{path}"));
+    let body = wrapped(&sent.attributes, ("content-type", "application/protobuf"), &[]);
+    assert_eq!(posted("application/json", &body).unwrap().path.as_str(), path);
+}
+
+#[test]
+fn what_only_looks_like_a_message_is_read_as_it_came() {
+    let sent = Sent::new("written", Some(document(2, 3).encode()), None);
+    // an event whose own data is json and has such a member
+    let json = sent.json().replacen('{', r#"{"message":{"data":1},"#, 1);
+    let headers: Vec<_> = sent.attributes.iter().map(|(name, value)| (format!("ce-{name}"), value.clone())).collect();
+    let headers = || headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let content_type = ("content-type", "application/json".as_bytes());
+    assert!(read_posted(headers().chain([content_type]), json.as_bytes()).is_ok());
+    for (content_type, body) in [
+        ("application/json", r#"{"message": 1}"#),
+        ("application/json", r#"{"message": {"data": "not base64!", "attributes": {}}}"#),
+        ("application/json", r#"{"message": {"data": "", "attributes": {"ce-id": 1}}}"#),
+        ("application/json", r#"{"message": {}}"#),
+        ("application/json", "[]"),
+        ("application/json", ""),
+        ("text/plain", r#"{"message": {}}"#),
+    ] {
+        assert!(posted(content_type, body).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn what_is_kept_of_an_event_is_the_event_and_nothing_of_who_made_it() {
+    for sent in [
+        Sent::new("written", Some(document(2, 3).encode()), Some(document(1, 2).encode())),
+        Sent::new("created", Some(document(2, 3).encode()), None),
+        Sent::new("deleted", None, Some(document(1, 2).encode())),
+        Sent::new("deleted", None, None),
+    ] {
+        for event in sent.ways() {
+            let event = event.unwrap();
+            let packed = pack(&event).unwrap();
+            assert_eq!(unpack(&packed).unwrap(), event);
+            assert!(!String::from_utf8(packed).unwrap().contains("somebody"));
+        }
+    }
+    for broken in ["", "{}", "[]", r#"{"id":"1"}"#] {
+        assert!(unpack(broken.as_bytes()).is_err());
+    }
+}

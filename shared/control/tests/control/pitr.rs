@@ -166,7 +166,7 @@ async fn what_may_not_be_is_refused() {
 #[tokio::test]
 async fn members_look_and_admins_configure() {
     let (world, project, _) = capturing().await;
-    let change = PitrChange { retention_days: Some(30), change_window_minutes: Some(5) };
+    let change = PitrChange { retention_days: Some(30), change_window_minutes: Some(5), push: None };
     for role in [Role::Viewer, Role::Member] {
         let caller = world.caller(role).await;
         assert!(caller.may(Right::Read).is_ok());

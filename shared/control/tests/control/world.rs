@@ -15,6 +15,7 @@ use firebackup_control::{
 use firebackup_model::port::{Clock, ConsentIssuer, DomainEvent, Identity, Random};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_buffer::MemoryBuffer;
 use firebackup_testkit::memory_issuer::MemoryIssuer;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
@@ -43,6 +44,7 @@ pub struct World {
     pub probes: Arc<FakeProbes>,
     pub archive: Arc<MemoryArchive>,
     pub issuer: Arc<MemoryIssuer>,
+    pub buffer: Arc<MemoryBuffer>,
     pub receiver: Arc<MemoryReceiver>,
     pub notify: Arc<MemoryQueue>,
     pub push: Arc<MemoryPush>,
@@ -178,6 +180,7 @@ impl World {
         let (receiver, notify) = (Arc::new(MemoryReceiver::default()), Arc::new(MemoryQueue::default()));
         let (keys, random) = (Arc::new(MemoryKeys::default()), Arc::new(CountedRandom::default()));
         let (push, archive) = (Arc::new(MemoryPush::default()), Arc::new(MemoryArchive::default()));
+        let buffer = Arc::new(MemoryBuffer::new(clock.clone()));
         let control = Control::new(Ports {
             items: Arc::new(items.clone()),
             queue: queue.clone(),
@@ -193,6 +196,8 @@ impl World {
             webhooks: Some(receiver.clone()),
             notify: notify.clone(),
             push: push.clone(),
+            buffer: Some(buffer.clone()),
+            accounts: Some(issuer.clone()),
             archive: archive.clone(),
             settings,
         });
@@ -209,6 +214,7 @@ impl World {
             probes,
             archive,
             issuer,
+            buffer,
             receiver,
             notify,
             push,

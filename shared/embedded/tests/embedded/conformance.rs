@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use firebackup_embedded::{LocalEventBus, LocalPush, SqliteItemStore, SqliteJobQueue, SqliteScheduler, SystemClock};
-use firebackup_model::port::{Clock, DomainEvent, EventBus, JobQueue};
+use firebackup_embedded::{
+    Database, LocalEventBus, LocalPush, SqliteEventBuffer, SqliteItemStore, SqliteJobQueue, SqliteScheduler,
+    SystemClock,
+};
+use firebackup_model::port::{BufferBounds, BufferedEvent, Clock, DomainEvent, EventBuffer, EventBus, JobQueue};
 use firebackup_testkit::event_bus_suite::{self, ArrivedEvents};
 use firebackup_testkit::job_queue_suite::{self, QueueUnderTest};
 use firebackup_testkit::push_suite::{self, LiveEnd, OpensConnections};
 use firebackup_testkit::scheduler_suite::{self, KeptSchedules};
-use firebackup_testkit::{HandClock, item_store_suite};
+use firebackup_testkit::{HandClock, event_buffer_suite, item_store_suite};
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc::Receiver;
@@ -163,4 +166,28 @@ impl LiveEnd for OpenEnd {
 async fn the_way_to_live_clients_conforms() {
     let push = LocalPush::default();
     push_suite::conforms(&push, &Opens(push.clone(), AtomicUsize::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_buffer_conforms() {
+    let (_folder, database) = new_database().await;
+    let clock = Arc::new(HandClock::default());
+    event_buffer_suite::conforms(Arc::new(SqliteEventBuffer::new(database, clock.clone())), &clock).await;
+}
+
+#[tokio::test]
+async fn a_batch_of_events_outlives_whoever_took_it() {
+    let (folder, database) = new_database().await;
+    let bounds = BufferBounds { events: 1, bytes: 100 };
+    let event = |key: &str| BufferedEvent { key: key.to_owned(), body: b"body".to_vec() };
+    let buffer = SqliteEventBuffer::new(database, Arc::new(SystemClock));
+    for key in ["a", "b"] {
+        buffer.put("p", event(key), BufferBounds { events: 9, ..bounds }).await.unwrap();
+    }
+    assert_eq!(buffer.batch("p", bounds).await.unwrap(), [event("a")]);
+    drop(buffer);
+    let database = Database::open(folder.path().join("state.db")).await.unwrap();
+    let buffer = SqliteEventBuffer::new(database, Arc::new(SystemClock));
+    assert_eq!(buffer.batch("p", BufferBounds { events: 9, ..bounds }).await.unwrap(), [event("a")]);
+    assert_eq!(buffer.state("p").await.unwrap().waiting, 2);
 }

@@ -20,9 +20,9 @@ use crate::state::HttpState;
 /// Of which database.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
-struct DatabaseParameters {
+pub(crate) struct DatabaseParameters {
     /// The database; `(default)`, or the only one, where none is named.
-    database: Option<String>,
+    pub(crate) database: Option<String>,
 }
 
 pub(crate) fn routes() -> OpenApiRouter<HttpState> {

@@ -92,6 +92,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/pitr/{projectId}/statistics", "viewer"),
     ("GET", "/pitr/{projectId}/health", "viewer"),
     ("GET", "/pitr/{projectId}/windows", "viewer"),
+    ("POST", "/pitr/{projectId}/events/secret", "admin"),
     ("POST", "/pitr/restore", "member"),
     ("GET", "/pitr/{projectId}/restore-jobs", "viewer"),
     ("GET", "/pitr/{projectId}/restore-jobs/{jobId}", "viewer"),
@@ -123,6 +124,7 @@ const OPEN: &[(&str, &str)] = &[
     ("POST", "/auth/token"),
     ("POST", "/auth/refresh"),
     ("GET", "/projects/oauth/callback"),
+    ("POST", "/pitr/{projectId}/events"),
 ];
 
 /// Routes that show or change nothing of one thing, so that a foreign organization has its own.

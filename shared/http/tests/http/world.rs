@@ -24,6 +24,7 @@ use firebackup_model::id::JobId;
 use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::HandClock;
+use firebackup_testkit::memory_buffer::MemoryBuffer;
 use firebackup_testkit::memory_issuer::{MemoryIssuer, identity};
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
@@ -53,6 +54,7 @@ pub struct World {
     pub store: Arc<InMemory>,
     pub repositories: Arc<MemoryRepositories>,
     pub issuer: Arc<MemoryIssuer>,
+    pub buffer: Arc<MemoryBuffer>,
     pub archive: Arc<TestArchive>,
     pub answers: Arc<Answers>,
     pub organization: OrganizationId,
@@ -110,6 +112,7 @@ impl World {
         let keys = Arc::new(MemoryKeys::default());
         let issuer = Arc::new(MemoryIssuer::default());
         let archive = Arc::new(TestArchive::default());
+        let buffer = Arc::new(MemoryBuffer::new(clock.clone()));
         let control = Control::new(Ports {
             items: items.clone(),
             queue: Arc::new(MemoryQueue::default()),
@@ -126,6 +129,8 @@ impl World {
             webhooks: Some(Arc::new(MemoryReceiver::default())),
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
+            buffer: Some(buffer.clone()),
+            accounts: Some(issuer.clone()),
             settings,
         });
         let (store, answers) = (Arc::new(InMemory::new()), Arc::new(Answers::default()));
@@ -159,6 +164,7 @@ impl World {
             store,
             repositories,
             issuer,
+            buffer,
             archive,
             answers,
             organization,
@@ -612,7 +618,8 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
     let restore = id(&world.post("/api/v1/backups/restore", json!({"backupId": backup, "dryRun": true})).await);
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
-    world.post("/api/v1/pitr/enable", json!({"projectId": project})).await;
+    let pushed = json!({"projectId": project, "config": {"push": {"hmac": true}}});
+    world.post("/api/v1/pitr/enable", pushed).await;
     let moment = json!({"projectId": project, "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true});
     let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;

@@ -135,6 +135,20 @@ pub(super) fn identity(
     })
 }
 
+/// Whose it is, if the token is from this issuer, for this audience, of now, and the issuer vouches for the address. Google's
+/// tokens of service accounts name the account where those of people name who asked.
+pub(super) fn account(claims: Claims, issuer: &str, audience: &str, now: Timestamp) -> Result<String, PortError> {
+    check_issuer(&claims, issuer)?;
+    if claims.aud.all() != [audience] {
+        return Err(denied("the id token is for somebody else"));
+    }
+    check_times(&claims, now)?;
+    match claims.email.filter(|email| claims.email_verified && (1..=EMAIL_CHARS).contains(&email.chars().count())) {
+        Some(email) => Ok(email),
+        None => Err(denied("the issuer does not vouch for the address in the id token")),
+    }
+}
+
 fn check_issuer(claims: &Claims, issuer: &str) -> Result<(), PortError> {
     let is_googles = issuer == GOOGLE && claims.iss == GOOGLE_WITHOUT_SCHEME;
     if claims.iss == issuer || is_googles { Ok(()) } else { Err(denied("the id token is another issuer's")) }
@@ -186,6 +200,37 @@ mod tests {
             client_id: "us".to_owned(),
             client_secret: Zeroizing::default(),
             redirect_uri: String::new(),
+        }
+    }
+
+    #[test]
+    fn an_account_is_proven_for_one_audience() {
+        let account_of = |changes: Value| {
+            let mut claims = json!({
+                "iss": "https://issuer", "sub": "42", "aud": "https://here", "azp": "42", "exp": NOW + 300, "iat": NOW,
+                "email": "a@example.com", "email_verified": true,
+            });
+            for (name, value) in changes.as_object().unwrap() {
+                claims[name] = value.clone();
+            }
+            let claims = serde_json::from_value(claims).unwrap();
+            account(claims, "https://issuer", "https://here", Timestamp::new(NOW, 0)).ok()
+        };
+        assert_eq!(account_of(json!({})).as_deref(), Some("a@example.com"));
+        assert!(account_of(json!({ "aud": ["https://here"] })).is_some());
+        for changes in [
+            json!({ "iss": "https://another" }),
+            json!({ "aud": "https://elsewhere" }),
+            json!({ "aud": ["https://here", "https://elsewhere"] }),
+            json!({ "aud": [] }),
+            json!({ "exp": NOW - 61 }),
+            json!({ "iat": NOW + 61 }),
+            json!({ "email": null }),
+            json!({ "email": "" }),
+            json!({ "email_verified": false }),
+            json!({ "email_verified": null }),
+        ] {
+            assert_eq!(account_of(changes.clone()), None, "{changes}");
         }
     }
 

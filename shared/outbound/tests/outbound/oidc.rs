@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use firebackup_model::error::ErrorKind;
-use firebackup_model::port::{Consent, ConsentIssuer, Identity, IdentityProvider, SignIn};
+use firebackup_model::port::{AccountTokens, Consent, ConsentIssuer, Identity, IdentityProvider, SignIn};
 use firebackup_model::{PortError, Timestamp};
-use firebackup_outbound::{AddressGuard, OidcProvider, OidcSettings, OutboundClient, Url};
+use firebackup_outbound::{AddressGuard, OidcAccounts, OidcProvider, OidcSettings, OutboundClient, Url};
 use firebackup_testkit::{HandClock, OAuthServer};
 use serde_json::{Value, json};
 
@@ -425,4 +425,44 @@ async fn half_a_consent_is_none() {
     let code = stage.code().await;
     let error = stage.provider.take_consent(&code, &sign_in()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::FailedPrecondition);
+}
+
+/// What a program is given that shows who it is: the same token as of somebody who signs in, for another audience.
+async fn account_token(stage: &Stage, told: Value) -> String {
+    stage.server.tell(told).await;
+    stage.server.account_token((CLIENT, SECRET)).await
+}
+
+#[tokio::test]
+async fn a_program_shows_whose_account_it_is() {
+    let stage = Stage::new().await;
+    let client = OutboundClient::new(AddressGuard::new(true)).unwrap();
+    let accounts = OidcAccounts::new(stage.server.issuer().to_owned(), client, Arc::clone(&stage.clock) as _);
+    let told = json!({ "claims": { "aud": "https://here/events", "email": "push@p.iam.gserviceaccount.com" } });
+    let token = account_token(&stage, told.clone()).await;
+    for _ in 0..2 {
+        assert_eq!(accounts.account(&token, "https://here/events").await.unwrap(), "push@p.iam.gserviceaccount.com");
+    }
+    assert_eq!(stage.server.counts().await.keys, 1, "keys are kept");
+    for (token, audience) in [(token.as_str(), "https://here/others"), ("eyJ.planted", "https://here/events"), ("", "")]
+    {
+        let error = accounts.account(token, audience).await.unwrap_err();
+        assert_silent(&error, "planted");
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error:?}");
+    }
+    for signature in ["none", "stranger", "garbage", "other-payload"] {
+        let mut told = told.clone();
+        told["signature"] = signature.into();
+        let token = account_token(&stage, told).await;
+        let error = accounts.account(&token, "https://here/events").await.unwrap_err();
+        assert_silent(&error, "planted");
+        assert_eq!(error.kind, ErrorKind::PermissionDenied, "{signature}: {error:?}");
+    }
+    stage.clock.advance(3700);
+    let error = accounts.account(&token, "https://here/events").await.unwrap_err();
+    assert!(error.message().contains("expired"), "{error}");
+    stage.clock.advance(3700);
+    stage.server.tell(json!({ "status": 503 })).await;
+    let error = accounts.account(&token, "https://here/events").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
 }

@@ -34,6 +34,8 @@ impl Within {
     pub async fn on(installation: &Installation, steps: StepSettings) -> Self {
         let key = key_file::read(&installation.data().join("master.key")).unwrap();
         let settings = LocalSettings {
+            events_issuer: firebackup_bootstrap::GOOGLE.to_owned(),
+            events_url: None,
             emulator: None,
             steps,
             parallel: PARALLEL,
