@@ -466,7 +466,7 @@ async fn a_moment_is_found_when_it_is_asked_for_and_stays_that_one() {
     let again = world.control.create_restore(&owner, new.clone(), &NoMoments, Some("key")).await.unwrap();
     assert_eq!(again, restore);
     let listed = world.control.moment_restores(&owner, &project.id, &Page::default()).await.unwrap().items;
-    assert_eq!(listed, [restore.clone()]);
+    assert_eq!(listed, std::slice::from_ref(&restore));
     assert!(world.control.moment_restore(&owner, &project.id, &restore.job.id).await.is_ok());
     let of_backup = world.control.create_restore(&owner, new_restore(&base), &NoMoments, None).await.unwrap();
     let not_listed = world.control.moment_restore(&owner, &project.id, &of_backup.job.id).await;
