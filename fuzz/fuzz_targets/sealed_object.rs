@@ -4,8 +4,10 @@
 use firebackup_codec::Sealing;
 use firebackup_codec::object::{ObjectType, key_of, open};
 use firebackup_fuzz::{MANIFEST_PATH, REPOSITORY, data_key, repair_object};
+use firebackup_model::drill::{DrillBegun, DrillReport};
 use firebackup_model::job::{Intent, Plan, Receipt, RestoreMark, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::Manifest;
+use firebackup_model::reported::ReportedManifest;
 use libfuzzer_sys::fuzz_target;
 use serde_json::from_slice;
 
@@ -19,6 +21,8 @@ fn parses(kind: ObjectType, json: &[u8]) -> bool {
         ObjectType::UsersReceipt => from_slice::<UsersReceipt>(json).is_ok(),
         ObjectType::UndoReceipt => from_slice::<UndoReceipt>(json).is_ok(),
         ObjectType::RestoreMark => from_slice::<RestoreMark>(json).is_ok(),
+        ObjectType::Reported => from_slice::<ReportedManifest>(json).is_ok(),
+        ObjectType::Drill => from_slice::<DrillReport>(json).is_ok() || from_slice::<DrillBegun>(json).is_ok(),
         // their types are the engine's and control's own
         ObjectType::PruneMark | ObjectType::RestoreReceipt | ObjectType::AuditPart => true,
     }
@@ -35,6 +39,8 @@ fn read(bytes: &[u8], sealing: &Sealing) {
         Some(8) => ObjectType::RestoreMark,
         Some(9) => ObjectType::RestoreReceipt,
         Some(10) => ObjectType::AuditPart,
+        Some(11) => ObjectType::Reported,
+        Some(12) => ObjectType::Drill,
         _ => ObjectType::Manifest,
     };
     if let Ok(opened) = open(kind, REPOSITORY, MANIFEST_PATH, sealing, bytes) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
-use firebackup_model::segment::SegmentManifest;
+use firebackup_model::segment::{Gap, SegmentManifest};
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::diff::Change;
 use crate::error::{EngineError, Result};
 use crate::lookup::Lookup;
 use crate::merge::Layer;
-use crate::moments::Moments;
+use crate::moments::{Moments, in_a_gap};
 use crate::repository::Repository;
 use crate::sighting::{Sighting, in_reports, in_segments, in_snapshot};
 use crate::world::Meter;
@@ -145,13 +145,22 @@ pub async fn as_reported(
     let versions = around(repository, database, path, period, meter).await?.versions;
     match versions.into_iter().rfind(|version| version.began <= at) {
         Some(version) if version.origin == Origin::Reported && !version.ends_before(at) => Ok(version),
-        // what somebody saw lasts for as long as it is known that nothing came behind it
+        // what somebody saw is not taken to last through a time of which nothing is known
         Some(version) if version.origin != Origin::Reported => {
-            Moments::read(repository, database).await?.resolve(at, false)?;
-            Ok(version)
+            let gap = gap_at(repository, database, at).await?;
+            gap.map_or(Ok(version), |gap| Err(in_a_gap(at, gap.after, gap.until)))
         }
         _ => Err(EngineError::NotFound(format!("nothing is known of `{path}` in {database} as it was at {at}"))),
     }
+}
+
+/// The gap in which a time lies. What was captured and not proven so far is none.
+async fn gap_at(repository: &Repository, database: &DatabaseName, at: Timestamp) -> Result<Option<Gap>> {
+    let segments = repository.all_segments(database).await?;
+    let scanned: Vec<Gap> = segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect();
+    let is_scanned = |gap: &Gap| scanned.iter().any(|scan| scan.after < gap.until && scan.until > gap.after);
+    let gaps = Moments::read(repository, database).await?.gaps().into_iter();
+    Ok(gaps.filter(is_scanned).find(|gap| gap.after < at && at < gap.until))
 }
 
 /// The versions of a document, oldest first, from the backup before a period to the one behind it.

@@ -299,7 +299,7 @@ fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
     ))
 }
 
-fn in_a_gap(at: Timestamp, before: Timestamp, after: Timestamp) -> EngineError {
+pub(crate) fn in_a_gap(at: Timestamp, before: Timestamp, after: Timestamp) -> EngineError {
     EngineError::Refused(format!(
         "{at} lies in a gap: nothing is known between {before} and {after}; give one of these two, or a moment of another window \
          (see `firebackup pitr windows`)"

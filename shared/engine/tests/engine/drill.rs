@@ -187,7 +187,41 @@ async fn what_a_drill_that_died_has_left_is_taken_over_only_when_asked() {
     let options = DrillOptions { take_over: true, ..WHOLE };
     assert!(drill(&repository, &snapshot, target(&database), options).run().await.unwrap().has_passed());
     assert!(database.documents().is_empty());
-    assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun")));
+    // nothing is left that would keep what it needs from a prune
+    let is_left =
+        |path: &String| path.ends_with("/begun") || path.starts_with("receipts/") || path.starts_with("intents/");
+    assert!(!fixture.objects().await.iter().any(is_left));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_other_drills_stops_none() {
+    let (fixture, repository, snapshot) = captured().await;
+    drill(&repository, &snapshot, target(&scratch()), SAMPLE).run().await.unwrap();
+    let report = fixture.objects().await.into_iter().find(|path| path.ends_with("/report")).unwrap();
+    for path in [report.clone(), report.replace("/report", "/begun")] {
+        fixture.store.put(&path.as_str().into(), "junk".into()).await.unwrap();
+    }
+    assert!(kept(&repository).await.is_empty());
+    assert!(drill(&repository, &snapshot, target(&scratch()), SAMPLE).run().await.unwrap().has_passed());
+    assert_eq!(kept(&repository).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_gone_at_a_moment_is_not_taken_for_a_sample_of_it() {
+    let (fixture, repository, manifest) = begun(40).await;
+    let paths: Vec<String> = fixture.database.documents().into_keys().map(|path| path.to_string()).collect();
+    for path in &paths[1..] {
+        fixture.database.remove(path);
+    }
+    fixture.database.pass_seconds(60);
+    until_now(&capture(&repository, &fixture.database)).await;
+    for seed in 0..8 {
+        let options = DrillOptions { sample: Some(2), moments: 1, seed, ..SAMPLE };
+        let report = drill(&repository, &manifest.id, target(&scratch()), options).run().await.unwrap();
+        let moment = &report.exercises[1];
+        // it was found, or the report does not say that all was well
+        assert_eq!(report.has_passed(), moment.documents == 1, "{report:?}");
+    }
 }
 
 fn scratch2() -> MemoryDatabase {

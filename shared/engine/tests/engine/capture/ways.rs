@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, RestoreOptions};
-use firebackup_model::ErrorKind;
+use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, EngineError, RestoreOptions, as_reported};
 use firebackup_model::job::RestoreMode;
+use firebackup_model::port::DocumentSource;
 use firebackup_model::segment::SegmentKind;
+use firebackup_model::{DocumentPath, ErrorKind};
 use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, options, until_now};
@@ -161,6 +162,10 @@ async fn ends_in_a_scan(trouble: impl FnOnce(&mut firebackup_engine::memory::Lis
     let between = firebackup_model::Timestamp::new(between.seconds, between.nanos + 1);
     let refusal = moments(&repository, database).await.resolve(between, false).unwrap_err().to_string();
     assert!(refusal.contains("gap") && refusal.contains(&compared.end().to_string()), "{refusal}");
+    // what was seen before the gap is not taken to last through it, either
+    let (path, name) = (DocumentPath::new("users/u00000").unwrap(), DocumentSource::database(database).clone());
+    let reported = as_reported(&repository, &name, &path, between, &Arc::default()).await;
+    assert!(matches!(&reported, Err(EngineError::Refused(text)) if text.contains("gap")), "{reported:?}");
     // and it goes on
     database.listen_faults(|faults| *faults = Default::default());
     database.set("unheard/of", 2);
@@ -407,4 +412,16 @@ async fn a_chain_whose_base_is_gone_begins_anew_at_a_later_backup() {
     until_now(&capture(&repository, database)).await;
     let windows = all_moments_are_right(&repository, database).await;
     assert!(windows.last().unwrap().moments >= 2, "{windows:?}");
+}
+
+#[tokio::test]
+async fn behind_the_last_moment_nothing_is_known_longer_than_a_heartbeat_may_take() {
+    let (fixture, repository, _) = begun(8).await;
+    fixture.database.set("users/u00000", 1);
+    until_now(&capture(&repository, &fixture.database)).await;
+    let moments = moments(&repository, &fixture.database).await;
+    let last = moments.points().last().unwrap();
+    assert_eq!(moments.resolve(last.plus_seconds(3700), false).unwrap().point, last);
+    let refusal = moments.resolve(last.plus_seconds(7200), false).unwrap_err().to_string();
+    assert!(refusal.contains(&format!("the last moment is {last}")), "{refusal}");
 }
