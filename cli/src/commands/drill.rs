@@ -27,7 +27,6 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup drill --scratch-emulator --repo file:///srv/backups --master-key-file master.key
   firebackup drill --all --scratch-database drills --repo s3://bucket/prod --master-key-file master.key
-  firebackup drill --cron '17 4 * * 0' --timezone Europe/Berlin --scratch-emulator --repo s3://bucket/prod
   firebackup drill --reports --repo s3://bucket/prod --master-key-file master.key";
 
 /// The project of a drill in an emulator: never that of a demonstration, which may have been backed up.

@@ -620,7 +620,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
     let pushed = json!({"projectId": project, "config": {"push": {"hmac": true}}});
     world.post("/api/v1/pitr/enable", pushed).await;
-    let moment = json!({"projectId": project, "pointInTime": "2030-01-01T00:00:00Z", "dryRun": true});
+    let moment = json!({"projectId": project, "pointInTime": "2023-11-14T22:20:00Z", "dryRun": true});
     let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
     let destination = id(&destinations.data()[0]);
