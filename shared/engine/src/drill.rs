@@ -150,7 +150,7 @@ impl Drill {
             )));
         }
         self.scratch.sink.can_write().await?;
-        if let Some(other) = self.other(None).await? {
+        while let Some(other) = self.other(None).await? {
             if !self.options.take_over {
                 return Err(in_use(&other));
             }
