@@ -123,15 +123,13 @@ impl Drill {
         if let Err(error) = self.exercise(&manifest, &mut report).await {
             if !is_of_the_backup(&error) {
                 // what is there already must not stand in the way of the next one
-                self.clear().await?;
-                self.give_up_restores().await?;
+                self.empty().await?;
                 self.forget(&begun.id).await?;
                 return Err(error);
             }
             report.failure = Some(error.in_full());
         }
-        self.clear().await?;
-        self.give_up_restores().await?;
+        self.empty().await?;
         report.bytes = self.meter.stored.get() - before;
         report.finished = self.repository.world().now();
         let path = layout::drill_report(&begun.id);
@@ -154,8 +152,7 @@ impl Drill {
             if !self.options.take_over {
                 return Err(in_use(&other));
             }
-            self.clear().await?;
-            self.give_up_restores().await?;
+            self.empty().await?;
             self.forget(&other.id).await?;
         }
         match self.count().await? {
@@ -192,8 +189,10 @@ impl Drill {
         Ok(begun)
     }
 
-    /// Restores into the scratch database that have not ended: nobody goes on with them, and what they rely on would be kept.
-    async fn give_up_restores(&self) -> Result<()> {
+    /// Leaves nothing in the scratch database, and no restore into it that has not ended: nobody goes on with them, and what they
+    /// rely on would be kept.
+    async fn empty(&self) -> Result<()> {
+        self.clear().await?;
         for plan in unfinished_restores(&self.repository).await? {
             if plan.target == *self.scratch.source.database() {
                 self.repository.clear_quietly(&plan.job).await;
@@ -274,12 +273,12 @@ impl Drill {
     }
 
     async fn restore(&self, subject: &Subject, dice: &mut Dice) -> Result<Exercise> {
-        let selection = self.choose(subject, dice).await?;
+        let (selection, documents) = self.choose(subject, dice).await?;
         let restore = self.prepare(subject, selection);
         let mut exercise = Exercise {
             point: subject.point,
             is_backup: subject.at.is_none(),
-            documents: self.expected(subject, &restore.options.selection).await?,
+            documents,
             same: 0,
             differences: Vec::new(),
         };
@@ -299,18 +298,23 @@ impl Drill {
         Ok(exercise)
     }
 
-    /// The documents to restore: what is chosen from blocks may be gone at the moment, and is chosen again then.
-    async fn choose(&self, subject: &Subject, dice: &mut Dice) -> Result<Selection> {
-        let mut selection = Selection::default();
-        let Some(documents) = self.options.sample else { return Ok(selection) };
-        for _ in 0..MAX_CHOICES {
-            selection =
-                sample(&self.repository, &subject.base, subject.at, documents.max(1), dice, &self.meter).await?;
-            if selection.is_everything() || self.expected(subject, &selection).await? > 0 {
-                break;
+    /// The documents to restore, and how many there should be. What is chosen from blocks may be gone at the moment, and is
+    /// chosen again then.
+    async fn choose(&self, subject: &Subject, dice: &mut Dice) -> Result<(Selection, u64)> {
+        let mut choices = 0;
+        loop {
+            let selection = match self.options.sample.map(|documents| documents.max(1)) {
+                None => Selection::default(),
+                Some(documents) => {
+                    sample(&self.repository, &subject.base, subject.at, documents, dice, &self.meter).await?
+                }
+            };
+            let expected = self.expected(subject, &selection).await?;
+            choices += 1;
+            if expected > 0 || selection.is_everything() || choices == MAX_CHOICES {
+                return Ok((selection, expected));
             }
         }
-        Ok(selection)
     }
 
     fn prepare(&self, subject: &Subject, selection: Selection) -> Restore {

@@ -123,7 +123,7 @@ pub async fn history(
     period: Period,
     meter: &Arc<Meter>,
 ) -> Result<History> {
-    let mut history = around(repository, database, path, period, meter).await?;
+    let Around { mut history, .. } = around(repository, database, path, period, meter).await?;
     history.versions.retain(|version| period.covers(version.time()));
     history.versions.reverse();
     Ok(history)
@@ -142,25 +142,32 @@ pub async fn as_reported(
     meter: &Arc<Meter>,
 ) -> Result<Version> {
     let period = Period { from: Some(at), to: Some(at) };
-    let versions = around(repository, database, path, period, meter).await?.versions;
-    match versions.into_iter().rfind(|version| version.began <= at) {
+    let around = around(repository, database, path, period, meter).await?;
+    let gap = around.gap_at(at);
+    match around.history.versions.into_iter().rfind(|version| version.began <= at) {
         Some(version) if version.origin == Origin::Reported && !version.ends_before(at) => Ok(version),
         // what somebody saw is not taken to last through a time of which nothing is known
         Some(version) if version.origin != Origin::Reported => {
-            let gap = gap_at(repository, database, at).await?;
             gap.map_or(Ok(version), |gap| Err(in_a_gap(at, gap.after, gap.until)))
         }
         _ => Err(EngineError::NotFound(format!("nothing is known of `{path}` in {database} as it was at {at}"))),
     }
 }
 
-/// The gap in which a time lies. What was captured and not proven so far is none.
-async fn gap_at(repository: &Repository, database: &DatabaseName, at: Timestamp) -> Result<Option<Gap>> {
-    let segments = repository.all_segments(database).await?;
-    let scanned: Vec<Gap> = segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect();
-    let is_scanned = |gap: &Gap| scanned.iter().any(|scan| scan.after < gap.until && scan.until > gap.after);
-    let gaps = Moments::read(repository, database).await?.gaps().into_iter();
-    Ok(gaps.filter(is_scanned).find(|gap| gap.after < at && at < gap.until))
+/// What is known around a period.
+struct Around {
+    history: History,
+    moments: Moments,
+    /// What scans have left.
+    scanned: Vec<Gap>,
+}
+
+impl Around {
+    /// The gap in which a time lies. What was captured and not proven so far is none.
+    fn gap_at(&self, at: Timestamp) -> Option<Gap> {
+        let is_scanned = |gap: &Gap| self.scanned.iter().any(|scan| scan.after < gap.until && scan.until > gap.after);
+        self.moments.gaps().into_iter().filter(is_scanned).find(|gap| gap.after < at && at < gap.until)
+    }
 }
 
 /// The versions of a document, oldest first, from the backup before a period to the one behind it.
@@ -170,7 +177,7 @@ async fn around(
     path: &DocumentPath,
     period: Period,
     meter: &Arc<Meter>,
-) -> Result<History> {
+) -> Result<Around> {
     let manifests = repository.all_manifests(|manifest| manifest.source == *database).await?;
     let segments = repository.all_segments(database).await?;
     let moments = Moments::of(database.clone(), manifests.clone(), &segments);
@@ -191,7 +198,9 @@ async fn around(
     let reported = in_reports(&lookup, &reported.manifests, path).await?.into_iter();
     let reported = reported.filter(|sighting| bounds.admit_time(sighting.at)).collect();
     let seen = Knowledge::new(&moments, &backups).between(seen, reported);
-    Ok(History { versions: versions(seen, &moments), runs: lookup.opened().await })
+    let history = History { versions: versions(seen, &moments), runs: lookup.opened().await };
+    let scanned = segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect();
+    Ok(Around { history, moments, scanned })
 }
 
 /// The backups of one read time around a period: behind and before them nothing is to be found.
