@@ -3,6 +3,7 @@
 
 mod boundary;
 mod crowd;
+mod events;
 mod histories;
 mod history;
 mod oracle;

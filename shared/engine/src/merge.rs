@@ -44,12 +44,24 @@ pub(crate) type Precedence = (Option<Timestamp>, u64);
 impl Layer {
     /// Whether a record of this layer counts at all.
     pub(crate) fn counts(&self, record: &Record) -> bool {
-        let is_settled = self.changed_until.is_none_or(|until| record.update_time.is_none_or(|time| time <= until));
-        let is_meant = self.only.is_none_or(|only| only == (record.update_time, record.point));
-        is_settled
-            && is_meant
-            && !self.except.contains(&record.path)
-            && self.span.is_none_or(|span| span.covers(record.point))
+        self.counts_by(record.update_time, record.point) && !self.except.contains(&record.path)
+    }
+
+    /// Whether a record of these times counts, whatever its path is.
+    fn counts_by(&self, update_time: Option<Timestamp>, point: Option<Timestamp>) -> bool {
+        let is_settled = self.changed_until.is_none_or(|until| update_time.is_none_or(|time| time <= until));
+        let is_meant = self.only.is_none_or(|only| only == (update_time, point));
+        is_settled && is_meant && self.span.is_none_or(|span| span.covers(point))
+    }
+
+    /// What of a run comes into a merge. Of captured changes that follow one another, the one of the newest point is the one that is
+    /// taken, so that the others need not come at all.
+    fn feed(&self, run: &RunSource, range: &PathRange, takes_one: bool) -> RecordFeed {
+        if !takes_one || self.span.is_none() {
+            return run.stream(range);
+        }
+        let layer = self.clone();
+        run.stream_latest(range, move |update_time, point| layer.counts_by(update_time, point))
     }
 
     pub(crate) fn precedence(&self, record: &Record) -> Precedence {
@@ -128,6 +140,8 @@ pub(crate) struct Heads {
     open: BinaryHeap<Reverse<Head>>,
     /// Runs that were opened before, where they are kept.
     runs: Option<OpenRuns>,
+    /// Whether of the records of one path no more than the one that counts is asked for.
+    takes_one: bool,
 }
 
 /// The next record of an open run.
@@ -170,7 +184,7 @@ impl Ord for Head {
 impl Merge {
     /// Merges what of `layers` lies in `range`.
     pub(crate) fn new(repository: &Repository, layers: &[Layer], range: &PathRange, meter: &Arc<Meter>) -> Self {
-        Self(Heads::new(repository, layers, range, meter))
+        Self(Heads { takes_one: true, ..Heads::new(repository, layers, range, meter) })
     }
 
     /// The same, with runs that a merge of another range has opened; they are to be taken on to the next.
@@ -216,6 +230,7 @@ impl Heads {
             waiting,
             open: BinaryHeap::new(),
             runs: None,
+            takes_one: false,
         }
     }
 
@@ -252,7 +267,8 @@ impl Heads {
             }
             if let Some(layer) = self.waiting.pop() {
                 let run = self.run(&layer).await?;
-                self.push(run.stream(&self.range), layer).await?;
+                let feed = layer.feed(&run, &self.range, self.takes_one);
+                self.push(feed, layer).await?;
             }
         }
         Ok(())

@@ -218,11 +218,25 @@ impl RunSource {
 
     /// The records in `range`, a block ahead of whoever takes them.
     pub(crate) fn stream(&self, range: &PathRange) -> RecordFeed {
+        self.feed(range, Self::batch)
+    }
+
+    /// The same without what does not count, as `counts` says by update time and point, and of those of one path that follow one
+    /// another in a block the last one only: what a document was in between is not even copied.
+    pub(crate) fn stream_latest(&self, range: &PathRange, counts: impl Counts) -> RecordFeed {
+        self.feed(range, move |run, raw, range| run.latest(raw, range, &counts))
+    }
+
+    fn feed(
+        &self,
+        range: &PathRange,
+        batch: impl Fn(&Self, &Bytes, &PathRange) -> Result<Vec<Record>> + Send + 'static,
+    ) -> RecordFeed {
         let (to_feed, blocks) = mpsc::channel(1);
         let (run, range) = (self.clone(), range.clone());
         tokio::spawn(async move {
             for index in run.0.footer.blocks_in(&range) {
-                let batch = run.batch(index, &range).await.map(Some);
+                let batch = run.block(index).await.and_then(|raw| batch(&run, &raw, &range)).map(Some);
                 let failed = batch.is_err();
                 if to_feed.send(batch).await.is_err() || failed {
                     return;
@@ -234,18 +248,43 @@ impl RunSource {
         RecordFeed { blocks, current: Vec::new().into_iter(), has_ended: false }
     }
 
-    async fn batch(&self, index: usize, range: &PathRange) -> Result<Vec<Record>> {
-        let raw = self.block(index).await?;
+    fn batch(&self, raw: &Bytes, range: &PathRange) -> Result<Vec<Record>> {
         let mut batch = Vec::new();
-        for record in self.records(&raw) {
+        for record in self.records(raw) {
             let record = record?;
             if range.covers_text(record.path) {
-                batch.push(Record::from_ref(&record, &raw, self.0.read_time)?);
+                batch.push(Record::from_ref(&record, raw, self.0.read_time)?);
             }
         }
         Ok(batch)
     }
+
+    fn latest(&self, raw: &Bytes, range: &PathRange, counts: &impl Counts) -> Result<Vec<Record>> {
+        let read_time = self.0.read_time;
+        let mut batch = Vec::new();
+        let mut last: Option<RecordRef<'_>> = None;
+        for record in self.records(raw) {
+            let record = record?;
+            if !range.covers_text(record.path) || !counts(record.update_time, record.point.or(read_time)) {
+                continue;
+            }
+            if let Some(before) = last.replace(record)
+                && before.path != record.path
+            {
+                batch.push(Record::from_ref(&before, raw, read_time)?);
+            }
+        }
+        if let Some(last) = last {
+            batch.push(Record::from_ref(&last, raw, read_time)?);
+        }
+        Ok(batch)
+    }
 }
+
+/// Whether a record of an update time and a point counts.
+pub(crate) trait Counts: Fn(Option<Timestamp>, Option<Timestamp>) -> bool + Send + 'static {}
+
+impl<F: Fn(Option<Timestamp>, Option<Timestamp>) -> bool + Send + 'static> Counts for F {}
 
 async fn read_ends(
     store: &dyn ObjectStore,

@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::events::Events;
 use super::place::{Place, between, until_now};
 use super::trouble::{self, Temper};
 use super::writer::{Changes, Writer};
@@ -52,6 +53,7 @@ pub struct History {
     /// The new collection groups that were written to.
     begun: BTreeSet<&'static str>,
     running: Vec<Running>,
+    events: Events,
     tale: Tale,
     proves_rarely: bool,
 }
@@ -73,8 +75,10 @@ impl History {
         trouble::set_up(&mut random, place.proxy.control());
         let temper = if random.random_ratio(2, 3) { Temper::Gentle } else { Temper::Rough };
         let proves_rarely = random.random_ratio(1, 3);
-        let (writer, begun, running, tale) = (place.writer(), BTreeSet::new(), Vec::new(), Tale::default());
-        let mut history = Self { place, seed, random, temper, writer, number: 0, begun, running, tale, proves_rarely };
+        let (writer, begun, running) = (place.writer(), BTreeSet::new(), Vec::new());
+        let (events, tale) = (Events::default(), Tale::default());
+        let mut history =
+            Self { place, seed, random, temper, writer, number: 0, begun, running, events, tale, proves_rarely };
         for _ in 0..history.random.random_range(1..6u32) {
             history.write(Self::old).await;
         }
@@ -163,6 +167,10 @@ impl History {
 
     /// What else happens to a repository.
     async fn tidy(&mut self) {
+        if self.random.random_ratio(1, 3) {
+            let told = self.events.tell(&mut self.random, &self.place).await;
+            self.tale.say(format!("events told of {told} changes"));
+        }
         // a chain begins at the newest backup
         if self.random.random_ratio(1, 8) && self.place.has_segments().await {
             let manifest = self.place.backup().await;
@@ -196,6 +204,10 @@ impl History {
             assert!(scans.is_empty(), "every stream could be gone on from: {scans:?}");
             assert_eq!(windows.len(), 1, "a gap without a reason: {windows:?}");
         }
+        self.assert_windows_right(&windows).await;
+        self.events.tell(&mut self.random, &self.place).await;
+        self.events.assert_in_histories(&self.place, &windows).await;
+        // what events tell changes no moment
         self.assert_windows_right(&windows).await;
         for number in 0..RESTORED {
             let window = &windows[self.random.random_range(0..windows.len())];

@@ -34,6 +34,22 @@ struct Version {
     document: Option<Known>,
 }
 
+/// What a commit made of a document.
+pub struct Commit {
+    pub path: DocumentPath,
+    pub at: Timestamp,
+    /// Nothing when it was gone.
+    pub document: Option<Known>,
+    /// Whether it changed anything, so that an event tells of it.
+    pub is_change: bool,
+}
+
+impl Commit {
+    pub fn is_gone(&self) -> bool {
+        self.document.is_none()
+    }
+}
+
 /// Everything that was committed.
 #[derive(Default)]
 pub struct Oracle(Mutex<BTreeMap<DocumentPath, Vec<Version>>>);
@@ -62,6 +78,22 @@ impl Oracle {
             versions.iter().rfind(|version| version.from <= moment).and_then(|version| version.document.clone())
         };
         versions.iter().filter_map(|(path, versions)| Some((path.clone(), last(versions)?))).collect()
+    }
+
+    /// All that was committed, by document.
+    pub fn commits(&self) -> Vec<Commit> {
+        let versions = self.versions();
+        let of = |(path, versions): (&DocumentPath, &Vec<Version>)| {
+            let mut was_there = false;
+            let commit = |Version { from, document }: &Version| {
+                // what is written as it was keeps its update time
+                let is_change = document.as_ref().map_or(was_there, |document| document.updated == *from);
+                was_there = document.is_some();
+                Commit { path: path.clone(), at: *from, document: document.clone(), is_change }
+            };
+            versions.iter().map(commit).collect::<Vec<_>>()
+        };
+        versions.iter().flat_map(of).collect()
     }
 
     /// When something was committed last.
@@ -113,5 +145,9 @@ mod tests {
         assert_eq!(differences(&oracle.at(at(6)), &oracle.at(at(7))), differing);
         assert!(oracle.at(at(7))[&path("a/1")] == known(4, at(7), at(7)));
         assert_eq!(oracle.last_commit(), at(7));
+        let told = |commit: &Commit| (commit.at.seconds, commit.is_change, commit.is_gone());
+        let commits: Vec<_> = oracle.commits().iter().map(told).collect();
+        let of_first = [(1, true, false), (3, true, false), (5, true, true), (7, true, false)];
+        assert_eq!(commits, [&of_first[..], &[(3, true, false), (4, false, false)]].concat());
     }
 }
