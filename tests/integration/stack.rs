@@ -4,6 +4,7 @@
 
 mod api;
 mod aws;
+mod captured_history;
 mod captures;
 mod code;
 mod counts;

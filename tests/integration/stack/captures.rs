@@ -12,18 +12,21 @@ use firebackup_testkit::{AwsFault, eventually};
 use serde_json::{Value, json};
 
 use super::api::path_of;
+use super::captured_history;
 use super::deployed::{BOUND, Deployed};
 use crate::stage::{Documents, assert_same, firestore, read_all, write};
 
-const GOOGLE: &str = "demo-captures";
+pub const GOOGLE: &str = "demo-captures";
+/// Of the random history.
+const SEED: u64 = 14;
 /// Until a tick finds the first backup complete, which it looks for once a minute.
 const UNTIL_CAPTURED: Duration = Duration::from_secs(240);
 
 /// A project whose changes are captured, and who writes them.
-struct Captured {
-    stack: Deployed,
-    project: String,
-    source: Firestore,
+pub struct Captured {
+    pub stack: Deployed,
+    pub project: String,
+    pub source: Firestore,
 }
 
 impl Captured {
@@ -38,14 +41,22 @@ impl Captured {
     }
 
     /// A window is due now: nobody waits a minute for it. Who captures is told by hand.
-    async fn is_due(&self) {
+    pub async fn is_due(&self) {
         self.stack.api.post(&self.route("pause"), json!({})).await;
         self.stack.api.post(&self.route("resume"), json!({})).await;
     }
 
-    async fn send(&self, id: &str) {
+    pub async fn send(&self, id: &str) {
         let queue = self.stack.output("PitrQueueUrl");
         self.stack.aws.send_in_turn(queue, &self.message(), (&self.project, id)).await;
+    }
+
+    /// Two functions are given the same message, past the queue that keeps them apart.
+    pub async fn twice_at_once(&self) {
+        let event = || json!({"Records": [{"messageId": "one", "body": self.message()}]});
+        let invoke = || self.stack.aws.invoke("firebackup-pitr-ingest", event());
+        let (one, other) = tokio::join!(invoke(), invoke());
+        assert_eq!((&one["batchItemFailures"], &other["batchItemFailures"]), (&json!([]), &json!([])), "{one} {other}");
     }
 
     async fn put(&self, path: &str, n: i64) {
@@ -65,7 +76,7 @@ impl Captured {
 
     /// Waits until everything up to a time is proven: the moment that is. Windows that follow at once are not, the next one
     /// by the clock is.
-    async fn proven(&self, after: Timestamp) -> Timestamp {
+    pub async fn proven(&self, after: Timestamp) -> Timestamp {
         self.comes_through(("health", "provenThrough"), after).await
     }
 
@@ -83,7 +94,7 @@ impl Captured {
         .await
     }
 
-    async fn assert_no_gap(&self) {
+    pub async fn assert_no_gap(&self) {
         let windows = self.stack.api.get(&self.route("windows")).await;
         assert_eq!((&windows["total"], &windows["gaps"]), (&json!(1), &json!([])), "{windows:#}");
     }
@@ -102,6 +113,7 @@ async fn changes_are_captured_and_any_moment_is_put_back() {
     explained.explaining("twice", twice(&all)).await;
     explained.explaining("two at once", two_at_once(&all)).await;
     explained.explaining("killed", killed(&all)).await;
+    explained.explaining("random history", captured_history::happens(&all, SEED)).await;
     explained.explaining("poison", poison(&all)).await;
 }
 
@@ -158,15 +170,12 @@ async fn twice(all: &Captured) {
     assert_eq!((&health["status"], &health["failures"]), (&json!("active"), &json!(0)), "{health:#}");
 }
 
-/// Two functions at one time, past the queue that keeps them apart: one captures, and the chain is one.
+/// Two functions at one time: one captures, and the chain is one.
 async fn two_at_once(all: &Captured) {
     all.put("users/two", 1).await;
     let (_, put_at) = all.now().await;
     all.is_due().await;
-    let event = || json!({"Records": [{"messageId": "one", "body": all.message()}]});
-    let invoke = || all.stack.aws.invoke("firebackup-pitr-ingest", event());
-    let (one, other) = tokio::join!(invoke(), invoke());
-    assert_eq!((&one["batchItemFailures"], &other["batchItemFailures"]), (&json!([]), &json!([])), "{one} {other}");
+    all.twice_at_once().await;
     all.captured(put_at).await;
     all.assert_no_gap().await;
 }
