@@ -10,6 +10,7 @@ mod doubles;
 mod endings;
 mod events;
 mod faults;
+mod increments;
 pub mod installation;
 mod jobs;
 mod kills;

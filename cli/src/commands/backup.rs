@@ -129,15 +129,6 @@ pub(crate) async fn run(context: &Context, args: BackupArgs) -> Result<Exit> {
             let builder = builder.compression(args.compression).parallel(args.streams(context));
             builder.meter(Arc::clone(&meter)).stop(context.interrupt.graceful()).build().run().await
         }
-        Way::Captured(increment) => {
-            let manifest = increment.run(args.compression, &meter, &context.interrupt.graceful()).await;
-            manifest.map(|manifest| BackupOutcome {
-                manifest,
-                resumed: false,
-                passed_over: Vec::new(),
-                unmatched: Vec::new(),
-            })
-        }
     };
     drop(progress);
     let outcome = outcome?;

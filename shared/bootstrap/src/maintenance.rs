@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_control::{
-    Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, LONGEST_RETENTION_DAYS, OpenedPlace, PlaceToClean,
-    QueuedJobs, Worker,
+    CapturedChain, Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, LONGEST_RETENTION_DAYS, OpenedPlace,
+    PlaceToClean, QueuedJobs, Worker,
 };
-use firebackup_engine::{EngineError, LockReport, PrunePolicy, PruneReport, extend_locks, prune, prune_versions};
+use firebackup_engine::{
+    EngineError, LockReport, PrunePolicy, PruneReport, captured_since, extend_locks, prune, prune_versions,
+};
 use firebackup_model::id::JobId;
 use firebackup_model::port::{JobQueue, StepError, StepErrorKind};
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ pub enum MaintenanceTask {
     Sweep,
     /// Go on with moving destinations; on AWS a part of every sweep.
     Migrate,
-    /// Apply the retention of schedules, delete what was marked, prune.
+    /// Have captured changes merged, apply the retention of schedules, delete what was marked, prune.
     Retention,
     /// Lock anew what kept backups need.
     Locks,
@@ -92,6 +94,8 @@ struct Swept {
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Retained {
+    /// Synthetic backups that were begun.
+    merges: u64,
     dropped: u64,
     deleted: u64,
     objects_deleted: u64,
@@ -393,6 +397,7 @@ impl Maintenance {
         let mut retained = Retained::default();
         for worker in self.workers().await? {
             let done = async {
+                self.merge_chains(&worker, &mut retained).await?;
                 self.drop_by_schedule(&worker, &mut retained).await?;
                 self.delete_marked(&worker, &mut retained).await?;
                 self.sweep_repositories(&worker, &mut retained).await
@@ -403,6 +408,40 @@ impl Maintenance {
             }
         }
         written(&retained)
+    }
+
+    /// Has captured changes merged with what they build on, where that has become old.
+    async fn merge_chains(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
+        for chain in self.control().captured_chains(worker).await.map_err(of_control)? {
+            match self.merge_chain(worker, &chain).await {
+                Ok(merged) => retained.merges += u64::from(merged),
+                Err(error) => {
+                    retained.failed += 1;
+                    tracing::warn!(database = %chain.database, error = %error, "captured changes could not be merged");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing where there is no backup any more on top of which they could be read, or while its destination is moved.
+    async fn merge_chain(&self, worker: &Worker, chain: &CapturedChain) -> Result<bool, StepError> {
+        let place = self.control().open_chain(worker, chain).await.map_err(of_control)?;
+        if place.is_moving {
+            return Ok(false);
+        }
+        let since = async {
+            let repository = self.steps.places.open(&place).await?;
+            captured_since(&repository, &chain.database).await
+        };
+        let since = match since.await {
+            Err(EngineError::NotFound(_)) => None,
+            since => since.map_err(of_engine)?,
+        };
+        if since.is_none_or(|since| !chain.is_due(since, self.steps.places.world().now())) {
+            return Ok(false);
+        }
+        Ok(self.control().merge_chain(worker, chain).await.map_err(of_control)?.is_some())
     }
 
     async fn drop_by_schedule(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {

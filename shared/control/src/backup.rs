@@ -1,6 +1,7 @@
 //! Verbs on backups.
 
 use firebackup_model::id::{JobId, JobKind};
+use firebackup_model::manifest::SnapshotKind;
 use firebackup_model::port::ItemWrite;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -29,6 +30,23 @@ pub enum BackupType {
     /// Everything that is selected.
     #[default]
     Full,
+    /// What changed since the newest backup of the same, where there is one that can be built on; else everything. It is
+    /// restored whole.
+    Incremental,
+    /// Everything at the newest captured moment, merged from an earlier backup and captured changes: nothing is read.
+    Synthetic,
+}
+
+impl BackupType {
+    /// What a snapshot is; an undo is no backup.
+    pub(crate) const fn of(kind: SnapshotKind) -> Option<Self> {
+        match kind {
+            SnapshotKind::Full => Some(Self::Full),
+            SnapshotKind::Incremental => Some(Self::Incremental),
+            SnapshotKind::Synthetic => Some(Self::Synthetic),
+            SnapshotKind::Undo => None,
+        }
+    }
 }
 
 /// What is backed up, and how.
@@ -171,7 +189,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) destination: Option<DestinationId>,
     pub(crate) schedule: Option<ScheduleId>,
     pub(crate) config: &'a BackupConfig,
-    /// The id of a user, of an API key or of a schedule.
+    /// The id of a user, of an API key or of a schedule; `system` of what merges by itself.
     pub(crate) created_by: String,
 }
 
@@ -182,7 +200,7 @@ impl Control {
     /// [`NotFound`](crate::Kind::NotFound) of its project or destination; [`Unprocessable`](crate::Kind::Unprocessable)
     /// where a field may not be so; [`TooMany`](crate::Kind::TooMany); [`Conflict`](crate::Kind::Conflict) where the
     /// idempotency key was used for another request, the project is disconnected, or Auth users are meant that it is known
-    /// not to show us.
+    /// not to show us; [`PitrUnavailable`](crate::Code::PitrUnavailable) where nothing is captured that could be merged.
     pub async fn create_backup(&self, caller: &Caller, new: NewBackup, idempotency: Option<&str>) -> Result<BackupJob> {
         caller.may(Right::RunJobs)?;
         let once = Once::new(caller, idempotency, "create_backup", &new)?;
@@ -248,9 +266,12 @@ impl Control {
         if wanted.config.include_auth {
             project.value.project.check_permitted(Purpose::AuthBackup, self.now())?;
         }
-        let destination = match wanted.schedule.is_some() || wanted.destination.is_none() {
-            true => self.destination_to_be(scope, wanted.destination, &wanted.project).await?,
-            false => self.meant_destination(scope, wanted.destination).await?,
+        let destination = match wanted.config.kind {
+            BackupType::Synthetic => self.destination_of_captures(scope, wanted, &database).await?,
+            _ if wanted.schedule.is_some() || wanted.destination.is_none() => {
+                self.destination_to_be(scope, wanted.destination, &wanted.project).await?
+            }
+            _ => self.meant_destination(scope, wanted.destination).await?,
         };
         let backup = BackupJob {
             job: new_facts(self, author, JobKind::Backup, wanted.created_by.clone()),
@@ -318,14 +339,17 @@ impl Control {
     /// Asks for a backup to be deleted: it is marked so, and maintenance deletes it. Doing it twice is doing it once.
     ///
     /// # Errors
-    /// [`Conflict`](crate::Kind::Conflict) while it has not ended, or a restore reads it.
+    /// [`Conflict`](crate::Kind::Conflict) while it has not ended, a restore reads it, or a backup builds on it.
     pub async fn delete_backup(&self, caller: &Caller, project: &ProjectId, id: &JobId) -> Result<BackupJob> {
         caller.may(Right::Manage)?;
         for _ in 0..MAX_ATTEMPTS {
             let (stored, _) = self.backup_of(caller.scope(), Some(project), id).await?;
-            let readers = self.readers_of(caller.scope(), id).await?;
-            if !readers.is_empty() && stored.value.status() != JobStatus::Deleting {
-                return Err(in_use("backup", &readers));
+            if stored.value.status() != JobStatus::Deleting {
+                let mut users = self.readers_of(caller.scope(), id).await?;
+                users.extend(self.increments_of(caller.scope(), project, id).await?);
+                if !users.is_empty() {
+                    return Err(in_use("backup", &users));
+                }
             }
             if self.mark_deleting(caller.author(), stored).await? == Written::Yes {
                 return Ok(self.backup_of(caller.scope(), Some(project), id).await?.1);

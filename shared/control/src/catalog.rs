@@ -267,7 +267,7 @@ fn recovered(caller: &Caller, to: &PlaceToSync, manifest: &Manifest) -> Result<B
 fn config(to: &PlaceToSync, manifest: &Manifest) -> BackupConfig {
     let database = &manifest.source.database;
     BackupConfig {
-        kind: BackupType::Full,
+        kind: BackupType::of(manifest.kind).unwrap_or_default(),
         database: (database != DEFAULT_DATABASE).then(|| database.clone()),
         collections: manifest.selection.include.clone(),
         exclude_collections: manifest.selection.exclude.clone(),

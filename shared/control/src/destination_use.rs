@@ -207,13 +207,17 @@ impl Control {
         if !(1..=MAX_DELETED).contains(&deletion.backup_ids.len()) {
             return Err(ControlError::field("backupIds", format!("expected 1 to {MAX_DELETED}")));
         }
+        // what builds on others goes before them
+        let mut newest_first: Vec<_> = deletion.backup_ids.iter().enumerate().collect();
+        newest_first.sort_by(|(_, a), (_, b)| b.cmp(a));
         let mut backups = Vec::new();
-        for backup in &deletion.backup_ids {
+        for (place, backup) in newest_first {
             let error = self.delete_backup_in(caller, id, backup).await.err();
             let (code, message) = error.map(|error| (error.code, error.message)).unzip();
-            backups.push(BulkOutcome { id: backup.clone(), deleting: code.is_none(), code, message });
+            backups.push((place, BulkOutcome { id: backup.clone(), deleting: code.is_none(), code, message }));
         }
-        Ok(BulkOutcomes { backups })
+        backups.sort_by_key(|(place, _)| *place);
+        Ok(BulkOutcomes { backups: backups.into_iter().map(|(_, outcome)| outcome).collect() })
     }
 
     async fn delete_backup_in(&self, caller: &Caller, id: &DestinationId, backup: &JobId) -> Result<()> {

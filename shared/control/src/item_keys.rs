@@ -12,6 +12,7 @@
 //! | `ORG#<org>` | `SCHEDRUN#<sched>#<time>` | the job that was made of a due time; for 7 days |
 //! | `ORG#<org>` | `SCHEDMISSED#<sched>#<time>` | that a due time was missed and its backup cannot be made; for 7 days |
 //! | `ORG#<org>` | `PITR#<proj>#<database>` | how changes of a database are captured, and how that goes; one that is to be gone on with in the index under `PITR`, `<time>#<org>#<proj>#<database>` |
+//! | `ORG#<org>` | `MERGE#<proj>#<database>#<day>` | the job that merges what was captured of a database, of one day; for 2 days |
 //! | `ORG#<org>` | `JOB#<job>` | a job; backups in the index under `ORG#<org>#PROJECT#<proj>`, `JOB#<job>` |
 //! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended, and why a step of it failed |
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
@@ -72,6 +73,7 @@ const SCHEDULE: &str = "SCHEDULE#";
 const SCHEDULE_RUN: &str = "SCHEDRUN#";
 const SCHEDULE_MISSED: &str = "SCHEDMISSED#";
 const PITR: &str = "PITR#";
+const MERGE: &str = "MERGE#";
 const JOB: &str = "JOB#";
 const ACTIVE: &str = "ACTIVE#";
 const DELETING: &str = "DELETING#";
@@ -289,6 +291,10 @@ impl OrganizationScope {
 
     pub(crate) fn pitr_key(&self, project: &ProjectId, database: &str) -> ItemKey {
         self.key(format!("{PITR}{project}#{database}"))
+    }
+
+    pub(crate) fn merge_key(&self, project: &ProjectId, database: &str, day: Timestamp) -> ItemKey {
+        self.key(format!("{MERGE}{project}#{database}#{day}"))
     }
 
     pub(crate) fn pitrs(&self) -> ItemQuery {
@@ -531,6 +537,7 @@ mod tests {
             scope.schedule_run_key(&schedule, time),
             scope.schedule_given_up_key(&schedule, time),
             scope.pitr_key(&project, "(default)"),
+            scope.merge_key(&project, "(default)", time),
             scope.due_pitr(time, &project, "(default)"),
             scope.job_key(&job),
             scope.backup_of_project(&project, &job),
@@ -582,6 +589,7 @@ mod tests {
             "ORG#org_U SCHEDRUN#sched_U#2026-01-31T14:03:00Z",
             "ORG#org_U SCHEDMISSED#sched_U#2026-01-31T14:03:00Z",
             "ORG#org_U PITR#proj_U#(default)",
+            "ORG#org_U MERGE#proj_U#(default)#2026-01-31T14:03:00Z",
             "PITR 2026-01-31T14:03:00Z#org_U#proj_U#(default)",
             "ORG#org_U JOB#bkp_U",
             "ORG#org_U#PROJECT#proj_U JOB#bkp_U",

@@ -2,11 +2,11 @@
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, JobKind};
-use firebackup_model::manifest::{Consistency, Manifest};
+use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::backup::BackupConfig;
+use crate::backup::{BackupConfig, BackupType};
 use crate::error::Code;
 use crate::id::{DestinationId, OrganizationId, ProjectId, ScheduleId};
 
@@ -77,7 +77,8 @@ pub struct JobFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
-    /// Who asked for it: the id of an API key or of a schedule.
+    /// Who asked for it: the id of an API key, of a user or of a schedule; `system` where captured changes were merged because
+    /// it was time to.
     pub created_by: String,
     /// The request that asked for it, as its answer named it in `X-Request-Id`; nothing where none did, as for a due time
     /// of a schedule.
@@ -150,6 +151,16 @@ pub struct JobResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub read_time: Option<Timestamp>,
+    /// What a backup is: one that was to be incremental may be full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<BackupType>,
+    /// The backup that an incremental one builds on, which is kept as long as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub parent: Option<JobId>,
+    /// Why it is full although it was to be incremental.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// `snapshot` where all was read at one time, else `ranged`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consistency: Option<String>,
@@ -219,6 +230,12 @@ pub struct BackupJob {
 }
 
 impl BackupJob {
+    /// The backup that it builds on, while it can be restored.
+    pub(crate) fn builds_on(&self) -> Option<&JobId> {
+        let result = self.job.result.as_ref().filter(|_| self.job.status == JobStatus::Completed);
+        result.and_then(|result| result.parent.as_ref())
+    }
+
     /// In the repository of which project it is kept.
     #[must_use]
     pub(crate) const fn repository(&self) -> ProjectId {
@@ -244,6 +261,8 @@ impl JobResult {
             users: manifest.auth.as_ref().map_or(0, |auth| auth.users),
             reads: manifest.reads,
             read_time: manifest.read_times.iter().max().copied(),
+            kind: BackupType::of(manifest.kind),
+            parent: manifest.parent.clone().filter(|_| manifest.kind == SnapshotKind::Incremental),
             consistency: Some(consistency.to_owned()),
             ..Self::default()
         }

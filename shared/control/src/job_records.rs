@@ -36,6 +36,9 @@ pub(crate) struct ActiveJob {
     /// Why a step of it failed, the last that did. The job may yet come to a good end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<JobError>,
+    /// Why it is a full backup although it was to be incremental.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) full_because: Option<String>,
 }
 
 /// The jobs of an organization that have a place to run.
@@ -50,7 +53,14 @@ impl ActiveJob {
             Job::Backup(_) => None,
             Job::Restore(restore) => Some(restore.backup_id.clone()),
         };
-        Self { job: job.id().clone(), project: job.project(), destination: job.destination(), reads, failure: None }
+        Self {
+            job: job.id().clone(),
+            project: job.project(),
+            destination: job.destination(),
+            reads,
+            failure: None,
+            full_because: None,
+        }
     }
 }
 

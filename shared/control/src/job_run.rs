@@ -132,6 +132,25 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
+    /// Notes why a backup is full although it was to be incremental, as its plan says: its result will.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn note_full(&self, worker: &Worker, id: &JobId, reason: &str) -> Result<()> {
+        let reason: String = reason.chars().take(MAX_WARNING).collect();
+        for _ in 0..MAX_ATTEMPTS {
+            let active = self.load::<ActiveJob>(&worker.scope().active_key(id)).await?;
+            let Some(mut active) = active.filter(|active| active.value.full_because.as_ref() != Some(&reason)) else {
+                return Ok(());
+            };
+            active.value.full_because = Some(reason.clone());
+            if self.write_unrecorded(vec![active.replace(None)?]).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
+    }
+
     /// Adds to the job's counters: `documents`, `bytes`, `stored`, `reads`, `writes`, `chunks`, `chunksDone`.
     ///
     /// # Errors
@@ -196,8 +215,12 @@ impl Control {
         let scope = author.scope();
         let id = job.value.id().clone();
         let active = self.load::<ActiveJob>(&scope.active_key(&id)).await?;
-        let noted = active.as_ref().and_then(|active| active.value.failure.clone());
+        let marks = active.as_ref().map(|active| &active.value);
+        let noted = marks.and_then(|active| active.failure.clone());
         end_facts(job.value.facts_mut(), end, noted, self.now());
+        if let Some(result) = &mut job.value.facts_mut().result {
+            result.reason = marks.and_then(|active| active.full_because.clone());
+        }
         let mut writes = vec![replace_job(scope, &job)?];
         writes.extend(active.map(|active| active.delete()));
         if let Some(mut running) = self.running(scope).await?.filter(|running| running.value.jobs.contains(&id)) {

@@ -52,6 +52,7 @@ mod live;
 mod live_progress;
 mod look_after;
 mod member;
+mod merge;
 mod migration;
 mod migration_run;
 mod migration_switch;
@@ -137,6 +138,7 @@ pub use job::{
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;
 pub use member::{Member, MemberChange};
+pub use merge::CapturedChain;
 pub use migration::{
     Migration, MigrationError, MigrationObstacle, MigrationPlan, MigrationStatus, MigrationUses, NewMigration,
 };

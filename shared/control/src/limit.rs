@@ -4,7 +4,7 @@ use firebackup_model::Selection;
 use firebackup_model::manifest::Compression;
 use firebackup_model::range::PathRange;
 
-use crate::backup::BackupConfig;
+use crate::backup::{BackupConfig, BackupType};
 use crate::error::{ControlError, Result};
 use crate::job::Rename;
 
@@ -73,7 +73,20 @@ pub(crate) fn backup(config: &BackupConfig) -> Result<()> {
     database(config.database.as_deref())?;
     let compression = config.compression.parse::<Compression>();
     compression.map_err(|error| ControlError::field("compression", &error).with_source(error))?;
+    type_of_backup(config)?;
     patterns(&[("collections", &config.collections, false), ("excludeCollections", &config.exclude_collections, false)])
+}
+
+/// What goes with the type of a backup: Auth users are read as a whole, and captures are of whole databases.
+fn type_of_backup(config: &BackupConfig) -> Result<()> {
+    if config.kind != BackupType::Full && config.include_auth {
+        return Err(ControlError::field("includeAuth", "only a full backup includes Auth users"));
+    }
+    let is_of_all = [&config.collections, &config.exclude_collections].iter().all(|patterns| patterns.is_empty());
+    match config.kind == BackupType::Synthetic && !(is_of_all && config.include_subcollections) {
+        true => Err(ControlError::field("collections", "a synthetic backup is of the whole database")),
+        false => Ok(()),
+    }
 }
 
 /// The id of a database, if one is given.
@@ -144,6 +157,24 @@ mod tests {
         }
         assert!(backup(&BackupConfig { compression: "zip".to_owned(), ..BackupConfig::default() }).is_err());
         assert!(backup(&BackupConfig { database: Some("a b".to_owned()), ..BackupConfig::default() }).is_err());
+    }
+
+    #[test]
+    fn what_is_merged_or_built_upon_is_of_documents_and_what_is_merged_of_all() {
+        let patterns = || vec!["users".to_owned()];
+        for kind in [BackupType::Full, BackupType::Incremental, BackupType::Synthetic] {
+            let config = || BackupConfig { kind, ..BackupConfig::default() };
+            assert!(backup(&config()).is_ok());
+            let with_auth = BackupConfig { include_auth: true, ..config() };
+            assert_eq!(backup(&with_auth).is_ok(), kind == BackupType::Full, "{kind:?}");
+            for selected in [
+                BackupConfig { collections: patterns(), ..config() },
+                BackupConfig { exclude_collections: patterns(), ..config() },
+                BackupConfig { include_subcollections: false, ..config() },
+            ] {
+                assert_eq!(backup(&selected).is_ok(), kind != BackupType::Synthetic, "{selected:?}");
+            }
+        }
     }
 
     #[test]

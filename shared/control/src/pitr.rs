@@ -33,6 +33,10 @@ pub struct PitrConfig {
     /// How often changes are captured.
     #[schema(minimum = 1, maximum = 60, default = 1)]
     pub change_window_minutes: u32,
+    /// Once the backup on top of which changes are captured is so many days old, they are merged with it into a new one by
+    /// themselves; 0 for never.
+    #[schema(maximum = 365, default = 7)]
+    pub merge_after_days: u32,
     /// Where they are kept; the default destination of the time it is enabled where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_destination_id: Option<DestinationId>,
@@ -47,7 +51,14 @@ pub struct PitrConfig {
 
 impl Default for PitrConfig {
     fn default() -> Self {
-        Self { retention_days: 7, change_window_minutes: 1, storage_destination_id: None, encrypt: true, push: None }
+        Self {
+            retention_days: 7,
+            change_window_minutes: 1,
+            merge_after_days: MERGE_AFTER_DAYS,
+            storage_destination_id: None,
+            encrypt: true,
+            push: None,
+        }
     }
 }
 
@@ -75,15 +86,23 @@ pub struct PitrChange {
     /// How often changes are captured.
     #[schema(minimum = 1, maximum = 60)]
     pub change_window_minutes: Option<u32>,
+    /// How old the backup may be on top of which they are captured, before both are merged; 0 for any age.
+    #[schema(maximum = 365)]
+    pub merge_after_days: Option<u32>,
     /// Who may post events of changes, replaced as a whole; `null` for nobody.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<PushConfig>)]
     pub push: Option<Option<PushConfig>>,
 }
 
-fn check(retention_days: Option<u32>, change_window_minutes: Option<u32>) -> Result<()> {
+/// After how many days captured changes are merged where nothing is said, and after how many at most.
+pub(crate) const MERGE_AFTER_DAYS: u32 = 7;
+const LONGEST_MERGE_DAYS: u32 = 365;
+
+fn check(retention_days: Option<u32>, change_window_minutes: Option<u32>, merge_after_days: Option<u32>) -> Result<()> {
     retention_days.map_or(Ok(()), |days| limit::between("retentionDays", days, 1, LONGEST_RETENTION_DAYS))?;
-    change_window_minutes.map_or(Ok(()), |minutes| limit::between("changeWindowMinutes", minutes, 1, 60))
+    change_window_minutes.map_or(Ok(()), |minutes| limit::between("changeWindowMinutes", minutes, 1, 60))?;
+    merge_after_days.map_or(Ok(()), |days| limit::between("mergeAfterDays", days, 0, LONGEST_MERGE_DAYS))
 }
 
 /// What captures stand on, as it was read.
@@ -107,7 +126,8 @@ impl Control {
         caller.may(Right::Manage)?;
         self.check_captures()?;
         limit::database(new.database.as_deref())?;
-        check(Some(new.config.retention_days), Some(new.config.change_window_minutes))?;
+        let PitrConfig { retention_days, change_window_minutes, merge_after_days, .. } = new.config;
+        check(Some(retention_days), Some(change_window_minutes), Some(merge_after_days))?;
         new.config.push = new.config.push.map(|push| self.checked_push(&new.project_id, push)).transpose()?;
         for _ in 0..MAX_ATTEMPTS {
             let ground = self.ground(caller.scope(), &new).await?;
@@ -170,6 +190,7 @@ impl Control {
             encrypt: new.config.encrypt,
             retention_days: new.config.retention_days,
             change_window_minutes: new.config.change_window_minutes,
+            merge_after_days: new.config.merge_after_days,
             enabled: true,
             paused: false,
             initial_backup_id: None,
@@ -322,7 +343,7 @@ impl Control {
         change: &PitrChange,
     ) -> Result<Pitr> {
         caller.may(Right::Manage)?;
-        check(change.retention_days, change.change_window_minutes)?;
+        check(change.retention_days, change.change_window_minutes, change.merge_after_days)?;
         let push = match &change.push {
             Some(Some(push)) => Some(Some(self.checked_push(project, push.clone())?)),
             asked => asked.clone(),
@@ -334,6 +355,7 @@ impl Control {
             }
             pitr.retention_days = change.retention_days.unwrap_or(pitr.retention_days);
             pitr.change_window_minutes = change.change_window_minutes.unwrap_or(pitr.change_window_minutes);
+            pitr.merge_after_days = change.merge_after_days.unwrap_or(pitr.merge_after_days);
             Ok(())
         };
         self.change_pitr(caller, (project, database), "pitr.updated", update).await
@@ -445,6 +467,7 @@ impl PitrRecord {
     pub(crate) fn can_begin_from(&self, backup: &BackupJob) -> bool {
         let config = &backup.config;
         backup.job.status == JobStatus::Completed
+            && backup.builds_on().is_none()
             && backup.database == self.database
             && backup.storage_destination_id == self.storage_destination_id
             && (backup.repository(), config.encrypt) == self.repository()

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::event_push::PushRecord;
 use crate::id::{DestinationId, OrganizationId, PitrId, ProjectId};
-use crate::pitr::PitrConfig;
+use crate::pitr::{MERGE_AFTER_DAYS, PitrConfig};
 use crate::tenant::OrganizationScope;
 
 /// How a recovery to a point in time stands.
@@ -146,6 +146,8 @@ pub(crate) struct PitrRecord {
     pub(crate) encrypt: bool,
     pub(crate) retention_days: u32,
     pub(crate) change_window_minutes: u32,
+    #[serde(default = "merge_after_days")]
+    pub(crate) merge_after_days: u32,
     pub(crate) enabled: bool,
     pub(crate) paused: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,6 +167,11 @@ pub(crate) struct PitrRecord {
     pub(crate) holder: Option<String>,
     #[serde(default)]
     pub(crate) course: Course,
+}
+
+/// What was enabled before there was a choice.
+const fn merge_after_days() -> u32 {
+    MERGE_AFTER_DAYS
 }
 
 /// So often may one window after the other fail before that is the status.
@@ -254,6 +261,7 @@ impl PitrRecord {
             config: PitrConfig {
                 retention_days: self.retention_days,
                 change_window_minutes: self.change_window_minutes,
+                merge_after_days: self.merge_after_days,
                 storage_destination_id: Some(self.storage_destination_id),
                 encrypt: self.encrypt,
                 push: self.push.as_ref().map(|push| push.config.clone()),
@@ -268,8 +276,8 @@ impl PitrRecord {
     pub(crate) fn told(&self) -> Value {
         json!({
             "projectId": self.project_id, "database": self.database, "retentionDays": self.retention_days,
-            "changeWindowMinutes": self.change_window_minutes, "storageDestinationId": self.storage_destination_id,
-            "encrypt": self.encrypt, "push": self.push.as_ref().map(|push| &push.config),
+            "changeWindowMinutes": self.change_window_minutes, "mergeAfterDays": self.merge_after_days,
+            "storageDestinationId": self.storage_destination_id, "encrypt": self.encrypt, "push": self.push.as_ref().map(|push| &push.config),
         })
     }
 }
@@ -296,6 +304,7 @@ mod tests {
             encrypt: true,
             retention_days: 7,
             change_window_minutes: 1,
+            merge_after_days: 7,
             enabled: true,
             paused: false,
             initial_backup_id: None,

@@ -1,5 +1,7 @@
 //! How long the backups of a schedule are kept.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
 use serde::{Deserialize, Serialize};
@@ -149,9 +151,28 @@ impl Control {
         let stored = self.load::<Schedule>(&scope.schedule_key(schedule)).await?;
         let Some(stored) = stored.map(|stored| stored.value) else { return Ok(RetentionOutcome::default()) };
         let backups = self.all::<BackupJob>(scope.backups()).await?.into_iter().map(|backup| backup.value);
-        let completed = backups.filter(|backup| backup.schedule_id == Some(*schedule));
-        let completed = completed.filter(|backup| backup.job.status == JobStatus::Completed);
-        stored.keeps(completed.map(Completed::of).collect(), now)
+        let completed: Vec<_> = backups.filter(|backup| backup.job.status == JobStatus::Completed).collect();
+        let parents = completed.iter().filter_map(|one| Some((one.job.id.clone(), one.builds_on()?.clone()))).collect();
+        let own = completed.into_iter().filter(|backup| backup.schedule_id == Some(*schedule));
+        Ok(stored.keeps(own.map(Completed::of).collect(), now)?.with_parents(&parents))
+    }
+}
+
+impl RetentionOutcome {
+    /// The same, where what a kept incremental backup builds on is kept too: its parent, which may have one itself. `parents`
+    /// are those of all backups that can be restored, of whatever schedule.
+    fn with_parents(mut self, parents: &BTreeMap<JobId, JobId>) -> Self {
+        loop {
+            let needed: BTreeSet<_> =
+                parents.iter().filter(|(child, _)| !self.dropped.contains(child)).map(|(_, parent)| parent).collect();
+            let (more, rest): (Vec<_>, Vec<_>) = self.dropped.into_iter().partition(|id| needed.contains(id));
+            self.dropped = rest;
+            if more.is_empty() {
+                self.kept.sort_by(|a, b| b.cmp(a));
+                return self;
+            }
+            self.kept.extend(more);
+        }
     }
 }
 
@@ -217,6 +238,22 @@ mod tests {
         let retention = Retention { kind: RetentionType::Count, value: 1 };
         assert!(check_kept(Some(retention), None).is_ok() && check_kept(None, Some(gfs)).is_ok());
         assert!(check_kept(Some(retention), Some(gfs)).is_err());
+    }
+
+    #[test]
+    fn what_a_kept_backup_builds_on_is_kept_whatever_schedule_made_it() {
+        let all = backups(&[0, 1, 2, 3, 4, 5], 10);
+        let ids = ids(&all);
+        let keep = |parents: &[(usize, usize)]| {
+            let parents = parents.iter().map(|(child, parent)| (ids[*child].clone(), ids[*parent].clone())).collect();
+            let outcome = split(all[1..].to_vec(), &[true, false, false, false, false]).with_parents(&parents);
+            let number = |id: &JobId| ids.iter().position(|other| other == id).unwrap();
+            outcome.kept.iter().map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(keep(&[]), [1]);
+        assert_eq!(keep(&[(3, 4), (4, 5)]), [1], "they go together");
+        assert_eq!(keep(&[(1, 3), (3, 4)]), [1, 3, 4]);
+        assert_eq!(keep(&[(0, 5)]), [1, 5], "that of another schedule");
     }
 
     #[test]

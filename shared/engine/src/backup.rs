@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_codec::sealing::Sealing;
-use firebackup_model::id::{RunId, SnapshotId};
+use firebackup_model::id::{KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Against, Plan};
 use firebackup_model::manifest::{Compression, Manifest};
 use firebackup_model::port::{DocumentSource, UserSource};
@@ -35,6 +35,8 @@ pub struct Backup {
     resume: Resume,
     /// What is known already, where only what differs from it is kept.
     known: Option<Arc<[Layer]>>,
+    /// Captured changes, where what they come to is kept and nothing is read.
+    changes: Option<Arc<[Layer]>>,
     pub(crate) options: Options,
     meter: Arc<Meter>,
     pub(crate) stop: Stop,
@@ -72,19 +74,37 @@ pub(crate) struct Scan {
     pub(crate) sealing: Sealing,
 }
 
+/// What the steps of a backup find out before they plan it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// Nothing: the source is read as it is.
+    Given,
+    /// What the newest backup leaves to be kept.
+    Parent,
+    /// The newest moment.
+    Moment,
+}
+
 /// Sets up a [`Backup`]. Everything but repository and source has a default.
+#[derive(Clone)]
 pub struct BackupBuilder {
-    repository: Repository,
-    source: Arc<dyn DocumentSource>,
+    pub(crate) repository: Repository,
+    pub(crate) source: Arc<dyn DocumentSource>,
+    pub(crate) basis: Basis,
     users: Option<Arc<dyn UserSource>>,
-    selection: Selection,
+    pub(crate) selection: Selection,
     compression: Compression,
     parallel: usize,
     cut: Option<Cut>,
     read_time: Option<Timestamp>,
     resume: Resume,
-    against: Option<(Against, Arc<[Layer]>)>,
-    merged_from: Option<(SnapshotId, Vec<RunId>)>,
+    against: Option<Against>,
+    known: Option<Arc<[Layer]>>,
+    changes: Option<Arc<[Layer]>>,
+    parent_changed_until: Option<Timestamp>,
+    merged_from: Option<SnapshotId>,
+    captured: Vec<(RunId, Option<KeyId>)>,
+    full_because: Option<String>,
     options: Options,
     meter: Arc<Meter>,
     stop: Stop,
@@ -133,6 +153,7 @@ impl Backup {
         BackupBuilder {
             repository,
             source,
+            basis: Basis::Given,
             users: None,
             selection: Selection::default(),
             compression: Compression::default(),
@@ -141,7 +162,12 @@ impl Backup {
             read_time: None,
             resume: Resume::Auto,
             against: None,
+            known: None,
+            changes: None,
+            parent_changed_until: None,
             merged_from: None,
+            captured: Vec::new(),
+            full_because: None,
             options,
             meter: Arc::default(),
             stop: Stop::default(),
@@ -259,6 +285,7 @@ impl Backup {
             bounds: self.options.bounds,
             may_reanchor: self.options.may_reanchor && !plan.asked_read_time,
             known: self.known.clone(),
+            changes: self.changes.clone(),
             plan,
         })
     }
@@ -332,15 +359,43 @@ impl BackupBuilder {
         self
     }
 
-    /// Keeps only what differs from what is known: what `layers` merge to.
-    pub(crate) fn against(mut self, against: Against, layers: Vec<Layer>) -> Self {
-        self.against = Some((against, layers.into()));
+    /// Keeps only what changed since the newest backup of the same, where there is one that can be built on: what was captured
+    /// since, else what differs. For [`Self::steps`], which find that out; [`increment`](crate::increment) does at once.
+    #[must_use]
+    pub const fn incremental(mut self) -> Self {
+        self.basis = Basis::Parent;
         self
     }
 
-    /// Says that the source is no database but a snapshot and runs, which must stay as long as they are read.
-    pub(crate) fn merged_from(mut self, base: SnapshotId, runs: Vec<RunId>) -> Self {
-        self.merged_from = Some((base, runs));
+    /// Keeps only what differs from what is known: what `layers` merge to.
+    pub(crate) fn against(mut self, against: Against, layers: Vec<Layer>) -> Self {
+        (self.against, self.known) = (Some(against), Some(layers.into()));
+        self.may_reanchor(false)
+    }
+
+    /// Keeps what captured changes come to, on top of a parent of which what was changed behind a point does not count.
+    pub(crate) fn changes(mut self, against: Against, parent_changed_until: Timestamp, layers: Vec<Layer>) -> Self {
+        (self.against, self.parent_changed_until) = (Some(against), Some(parent_changed_until));
+        self.captured = captured(&layers);
+        self.changes = Some(layers.into());
+        self.may_reanchor(false)
+    }
+
+    /// Says that the source is no database but a snapshot and captured changes, which must stay as long as they are read.
+    pub(crate) fn merged_from(mut self, base: SnapshotId, layers: &[Layer]) -> Self {
+        (self.merged_from, self.captured) = (Some(base), captured(layers));
+        self.may_reanchor(false)
+    }
+
+    /// Reads from another source, at the one time that is known of it.
+    pub(crate) fn reading(mut self, source: Arc<dyn DocumentSource>, at: Timestamp) -> Self {
+        (self.source, self.read_time) = (source, Some(at));
+        self
+    }
+
+    /// Says why everything is read although only what changed was asked for.
+    pub(crate) fn full_because(mut self, reason: String) -> Self {
+        self.full_because = Some(reason);
         self
     }
 
@@ -431,21 +486,23 @@ impl BackupBuilder {
 
     /// The backup, to be done step by step under a job's name by whoever is there.
     #[must_use]
-    pub fn steps(self) -> BackupSteps {
-        BackupSteps::new(self.build())
+    pub const fn steps(self) -> BackupSteps {
+        BackupSteps::new(self)
     }
 
     /// The backup, ready to run.
     #[must_use]
     pub fn build(self) -> Backup {
-        let (against, known) = self.against.unzip();
         let request = PlanRequest {
             source: self.source.database().clone(),
             selection: self.selection,
             compression: self.compression,
             include_auth: self.users.is_some(),
-            against,
+            against: self.against,
+            parent_changed_until: self.parent_changed_until,
             merged_from: self.merged_from,
+            captured: self.captured,
+            full_because: self.full_because,
             cut: self.cut.unwrap_or(Cut::Streams(self.parallel.max(1))),
             read_time: self.read_time,
             spares_reads: self.options.max_reads.is_some(),
@@ -457,12 +514,18 @@ impl BackupBuilder {
             request,
             parallel: self.parallel,
             resume: self.resume,
-            known,
+            known: self.known,
+            changes: self.changes,
             options: self.options,
             meter: self.meter,
             stop: self.stop,
         }
     }
+}
+
+/// The runs of captured changes among layers, with their keys.
+fn captured(layers: &[Layer]) -> Vec<(RunId, Option<KeyId>)> {
+    layers.iter().filter(|layer| layer.span.is_some()).map(|layer| (layer.entry.id, layer.key)).collect()
 }
 
 /// Backs up a whole database with the defaults.

@@ -11,18 +11,29 @@ use firebackup_model::id::JobId;
 use firebackup_model::job::{Plan, Receipt};
 use firebackup_model::manifest::Manifest;
 
-use crate::backup::Backup;
+use crate::backup::{Backup, BackupBuilder, Basis};
 use crate::error::{EngineError, Result};
 use crate::export::Exporter;
 use crate::finalize::finalize;
+use crate::incremental::{Increment, increment_as_planned, increment_of};
 use crate::plan::{check_age, gone, plan_of, read_plan};
 use crate::repository::Repository;
+use crate::synthesize::{merged_as_planned, merged_from_newest};
 use crate::unmatched::nothing_fits;
 use crate::users::export_users;
 
 /// A backup to be done in steps; see [`BackupBuilder::steps`](crate::BackupBuilder::steps).
 pub struct BackupSteps {
-    backup: Backup,
+    backup: BackupBuilder,
+}
+
+/// What planning a backup came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedBackup {
+    /// How many chunks there are to do.
+    pub chunks: u32,
+    /// Why everything is read although only what changed was asked for.
+    pub full_because: Option<String>,
 }
 
 /// What a step of a chunk came to.
@@ -45,21 +56,51 @@ pub struct StepDone {
 }
 
 impl BackupSteps {
-    pub(crate) const fn new(backup: Backup) -> Self {
+    pub(crate) const fn new(backup: BackupBuilder) -> Self {
         Self { backup }
     }
 
-    /// Plans the job, or adopts the plan that it has. Returns how many chunks there are to do.
+    /// Plans the job, or adopts the plan that it has: what it builds on is found once.
     ///
     /// # Errors
-    /// When a port fails, or the job was named more than half of prune's grace period ago.
-    pub async fn plan(&self, job: &JobId) -> Result<u32> {
-        let backup = &self.backup;
+    /// When a port fails, there is nothing to merge, or the job was named more than half of prune's grace period ago.
+    pub async fn plan(&self, job: &JobId) -> Result<PlannedBackup> {
+        let repository = &self.backup.repository;
         let named = Timestamp::from_millis(job.millis().cast_signed());
-        check_age(&backup.repository, job, named)?;
-        let (plan, _) = plan_of(&backup.repository, &*backup.source, &backup.request, job).await?;
-        backup.check_fits(&plan)?;
-        Ok(steps_of(&plan))
+        check_age(repository, job, named)?;
+        let plan = match read_plan(repository, job).await? {
+            Some((plan, _)) => plan,
+            None => {
+                let Backup { source, request, .. } = self.chosen().await?.build();
+                plan_of(repository, &*source, &request, job).await?.0
+            }
+        };
+        self.backup.clone().build().check_fits(&plan)?;
+        Ok(PlannedBackup { chunks: steps_of(&plan), full_because: plan.full_because })
+    }
+
+    /// The backup on top of what there is now.
+    async fn chosen(&self) -> Result<BackupBuilder> {
+        let backup = self.backup.clone();
+        match backup.basis {
+            Basis::Given => Ok(backup),
+            Basis::Moment => merged_from_newest(backup).await,
+            Basis::Parent => Ok(match increment_of(backup.clone()).await? {
+                Increment::Captured(increment) | Increment::Scanned(increment) => *increment,
+                Increment::Full(reason) => backup.full_because(reason),
+            }),
+        }
+    }
+
+    /// The backup on top of what its plan says.
+    async fn as_planned(&self, plan: &Plan) -> Result<Backup> {
+        let backup = self.backup.clone();
+        let backup = match (&plan.against, &plan.merged_from) {
+            (Some(against), _) => increment_as_planned(backup, plan, against).await?,
+            (None, Some(base)) => merged_as_planned(backup, plan, base).await?,
+            (None, None) => backup,
+        };
+        Ok(backup.build())
     }
 
     /// Does step `sequence` of a chunk, within the time and the bytes that were set.
@@ -67,21 +108,15 @@ impl BackupSteps {
     /// # Errors
     /// When a port fails, the job was stopped ([`EngineError::Interrupted`]) or given up, or no step leads to this one.
     pub async fn chunk(&self, job: &JobId, chunk: u32, sequence: u32) -> Result<StepDone> {
-        let (plan, exporter) = self.open(job).await?;
+        let (plan, sealing) = self.read(job).await?;
+        let backup = self.as_planned(&plan).await?;
+        let plan = Arc::new(plan);
+        let exporter = backup.exporter(Arc::clone(&plan), &sealing, 0)?;
         if chunk as usize == plan.chunks.len() && plan.include_auth {
-            return self.users(&plan, &exporter).await;
+            return users(&backup, &exporter).await;
         }
         let (receipt, is_first) = exporter.export_step(chunk, sequence).await?;
         Ok(StepDone::of(&receipt, is_first, exporter.settings.meter.bytes.get()))
-    }
-
-    async fn users(&self, plan: &Plan, exporter: &Exporter) -> Result<StepDone> {
-        let Backup { repository, users, options, stop, .. } = &self.backup;
-        let users =
-            users.as_ref().ok_or_else(|| EngineError::Refused("there is no source of Auth users".to_owned()))?;
-        export_users(repository, plan, &exporter.settings, &**users, options.allow_redacted, stop).await?;
-        let stored = exporter.settings.meter.stored.get();
-        Ok(StepDone { sequence: 1, done: true, is_first: true, documents: 0, bytes: 0, stored, reads: 0 })
     }
 
     /// Proves that the backup is whole, and commits it. Done again, it returns what was committed.
@@ -94,7 +129,7 @@ impl BackupSteps {
             return Ok(manifest);
         }
         let (plan, sealing) = self.read(job).await?;
-        match finalize(repository, &plan, &sealing, self.backup.allowed()).await? {
+        match finalize(repository, &plan, &sealing, self.backup.clone().build().allowed()).await? {
             Some(manifest) => {
                 repository.clear_quietly(job).await;
                 Ok(manifest)
@@ -126,18 +161,19 @@ impl BackupSteps {
         Ok(Some(manifest))
     }
 
-    async fn open(&self, job: &JobId) -> Result<(Arc<Plan>, Exporter)> {
-        let (plan, sealing) = self.read(job).await?;
-        let plan = Arc::new(plan);
-        let exporter = self.backup.exporter(Arc::clone(&plan), &sealing, 0)?;
-        Ok((plan, exporter))
-    }
-
     async fn read(&self, job: &JobId) -> Result<(Plan, Sealing)> {
         let (plan, sealing) = read_plan(&self.backup.repository, job).await?.ok_or_else(|| gone(job))?;
-        self.backup.check_fits(&plan)?;
+        self.backup.clone().build().check_fits(&plan)?;
         Ok((plan, sealing))
     }
+}
+
+async fn users(backup: &Backup, exporter: &Exporter) -> Result<StepDone> {
+    let Backup { repository, users, options, stop, .. } = backup;
+    let users = users.as_ref().ok_or_else(|| EngineError::Refused("there is no source of Auth users".to_owned()))?;
+    export_users(repository, &exporter.plan, &exporter.settings, &**users, options.allow_redacted, stop).await?;
+    let stored = exporter.settings.meter.stored.get();
+    Ok(StepDone { sequence: 1, done: true, is_first: true, documents: 0, bytes: 0, stored, reads: 0 })
 }
 
 /// The chunks of a plan, and one for its Auth users.

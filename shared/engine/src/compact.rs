@@ -222,7 +222,7 @@ fn next_merge_in(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>>
         }
         start += of_day.len();
     }
-    tier_of_days(segments)
+    tier_of_days(segments, today)
 }
 
 /// The first ten of one level that follow one another.
@@ -240,14 +240,17 @@ fn tier(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
 /// All of a day that is over. There are never too many: each level has less than ten, and levels are few.
 fn whole_day(segments: &[SegmentManifest], today: i64) -> Option<std::ops::Range<usize>> {
     let is_over = segments.first().is_some_and(|first| day(first) < today);
-    let is_one = segments.len() == 1 && segments.first().is_some_and(|first| first.level >= DAY_LEVEL);
+    // one that was merged has the name that it would be given again
+    let is_one = segments.len() == 1 && segments.first().is_some_and(|first| first.kind == SegmentKind::Compacted);
     (is_over && !is_one).then(|| 0..segments.len().min(MAX_FAN_IN))
 }
 
-fn tier_of_days(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+fn tier_of_days(segments: &[SegmentManifest], today: i64) -> Option<std::ops::Range<usize>> {
+    // what a tier has left of a day that is over is that day
+    let level = |segment: &SegmentManifest| segment.level.max(if day(segment) < today { DAY_LEVEL } else { 0 });
     let mut start = 0;
-    for same in segments.chunk_by(|a, b| a.level == b.level) {
-        if same.len() >= TIER && same.first().is_some_and(|first| first.level >= DAY_LEVEL) {
+    for same in segments.chunk_by(|a, b| level(a) == level(b)) {
+        if same.len() >= TIER && same.first().is_some_and(|first| level(first) >= DAY_LEVEL) {
             return Some(start..start + TIER);
         }
         start += same.len();
@@ -256,8 +259,10 @@ fn tier_of_days(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> 
 }
 
 fn level_of_merged(segments: &[SegmentManifest]) -> u32 {
-    let highest = segments.iter().map(|segment| segment.level).max().unwrap_or_default();
-    let is_tier = segments.len() == TIER && segments.iter().all(|segment| segment.level == highest);
+    let are_days = segments.first().map(day) != segments.last().map(day);
+    let level = |segment: &SegmentManifest| segment.level.max(if are_days { DAY_LEVEL } else { 0 });
+    let highest = segments.iter().map(level).max().unwrap_or_default();
+    let is_tier = segments.len() == TIER && segments.iter().all(|segment| level(segment) == highest);
     if is_tier { highest + 1 } else { highest.max(DAY_LEVEL) }
 }
 
@@ -324,7 +329,10 @@ mod tests {
         let (first, last) = (&segments[range.start], &segments[range.end - 1]);
         let level = level_of_merged(&segments[range.clone()]);
         let points = segments[range.clone()].iter().flat_map(|segment| segment.points.clone()).collect();
-        let merged = SegmentManifest { after: first.after, level, points, ..last.clone() };
+        let kind = SegmentKind::Compacted;
+        let merged = SegmentManifest { after: first.after, kind, level, points, ..last.clone() };
+        // what has the name of another is never put
+        assert!(range.len() > 1 || last.kind != kind, "{merged:?}");
         segments.splice(range, [merged]);
     }
 
@@ -346,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_chain_stays_short_and_a_merge_narrow_however_close_the_points_are() {
-        for (seconds, days) in [(60, 30), (2, 3), (3600, 200), (17, 12)] {
+        for (seconds, days) in [(60, 30), (2, 3), (3600, 200), (17, 12), (8640, 400), (864, 60)] {
             let (longest, widest) = longest_chain(seconds, days);
             assert!(longest < MAX_FAN_IN && widest < MAX_FAN_IN, "{longest} segments, {widest} merged at {seconds} s");
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::record::RecordRef;
 use firebackup_model::job::{Plan, Receipt};
-use firebackup_model::manifest::{GroupCounts, RunKind};
+use firebackup_model::manifest::{GroupCounts, RunKind, SnapshotKind};
 use firebackup_model::port::{DocumentSource, DocumentStream};
 use firebackup_model::selection::Filter;
 use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::budget::ReadBudget;
 use crate::error::{EngineError, Result};
 use crate::layout;
-use crate::merge::{Layer, Merge};
+use crate::merge::{Heads, Layer, Merge};
 use crate::objects::Put;
 use crate::read::Record;
 use crate::retry;
@@ -30,6 +30,8 @@ use crate::world::Stop;
 
 /// Read times tried in one step, one after the other.
 const MAX_ANCHORS: u32 = 3;
+/// After how many documents it is looked whether a step should end.
+const BETWEEN_BOUNDS: u64 = 256;
 
 /// When a step ends although its chunk does not: a kill then loses no more than this.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +63,8 @@ pub(crate) struct Exporter {
     pub(crate) may_reanchor: bool,
     /// What is known already, where only what differs from it is kept.
     pub(crate) known: Option<Arc<[Layer]>>,
+    /// Captured changes, where what they come to is kept and nothing is read.
+    pub(crate) changes: Option<Arc<[Layer]>>,
 }
 
 /// Why a step ended.
@@ -157,6 +161,11 @@ impl Exporter {
         Ok(cursor)
     }
 
+    /// Whether a database is read, and not what a moment is made of.
+    fn is_read(&self) -> bool {
+        self.plan.kind != SnapshotKind::Synthetic
+    }
+
     fn must_stop(&self) -> bool {
         self.stop.is_requested() || self.abort.is_requested()
     }
@@ -189,7 +198,9 @@ impl Exporter {
             (_, Some(last)) => Some(last),
             (_, None) => return Ok(None),
         };
-        let (reads, seen) = (step.reads, step.seen);
+        // what is merged is read from no database
+        let reads = if self.is_read() { step.reads } else { 0 };
+        let seen = step.seen;
         let (run, collections, levels) = match step.run {
             None => (None, GroupCounts::new(), BTreeMap::new()),
             Some(run) => {
@@ -267,6 +278,9 @@ impl<'e> Step<'e> {
 
     /// Reads to the step's end; what is known of the rest of a chunk that has ended is gone.
     async fn read_and_compare(&mut self) -> Result<StepEnd> {
+        if let Some(changes) = &self.exporter.changes {
+            return self.take_changes(changes).await;
+        }
         if let Some(layers) = &self.exporter.known {
             self.known = Some(Known::open(self.exporter, layers, &self.cursor.rest).await?);
         }
@@ -275,6 +289,32 @@ impl<'e> Step<'e> {
             self.gone_before(None).await?;
         }
         Ok(end)
+    }
+
+    /// Takes what each document has become, as captured changes say; nothing is read.
+    async fn take_changes(&mut self, changes: &[Layer]) -> Result<StepEnd> {
+        let RunSettings { repository, meter, .. } = &self.exporter.settings;
+        let mut heads = Heads::new(repository, changes, &self.cursor.rest, meter);
+        let mut looked_at = 0u64;
+        while let Some((record, _)) = heads.next().await? {
+            looked_at += 1;
+            // the last of a path is what it has become
+            if heads.stands_at(&record.path) {
+                continue;
+            }
+            self.run()?.push(&record.as_ref()).await?;
+            self.last.clear();
+            self.last.push_str(record.path.as_str());
+            meter.documents.add(1);
+            meter.bytes.add(record.body.as_ref().map_or(0, |body| body.len() as u64));
+            if looked_at >= BETWEEN_BOUNDS
+                && let Some(end) = self.bound()
+            {
+                return Ok(end);
+            }
+            looked_at %= BETWEEN_BOUNDS;
+        }
+        Ok(StepEnd::ChunkDone)
     }
 
     async fn read(&mut self) -> Result<StepEnd> {
@@ -320,7 +360,7 @@ impl<'e> Step<'e> {
                 Err(error) => return Ok(StreamEnd::Broken(error)),
             }
             received += 1;
-            if self.reads.is_multiple_of(256)
+            if self.reads.is_multiple_of(BETWEEN_BOUNDS)
                 && let Some(end) = self.bound()
             {
                 return Ok(StreamEnd::Step(end));
@@ -358,7 +398,9 @@ impl<'e> Step<'e> {
         self.last.push_str(path);
         self.reads += 1;
         self.exporter.budget.count(1);
-        self.exporter.settings.meter.reads.add(1);
+        if self.exporter.is_read() {
+            self.exporter.settings.meter.reads.add(1);
+        }
         if self.is_selected(path) {
             self.keep(path, &RecordRef::document(path, document, head.update_time)).await?;
             self.exporter.settings.meter.documents.add(1);
@@ -408,7 +450,8 @@ impl<'e> Step<'e> {
         let run = match self.run.take() {
             Some(run) => run,
             None => {
-                let kind = if self.known.is_some() { RunKind::Delta } else { RunKind::Base };
+                let is_delta = self.known.is_some() || self.exporter.changes.is_some();
+                let kind = if is_delta { RunKind::Delta } else { RunKind::Base };
                 RunUpload::start(self.exporter.settings.clone(), kind, Some(self.cursor.read_time))?
             }
         };

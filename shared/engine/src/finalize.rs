@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::job::{Plan, Receipt, UsersReceipt};
-use firebackup_model::manifest::{
-    AuthUsers, Consistency, Counts, FORMAT_VERSION, GroupCounts, Manifest, RunEntry, SnapshotKind,
-};
+use firebackup_model::manifest::{AuthUsers, Consistency, Counts, FORMAT_VERSION, GroupCounts, Manifest, RunEntry};
 use firebackup_model::{PathRange, RangeStart, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::ObjectStoreExt;
@@ -67,7 +65,9 @@ pub(crate) async fn prove_whole(repository: &Repository, plan: &Plan, allow: All
     prove_ranges_tile(plan, &receipts)?;
     let auth = users(repository, plan).await?;
     let manifest = manifest(repository, plan, &receipts, auth);
-    if manifest.totals.documents == 0 && !plan.selection.is_everything() && !allow.empty {
+    // what fits no document has no parent, and one in which nothing changed holds none
+    let may_fit_nothing = allow.empty || plan.selection.is_everything() || plan.against.is_some();
+    if manifest.totals.documents == 0 && !may_fit_nothing {
         return Ok(None);
     }
     if manifest.consistency == Consistency::Ranged && !allow.ranged {
@@ -228,7 +228,7 @@ fn manifest(repository: &Repository, plan: &Plan, receipts: &[Vec<Receipt>], aut
         id: plan.job.clone(),
         kind: plan.kind,
         parent: plan.against.as_ref().map(|against| against.base.clone()),
-        parent_changed_until: None,
+        parent_changed_until: plan.parent_changed_until,
         source: plan.source.clone(),
         selection: plan.selection.clone(),
         consistency: if read_times.len() == 1 { Consistency::Snapshot } else { Consistency::Ranged },
@@ -241,8 +241,7 @@ fn manifest(repository: &Repository, plan: &Plan, receipts: &[Vec<Receipt>], aut
         compression: plan.compression,
         levels,
         key: plan.key,
-        // what was merged was read from no database
-        reads: if plan.kind == SnapshotKind::Synthetic { 0 } else { steps().map(|receipt| receipt.reads).sum() },
+        reads: steps().map(|receipt| receipt.reads).sum(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         started: plan.created,
         finished: repository.world().now(),

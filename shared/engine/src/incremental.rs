@@ -4,52 +4,31 @@
 //! compared with the parent, and only what differs is stored. A parent may be incremental itself, up to [`MAX_DEPTH`] of
 //! them: then the next backup is whole again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use firebackup_codec::object::ObjectType;
-use firebackup_model::id::{JobKind, RunId, SnapshotId};
-use firebackup_model::job::{Against, Intent};
-use firebackup_model::manifest::{
-    Compression, Consistency, Counts, FORMAT_VERSION, GroupCounts, Manifest, RunKind, SnapshotKind,
-};
+use firebackup_model::job::{Against, Plan};
+use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
 use firebackup_model::port::DocumentSource;
-use firebackup_model::{DatabaseName, PathRange, Selection, Timestamp};
+use firebackup_model::{DatabaseName, Selection, Timestamp};
 
 use crate::backup::{Backup, BackupBuilder};
 use crate::error::{EngineError, Result};
-use crate::layout;
-use crate::merge::{Heads, Layer, Span, layers};
-use crate::moments::{Joined, Moments, segment_layers, settled};
-use crate::objects::Put;
-use crate::plan::{check_age, put_intent};
+use crate::merge::{Layer, Span, layers};
+use crate::moments::{Joined, Moments, QUIET_SECONDS, segment_layers, settled};
 use crate::repository::Repository;
-use crate::run_upload::{RunSettings, RunUpload};
-use crate::world::{Meter, Stop};
+use crate::synthesize::MomentSource;
 
 /// Incremental backups that follow one another at most: what a restore opens is bounded by it.
 pub const MAX_DEPTH: usize = 30;
-/// Bytes of records after which a run ends.
-const RUN_BYTES: u64 = 512 * 1024 * 1024;
 
 /// How an incremental backup can be made.
 pub enum Increment {
     /// From what was captured since: nothing is read.
-    Captured(Box<CapturedIncrement>),
+    Captured(Box<BackupBuilder>),
     /// By a scan that keeps what differs.
     Scanned(Box<BackupBuilder>),
     /// Not at all: this is why, and a full backup is what is needed.
     Full(String),
-}
-
-/// An incremental backup of what was captured since its parent.
-pub struct CapturedIncrement {
-    repository: Repository,
-    parent: Manifest,
-    point: Timestamp,
-    /// Documents of the parent that were changed later are in the layers, or are gone.
-    changed_until: Timestamp,
-    layers: Vec<Layer>,
 }
 
 /// Finds how the next backup of `selection` can hold only what changed since the newest one.
@@ -61,15 +40,21 @@ pub async fn increment(
     source: &Arc<dyn DocumentSource>,
     selection: &Selection,
 ) -> Result<Increment> {
-    let database = source.database().clone();
+    let backup = Backup::builder(repository.clone(), Arc::clone(source)).selection(selection.clone());
+    increment_of(backup).await
+}
+
+/// The same of a backup that is set up otherwise.
+pub(crate) async fn increment_of(backup: BackupBuilder) -> Result<Increment> {
+    let (repository, database) = (backup.repository.clone(), backup.source.database().clone());
     let is_parent = |manifest: &Manifest| {
-        manifest.kind != SnapshotKind::Undo && manifest.source == database && manifest.selection == *selection
+        manifest.kind != SnapshotKind::Undo && manifest.source == database && manifest.selection == backup.selection
     };
     let Some(parent) = repository.latest(is_parent).await? else {
         return Ok(Increment::Full(format!("there is no backup of {database} that it could build on")));
     };
     let (parent, _) = repository.manifest(&parent).await?;
-    let ancestors = match lineage(repository, &parent).await {
+    let ancestors = match lineage(&repository, &parent).await {
         Ok(ancestors) => ancestors,
         Err(EngineError::NotFound(reason)) => return Ok(Increment::Full(reason)),
         Err(error) => return Err(error),
@@ -80,29 +65,59 @@ pub async fn increment(
     if parent.consistency == Consistency::Ranged {
         return Ok(Increment::Full(format!("{} was read at several times", parent.id)));
     }
-    if selection.is_everything()
-        && let Some(captured) = captured(repository, &parent, &database).await?
-    {
-        return Ok(Increment::Captured(Box::new(captured)));
-    }
     let against = Against { base: parent.id.clone(), through: parent.read_time() };
-    let known = layers_of(&ancestors);
-    let backup = Backup::builder(repository.clone(), Arc::clone(source)).selection(selection.clone());
-    Ok(Increment::Scanned(Box::new(backup.against(against, known).may_reanchor(false))))
+    if backup.selection.is_everything()
+        && let Some(from) = parent.read_time()
+    {
+        let moments = Moments::read(&repository, &database).await?;
+        let now = repository.world().now();
+        // where nobody captures any more the database is read: what was captured last is not what it is
+        let is_fresh = |joined: &Joined<'_>| now.seconds_since(joined.point) <= QUIET_SECONDS;
+        if let Some(joined) = moments.newest_joined(from).filter(is_fresh) {
+            return Ok(Increment::Captured(Box::new(from_captured(backup, against, from, &joined))));
+        }
+    }
+    Ok(Increment::Scanned(Box::new(backup.against(against, layers_of(&ancestors)))))
 }
 
-/// What was captured since the parent, if nothing is missing since then and there is a newer moment.
-async fn captured(
+/// Keeps what was captured between a parent's read time and a newer moment.
+fn from_captured(backup: BackupBuilder, against: Against, from: Timestamp, joined: &Joined<'_>) -> BackupBuilder {
+    let span = Span { after: from, until: joined.point };
+    let layers: Vec<Layer> = segment_layers(joined.segments, span).collect();
+    // it says where to cut: what changed is no document that could be read
+    let source = MomentSource::new(&backup.repository, backup.source.database(), joined.point, layers.clone());
+    backup.changes(against, joined.changed_until, layers).reading(Arc::new(source), joined.point)
+}
+
+/// What the steps behind a plan keep, as the one that made it had found. Segments may have been merged since, and new ones put:
+/// what is known of the point is the same.
+pub(crate) async fn increment_as_planned(
+    backup: BackupBuilder,
+    plan: &Plan,
+    against: &Against,
+) -> Result<BackupBuilder> {
+    let (parent, _) = backup.repository.manifest(&against.base).await?;
+    if plan.parent_changed_until.is_none() {
+        let ancestors = lineage(&backup.repository, &parent).await?;
+        return Ok(backup.against(against.clone(), layers_of(&ancestors)));
+    }
+    let moments = captured_moments(&backup.repository, &plan.source, Vec::new()).await?;
+    let from = parent.read_time().unwrap_or_default();
+    let joined = moments.joined_at(from, plan.read_time).ok_or_else(|| {
+        let reason = format!("what was captured between {from} and {} is kept no more", plan.read_time);
+        EngineError::Incomplete { job: plan.job.clone(), reason }
+    })?;
+    Ok(from_captured(backup, against.clone(), from, &joined))
+}
+
+/// What is captured of a database, on top of these snapshots only.
+pub(crate) async fn captured_moments(
     repository: &Repository,
-    parent: &Manifest,
     database: &DatabaseName,
-) -> Result<Option<CapturedIncrement>> {
-    let moments = Moments::read(repository, database).await?;
-    let Some(from) = parent.read_time() else { return Ok(None) };
-    let Some(Joined { point, segments, changed_until }) = moments.newest_joined(from) else { return Ok(None) };
-    let layers = segment_layers(segments, Span { after: from, until: point }).collect();
-    let (repository, parent) = (repository.clone(), parent.clone());
-    Ok(Some(CapturedIncrement { repository, parent, point, changed_until, layers }))
+    snapshots: Vec<Manifest>,
+) -> Result<Moments> {
+    let segments = repository.all_segments(database).await?;
+    Ok(Moments::of(database.clone(), snapshots, &segments))
 }
 
 /// A snapshot with all that it builds on, the whole one first.
@@ -133,110 +148,4 @@ pub(crate) fn layers_of(lineage: &[Manifest]) -> Vec<Layer> {
         all.extend(layers(increment).into_iter().map(|layer| Layer { rank, span, ..layer }));
     }
     all
-}
-
-impl CapturedIncrement {
-    /// The consistent point that the backup will be of.
-    #[must_use]
-    pub const fn point(&self) -> Timestamp {
-        self.point
-    }
-
-    /// Merges what was captured into one backup. Killed, it leaves nothing that is listed.
-    ///
-    /// # Errors
-    /// When the store fails, or a segment is damaged.
-    pub async fn run(&self, compression: Compression, meter: &Arc<Meter>, stop: &Stop) -> Result<Manifest> {
-        let repository = &self.repository;
-        let started = repository.world().now();
-        let job = repository.world().job_id_after(JobKind::Backup, self.point);
-        let sealing = repository.new_data_key().await?;
-        let runs: Vec<RunId> = self.layers.iter().map(|layer| layer.entry.id).collect();
-        let intent = Intent {
-            job: job.clone(),
-            created: started,
-            database: self.parent.source.clone(),
-            snapshots: vec![self.parent.id.clone()],
-            runs,
-            keys: sealing.key_id().into_iter().collect(),
-        };
-        put_intent(repository, &intent, &sealing).await?;
-        let settings = RunSettings::new(repository.clone(), sealing.clone(), compression, Arc::clone(meter));
-        let manifest = self.manifest(&job, started, compression, sealing.key_id());
-        let manifest = self.merge(&settings, manifest, stop).await?;
-        if repository.is_dropped(&self.parent.id).await? {
-            let reason = format!("{}, which it builds on, is gone", self.parent.id);
-            return Err(EngineError::Incomplete { job, reason });
-        }
-        check_age(repository, &job, started)?;
-        let path = layout::manifest(&job);
-        match repository.put_sealed(ObjectType::Manifest, &path, &sealing, &manifest).await? {
-            Put::Stored | Put::Existed => repository.clear_quietly(&job).await,
-        }
-        Ok(manifest)
-    }
-
-    /// Writes what each document has become at the point.
-    async fn merge(&self, settings: &RunSettings, mut manifest: Manifest, stop: &Stop) -> Result<Manifest> {
-        let mut heads = Heads::new(&self.repository, &self.layers, &PathRange::everything(), &settings.meter);
-        let mut next = heads.next().await?;
-        while next.is_some() {
-            let mut run = RunUpload::start(settings.clone(), RunKind::Delta, Some(self.point))?;
-            while let Some((record, _)) = next.take_if(|_| run.raw_bytes() < RUN_BYTES) {
-                if stop.is_requested() {
-                    return Err(EngineError::Interrupted { job: manifest.id });
-                }
-                next = heads.next().await?;
-                // the last of a path is what it has become
-                if next.as_ref().is_none_or(|(later, _)| later.path != record.path) {
-                    run.push(&record.as_ref()).await?;
-                    settings.meter.documents.add(1);
-                }
-            }
-            let end = run.finish().await?;
-            manifest.stored_bytes += end.entry.size;
-            manifest.runs.push(end.entry);
-            for (group, counts) in end.collections {
-                manifest.totals.add(counts);
-                manifest.collections.entry(group).or_default().add(counts);
-            }
-            for (level, blocks) in end.levels {
-                *manifest.levels.entry(level).or_default() += blocks;
-            }
-        }
-        manifest.finished = self.repository.world().now();
-        Ok(manifest)
-    }
-
-    fn manifest(
-        &self,
-        job: &SnapshotId,
-        started: Timestamp,
-        compression: Compression,
-        key: Option<firebackup_model::id::KeyId>,
-    ) -> Manifest {
-        Manifest {
-            format: FORMAT_VERSION,
-            id: job.clone(),
-            kind: SnapshotKind::Incremental,
-            parent: Some(self.parent.id.clone()),
-            parent_changed_until: Some(self.changed_until),
-            source: self.parent.source.clone(),
-            selection: self.parent.selection.clone(),
-            consistency: Consistency::Snapshot,
-            read_times: vec![self.point],
-            runs: Vec::new(),
-            totals: Counts::default(),
-            collections: GroupCounts::new(),
-            stored_bytes: 0,
-            auth: None,
-            compression,
-            levels: BTreeMap::new(),
-            key,
-            reads: 0,
-            tool: env!("CARGO_PKG_VERSION").to_owned(),
-            started,
-            finished: started,
-        }
-    }
 }

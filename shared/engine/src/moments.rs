@@ -18,7 +18,7 @@ use crate::merge::{Layer, Span, layers};
 use crate::repository::Repository;
 
 /// How long after its last moment a captured database may be as it was then without a word: a heartbeat comes once an hour.
-const QUIET_SECONDS: f64 = 4500.0;
+pub(crate) const QUIET_SECONDS: f64 = 4500.0;
 
 /// A stretch of time in which the newest moment at or before any time is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -223,16 +223,33 @@ impl Moments {
     /// The newest moment that nothing is missing to from `from` on, with the segments that lead there; nothing where that
     /// is none but `from`.
     pub(crate) fn newest_joined(&self, from: Timestamp) -> Option<Joined<'_>> {
-        for stretch in self.stretches.iter().filter(|stretch| stretch.leads_on(from)) {
+        self.stretches.iter().filter(|stretch| stretch.leads_on(from)).find_map(|stretch| {
             let newer = stretch.proven.range(from..).filter(|(point, _)| **point > from);
-            let joined = newer.take_while(|(point, _)| stretch.is_unbroken(from, **point)).last();
-            if let Some((point, last)) = joined {
-                let first = stretch.segments.partition_point(|segment| segment.end() <= from);
-                let segments = stretch.segments.get(first..=*last).unwrap_or_default();
-                return Some(Joined { point: *point, segments, changed_until: stretch.point_before(from) });
-            }
-        }
-        None
+            let newest = newer.take_while(|(point, _)| stretch.is_unbroken(from, **point)).last();
+            newest.and_then(|(point, _)| joined(stretch, from, *point))
+        })
+    }
+
+    /// The same of one moment.
+    pub(crate) fn joined_at(&self, from: Timestamp, point: Timestamp) -> Option<Joined<'_>> {
+        let leads_there = |stretch: &&Stretch| stretch.leads_on(from) && stretch.is_unbroken(from, point);
+        self.stretches.iter().filter(leads_there).find_map(|stretch| joined(stretch, from, point))
+    }
+
+    /// The newest moment, and when the snapshot was read that it builds on.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn newest(&self) -> Result<(Moment, Timestamp)> {
+        let newest = self.all.last().copied();
+        let newest = newest.ok_or_else(|| EngineError::NotFound(self.none_at_all()))?;
+        let moment = self.moment(newest)?;
+        let read = self.base(&moment)?.read_times.first().copied().unwrap_or_default();
+        Ok((moment, read))
+    }
+
+    fn none_at_all(&self) -> String {
+        format!("there is no backup of the whole of {}: make one first", self.database)
     }
 
     /// The snapshot and the layers whose merge is what is known at `point` of the chain, proven or not; nothing where what they
@@ -263,9 +280,17 @@ impl Moments {
     fn none_before(&self, at: Timestamp) -> EngineError {
         EngineError::NotFound(match self.all.first() {
             Some(first) => format!("nothing is known of {} before {first}: {at} cannot be put back", self.database),
-            None => format!("there is no backup of the whole of {}: make one first", self.database),
+            None => self.none_at_all(),
         })
     }
+}
+
+/// What leads from `from` to a point of a stretch that was proven.
+fn joined(stretch: &Stretch, from: Timestamp, point: Timestamp) -> Option<Joined<'_>> {
+    let last = *stretch.proven.get(&point)?;
+    let first = stretch.segments.partition_point(|segment| segment.end() <= from);
+    let segments = stretch.segments.get(first..=last).unwrap_or_default();
+    Some(Joined { point, segments, changed_until: stretch.point_before(from) })
 }
 
 /// Whether the changes of a stretch can be put on top of a snapshot.

@@ -2,7 +2,7 @@
 
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::sealing::Sealing;
-use firebackup_model::id::{JobId, JobKind, RunId, SnapshotId};
+use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Against, Intent, Plan};
 use firebackup_model::manifest::{Compression, SnapshotKind};
 use firebackup_model::port::DocumentSource;
@@ -19,6 +19,8 @@ use crate::repository::Repository;
 
 /// Half of prune's grace period: a job that is older may not commit, and is not gone on with.
 pub const MAX_JOB_SECONDS: i64 = 12 * 3600;
+/// How often an intent is looked for and put: it may be another one's, outdated, and gone.
+const MAX_INTENTS: usize = 4;
 /// How far back Firestore reads without point-in-time recovery.
 const READ_TIME_SECONDS: i64 = 3600;
 
@@ -46,8 +48,14 @@ pub(crate) struct PlanRequest {
     pub(crate) read_time: Option<Timestamp>,
     /// What only the differences from are kept.
     pub(crate) against: Option<Against>,
+    /// See [`Plan::parent_changed_until`].
+    pub(crate) parent_changed_until: Option<Timestamp>,
     /// What is read instead of a database.
-    pub(crate) merged_from: Option<(SnapshotId, Vec<RunId>)>,
+    pub(crate) merged_from: Option<SnapshotId>,
+    /// Runs of captured changes that are read while the job runs, with their keys.
+    pub(crate) captured: Vec<(RunId, Option<KeyId>)>,
+    /// See [`Plan::full_because`].
+    pub(crate) full_because: Option<String>,
     /// Whether to go on with a job whose read time may be gone already, rather than to pay for its reads again.
     pub(crate) spares_reads: bool,
 }
@@ -82,7 +90,13 @@ impl PlanRequest {
     /// Snapshots that are read while the job runs.
     fn needed_snapshots(&self) -> Vec<SnapshotId> {
         let compared = self.against.iter().map(|against| against.base.clone());
-        compared.chain(self.merged_from.iter().map(|(base, _)| base.clone())).collect()
+        compared.chain(self.merged_from.clone()).collect()
+    }
+
+    /// Whether an intent names all that is read.
+    fn is_pinned_by(&self, intent: &Intent) -> bool {
+        self.needed_snapshots().iter().all(|snapshot| intent.snapshots.contains(snapshot))
+            && self.captured.iter().all(|(run, _)| intent.runs.contains(run))
     }
 
     /// What is compared must be newer than what it is compared with.
@@ -96,6 +110,8 @@ impl PlanRequest {
             && self.compression == plan.compression
             && self.include_auth == plan.include_auth
             && self.against == plan.against
+            && self.parent_changed_until == plan.parent_changed_until
+            && self.merged_from == plan.merged_from
             && self.kind() == plan.kind
             && match self.read_time {
                 Some(at) => plan.asked_read_time && at == plan.read_time,
@@ -159,10 +175,17 @@ pub(crate) fn gone(job: &JobId) -> EngineError {
 /// Puts the intent of a job and its data key, unless that was done before.
 async fn begin_or_adopt(repository: &Repository, job: &JobId, request: &PlanRequest) -> Result<Sealing> {
     let path = layout::intent(job);
-    for _ in 0..2 {
+    for _ in 0..MAX_INTENTS {
         let found: Option<(Intent, _)> = repository.get_sealed(ObjectType::Intent, &path).await?;
-        if let Some((intent, _)) = found {
-            return repository.sealing(intent.keys.first().copied()).await;
+        match found {
+            Some((intent, _)) if request.is_pinned_by(&intent) => {
+                return repository.sealing(intent.keys.first().copied()).await;
+            }
+            // a try that died before its plan had found something else to build on
+            Some(_) => {
+                repository.delete_all(vec![path.clone()]).await?;
+            }
+            None => {}
         }
         let sealing = repository.new_data_key().await?;
         let intent = intent(repository, job, request, &sealing);
@@ -175,13 +198,19 @@ async fn begin_or_adopt(repository: &Repository, job: &JobId, request: &PlanRequ
 }
 
 fn intent(repository: &Repository, job: &JobId, request: &PlanRequest, sealing: &Sealing) -> Intent {
+    let mut keys: Vec<KeyId> = sealing.key_id().into_iter().collect();
+    for key in request.captured.iter().filter_map(|(_, key)| *key) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     Intent {
         job: job.clone(),
         created: repository.world().now(),
         database: request.source.clone(),
         snapshots: request.needed_snapshots(),
-        runs: request.merged_from.iter().flat_map(|(_, runs)| runs).copied().collect(),
-        keys: sealing.key_id().into_iter().collect(),
+        runs: request.captured.iter().map(|(run, _)| *run).collect(),
+        keys,
     }
 }
 
@@ -216,6 +245,9 @@ async fn new_plan(
         include_auth: request.include_auth,
         created: repository.world().now(),
         against: request.against.clone(),
+        parent_changed_until: request.parent_changed_until,
+        merged_from: request.merged_from.clone(),
+        full_because: request.full_because.clone(),
     })
 }
 

@@ -244,11 +244,11 @@ impl Pruning<'_> {
         &self,
         manifests: &BTreeMap<SnapshotId, Manifest>,
         named: &BTreeMap<SnapshotId, Manifest>,
-        now: Timestamp,
+        since: Timestamp,
     ) -> Result<SegmentsKept> {
         let all: BTreeMap<_, _> = manifests.iter().chain(named).collect();
         let captures = self.repository.all_captures().await?;
-        let mut segments = SegmentsKept::decide(captures, all.into_values(), moments_since(self.policy, now));
+        let mut segments = SegmentsKept::decide(captures, all.into_values(), since);
         self.keep_locked(&mut segments).await?;
         Ok(segments)
     }
@@ -376,7 +376,12 @@ impl View {
         if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
             return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
         }
-        let segments = pruning.segments(&manifests, &named, now).await?;
+        // what was captured since what a job reads is kept as long as it does
+        let read = manifests.values().filter(|manifest| pinned.contains(&manifest.id));
+        let read = read.filter_map(|manifest| manifest.read_times.first()).min().copied();
+        let since = moments_since(policy, now);
+        let since = read.map_or(since, |read| read.min(since));
+        let segments = pruning.segments(&manifests, &named, since).await?;
         let reported = pruning.reported(now).await?;
         let (needed, drop) = needed(drop, &manifests, &named, &segments.bases);
         manifests.extend(named.into_iter().filter(|(id, _)| needed.contains(id)));
@@ -516,7 +521,9 @@ async fn intent_of_plan(repository: &Repository, job: &JobId) -> Result<Option<I
     match read_job(repository, job).await {
         Ok(None) => Ok(None),
         Ok(Some(UnfinishedJob::Backup(plan))) => {
-            Ok(Some(intent(plan.created, plan.source.clone(), Vec::new(), plan.key)))
+            let compared = plan.against.iter().map(|against| &against.base);
+            let snapshots = compared.chain(&plan.merged_from).cloned().collect();
+            Ok(Some(intent(plan.created, plan.source.clone(), snapshots, plan.key)))
         }
         Ok(Some(UnfinishedJob::Restore(plan))) => {
             Ok(Some(intent(plan.created, plan.target.clone(), vec![plan.snapshot.clone()], plan.key)))

@@ -62,6 +62,16 @@ pub struct Plan {
     /// What only the differences from are kept of what is read; nothing keeps all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<Against>,
+    /// Of an incremental backup that is made from what was captured, so that nothing is read: documents of its parent that were
+    /// changed behind this point are in the captured changes, or are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_changed_until: Option<Timestamp>,
+    /// The snapshot that a synthetic backup is merged from, with what was captured since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_from: Option<SnapshotId>,
+    /// Why everything is read although only what changed was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_because: Option<String>,
 }
 
 /// What a scan is compared with: a snapshot, and what was captured since.

@@ -18,7 +18,7 @@ use crate::stage::{Documents, assert_same, database, emulator, firestore, read_a
 const DOCUMENTS: usize = 60;
 
 /// A server whose project listens as production does: through a proxy before an emulator.
-async fn listening() -> (Place, Proxy) {
+pub async fn listening() -> (Place, Proxy) {
     let google = emulator().await;
     let options = ProxyOptions { listen: ListenMode::Production, ..ProxyOptions::default() };
     let proxy = Proxy::start(google.host(), options).await.unwrap();
@@ -34,40 +34,40 @@ fn document(path: &str, n: i64) -> Bytes {
     read_json(&format!(r#"{{"name": "{name}", "fields": {{"n": {{"integerValue": "{n}"}}}}}}"#)).unwrap().into()
 }
 
-async fn put(firestore: &Firestore, path: &str, n: i64) {
+pub async fn put(firestore: &Firestore, path: &str, n: i64) {
     let (path, document) = (DocumentPath::new(path).unwrap(), Some(document(path, n)));
     write(firestore, vec![Write { path, document, precondition: Precondition::None }]).await;
 }
 
-async fn remove(firestore: &Firestore, path: &str) {
+pub async fn remove(firestore: &Firestore, path: &str) {
     let path = DocumentPath::new(path).unwrap();
     write(firestore, vec![Write { path, document: None, precondition: Precondition::None }]).await;
 }
 
 /// What the database holds, and when the last document was put.
-async fn now(firestore: &Firestore) -> (Documents, Timestamp) {
+pub async fn now(firestore: &Firestore) -> (Documents, Timestamp) {
     let documents = read_all(firestore).await;
     let put = documents.values().filter_map(|bytes| firebackup_model::document::head(bytes).unwrap().update_time);
     let last = put.max().unwrap();
     (documents, last)
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+pub fn time(value: &Value) -> Option<Timestamp> {
     value.as_str().map(|text| text.parse().unwrap())
 }
 
-fn route(place: &Place, what: &str) -> String {
+pub fn route(place: &Place, what: &str) -> String {
     format!("/pitr/{}/{what}", place.project)
 }
 
-async fn enabled(place: &Place, api: &Api) -> Value {
+pub async fn enabled(place: &Place, api: &Api) -> Value {
     let pitr = api.post("/pitr/enable", json!({"projectId": place.project})).await;
     assert_eq!(pitr["status"], "initializing", "{pitr:#}");
     pitr
 }
 
 /// Waits until everything up to a time is proven: the moment that is.
-async fn proven(place: &Place, api: &Api, after: Timestamp) -> Timestamp {
+pub async fn proven(place: &Place, api: &Api, after: Timestamp) -> Timestamp {
     let is_behind = |health: &Value| time(&health["provenThrough"]) >= Some(after);
     let health = api.wait(&route(place, "health"), "a proof", is_behind).await;
     assert_eq!(health["status"], "active", "{health:#}");
@@ -75,7 +75,7 @@ async fn proven(place: &Place, api: &Api, after: Timestamp) -> Timestamp {
 }
 
 /// A window begins where it is resumed: nobody waits a minute for it.
-async fn next_window(place: &Place, api: &Api) {
+pub async fn next_window(place: &Place, api: &Api) {
     api.post(&route(place, "pause"), json!({})).await;
     api.post(&route(place, "resume"), json!({})).await;
 }

@@ -110,6 +110,7 @@ async fn changes_are_captured_and_any_moment_is_put_back() {
     let explained = &all.stack;
     explained.explaining("by the scheduler", by_the_scheduler(&all)).await;
     explained.explaining("put back", put_back(&all)).await;
+    explained.explaining("built upon and merged", built_upon_and_merged(&all)).await;
     explained.explaining("twice", twice(&all)).await;
     explained.explaining("two at once", two_at_once(&all)).await;
     explained.explaining("killed", killed(&all)).await;
@@ -152,6 +153,26 @@ async fn put_back(all: &Captured) {
     let done = all.stack.api.reaches(&path_of(&restore), &["completed"], BOUND).await;
     assert_eq!((&done["result"]["failed"], &done["result"]["deleted"]), (&json!(0), &json!(1)), "{done:#}");
     assert_same(&read_all(&all.source).await, &first);
+}
+
+/// The deployed state machine makes an incremental backup of what was captured, and a synthetic one, of which neither reads.
+async fn built_upon_and_merged(all: &Captured) {
+    let (documents, put_at) = all.now().await;
+    all.is_due().await;
+    all.send("merged").await;
+    all.proven(put_at).await;
+    for kind in ["incremental", "synthetic"] {
+        let asked = all.stack.api.post("/backups", json!({"projectId": all.project, "type": kind})).await;
+        let backup = all.stack.api.reaches(&path_of(&asked), &["completed"], BOUND).await;
+        let result = &backup["result"];
+        assert_eq!((&result["kind"], &result["reads"]), (&json!(kind), &json!(0)), "{backup:#}");
+        assert_eq!(result.get("parent").is_some(), kind == "incremental", "{backup:#}");
+        let asked = json!({"backupId": backup["id"], "mode": "mirror", "dryRun": true});
+        let restore = all.stack.api.post("/backups/restore", asked).await;
+        let same = all.stack.api.reaches(&path_of(&restore), &["completed"], BOUND).await;
+        let changes = ["written", "deleted", "same"].map(|count| same["result"][count].as_u64().unwrap());
+        assert_eq!(changes, [0, 0, documents.len() as u64], "{same:#}");
+    }
 }
 
 /// A window's message comes again when it is done: nothing is captured twice, and nothing fails.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use firebackup_engine::{
-    Backup, BackupBuilder, CapturedIncrement, Increment, Moments, Repository, increment, synthesize,
-};
+use firebackup_engine::{Backup, BackupBuilder, Increment, Moments, Repository, increment, synthesize};
 use firebackup_model::{DatabaseName, Selection, Timestamp};
 
 use crate::context::Context;
@@ -32,10 +30,8 @@ pub(crate) struct WayArgs {
 pub(super) enum Way {
     /// By reading the database.
     Read(Box<BackupBuilder>),
-    /// By merging what a moment is made of.
+    /// By merging what a moment is made of, or what was captured since the newest backup.
     Merge(Box<BackupBuilder>),
-    /// From what was captured since the newest backup.
-    Captured(Box<CapturedIncrement>),
 }
 
 /// Finds how the backup that was asked for is made.
@@ -58,7 +54,7 @@ pub(super) async fn find(
         return Ok(Way::Read(Box::new(full(selection))));
     }
     Ok(match increment(repository, &source, &selection).await? {
-        Increment::Captured(captured) => Way::Captured(captured),
+        Increment::Captured(builder) => Way::Merge(builder),
         Increment::Scanned(builder) => Way::Read(builder),
         Increment::Full(reason) => {
             context.output.warn(&format!("a full backup is made, not an incremental one: {reason}"));

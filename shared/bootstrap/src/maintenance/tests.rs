@@ -34,6 +34,7 @@ use crate::steps::{Counted, StepSettings};
 
 mod captures;
 mod copies;
+mod merges;
 mod migrations;
 mod moments;
 

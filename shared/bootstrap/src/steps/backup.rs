@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use firebackup_control::{BackupConfig, BackupJob, Job, JobEnd, JobResult, Work, Worker};
-use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Meter, Repository, Stop};
+use firebackup_control::{BackupConfig, BackupJob, BackupType, Job, JobEnd, JobResult, Work, Worker};
+use firebackup_engine::{Backup, BackupBuilder, BackupSteps, Meter, Repository, Stop, merging};
 use firebackup_model::id::JobId;
 use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{StepError, StepErrorKind};
 use firebackup_model::selection::Selection;
+use firebackup_model::{DatabaseName, PortError};
 
 use super::progress::Counted;
 use super::{AppSteps, ChunkDone, ChunkInput, Failed, FinalizeInput, Finalized, JobInput, Planned, span};
@@ -27,8 +28,11 @@ impl AppSteps {
         let (work, backup) = self.backup_work(&worker, &input).await?;
         let repository = self.places.open_or_make(&work.place).await.map_err(of_engine)?;
         let builder = self.backup(&work, &backup.config, repository).await?;
-        let chunks = builder.steps().plan(&input.job).await.map_err(of_engine)?;
-        self.planned(&worker, input, chunks).await
+        let planned = builder.steps().plan(&input.job).await.map_err(of_engine)?;
+        if let Some(reason) = &planned.full_because {
+            self.control.note_full(&worker, &input.job, reason).await.map_err(of_control)?;
+        }
+        self.planned(&worker, input, planned.chunks).await
     }
 
     /// Does one step of a chunk of a backup.
@@ -129,12 +133,12 @@ impl AppSteps {
         config: &BackupConfig,
         repository: Repository,
     ) -> Result<BackupBuilder, StepError> {
-        let source = self.projects.source(&work.project_access, &work.database).await.map_err(of_port)?;
+        let builder = self.backup_of_type(work, config.kind, repository).await.map_err(of_port)?;
         let compression = config
             .compression
             .parse()
             .map_err(|error| StepError::new(StepErrorKind::Fatal, format!("the compression is not one: {error}")))?;
-        let builder = Backup::builder(repository, source)
+        let builder = builder
             .selection(selection(config))
             .compression(compression)
             .chunk_documents(self.settings.chunk_documents)
@@ -145,6 +149,22 @@ impl AppSteps {
         }
         let users = self.projects.users(&work.project_access).await.map_err(of_port)?;
         Ok(builder.users(users))
+    }
+
+    /// What is merged opens no database.
+    async fn backup_of_type(
+        &self,
+        work: &Work,
+        kind: BackupType,
+        repository: Repository,
+    ) -> Result<BackupBuilder, PortError> {
+        if kind == BackupType::Synthetic {
+            let database = DatabaseName::new(&work.project.google_project, &work.database);
+            return Ok(merging(&repository, &database));
+        }
+        let source = self.projects.source(&work.project_access, &work.database).await?;
+        let builder = Backup::builder(repository, source);
+        Ok(if kind == BackupType::Incremental { builder.incremental() } else { builder })
     }
 }
 

@@ -13,6 +13,7 @@ mod events;
 mod keys;
 mod lists;
 mod live;
+mod merges;
 mod migrations;
 mod organizations;
 mod people;

@@ -35,6 +35,11 @@ async fn claim(world: &World) -> Option<ClaimedWindow> {
     world.control.claim_window(&world.worker().await, due, LEASE).await.unwrap()
 }
 
+/// Captures what is due first.
+pub(crate) async fn capture_once(world: &World) {
+    end(world, &claim(world).await.unwrap(), &captured(world, 1)).await;
+}
+
 async fn end(world: &World, claimed: &ClaimedWindow, end: &WindowEnd) {
     world.control.end_window(&world.worker().await, claimed, end).await.unwrap();
 }
@@ -166,7 +171,8 @@ async fn what_may_not_be_is_refused() {
 #[tokio::test]
 async fn members_look_and_admins_configure() {
     let (world, project, _) = capturing().await;
-    let change = PitrChange { retention_days: Some(30), change_window_minutes: Some(5), push: None };
+    let change =
+        PitrChange { retention_days: Some(30), change_window_minutes: Some(5), merge_after_days: Some(0), push: None };
     for role in [Role::Viewer, Role::Member] {
         let caller = world.caller(role).await;
         assert!(caller.may(Right::Read).is_ok());
@@ -185,6 +191,7 @@ async fn members_look_and_admins_configure() {
     let admin = world.caller(Role::Admin).await;
     let changed = world.control.update_pitr(&admin, &project.id, None, &change).await.unwrap();
     assert_eq!((changed.config.retention_days, changed.config.change_window_minutes), (30, 5));
+    assert_eq!(changed.config.merge_after_days, 0);
     let stranger = world.second_organization().await;
     assert_eq!(code(world.control.pitr(&stranger, &project.id, None).await), Code::NotFound);
     assert_eq!(code(world.control.enable_pitr(&stranger, new_pitr(&project)).await), Code::NotFound);

@@ -5,6 +5,7 @@ pub use compacting::compaction;
 pub use increments::back_up;
 mod deaths;
 mod histories;
+mod in_steps;
 mod increments;
 mod keeping;
 mod merging;

@@ -186,7 +186,7 @@ struct Planned {
 async fn plan(source: Arc<Pretender>, chunk_documents: u64) -> (Fixture, Repository, JobId, Planned) {
     let (fixture, repository) = Fixture::new(0).await;
     let job = fixture.world.job_id(JobKind::Backup);
-    let chunks = steps(&repository, &source, chunk_documents).plan(&job).await.unwrap();
+    let chunks = steps(&repository, &source, chunk_documents).plan(&job).await.unwrap().chunks;
     let sealed = fixture.read(&format!("receipts/{job}/plan")).await.len();
     (fixture, repository, job, Planned { chunks: chunks.into(), sealed })
 }

@@ -34,7 +34,7 @@ type Steps = fn(&Repository, &Fixture) -> BackupSteps;
 
 /// What the state machine does with the steps; the repository is opened anew for each, as on another machine.
 async fn run_backup(fixture: &Fixture, steps: Steps, job: &JobId) -> Result<Manifest> {
-    let chunks = steps(&fixture.open().await, fixture).plan(job).await?;
+    let chunks = steps(&fixture.open().await, fixture).plan(job).await?.chunks;
     for chunk in 0..chunks {
         let mut sequence = 0;
         loop {
@@ -59,7 +59,7 @@ async fn a_backup_in_steps_is_that_of_one_go() {
 async fn is_that_of_one_go(documents: usize, steps: Steps, fewest: u32) {
     let (fixture, repository) = Fixture::new(documents).await;
     let job = job(&fixture, JobKind::Backup);
-    let chunks = steps(&repository, &fixture).plan(&job).await.unwrap();
+    let chunks = steps(&repository, &fixture).plan(&job).await.unwrap().chunks;
     assert!(chunks >= fewest, "{chunks} chunks");
     let manifest = run_backup(&fixture, steps, &job).await.unwrap();
     assert_eq!((&manifest.id, manifest.totals.documents), (&job, documents as u64));
@@ -84,8 +84,9 @@ async fn every_step_can_be_done_twice_and_by_two_at_once() {
     let here = long_steps(&repository, &fixture);
     let there = long_steps(&fixture.open().await, &fixture);
     let (a, b) = tokio::join!(here.plan(&job), there.plan(&job));
-    let chunks = a.unwrap();
-    assert_eq!((b.unwrap(), here.plan(&job).await.unwrap()), (chunks, chunks));
+    let planned = a.unwrap();
+    assert_eq!((&b.unwrap(), &here.plan(&job).await.unwrap()), (&planned, &planned));
+    let chunks = planned.chunks;
     let (mut documents, mut done) = (0, 0);
     for chunk in 0..chunks {
         let mut sequence = 0;
@@ -116,7 +117,7 @@ async fn a_step_that_nothing_leads_to_is_refused() {
     let steps = steps(&repository, &fixture);
     let job = job(&fixture, JobKind::Backup);
     assert!(matches!(steps.chunk(&job, 0, 0).await, Err(EngineError::Incomplete { .. })), "it was not planned");
-    let chunks = steps.plan(&job).await.unwrap();
+    let chunks = steps.plan(&job).await.unwrap().chunks;
     assert!(matches!(steps.chunk(&job, 0, 1).await, Err(EngineError::Incomplete { .. })));
     assert!(matches!(steps.chunk(&job, chunks, 0).await, Err(EngineError::Refused(_))));
     assert!(matches!(steps.finalize(&job).await, Err(EngineError::Incomplete { .. })));
@@ -179,7 +180,7 @@ async fn a_selection_that_fits_nothing_commits_nothing() {
     let selection = firebackup_model::Selection { include: vec!["nobody".to_owned()], ..Default::default() };
     let steps = backup(&repository, &fixture.database).selection(selection).chunk_documents(10).steps();
     let job = job(&fixture, JobKind::Backup);
-    let chunks = steps.plan(&job).await.unwrap();
+    let chunks = steps.plan(&job).await.unwrap().chunks;
     for chunk in 0..chunks {
         assert!(steps.chunk(&job, chunk, 0).await.unwrap().done);
     }
@@ -203,8 +204,8 @@ async fn each_step_of_a_backup_killed_at_any_operation_and_tried_again_makes_one
         // each try dies one operation later, until one lives
         for operations in 1.. {
             let Ok(repository) = fixture.open_on(dying(operations)).await else { continue };
-            if let Ok(chunks) = steps(&repository, &fixture).plan(&job).await {
-                planned = Some(chunks);
+            if let Ok(done) = steps(&repository, &fixture).plan(&job).await {
+                planned = Some(done.chunks);
                 break;
             }
             kills += 1;

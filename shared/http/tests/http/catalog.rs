@@ -83,6 +83,26 @@ async fn what_was_lost_comes_back_as_it_was_and_once() {
 }
 
 #[tokio::test]
+async fn what_builds_on_another_comes_back_as_such_and_can_be_looked_at() {
+    let (world, project, backups) = with_backups(1).await;
+    let increment = world.incremental_backup(&project, 40).await;
+    let path = format!("/api/v1/backups/{project}/{increment}");
+    let before = world.get(&path).await.data().clone();
+    let told = |backup: &Value| ["kind", "parent", "documents"].map(|field| backup["result"][field].clone());
+    assert_eq!(told(&before), [json!("incremental"), json!(backups[0]), json!(10)]);
+    lose_backup(&world, &increment).await;
+    assert_eq!(counts(&sync(&world, json!({})).await), [2, 1, 1, 0]);
+    let after = world.get(&path).await.data().clone();
+    assert_eq!((&after["config"]["type"], told(&after)), (&json!("incremental"), told(&before)));
+    assert_eq!(world.get(&format!("{path}/verify?full=true")).await.data()["verified"], true);
+    let diff = world.get(&format!("/api/v1/backups/{project}/diff?from={}&to={increment}", backups[0])).await;
+    assert_eq!((&diff.data()["totals"]["created"], &diff.data()["totals"]["same"]), (&json!(10), &json!(30)));
+    let parent = format!("/api/v1/backups/{project}/{}", backups[0]);
+    let refused = world.call("DELETE", &parent).send().await;
+    assert_eq!((refused.status, refused.code()), (409, "IN_USE"));
+}
+
+#[tokio::test]
 async fn what_is_deleted_on_purpose_does_not_come_back() {
     let (world, project, backups) = with_backups(2).await;
     let path = format!("/api/v1/backups/{project}/{}", backups[0]);
@@ -106,7 +126,7 @@ async fn a_job_that_runs_is_left_alone() {
     let job: JobId = running.parse().unwrap();
     world.control.start_job(&worker(&world), &job).await.unwrap();
     // its manifest is put, and its record does not say so yet
-    world.repositories.back_up(&job, 30, 0).await;
+    world.repositories.back_up(&job, (30, 0), false).await;
     assert_eq!(counts(&sync(&world, json!({})).await), [2, 0, 2, 0]);
     assert_eq!(world.get(&format!("/api/v1/backups/{project}/{running}")).await.data()["status"], "running");
 }

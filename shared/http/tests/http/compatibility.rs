@@ -172,6 +172,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
     ("NewSchedule", "enabled", "true"),
     ("PitrConfig", "retentionDays", "7"),
     ("PitrConfig", "changeWindowMinutes", "1"),
+    ("PitrConfig", "mergeAfterDays", "7"),
     ("NewMigration", "dryRun", "true"),
 ];
 
@@ -179,7 +180,7 @@ const DEFAULTS: &[(&str, &str, &str)] = &[
 const VALUES: &[(&str, &[&str])] = &[
     ("Role", &["viewer", "member", "admin", "owner"]),
     ("ProjectStatus", &["connected", "disconnected", "error"]),
-    ("BackupType", &["full"]),
+    ("BackupType", &["full", "incremental", "synthetic"]),
     ("JobStatus", &["pending", "running", "completed", "failed", "cancelled"]),
     ("JobErrorCode", &["JOB_FAILED", "DESTINATION_FAILED"]),
     ("RestoreModeName", &["overwrite", "skip-existing", "mirror"]),
@@ -224,11 +225,6 @@ const VALUES: &[(&str, &[&str])] = &[
 
 /// Values that are not known, and why.
 const MISSING_VALUES: &[(&str, &str, &str)] = &[
-    (
-        "BackupType",
-        "incremental",
-        "every backup can be restored by itself, and what is known already is not stored again",
-    ),
     ("JobStatus", "compressing", "the steps of a stream overlap: it is `running`, with progress"),
     ("JobStatus", "verifying", "a backup that is read back is no job"),
 ];

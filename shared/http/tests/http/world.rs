@@ -21,6 +21,7 @@ use firebackup_http::{
     Answered, Changes, ClientAddress, HttpState, Observer, Remembered, Repositories, SignInPages, router,
 };
 use firebackup_model::id::JobId;
+use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{ItemKey, ItemStore, ItemWrite};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::HandClock;
@@ -279,13 +280,24 @@ impl World {
         backup
     }
 
+    /// One that keeps what changed since the one before, which had fewer documents.
+    pub async fn incremental_backup(&self, project: &str, documents: i64) -> String {
+        let body = json!({"projectId": project, "type": "incremental"});
+        let backup = id(&self.post("/api/v1/backups", body).await);
+        self.complete_as(&backup, (documents, 0), true).await;
+        backup
+    }
+
     async fn complete(&self, backup: &str, documents: i64, raised: i64) {
+        self.complete_as(backup, (documents, raised), false).await;
+    }
+
+    async fn complete_as(&self, backup: &str, made_of: (i64, i64), is_incremental: bool) {
         let job: JobId = backup.parse().unwrap();
         let worker = self.control.worker(&self.organization);
         self.control.start_job(&worker, &job).await.unwrap();
-        let manifest = self.repositories.back_up(&job, documents, raised).await;
-        let result =
-            JobResult { documents: manifest.totals.documents, stored: manifest.stored_bytes, ..JobResult::default() };
+        let manifest = self.repositories.back_up(&job, made_of, is_incremental).await;
+        let result = JobResult::of(&manifest);
         self.control.finish_job(&worker, &job, JobEnd::Completed(Box::new(result))).await.unwrap();
     }
 }
@@ -523,7 +535,7 @@ impl MemoryRepositories {
     }
 
     /// Makes the backup of this id, as the steps of a workflow would.
-    pub async fn back_up(&self, job: &JobId, documents: i64, raised: i64) -> firebackup_model::manifest::Manifest {
+    pub async fn back_up(&self, job: &JobId, (documents, raised): (i64, i64), is_incremental: bool) -> Manifest {
         let repository = match Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await {
             Ok(repository) => repository,
             Err(_) => Repository::init(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap(),
@@ -535,8 +547,9 @@ impl MemoryRepositories {
                 if n < 10 { n + raised } else { n },
             );
         }
-        let steps = Backup::builder(repository, Arc::new(database)).steps();
-        for chunk in 0..steps.plan(job).await.unwrap() {
+        let backup = Backup::builder(repository, Arc::new(database));
+        let steps = if is_incremental { backup.incremental() } else { backup }.steps();
+        for chunk in 0..steps.plan(job).await.unwrap().chunks {
             let mut sequence = 0;
             loop {
                 let step = steps.chunk(job, chunk, sequence).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firebackup_engine::{Increment, MAX_DEPTH, Meter, PrunePolicy, Repository, increment, lookup, prune};
+use firebackup_engine::{Increment, MAX_DEPTH, PrunePolicy, Repository, increment, lookup, prune};
 use firebackup_model::Selection;
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::DocumentSource;
@@ -21,16 +21,13 @@ pub enum Way {
 
 pub async fn back_up(repository: &Repository, fixture: &Fixture) -> firebackup_engine::Result<(Way, Manifest)> {
     let source: Arc<dyn DocumentSource> = Arc::new(fixture.database.clone());
-    let settings = ("zstd:1".parse().unwrap(), Arc::new(Meter::default()));
-    Ok(match increment(repository, &source, &Selection::default()).await? {
-        Increment::Captured(captured) => {
-            (Way::Captured, captured.run(settings.0, &settings.1, &Default::default()).await?)
-        }
-        Increment::Scanned(scan) => {
-            (Way::Scanned, scan.compression(settings.0).block_bytes(2048).build().run().await?.manifest)
-        }
-        Increment::Full(_) => (Way::Full, backup(repository, &fixture.database).build().run().await?.manifest),
-    })
+    let (way, backup) = match increment(repository, &source, &Selection::default()).await? {
+        Increment::Captured(captured) => (Way::Captured, *captured),
+        Increment::Scanned(scan) => (Way::Scanned, *scan),
+        Increment::Full(_) => (Way::Full, backup(repository, &fixture.database)),
+    };
+    let outcome = backup.compression("zstd:1".parse().unwrap()).block_bytes(2048).build().run().await?;
+    Ok((way, outcome.manifest))
 }
 
 /// A snapshot must be what the database was at its read time.
