@@ -10,6 +10,7 @@ mod counts;
 mod deaths;
 mod deployed;
 mod endings;
+mod events;
 mod journey;
 mod keeping;
 mod live;
