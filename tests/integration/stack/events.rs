@@ -129,13 +129,17 @@ async fn are_taken(all: &Taking) {
     assert_eq!(all.takes(event(1, "evt-11", 11)).await, "duplicate");
     let malformed = Request { headers: Vec::new(), body: b"nonsense".to_vec() };
     assert_eq!(all.takes(malformed).await, "refused");
+    let mut large: Value = serde_json::from_slice(&event(3, "evt-98", 98).body).unwrap();
+    large["data"]["value"]["fields"]["text"]["stringValue"] = "x".repeat(3 << 20).into();
+    let headers = vec![("content-type".to_owned(), "application/cloudevents+json".to_owned())];
+    assert_eq!(all.takes(Request { headers, body: large.to_string().into_bytes() }).await, "refused");
     let other = event(3, "evt-99", 99);
     for proof in [signed("whsec_AAAA", now(), &other.body), signed(&all.secret, now(), b"another"), Vec::new()] {
         assert_eq!(all.post(&proof, event(3, "evt-99", 99)).await.0, 401);
     }
     let push = all.folded(5).await;
     assert_eq!((&push["received"], &push["folded"]), (&json!(5), &json!(5)), "{push:#}");
-    assert_eq!((&push["duplicates"], &push["refused"]), (&json!(5), &json!(1)), "{push:#}");
+    assert_eq!((&push["duplicates"], &push["refused"]), (&json!(5), &json!(2)), "{push:#}");
     assert!(push["lastEventAt"].is_string(), "{push:#}");
 }
 
