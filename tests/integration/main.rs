@@ -15,6 +15,7 @@ mod kill;
 mod limits;
 mod live_client;
 mod planted;
+mod posted;
 mod receiver;
 mod serve;
 mod stack;

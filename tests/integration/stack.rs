@@ -11,6 +11,7 @@ mod counts;
 mod deaths;
 mod deployed;
 mod endings;
+mod events;
 mod journey;
 mod keeping;
 mod live;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use firebackup_aws::{AwsClients, AwsSettings, DynamoItemStore, EventBridgeBus};
-use firebackup_control::{Control, ControlSettings, Ports, SignUp};
+use firebackup_control::{Control, ControlSettings, ItemEventBuffer, Ports, SignUp};
 use firebackup_embedded::{SystemClock, SystemRandom};
 use firebackup_engine::World;
 use firebackup_http::{ClientAddress, HttpState, SignInPages};
-use firebackup_model::port::{JobQueue, StepError};
+use firebackup_model::port::{ItemStore, JobQueue, StepError};
 use firebackup_model::{PortError, Timestamp};
 use futures::FutureExt;
 use lambda_http::RequestExt;
@@ -27,6 +27,7 @@ use crate::metrics::{Emf, Metrics};
 use crate::places::{MasterKeys, Places};
 use crate::roles::{Api, Parts, Role};
 use crate::sealed_issuer::allows_private_addresses;
+use crate::sign_in::PublicUrl;
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, StepSettings};
 use crate::tracing_setup;
@@ -73,12 +74,12 @@ impl AwsApp {
         let allow_private_addresses = allows_private_addresses(environment);
         let places = places.reaching(allow_private_addresses).locking(environment.get("FIREBACKUP_BUCKET"), lock_days);
         let projects = R::projects(&parts)?;
+        let table = environment.need("FIREBACKUP_TABLE")?;
+        let items: Arc<dyn ItemStore> = Arc::new(DynamoItemStore::new(&parts.clients, table, Arc::clone(&parts.clock)));
+        let captures = R::captures(&parts);
+        let buffer = ItemEventBuffer::new(Arc::clone(&items), Arc::clone(&parts.clock)).waking(Arc::clone(&captures));
         let control = Control::new(Ports {
-            items: Arc::new(DynamoItemStore::new(
-                &parts.clients,
-                environment.need("FIREBACKUP_TABLE")?,
-                Arc::clone(&parts.clock),
-            )),
+            items,
             queue: R::queue(&parts),
             workflows: R::workflows(&parts)?,
             scheduler: R::scheduler(&parts),
@@ -91,8 +92,8 @@ impl AwsApp {
             webhooks: R::webhooks(&parts)?,
             notify: R::notify(&parts),
             push: R::push(&parts),
-            buffer: None,
-            accounts: None,
+            buffer: Some(Arc::new(buffer)),
+            accounts: R::accounts(&parts)?,
             settings: ControlSettings {
                 allow_emulators: environment.get("FIRESTORE_EMULATOR_HOST").is_some(),
                 allow_private_addresses,
@@ -100,6 +101,7 @@ impl AwsApp {
                 allow_federation: true,
                 captures_changes: true,
                 captures_ahead_seconds: AHEAD_SECONDS,
+                events_url: events_url(environment),
                 master_key: Some(own_key).filter(|arn| !arn.is_empty()),
                 sign_up: SignUp::read(environment.get("FIREBACKUP_SIGN_UP").unwrap_or_default()),
                 ..ControlSettings::default()
@@ -117,7 +119,7 @@ impl AwsApp {
             Arc::clone(&metrics),
         );
         let app_url = environment.get("FIREBACKUP_APP_URL").map(str::to_owned);
-        let (bucket, captures) = (StackBucket::of(environment), R::captures(&parts));
+        let bucket = StackBucket::of(environment);
         Ok(Self { control, steps, places, bucket, captures, app_url, metrics })
     }
 
@@ -175,6 +177,12 @@ impl AwsApp {
 /// end.
 fn step_time(left: Duration, most: Duration) -> Duration {
     left.saturating_sub(MARGIN.min(left / 2)).min(most)
+}
+
+/// Where events are posted to, where the stack knows how it is reached.
+fn events_url(environment: &AwsEnvironment) -> Option<String> {
+    let url: PublicUrl = environment.get("FIREBACKUP_PUBLIC_URL")?.parse().ok()?;
+    Some(url.events())
 }
 
 fn step_settings(environment: &AwsEnvironment) -> Result<StepSettings, PortError> {

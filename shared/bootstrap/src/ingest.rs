@@ -1,23 +1,27 @@
-//! Captures of the stack: a tick of the scheduler is a message to each database that is due, and a message is a window.
+//! Captures of the stack: a tick of the scheduler is a message to each database that is due, and a message is a window. Events that
+//! were posted have messages beside these: whoever takes the first one sends one, and each tick one where any wait.
 //!
-//! Messages only save time. Who captures is decided by the claim of a window, and a chain cannot fork: a message may come twice,
-//! late or never, and what was forgotten is due at the next tick.
+//! Messages only save time. Who captures is decided by the claim of a window, and a chain cannot fork; a batch of events is the same
+//! one until it is folded, and then gone. So a message may come twice, late or never, and what was forgotten is due at the next tick.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsMessage;
-use firebackup_control::{Control, DueCapture, DueWindow};
+use firebackup_control::{Control, DueCapture, DueWindow, FoldMessage};
 use firebackup_model::PortError;
 use firebackup_model::port::{JobQueue, StepError, StepErrorKind, Turn};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::failure::{of_control, of_port, unreadable};
-use crate::steps::{AppSteps, WatchGuard, WindowOutcome};
+use crate::steps::{AppSteps, FOLD_LIMIT, WatchGuard, WindowOutcome};
 
 /// How many databases a tick asks for at most: those that wait longest.
 const MOST: u32 = 1000;
+/// Of how many databases a tick asks at most for events to be folded: those that wait longest.
+const MOST_WAITING: u32 = 200;
 /// How many messages are sent at one time.
 const AT_ONCE: usize = 16;
 /// After how long a message comes again whose holder says nothing more. The queue itself would wait for hours, and with it all
@@ -28,6 +32,8 @@ const HIDDEN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often its holder says so.
 const HOLD: Duration = Duration::from_secs(20);
+/// How long is waited for events that come with the one that was first: one write of a program is several.
+const GATHER: Duration = Duration::from_secs(2);
 
 /// What the queue brings.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -35,6 +41,8 @@ const HOLD: Duration = Duration::from_secs(20);
 enum PitrMessage {
     /// A database whose changes are to be captured.
     Capture(DueCapture),
+    /// A database of which events wait.
+    Fold(FoldMessage),
     /// It is time to look what is due.
     Tick {
         /// When it was sent: two alike would be one to a queue that takes the same once.
@@ -77,9 +85,10 @@ impl Ingest {
     async fn work(&self, message: &SqsMessage) -> Result<(), StepError> {
         match serde_json::from_str(message.body.as_deref().unwrap_or_default()).map_err(unreadable)? {
             PitrMessage::Tick { .. } => {
-                let due = send_due(&self.steps.control, self.queue.as_ref()).await?;
-                tracing::info!(due, "databases are to be captured");
+                let Sent { captures, folds } = send_due(&self.steps.control, self.queue.as_ref()).await?;
+                tracing::info!(due = captures, folds, "databases are to be captured");
             }
+            PitrMessage::Fold(FoldMessage { fold }) => self.fold(fold).await,
             PitrMessage::Capture(due) => self.capture(due).await?,
         }
         Ok(())
@@ -93,6 +102,32 @@ impl Ingest {
             outcome => tracing::info!(project = %project, outcome = ?outcome, "a window was due"),
         }
         Ok(())
+    }
+}
+
+impl Ingest {
+    /// Folds batch after batch until none is left of what waited when it was begun, or time is nearly up. What came since is the
+    /// next tick's: a database that changes all the time has a batch a minute, and not a function that never ends.
+    async fn fold(&self, of: DueCapture) {
+        let begun = Instant::now();
+        tokio::time::sleep(GATHER.min(self.time)).await;
+        loop {
+            match self.steps.fold_events(&of).await {
+                Ok(Some(done)) => {
+                    tracing::info!(project = %of.project, events = done.events, "events were folded");
+                    if !done.has_more || begun.elapsed() + FOLD_LIMIT > self.time {
+                        return;
+                    }
+                }
+                // none is left, or there is no repository yet, or its destination is about to be moved
+                Ok(None) => return,
+                Err(error) => {
+                    // what cannot be folded now is asked for again, and no reason to call somebody
+                    tracing::warn!(project = %of.project, error = %error, "events could not be folded: they wait");
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -115,17 +150,27 @@ fn told(held: Result<(), PortError>) {
     }
 }
 
-/// Sends a message for each database that is due; says how many. Sent again they are not taken again, unless they were held up
-/// for minutes.
+/// How many messages were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// For captures.
+    pub(crate) captures: u64,
+    /// For events.
+    pub(crate) folds: u64,
+}
+
+/// Sends a message for each database that is due, and for each of which events wait; says how many. Sent again they are not taken
+/// again, unless they were held up for minutes.
 ///
 /// # Errors
 /// When the store or the queue fails.
-pub(crate) async fn send_due(control: &Control, queue: &dyn JobQueue) -> Result<u64, StepError> {
+pub(crate) async fn send_due(control: &Control, queue: &dyn JobQueue) -> Result<Sent, StepError> {
     let due = control.due_windows(MOST).await.map_err(of_control)?;
-    let sent = due.len() as u64;
+    let captures = due.len() as u64;
     let sending = stream::iter(due).map(|window| send(queue, window)).buffer_unordered(AT_ONCE);
     sending.try_collect::<()>().await?;
-    Ok(sent)
+    let folds = control.ask_for_folds(queue, MOST_WAITING).await.map_err(of_control)?;
+    Ok(Sent { captures, folds })
 }
 
 async fn send(queue: &dyn JobQueue, window: DueWindow) -> Result<(), StepError> {
@@ -155,6 +200,8 @@ mod tests {
         let ids = r#""organization":"org_01JZ0000000000000000000000","project":"proj_01JZ0000000000000000000001""#;
         let capture = read(&format!(r#"{{{ids},"database":"(default)"}}"#));
         assert!(matches!(capture, Some(PitrMessage::Capture(due)) if due.database == "(default)"));
+        let fold = read(&format!(r#"{{"fold":{{{ids},"database":"(default)"}}}}"#));
+        assert!(matches!(fold, Some(PitrMessage::Fold(message)) if message.fold.database == "(default)"));
         for poison in ["", "no json", "{}", &format!("{{{ids}}}"), r#"{"job":"bkp_01JZ0000000000000000000003"}"#] {
             assert_eq!(read(poison), None, "{poison}");
         }

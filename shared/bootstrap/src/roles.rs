@@ -12,8 +12,8 @@ use firebackup_aws::{
 use firebackup_control::{Archive, Probes};
 use firebackup_model::PortError;
 use firebackup_model::port::{
-    Clock, ConsentIssuer, IdentityProvider, JobQueue, KeyService, Push, Random, Scheduler, WebhookSender, Workflow,
-    Workflows,
+    AccountTokens, Clock, ConsentIssuer, IdentityProvider, JobQueue, KeyService, Push, Random, Scheduler,
+    WebhookSender, Workflow, Workflows,
 };
 
 use crate::absent::Absent;
@@ -23,6 +23,7 @@ use crate::places::Places;
 use crate::probes::{DestinationProbes, WorldProbes};
 use crate::projects::Projects;
 use crate::sealed_issuer::{SealedClient, SealedIssuer, allows_private_addresses};
+use crate::sign_in::{GOOGLE, accounts_of};
 use crate::webhooks::webhooks;
 
 /// What ports are made from.
@@ -101,6 +102,11 @@ impl Parts<'_> {
         Ok(issuer.map(|issuer| Arc::new(issuer.for_consents()) as Arc<dyn ConsentIssuer>))
     }
 
+    fn accounts(&self) -> Result<Option<Arc<dyn AccountTokens>>, PortError> {
+        let issuer = self.environment.get("FIREBACKUP_EVENTS_ISSUER").unwrap_or(GOOGLE).to_owned();
+        accounts_of(issuer, allows_private_addresses(self.environment), &self.clock).map(Some)
+    }
+
     fn projects(&self) -> Result<Projects, PortError> {
         let client = SealedClient::of(self.environment, self.kms())?;
         Ok(Projects::new(client.and_then(|client| OauthClient::sealed(client, self.emulator()))))
@@ -176,6 +182,14 @@ pub trait Role {
         Ok(None)
     }
 
+    /// Who proves tokens of those who post events of changes.
+    ///
+    /// # Errors
+    /// As [`Self::identity`].
+    fn accounts(_: &Parts<'_>) -> Result<Option<Arc<dyn AccountTokens>>, PortError> {
+        Ok(None)
+    }
+
     /// The queue of events and deliveries.
     fn notify(_: &Parts<'_>) -> Arc<dyn JobQueue> {
         Arc::new(Absent)
@@ -223,6 +237,14 @@ impl Role for Api {
 
     fn consents(parts: &Parts<'_>) -> Result<Option<Arc<dyn ConsentIssuer>>, PortError> {
         parts.consents()
+    }
+
+    fn accounts(parts: &Parts<'_>) -> Result<Option<Arc<dyn AccountTokens>>, PortError> {
+        parts.accounts()
+    }
+
+    fn captures(parts: &Parts<'_>) -> Arc<dyn JobQueue> {
+        parts.captures()
     }
 
     fn archive(places: &Places) -> Arc<dyn Archive> {

@@ -27,6 +27,7 @@ use crate::places::Places;
 use crate::projects::Projects;
 pub use capture::{WindowDone, WindowOutcome};
 pub use fold::FoldDone;
+pub(crate) use fold::LIMIT as FOLD_LIMIT;
 #[cfg(test)]
 pub(crate) use progress::Counted;
 

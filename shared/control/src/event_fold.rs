@@ -4,9 +4,10 @@
 //! would stay behind.
 
 use firebackup_codec::cloud_event::unpack;
-use firebackup_model::port::{BufferBounds, BufferedEvent, Settled};
+use firebackup_model::port::{BufferBounds, BufferedEvent, JobQueue, Settled, Turn};
 use firebackup_model::reported::ReportedEvent;
-use firebackup_model::{DatabaseName, Timestamp};
+use firebackup_model::{DatabaseName, ErrorKind, PortError, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
 use crate::destination::DestinationRecord;
@@ -40,6 +41,29 @@ impl WaitingEvents {
     }
 }
 
+/// Asks for the events of a database to be folded: what travels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldMessage {
+    /// Of which database.
+    pub fold: DueCapture,
+}
+
+impl DueCapture {
+    /// Asks for its events to be folded. They have a turn of their own, so that a window that is captured does not hold them up;
+    /// asked again with the same `which` it is asked once.
+    ///
+    /// # Errors
+    /// When the queue fails.
+    pub async fn ask_to_fold(&self, queue: &dyn JobQueue, which: &str) -> Result<(), PortError> {
+        let body = serde_json::to_string(&FoldMessage { fold: self.clone() }).map_err(|error| {
+            PortError::new(ErrorKind::Internal, "ask for events to be folded", "").with_source(error)
+        })?;
+        let group = format!("{}/events", self.project);
+        let id = format!("fold/{}/{}/{which}", self.project, self.database);
+        queue.send_in_turn(&body, Turn { group: &group, id: &id }).await
+    }
+}
+
 /// A batch of events, and where it is to be folded, secrets opened. Nothing stored shows them.
 pub struct FoldWork {
     /// Where the repository is.
@@ -48,6 +72,8 @@ pub struct FoldWork {
     pub database: DatabaseName,
     /// The events.
     pub events: Vec<ReportedEvent>,
+    /// Whether more waited than these when they were taken.
+    pub has_more: bool,
     keys: Vec<String>,
 }
 
@@ -74,6 +100,22 @@ impl Control {
         Ok(waiting.collect())
     }
 
+    /// Asks for a fold of each database of which events wait, at most so many; says of how many. Of those who ask within a minute
+    /// one is heard.
+    ///
+    /// Only for `bootstrap`, as [`worker`](Self::worker).
+    ///
+    /// # Errors
+    /// When the buffer or the queue fails.
+    pub async fn ask_for_folds(&self, queue: &dyn JobQueue, most: u32) -> Result<u64> {
+        let waiting = self.waiting_events(most).await?;
+        let minute = format!("minute-{}", self.now().seconds.div_euclid(60));
+        for waiting in &waiting {
+            waiting.of.ask_to_fold(queue, &minute).await?;
+        }
+        Ok(waiting.len() as u64)
+    }
+
     /// The next batch of events of a database, for whoever folds it within so many seconds; nothing where none waits, its
     /// destination is about to be moved, or the database is captured no more. The same batch again until it is
     /// [folded](Self::folded).
@@ -86,6 +128,7 @@ impl Control {
         let organization = self.organization_record(worker.scope()).await?;
         let secrets = self.secret_box(worker.organization(), &organization.value.data_key).await?;
         let (mut events, mut keys, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+        let waiting = buffer.state(&of.buffer()).await?.waiting;
         for BufferedEvent { key, body } in buffer.batch(&of.buffer(), BATCH).await? {
             let opened = secrets.open_bytes(&record.id.to_string(), EVENT, &body);
             match opened.and_then(|packed| unpack(&packed).map_err(ControlError::internal)) {
@@ -100,10 +143,11 @@ impl Control {
             tracing::error!(pitr = %record.id, events = broken.len(), "events do not open any more: they are dropped");
             buffer.settle(&of.buffer(), &broken, Settled::Refused).await?;
         }
+        let has_more = waiting > (keys.len() + broken.len()) as u64;
         let place = (record.storage_destination_id, record.repository());
         let place = self.place_at(worker.scope(), organization, place.0, place.1).await?;
         let database = DatabaseName::new(&record.google_project, &record.database);
-        Ok((!events.is_empty()).then_some(FoldWork { place, database, events, keys }))
+        Ok((!events.is_empty()).then_some(FoldWork { place, database, events, has_more, keys }))
     }
 
     /// Notes that a batch stands in the repository. Whoever dies before folds it again, and finds it there.

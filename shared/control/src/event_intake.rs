@@ -25,7 +25,7 @@ pub(crate) const EVENT: &str = "event";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventOutcome {
-    /// It is kept, and folded in within seconds.
+    /// It is kept, and folded in within seconds; on AWS within a minute or two.
     Buffered,
     /// It came before.
     Duplicate,
@@ -148,6 +148,12 @@ impl Control {
         match self.buffer()?.put(buffer, event, BOUNDS).await? {
             Buffered::Taken => Ok(EventTaken::new(EventOutcome::Buffered)),
             Buffered::Repeated => Ok(EventTaken::new(EventOutcome::Duplicate)),
+            Buffered::TooLarge => {
+                tracing::warn!(pitr = %record.id, "an event is too large to be kept");
+                self.buffer()?.refuse(buffer).await?;
+                let reason = Some("the event is larger than this installation keeps".to_owned());
+                Ok(EventTaken { outcome: EventOutcome::Refused, reason })
+            }
             Buffered::Full => {
                 let message = "too many events wait to be folded: send it again later";
                 Err(ControlError::new(Kind::Unavailable, Code::BacklogFull, message))

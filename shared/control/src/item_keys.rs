@@ -52,10 +52,19 @@
 //! | `LIVE#<connection>` | `LIVE` | what a live client is told of; for 15 minutes, in the index under `ORG#<org>#LIVE`, `<connection>` |
 //! | `STRANGERS#<month>` | `<evt>` | somebody unknown who was refused; for 90 days |
 //! | `STRANGERS` | `<evt>` | how often in that minute; for 90 days |
+//! | `EVENTS#<buffer>` | `EVENT#<place>` | an event that was posted and waits; places are given in the order of arrival |
+//! | `EVENTS#<buffer>` | `PART#<place>#<n>` | a part of it, where it is larger than an item |
+//! | `EVENTS#<buffer>` | `BATCH` | those that are given until they are settled |
+//! | `EVENTS#<buffer>` | `SETTLED` | how many were |
+//! | `EVENTS#<buffer>` | `COUNTS` | counters: places that were given, what repeated, what was refused |
+//! | `EVENTS#<buffer>` | `MARK` | that something waits; in the index under `EVENTS`, `<time>#<buffer>` |
+//! | `EVENTNAMES#<buffer>` | `<event>` | that an event of this name waits; for an hour more once it was settled |
+//!
+//! A buffer is named by `<org>/<proj>/<database>`, by whoever has proven that events of it may be posted or folded.
 
 use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
-use firebackup_model::port::{ItemKey, ItemQuery, SortRange};
+use firebackup_model::port::{ItemKey, ItemQuery, MAX_PAGE_ITEMS, SortRange};
 
 use crate::id::{
     ApiKeyId, AuditId, DeliveryId, DestinationId, InviteId, OrganizationId, ProjectId, ScheduleId, SessionId, UserId,
@@ -87,11 +96,80 @@ const ROOM: &str = "ROOM#";
 const ORG: &str = "ORG#";
 const ORGANIZATIONS: &str = "ORGANIZATIONS";
 const PITRS: &str = "PITR";
+const EVENTS: &str = "EVENTS";
+const EVENT_NAMES: &str = "EVENTNAMES";
+const BUFFERED: &str = "EVENT#";
 
 /// Captures of all organizations that are due before `time`, the longest due first, at most so many.
 pub(crate) fn due_pitrs(time: Timestamp, most: u32) -> ItemQuery {
     let range = SortRange::Between("0".to_owned(), time.to_string());
     ItemQuery { by_index: true, range, limit: most, ..ItemQuery::prefix(PITRS, "") }
+}
+
+/// An event that waits.
+pub(crate) fn buffered_event(buffer: &str, place: u64) -> ItemKey {
+    of_buffer(buffer, format!("{BUFFERED}{place:020}"))
+}
+
+/// The events of a buffer, in the order in which they came.
+pub(crate) fn buffered_events(buffer: &str, most: u32) -> ItemQuery {
+    ItemQuery { limit: most, ..ItemQuery::prefix(format!("{EVENTS}#{buffer}"), BUFFERED) }
+}
+
+/// Those from one place to another.
+pub(crate) fn buffered_between(buffer: &str, first: u64, last: u64) -> ItemQuery {
+    let range = SortRange::Between(buffered_event(buffer, first).sort, buffered_event(buffer, last).sort);
+    ItemQuery { range, ..buffered_events(buffer, MAX_PAGE_ITEMS) }
+}
+
+/// A part of an event.
+pub(crate) fn buffered_part(buffer: &str, place: u64, part: u32) -> ItemKey {
+    of_buffer(buffer, format!("PART#{place:020}#{part:02}"))
+}
+
+/// Those that are given until they are settled.
+pub(crate) fn buffered_batch(buffer: &str) -> ItemKey {
+    of_buffer(buffer, "BATCH")
+}
+
+/// How many were settled.
+pub(crate) fn buffered_settled(buffer: &str) -> ItemKey {
+    of_buffer(buffer, "SETTLED")
+}
+
+/// What is counted of a buffer besides.
+pub(crate) fn buffer_counts(buffer: &str) -> ItemKey {
+    of_buffer(buffer, "COUNTS")
+}
+
+/// That something waits in a buffer.
+pub(crate) fn buffer_mark(buffer: &str) -> ItemKey {
+    of_buffer(buffer, "MARK")
+}
+
+/// The place of that in the index.
+pub(crate) fn waiting_buffer(since: Timestamp, buffer: &str) -> ItemKey {
+    ItemKey::new(EVENTS, format!("{since}#{buffer}"))
+}
+
+/// The buffers in which something waits, those that wait longest first.
+pub(crate) fn waiting_buffers(most: u32) -> ItemQuery {
+    ItemQuery { by_index: true, range: SortRange::All, limit: most, ..ItemQuery::prefix(EVENTS, "") }
+}
+
+/// That an event of this name is known.
+pub(crate) fn event_name(buffer: &str, event: &str) -> ItemKey {
+    ItemKey::new(format!("{EVENT_NAMES}#{buffer}"), event)
+}
+
+/// All that is kept of a buffer, its names first.
+pub(crate) fn all_of_buffer(buffer: &str) -> [ItemQuery; 2] {
+    let all = |prefix| ItemQuery { range: SortRange::All, ..ItemQuery::prefix(format!("{prefix}#{buffer}"), "") };
+    [all(EVENT_NAMES), all(EVENTS)]
+}
+
+fn of_buffer(buffer: &str, sort: impl Into<String>) -> ItemKey {
+    ItemKey::new(format!("{EVENTS}#{buffer}"), sort)
 }
 
 /// That the first organization was made.
@@ -556,6 +634,14 @@ mod tests {
             scope.waiting_delivery(time, &ulid.into()),
             live_connection("c"),
             scope.live_place("c"),
+            buffered_event("b", 7),
+            buffered_part("b", 7, 1),
+            buffered_batch("b"),
+            buffered_settled("b"),
+            buffer_counts("b"),
+            buffer_mark("b"),
+            waiting_buffer(time, "b"),
+            event_name("b", "00ff"),
         ];
         let found: Vec<String> = found.into_iter().map(|key| format!("{} {}", key.partition, key.sort)).collect();
         let expected = [
@@ -608,6 +694,14 @@ mod tests {
             "ORG#org_U#WAITING 2026-01-31T14:03:00Z#dlv_U",
             "LIVE#c LIVE",
             "ORG#org_U#LIVE c",
+            "EVENTS#b EVENT#00000000000000000007",
+            "EVENTS#b PART#00000000000000000007#01",
+            "EVENTS#b BATCH",
+            "EVENTS#b SETTLED",
+            "EVENTS#b COUNTS",
+            "EVENTS#b MARK",
+            "EVENTS 2026-01-31T14:03:00Z#b",
+            "EVENTNAMES#b 00ff",
         ];
         assert_eq!(found, expected.map(|line| line.replace("_U", &format!("_{ULID}"))));
     }
@@ -645,6 +739,7 @@ mod tests {
             (strangers(month), stranger(month, &ulid.into())),
             (scope.webhooks(), scope.webhook_key(&ulid.into())),
             (scope.deliveries(&ulid.into()), scope.delivery_key(&ulid.into(), &ulid.into())),
+            (buffered_events("b", 1), buffered_event("b", 7)),
         ] {
             assert_eq!(query.partition, key.partition);
             let SortRange::Prefix(prefix) = &query.range else { panic!("{query:?}") };

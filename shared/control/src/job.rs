@@ -1,8 +1,8 @@
 //! Backups and restores as users see them, and as they are stored.
 
-use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
+use firebackup_model::{DocumentPath, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -325,6 +325,18 @@ impl RestoredMoment {
     }
 }
 
+/// One document that is put back as it was reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredReport {
+    /// The path of the document.
+    #[schema(value_type = String, example = "users/alice")]
+    pub document: DocumentPath,
+    /// As it was at this time.
+    #[schema(value_type = String, format = DateTime)]
+    pub point_in_time: Timestamp,
+}
+
 /// A restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -338,6 +350,9 @@ pub struct RestoreJob {
     /// The moment that is put back, where it is one: the backup is what it builds on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<RestoredMoment>,
+    /// The document that is put back as it was reported, where it is one: the backup only names its database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<RestoredReport>,
     /// The project that it was made of.
     pub project_id: ProjectId,
     /// The project that is written.

@@ -110,6 +110,10 @@ pub(crate) fn job_act(job: &Job, what: &str) -> Act {
             if let Some(moment) = &restore.moment {
                 told["moment"] = json!(moment);
             }
+            // without the document: an id is often an address
+            if let Some(reported) = &restore.reported {
+                told["reportedAt"] = json!(reported.point_in_time);
+            }
         }
     }
     if let Some(error) = &job.facts().error {

@@ -36,6 +36,7 @@ mod destination_use;
 mod error;
 mod event_fold;
 mod event_intake;
+mod event_items;
 mod event_push;
 mod federation;
 mod gfs;
@@ -121,8 +122,9 @@ pub use destination_use::{
     StorageStats,
 };
 pub use error::{Code, ControlError, Kind, Result};
-pub use event_fold::{FoldWork, WaitingEvents};
+pub use event_fold::{FoldMessage, FoldWork, WaitingEvents};
 pub use event_intake::{EventOutcome, EventTaken, PushStatistics};
+pub use event_items::ItemEventBuffer;
 pub use event_push::PushConfig;
 pub use federation::provider_name;
 pub use gfs::Gfs;
@@ -133,7 +135,7 @@ pub use id::{
 pub use invite::{Invite, NewInvite};
 pub use job::{
     BackupJob, Job, JobEnd, JobError, JobErrorCode, JobFacts, JobMessage, JobResult, JobStatus, Progress, QueuedJobs,
-    Rename, RestoreJob, RestoreModeName, RestoredMoment, StartOutcome,
+    Rename, RestoreJob, RestoreModeName, RestoredMoment, RestoredReport, StartOutcome,
 };
 pub use live::{LiveStanding, MAX_LIVE_REQUEST, SUBSCRIPTION_SECONDS};
 pub use look_after::Care;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::port::ItemWrite;
-use firebackup_model::{DatabaseName, Timestamp};
+use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -11,7 +11,7 @@ use crate::database::Ability;
 use crate::error::{Code, ControlError, Result};
 use crate::id::{DestinationId, ProjectId};
 use crate::idempotency::Once;
-use crate::job::{Job, JobStatus, Rename, RestoreJob, RestoreModeName, RestoredMoment};
+use crate::job::{Job, JobStatus, Rename, RestoreJob, RestoreModeName, RestoredMoment, RestoredReport};
 use crate::job_records::{new_facts, wrong_state};
 use crate::limit;
 use crate::page::{Page, Paged};
@@ -38,6 +38,11 @@ pub struct NewRestore {
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(default = false)]
     pub exact: bool,
+    /// With `pointInTime`: whether the one document whose path stands in `paths` (no glob) is put back as it was at that time as far
+    /// as anybody told, events between two consistent points included. No moment of the database is looked for then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub reported: bool,
     /// With `pointInTime`: the project whose changes are captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<ProjectId>,
@@ -103,6 +108,16 @@ pub trait FindMoment: Send + Sync {
     ///
     /// A time of which nothing is known is [`MomentUnavailable`](Code::MomentUnavailable), and says what there is beside it.
     async fn find(&self, place: &OpenedPlace, database: &DatabaseName, asked: AskedMoment) -> Result<FoundMoment>;
+
+    /// The backup that names the database of a document of which is known how it was at a time.
+    ///
+    /// A time at which nothing is known of it is [`MomentUnavailable`](Code::MomentUnavailable).
+    async fn find_reported(
+        &self,
+        place: &OpenedPlace,
+        database: &DatabaseName,
+        reported: &RestoredReport,
+    ) -> Result<JobId>;
 }
 
 /// A time that is to be put back.
@@ -130,6 +145,7 @@ struct Source {
     /// Under which id it lies in its repository.
     id: JobId,
     moment: Option<RestoredMoment>,
+    reported: Option<RestoredReport>,
     project: ProjectId,
     database: String,
     destination: DestinationId,
@@ -176,6 +192,7 @@ impl Control {
     async fn source_of(&self, caller: &Caller, new: &NewRestore, moments: &dyn FindMoment) -> Result<Source> {
         match (&new.backup_id, new.point_in_time) {
             (Some(backup), None) => self.restorable(caller.scope(), backup).await,
+            (None, Some(at)) if new.reported => self.reported_of(caller, new, at, moments).await,
             (None, Some(at)) => self.moment_of(caller, new, AskedMoment { at, exact: new.exact }, moments).await,
             _ => Err(ControlError::field("pointInTime", "name either a backup or a time")),
         }
@@ -190,8 +207,8 @@ impl Control {
     ) -> Result<Option<RestoreJob>> {
         let scope = caller.scope();
         if new.include_auth && !source.has_auth {
-            let message =
-                if source.moment.is_some() { "Auth users are not captured" } else { "the backup has no Auth users" };
+            let is_captured = source.moment.is_some() || source.reported.is_some();
+            let message = if is_captured { "Auth users are not captured" } else { "the backup has no Auth users" };
             return Err(ControlError::field("includeAuth", message));
         }
         let target = new.target_project_id.unwrap_or(source.project);
@@ -211,6 +228,7 @@ impl Control {
             job: new_facts(self, caller.author(), JobKind::Restore, caller.actor().to_string()),
             backup_id: source.id,
             moment: source.moment,
+            reported: source.reported,
             project_id: source.project,
             target_project_id: target,
             google_project: project.value.project.google_project.clone(),
@@ -258,6 +276,7 @@ impl Control {
         Ok(Source {
             id: id.clone(),
             moment: None,
+            reported: None,
             project,
             database: stored.value.database().to_owned(),
             destination: stored.value.destination(),
@@ -276,9 +295,7 @@ impl Control {
         asked: AskedMoment,
         moments: &dyn FindMoment,
     ) -> Result<Source> {
-        let project = new.project_id.ok_or_else(|| {
-            ControlError::field("projectId", "expected the project whose changes are captured, with `pointInTime`")
-        })?;
+        let project = captured_project(new)?;
         let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
         let found = moments.find(&place, &database, asked).await?;
         let base = self.load::<Job>(&caller.scope().job_key(&found.base)).await?;
@@ -287,6 +304,33 @@ impl Control {
         Ok(Source {
             id: found.base,
             moment: Some(moment),
+            reported: None,
+            project,
+            database: database.database,
+            destination: place.destination.id,
+            repository: (place.project, place.encrypted),
+            has_auth: false,
+            check: base.map(|base| base.check()),
+        })
+    }
+
+    /// One document as it was reported. The backup is looked for in the repository, and need not be one that the catalog knows.
+    async fn reported_of(
+        &self,
+        caller: &Caller,
+        new: &NewRestore,
+        at: Timestamp,
+        moments: &dyn FindMoment,
+    ) -> Result<Source> {
+        let reported = RestoredReport { document: reported_document(new)?, point_in_time: at };
+        let project = captured_project(new)?;
+        let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
+        let id = moments.find_reported(&place, &database, &reported).await?;
+        let base = self.load::<Job>(&caller.scope().job_key(&id)).await?;
+        Ok(Source {
+            id,
+            moment: None,
+            reported: Some(reported),
             project,
             database: database.database,
             destination: place.destination.id,
@@ -361,7 +405,7 @@ impl Control {
 
 impl RestoreJob {
     fn is_of_moment(&self, project: &ProjectId) -> bool {
-        self.moment.is_some() && self.project_id == *project
+        (self.moment.is_some() || self.reported.is_some()) && self.project_id == *project
     }
 }
 
@@ -369,18 +413,46 @@ fn check(new: &NewRestore) -> Result<()> {
     limit::database(new.database.as_deref())?;
     let of_moments = [
         ("exact", new.exact),
+        ("reported", new.reported),
         ("projectId", new.project_id.is_some()),
         ("sourceDatabase", new.source_database.is_some()),
     ];
     if let Some((field, _)) = of_moments.iter().find(|(_, is_given)| *is_given && new.point_in_time.is_none()) {
         return Err(ControlError::field(field, "it goes with `pointInTime`"));
     }
+    if new.reported {
+        reported_document(new)?;
+    }
+    // the path of one document is no glob
+    let no_paths = Vec::new();
     limit::patterns(&[
         ("collections", &new.collections, false),
-        ("paths", &new.paths, true),
+        ("paths", if new.reported { &no_paths } else { &new.paths }, true),
         ("exclude", &new.exclude, false),
     ])?;
     limit::renames(&new.renames)
+}
+
+fn captured_project(new: &NewRestore) -> Result<ProjectId> {
+    new.project_id.ok_or_else(|| {
+        ControlError::field("projectId", "expected the project whose changes are captured, with `pointInTime`")
+    })
+}
+
+/// The one document that is put back as it was reported.
+fn reported_document(new: &NewRestore) -> Result<DocumentPath> {
+    if new.exact {
+        return Err(ControlError::field("exact", "what is reported is no consistent point"));
+    }
+    for (field, is_given) in [("collections", !new.collections.is_empty()), ("exclude", !new.exclude.is_empty())] {
+        if is_given {
+            return Err(ControlError::field(field, "with `reported` one document is put back: name it in `paths`"));
+        }
+    }
+    let [document] = new.paths.as_slice() else {
+        return Err(ControlError::field("paths", "expected the path of one document, with `reported`"));
+    };
+    DocumentPath::new(document.as_str()).map_err(|error| ControlError::field("paths", &error).with_source(error))
 }
 
 fn keeps_undo(restore: &RestoreJob) -> bool {

@@ -1,8 +1,13 @@
 //! Which moments of a database can be put back, read in its repository.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use firebackup_control::{AskedMoment, CapturedGap, Code, ControlError, FindMoment, FoundMoment, Kind, OpenedPlace};
-use firebackup_engine::{EngineError, Moments};
+use firebackup_control::{
+    AskedMoment, CapturedGap, Code, ControlError, FindMoment, FoundMoment, Kind, OpenedPlace, RestoredReport,
+};
+use firebackup_engine::{EngineError, Moments, as_reported};
+use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -106,6 +111,26 @@ impl FindMoment for HttpState {
         let moments = read(self, place, database).await?;
         let found = moments.resolve(asked.at, asked.exact).map_err(|error| unavailable(&moments, asked.at, error))?;
         Ok(FoundMoment { point: found.point, base: found.base, is_base: found.is_base })
+    }
+
+    async fn find_reported(
+        &self,
+        place: &OpenedPlace,
+        database: &DatabaseName,
+        reported: &RestoredReport,
+    ) -> Result<JobId, ControlError> {
+        let repository = self.repositories.open(place).await?;
+        let moments = Moments::read(&repository, database).await.map_err(unreadable)?;
+        let at = reported.point_in_time;
+        let Some(near) = moments.snapshot_near(at) else {
+            let error = EngineError::NotFound(format!("there is no backup of the whole of {database}"));
+            return Err(unavailable(&moments, at, error));
+        };
+        match as_reported(&repository, database, &reported.document, at, &Arc::default()).await {
+            Ok(_) => Ok(near),
+            Err(error @ (EngineError::NotFound(_) | EngineError::Refused(_))) => Err(unavailable(&moments, at, error)),
+            Err(error) => Err(unreadable(error)),
+        }
     }
 }
 

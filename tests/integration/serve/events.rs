@@ -2,38 +2,18 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use firebackup_codec::typed_json::read_json;
-use firebackup_model::Timestamp;
 use firebackup_testkit::OAuthServer;
-use hmac::{Hmac, KeyInit, Mac};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use super::PATIENCE;
 use super::installation::{Api, Place, SMALL};
-use crate::stage::database;
-
-const CLIENT: (&str, &str) = ("firebackup-test", "planted-client-secret");
-const ACCOUNT: &str = "events@demo-app.iam.gserviceaccount.com";
-const AUDIENCE: &str = "https://backup.example/events";
-/// Stands in documents and in who has written them.
-const PLANTED: &str = "planted-in-a-document";
-const PATH: &str = "users/reported";
+use crate::posted::{self, ACCOUNT, AUDIENCE, CLIENT, PATH, PLANTED, Request, event, now, signed};
 
 /// A server that takes events of a project, and the issuer of those who post them.
 struct Taking {
     place: Place,
     issuer: OAuthServer,
     secret: String,
-}
-
-/// A request that holds an event.
-struct Request {
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
 }
 
 impl Taking {
@@ -75,30 +55,9 @@ impl Taking {
         self.token(json!({"claims": {"aud": AUDIENCE, "email": ACCOUNT}})).await
     }
 
-    fn signed(&self, secret: &str, at: Timestamp, body: &[u8]) -> Vec<(String, String)> {
-        let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        mac.update(format!("msg_1.{}.", at.seconds).as_bytes());
-        mac.update(body);
-        let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-        [
-            ("webhook-id", "msg_1".to_owned()),
-            ("webhook-timestamp", at.seconds.to_string()),
-            ("webhook-signature", signature),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
-    }
-
     async fn post(&self, proof: &[(String, String)], request: Request) -> (u16, Value) {
         let api = self.place.api();
-        let headers = proof.iter().chain(&request.headers).map(|(name, value)| {
-            (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
-        });
-        let url = format!("{}{}", api.address, self.route("events"));
-        let call = api.client.post(url).headers(headers.collect::<HeaderMap>()).body(request.body);
-        let answer = call.send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        posted::post(&api.client, &format!("{}{}", api.address, self.route("events")), proof, request).await
     }
 
     async fn takes(&self, proof: &[(String, String)], request: Request) -> String {
@@ -130,82 +89,6 @@ impl Taking {
     }
 }
 
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    Timestamp::new(since.as_secs() as i64, 0)
-}
-
-/// What an event tells: the document with this number, written so many seconds from now.
-fn document(n: i64) -> String {
-    let (name, at) = (database().document_name(PATH), now().plus_seconds(n));
-    json!({
-        "name": name, "createTime": at, "updateTime": at,
-        "fields": {"n": {"integerValue": n.to_string()}, "text": {"stringValue": PLANTED}},
-    })
-    .to_string()
-}
-
-fn attributes(id: &str) -> Vec<(String, String)> {
-    [
-        ("specversion", "1.0"),
-        ("id", id),
-        ("source", "//firestore.googleapis.com/projects/demo-app/databases/(default)"),
-        ("type", "google.cloud.firestore.document.v1.written.withAuthContext"),
-        ("time", &now().to_string()),
-        ("document", PATH),
-        ("authtype", "app_user"),
-        ("authid", PLANTED),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
-}
-
-fn as_headers(attributes: &[(String, String)], content_type: &str) -> Vec<(String, String)> {
-    let headers = attributes.iter().map(|(name, value)| (format!("ce-{name}"), value.clone()));
-    headers.chain([("content-type".to_owned(), content_type.to_owned())]).collect()
-}
-
-fn protobuf(document: &str) -> Vec<u8> {
-    let mut data = Vec::new();
-    firebackup_model::wire::put_bytes_field(&mut data, 1, &read_json(document).unwrap());
-    data
-}
-
-/// The event `id` that tells of number `n`, in one of six forms.
-fn event(form: usize, id: &str, n: i64) -> Request {
-    let (attributes, document) = (attributes(id), document(n));
-    let (protobuf, json) = (protobuf(&document), format!(r#"{{"value":{document}}}"#));
-    let structured = |data: (&str, Value), kind: &str| {
-        let mut event = json!({data.0: data.1, "datacontenttype": kind});
-        attributes.iter().for_each(|(name, value)| event[name] = value.as_str().into());
-        let headers = vec![("content-type".to_owned(), "application/cloudevents+json".to_owned())];
-        Request { headers, body: event.to_string().into_bytes() }
-    };
-    match form {
-        0 => Request { headers: as_headers(&attributes, "application/protobuf"), body: protobuf },
-        1 => Request { headers: as_headers(&attributes, "application/json"), body: json.into_bytes() },
-        2 => structured(("data_base64", STANDARD.encode(&protobuf).into()), "application/protobuf"),
-        3 => structured(("data", serde_json::from_str(&json).unwrap()), "application/json"),
-        4 => {
-            let attributes: serde_json::Map<_, _> = as_headers(&attributes, "application/protobuf")
-                .into_iter()
-                .map(|(name, value)| (name, value.into()))
-                .collect();
-            let message = json!({"attributes": attributes, "data": STANDARD.encode(&protobuf), "messageId": "1"});
-            let body = json!({"message": message, "subscription": "projects/demo-app/subscriptions/s"}).to_string();
-            Request {
-                headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-                body: body.into_bytes(),
-            }
-        }
-        _ => {
-            let mut headers = as_headers(&attributes, "application/octet-stream");
-            headers.push(("ce-datacontenttype".to_owned(), "application/protobuf".to_owned()));
-            Request { headers, body: protobuf }
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn events_in_every_form_come_into_the_history_once_and_nobody_else_posts_any() {
     let taking = Taking::new().await;
@@ -218,7 +101,7 @@ async fn events_in_every_form_come_into_the_history_once_and_nobody_else_posts_a
         }
     }
     let signed = event(3, "evt-17", 17);
-    let proof = taking.signed(&taking.secret, now(), &signed.body);
+    let proof = signed(&taking.secret, now(), &signed.body);
     assert_eq!(taking.takes(&proof, signed).await, "buffered");
 
     for claims in [
@@ -235,9 +118,9 @@ async fn events_in_every_form_come_into_the_history_once_and_nobody_else_posts_a
     assert_eq!(taking.post(&[], event(0, "evt-99", 99)).await.0, 401);
     let other = event(3, "evt-99", 99);
     for proof in [
-        taking.signed("whsec_AAAA", now(), &other.body),
-        taking.signed(&taking.secret, now().plus_seconds(-400), &other.body),
-        taking.signed(&taking.secret, now(), b"another"),
+        signed("whsec_AAAA", now(), &other.body),
+        signed(&taking.secret, now().plus_seconds(-400), &other.body),
+        signed(&taking.secret, now(), b"another"),
     ] {
         assert_eq!(taking.post(&proof, event(3, "evt-99", 99)).await.0, 401);
     }

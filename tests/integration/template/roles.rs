@@ -76,6 +76,7 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 SCHEDULES,
                 PASS_ROLE,
                 SEND_NOTICES,
+                SEND_CAPTURES,
                 Grant(
                     &[
                         "s3:GetBucketVersioning",
@@ -174,11 +175,12 @@ fn granted(function: &str) -> Vec<&'static [Grant]> {
                 &["NotifyQueue"],
             ),
         ]],
-        // what a writer may, and what a queue's consumer may; a capture that has no backup to begin from asks for one
+        // what a writer may, and what a queue's consumer may; a capture that has no backup to begin from asks for one, and events
+        // that were folded are dropped
         "pitr-ingest" => vec![
             WRITER,
             &[
-                TABLE_OF_CHUNK,
+                TABLE,
                 EVENTS,
                 SEND_JOBS,
                 SEND_CAPTURES,

@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use firebackup_codec::wrap::{RecoveryKeyPair, WrapKind};
 use firebackup_control::{
     AuditFilter, BackupJob, Caller, CollectionFindings, ControlError, ControlSettings, DestinationAccess,
-    DestinationFindings, JobStatus, NewCredentials, NewDestination, NewProject, OrganizationChange, Origin, Page,
-    Ports, Probes, Project, ProjectAccess, ProjectFindings,
+    DestinationFindings, ItemEventBuffer, JobStatus, NewCredentials, NewDestination, NewProject, OrganizationChange,
+    Origin, Page, Ports, Probes, Project, ProjectAccess, ProjectFindings,
 };
 use firebackup_engine::{Meter, Repository, World};
 use firebackup_http::Exposition;
 use firebackup_model::ErrorKind;
 use firebackup_model::port::{KeyService, Random, StepErrorKind, Steps};
+use firebackup_testkit::memory_issuer::MemoryIssuer;
 use firebackup_testkit::memory_items::MemoryItems;
 use firebackup_testkit::memory_ports::{
     CountedRandom, MemoryEvents, MemoryKeys, MemoryQueue, MemoryScheduler, MemoryWorkflows, OTHER_MASTER,
@@ -43,6 +44,8 @@ struct Home {
     control: Control,
     keys: Arc<MemoryKeys>,
     clock: Arc<HandClock>,
+    /// Where captures and folds are asked for.
+    captures: Arc<MemoryQueue>,
     maintenance: Maintenance,
     owner: Caller,
     worker: Worker,
@@ -76,8 +79,10 @@ impl Home {
         let masters = MasterKeys::Service { service: keys.clone(), own: own.master };
         let world = World { clock: clock.clone(), random: random.clone() };
         let places = Places::new(masters, world, Vec::new());
+        let (items, captures) = (Arc::new(MemoryItems::new(clock.clone())), Arc::new(MemoryQueue::default()));
+        let buffer = ItemEventBuffer::new(items.clone(), clock.clone()).waking(captures.clone());
         let control = Control::new(Ports {
-            items: Arc::new(MemoryItems::new(clock.clone())),
+            items,
             queue: Arc::new(MemoryQueue::default()),
             workflows: Arc::new(MemoryWorkflows::default()),
             scheduler: Arc::new(MemoryScheduler::default()),
@@ -92,8 +97,8 @@ impl Home {
             webhooks: None,
             notify: Arc::new(MemoryQueue::default()),
             push: Arc::new(MemoryPush::default()),
-            buffer: None,
-            accounts: None,
+            buffer: Some(Arc::new(buffer)),
+            accounts: Some(Arc::new(MemoryIssuer::default())),
             settings: ControlSettings {
                 allow_folders: true,
                 allow_emulators: true,
@@ -115,7 +120,7 @@ impl Home {
             None,
             Arc::new(Emf::new(None)),
         );
-        Self { control, keys, clock, maintenance: Maintenance::new(steps), owner, worker, project, folder }
+        Self { control, keys, clock, captures, maintenance: Maintenance::new(steps), owner, worker, project, folder }
     }
 
     async fn started_backup(&self) -> BackupJob {

@@ -15,7 +15,7 @@ use crate::failure::{of_control, of_engine};
 /// For how many seconds whoever folds keeps others from moving the destination.
 const LEASE_SECONDS: u32 = 120;
 /// How long a batch may take: less, so that nothing is put behind the end of the lease.
-const LIMIT: Duration = Duration::from_secs(100);
+pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,6 +27,8 @@ pub struct FoldDone {
     pub misdated: u64,
     /// Whether they stood there before.
     pub was_there: bool,
+    /// Whether more waited than these when they were taken.
+    pub has_more: bool,
 }
 
 impl AppSteps {
@@ -78,6 +80,6 @@ impl AppSteps {
         self.control.folded(worker, of, work).await.map_err(of_control)?;
         let Folded { events, misdated, was_there, .. } = folded;
         tracing::debug!(project = %of.project, events, misdated, was_there, "events were folded");
-        Ok(FoldDone { events, misdated, was_there })
+        Ok(FoldDone { events, misdated, was_there, has_more: work.has_more })
     }
 }

@@ -10,6 +10,7 @@ use firebackup_engine::{
 use firebackup_model::id::JobId;
 use firebackup_model::job::RestoreMode;
 use firebackup_model::port::{StepError, StepErrorKind};
+use firebackup_model::reported::AsReported;
 use firebackup_model::selection::Selection;
 
 use super::progress::Counted;
@@ -174,18 +175,28 @@ fn restore_of(work: &Work) -> Result<RestoreJob, StepError> {
 }
 
 fn options(restore: &RestoreJob) -> RestoreOptions {
+    let reported = restore.reported.clone();
+    let reported = reported.map(|reported| AsReported { path: reported.document, at: reported.point_in_time });
     RestoreOptions {
-        selection: Selection {
-            include: restore.collections.clone(),
-            exclude: restore.exclude.clone(),
-            paths: restore.paths.clone(),
-            subcollections: true,
+        selection: match &reported {
+            Some(reported) => Selection::of_document(&reported.path),
+            None => selection(restore),
         },
+        reported,
         renames: restore.renames.iter().map(|rename| (rename.from.clone(), rename.to.clone())).collect(),
         mode: restore.mode.into(),
         undo: restore.undo,
         guard: restore.guard,
         ..RestoreOptions::default()
+    }
+}
+
+fn selection(restore: &RestoreJob) -> Selection {
+    Selection {
+        include: restore.collections.clone(),
+        exclude: restore.exclude.clone(),
+        paths: restore.paths.clone(),
+        subcollections: true,
     }
 }
 

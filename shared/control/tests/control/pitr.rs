@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use firebackup_control::{
     AskedMoment, BackupJob, CaptureFacts, CapturedWindow, ClaimedWindow, Code, ControlSettings, DueCapture, FindMoment,
-    FoundMoment, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project, Result,
-    Right, Role, WindowEnd,
+    FoundMoment, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project,
+    RestoredReport, Result, Right, Role, WindowEnd,
 };
+use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
 
 use crate::world::{NoMoments, World, code, failed, new_backup, new_destination, new_restore};
@@ -488,6 +489,11 @@ impl FindMoment for Before {
         assert!(!asked.exact);
         Ok(FoundMoment { point: asked.at.plus_seconds(-10), base: self.0.job.id.clone(), is_base: false })
     }
+
+    async fn find_reported(&self, place: &OpenedPlace, _: &DatabaseName, _: &RestoredReport) -> Result<JobId> {
+        assert_eq!(place.project, self.0.project_id);
+        Ok(self.0.job.id.clone())
+    }
 }
 
 fn at(world: &World, project: &Project) -> NewRestore {
@@ -545,4 +551,36 @@ async fn a_moment_that_may_not_be_put_back_is_refused() {
     world.control.delete_backup(&owner, &project.id, &base.job.id).await.unwrap();
     // what is kept of it because moments build on it can be put back
     assert!(world.control.create_restore(&owner, new(), &found, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn one_document_is_put_back_as_it_was_reported() {
+    let (world, project, _) = capturing().await;
+    let owner = world.owner().await;
+    let base = backups(&world).await.remove(0);
+    let found = Before(base.clone());
+    let paths = |paths: &[&str]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // the path is no glob
+    let new = || NewRestore { reported: true, paths: paths(&["users/[a"]), ..at(&world, &project) };
+    let restore = world.control.create_restore(&owner, new(), &found, None).await.unwrap();
+    let reported = restore.reported.clone().unwrap();
+    assert_eq!((reported.document.as_str(), reported.point_in_time), ("users/[a", world.now()));
+    assert_eq!((restore.moment, restore.backup_id.clone()), (None, base.job.id.clone()));
+    let listed = world.control.moment_restores(&owner, &project.id, &Page::default()).await.unwrap().items;
+    assert_eq!(listed, std::slice::from_ref(&restore));
+    for wrong in [
+        NewRestore { paths: paths(&[]), ..new() },
+        NewRestore { paths: paths(&["users/a", "users/b"]), ..new() },
+        NewRestore { paths: paths(&["users"]), ..new() },
+        NewRestore { exact: true, ..new() },
+        NewRestore { collections: paths(&["users"]), ..new() },
+        NewRestore { exclude: paths(&["users"]), ..new() },
+        NewRestore { include_auth: true, ..new() },
+        NewRestore { point_in_time: None, project_id: None, ..new() },
+        NewRestore { reported: true, paths: paths(&["users/a"]), ..new_restore(&base) },
+    ] {
+        let refused = world.control.create_restore(&owner, wrong.clone(), &found, None).await;
+        assert_eq!(code(refused), Code::ValidationFailed, "{wrong:?}");
+    }
+    assert_eq!(code(world.control.create_restore(&owner, new(), &NoMoments, None).await), Code::MomentUnavailable);
 }

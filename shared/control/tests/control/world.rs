@@ -9,8 +9,8 @@ use firebackup_control::{
     ControlError, ControlSettings, Credentials, Destination, DestinationAccess, DestinationFindings, FindMoment,
     FoundMoment, JobEnd, JobErrorCode, JobResult, NewApiKey, NewBackup, NewCredentials, NewDestination, NewProject,
     NewRestore, NewSchedule, NewWebhook, OpenedPlace, Origin, Person, Ports, Probes, Project, ProjectAccess,
-    ProjectFindings, RestoreModeName, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens, Webhook,
-    Worker,
+    ProjectFindings, RestoreModeName, RestoredReport, Result, Retention, RetentionType, Role, Schedule, SignUp, Tokens,
+    Webhook, Worker,
 };
 use firebackup_model::port::{Clock, ConsentIssuer, DomainEvent, Identity, Random};
 use firebackup_model::{DatabaseName, Timestamp};
@@ -341,9 +341,22 @@ pub struct NoMoments;
 #[async_trait]
 impl FindMoment for NoMoments {
     async fn find(&self, _: &OpenedPlace, database: &DatabaseName, _: AskedMoment) -> Result<FoundMoment> {
-        let message = format!("nothing is known of {database}");
-        Err(ControlError::new(firebackup_control::Kind::Unprocessable, Code::MomentUnavailable, message))
+        Err(unknown(&database.to_string()))
     }
+
+    async fn find_reported(
+        &self,
+        _: &OpenedPlace,
+        _: &DatabaseName,
+        reported: &RestoredReport,
+    ) -> Result<firebackup_model::id::JobId> {
+        Err(unknown(reported.document.as_str()))
+    }
+}
+
+fn unknown(what: &str) -> ControlError {
+    let message = format!("nothing is known of {what}");
+    ControlError::new(firebackup_control::Kind::Unprocessable, Code::MomentUnavailable, message)
 }
 
 pub fn completed() -> JobEnd {

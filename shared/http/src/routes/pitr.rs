@@ -216,7 +216,8 @@ async fn pitr_windows(
 ///
 /// Role: member. As `POST /backups/restore` with a `pointInTime`. The newest consistent point at or before that time is put
 /// back: `moment` of the answer says which; with `exact` no other than the time itself is. A time of which nothing is known is
-/// refused (`MOMENT_UNAVAILABLE`), with the nearest moments in `details`.
+/// refused (`MOMENT_UNAVAILABLE`), with the nearest moments in `details`. With `reported` the one document that `paths` names is put
+/// back as it was at that time, as far as anybody told: `reported` of the answer says so.
 #[utoipa::path(
     post,
     path = "/pitr/restore",

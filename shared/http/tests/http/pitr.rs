@@ -110,3 +110,27 @@ async fn a_backup_is_no_moment_for_this_route_and_a_store_that_fails_is_named() 
     let reply = world.call("POST", "/api/v1/backups/restore").json(&body).send().await;
     assert_eq!(reply.outcome(), (502, "DESTINATION_FAILED"));
 }
+
+#[tokio::test]
+async fn one_document_is_put_back_as_it_was_reported_or_it_is_said_why_not() {
+    let (world, pitr, backup) = capturing().await;
+    let project = pitr.rsplit('/').next().unwrap();
+    let windows = world.get(&format!("{pitr}/{WINDOWS}")).await;
+    let read_time = windows.data()["windows"][0]["end"].clone();
+    let restore = async |paths: Value, at: &Value| {
+        let body = json!({"projectId": project, "pointInTime": at, "reported": true, "paths": paths});
+        world.call("POST", "/api/v1/pitr/restore").json(&body).send().await
+    };
+    let known = restore(json!(["orders/d00000"]), &read_time).await;
+    let reported = json!({"document": "orders/d00000", "pointInTime": read_time});
+    assert_eq!((known.status, &known.data()["reported"]), (202, &reported), "{}", known.text);
+    assert_eq!(known.data()["backupId"], json!(backup));
+    let never = restore(json!(["users/never"]), &read_time).await;
+    assert_eq!(never.outcome(), (422, "MOMENT_UNAVAILABLE"), "{}", never.text);
+    for paths in [json!([]), json!(["users/a", "users/b"]), json!(["users"])] {
+        assert_eq!(restore(paths, &read_time).await.outcome(), (422, "VALIDATION_FAILED"));
+    }
+    let of_backup = json!({"backupId": backup, "reported": true, "paths": ["users/a"]});
+    let of_backup = world.call("POST", "/api/v1/backups/restore").json(&of_backup).send().await;
+    assert_eq!(of_backup.outcome(), (422, "VALIDATION_FAILED"));
+}

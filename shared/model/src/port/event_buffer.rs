@@ -42,6 +42,8 @@ pub enum Buffered {
     Repeated,
     /// Too much waits: nothing was kept.
     Full,
+    /// It is larger than one may be here, however little waits: nothing was kept.
+    TooLarge,
 }
 
 /// What came of events that were dealt with.

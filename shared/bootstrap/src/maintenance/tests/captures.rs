@@ -1,8 +1,9 @@
 //! What the queue of captures brings, with the queue in memory.
 
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
-use firebackup_control::{JobEnd, PitrHealth};
+use firebackup_control::{EventOutcome, EventProof, JobEnd, PitrChange, PitrHealth, PushConfig, PushStatistics};
 use firebackup_model::port::JobQueue;
+use firebackup_testkit::memory_issuer::account_token;
 
 use super::*;
 use crate::ingest::Ingest;
@@ -29,7 +30,7 @@ impl Capturing {
         home.control.finish_job(&home.worker, &backup.job.id, JobEnd::Completed(Box::default())).await.unwrap();
         let new = json!({ "projectId": home.project.id });
         home.control.enable_pitr(&home.owner, serde_json::from_value(new).unwrap()).await.unwrap();
-        let queue = Arc::new(MemoryQueue::default());
+        let queue = home.captures.clone();
         let ingest = Ingest::new(home.maintenance.steps.clone(), queue.clone(), TIME);
         let sweeps = Maintenance::new(home.maintenance.steps.clone()).with_captures(queue.clone());
         Self { home, queue, ingest, sweeps }
@@ -150,4 +151,81 @@ async fn dead_letters_of_captures_are_moved_back_with_the_others() {
     }
     assert_eq!(all.sweeps.run(&MaintenanceTask::Redrive).await.unwrap(), json!({ "moved": 1 }));
     assert_eq!(all.queue.drain(), ["{}"]);
+}
+
+const ACCOUNT: &str = "events@shop-1.iam.gserviceaccount.com";
+const AUDIENCE: &str = "https://backup.example/events";
+
+impl Capturing {
+    /// The same, taking events.
+    async fn taking() -> Self {
+        let all = Self::new().await;
+        let push =
+            PushConfig { service_account: Some(ACCOUNT.to_owned()), audience: Some(AUDIENCE.to_owned()), hmac: false };
+        let change = PitrChange { push: Some(Some(push)), ..PitrChange::default() };
+        all.home.control.update_pitr(&all.home.owner, &all.home.project.id, None, &change).await.unwrap();
+        all
+    }
+
+    async fn post(&self, id: &str) {
+        let event = json!({
+            "specversion": "1.0", "id": id, "type": "google.cloud.firestore.document.v1.written",
+            "source": "//firestore.googleapis.com/projects/shop-1/databases/(default)", "document": "users/a",
+            "time": "2023-11-14T22:13:20Z",
+            "data": { "value": {
+                "name": "projects/shop-1/databases/(default)/documents/users/a", "fields": { "id": { "stringValue": id } },
+                "createTime": "2023-11-14T22:13:20Z", "updateTime": format!("2023-11-14T22:13:20.{id}Z"),
+            } },
+        });
+        let (control, project) = (&self.home.control, &self.home.project.id);
+        let proof = EventProof::Token(account_token(ACCOUNT, AUDIENCE).into());
+        let sender = control.event_sender(project, None, Some(proof)).await.unwrap();
+        let headers = [("content-type", "application/cloudevents+json".as_bytes())];
+        let taken = control.take_event(sender, &headers, event.to_string().as_bytes()).await.unwrap();
+        assert_eq!(taken.outcome, EventOutcome::Buffered);
+    }
+
+    async fn push(&self) -> PushStatistics {
+        let told = self.home.control.pitr_statistics(&self.home.owner, &self.home.project.id, None).await.unwrap();
+        told.push.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_first_event_has_all_folded_and_a_tick_what_came_since() {
+    let all = Capturing::taking().await;
+    all.post("1").await;
+    all.post("2").await;
+    assert_eq!(all.work().await, 1, "one message for both");
+    assert_eq!((all.push().await.folded, all.push().await.backlog), (2, 0));
+    all.post("3").await;
+    let wake = all.queue.drain();
+    assert_eq!(wake.len(), 1, "nothing waited: whoever comes first wakes again");
+    // that message is lost; the tick asks for it, a sweep beside it does not once more
+    all.tick().await;
+    all.sweeps.run(&MaintenanceTask::Sweep).await.unwrap();
+    let asked: Vec<_> = all.queue.drain().into_iter().filter(|body| body.contains("fold")).collect();
+    assert_eq!(asked, wake);
+    let fold = message(&asked[0], None);
+    let (one, other) = tokio::join!(all.ingest.message(&fold), all.ingest.message(&fold));
+    assert!(one.is_ok() && other.is_ok());
+    all.ingest.message(&fold).await.unwrap();
+    let push = all.push().await;
+    assert_eq!((push.received, push.folded, push.backlog), (3, 3, 0));
+}
+
+#[tokio::test]
+async fn events_that_cannot_be_folded_wait_and_call_nobody() {
+    let all = Capturing::taking().await;
+    all.post("1").await;
+    let repository = all.home.folder.path().join(all.home.project.id.to_string());
+    let away = repository.with_extension("away");
+    std::fs::rename(&repository, &away).unwrap();
+    assert_eq!(all.work().await, 1);
+    assert_eq!((all.push().await.folded, all.push().await.backlog), (0, 1));
+    std::fs::rename(&away, &repository).unwrap();
+    all.home.clock.advance(60);
+    all.tick().await;
+    assert!(all.work().await >= 1);
+    assert_eq!((all.push().await.folded, all.push().await.backlog), (1, 0));
 }
