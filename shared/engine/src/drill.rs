@@ -2,19 +2,21 @@
 //! a backup that was never restored is not known to be good.
 //!
 //! The scratch database must be empty. What a drill puts into it is deleted again, and what one that died has left there
-//! by the next: `drills/<id>/begun` says whose it is.
+//! by the next: `drills/<id>/begun` says whose it is. Of drills of other repositories, a copy of this one among them, that says
+//! nothing: so each leaves a document in the database too for as long as it runs, and nobody deletes beside another's.
 
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
+use firebackup_model::document::NAME_FIELD;
 use firebackup_model::drill::{DrillBegun, DrillReport, Exercise};
 use firebackup_model::id::{JobId, JobKind, SnapshotId};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::{FORMAT_VERSION, Manifest};
 use firebackup_model::port::{MAX_BATCH_WRITES, Precondition, Write};
-use firebackup_model::{PathRange, Selection, Timestamp};
-use object_store::path::Path;
-use serde::de::DeserializeOwned;
+use firebackup_model::wire::put_bytes_field;
+use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortError, Selection, Timestamp};
+use futures::StreamExt;
 
 use crate::contents::{Contents, stored};
 use crate::diff::Change;
@@ -22,49 +24,12 @@ use crate::drill_sample::{Dice, sample};
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::moments::{Moment, Moments};
-use crate::repository::{ProvenOrigin, Repository};
+use crate::repository::Repository;
 use crate::restore::{DryRun, Restore, RestoreOptions, RestoreReport, Target};
 use crate::restore_plan::unfinished_restores;
+use crate::users::read_users;
 use crate::verify::{check, verify, verify_segments};
 use crate::world::{Meter, Stop};
-
-impl Repository {
-    /// Drills that have begun and not ended.
-    pub(crate) async fn drills_begun(&self) -> Result<Vec<DrillBegun>> {
-        let mut begun = Vec::new();
-        for meta in self.list("drills").await? {
-            if meta.location.filename() == Some("begun") {
-                begun.extend(self.drill_object(&meta.location).await?.map(|(begun, _)| begun));
-            }
-        }
-        Ok(begun)
-    }
-
-    /// What the drills have found, oldest first, and whether each report is by a writer that is believed.
-    ///
-    /// # Errors
-    /// When the store fails. A report that is damaged, or by somebody who is not believed, is passed over with a warning.
-    pub async fn drills(&self) -> Result<Vec<(DrillReport, ProvenOrigin)>> {
-        let mut reports = Vec::new();
-        for meta in self.list("drills").await? {
-            if meta.location.filename() == Some("report") {
-                reports.extend(self.drill_object(&meta.location).await?);
-            }
-        }
-        reports.sort_by_key(|(report, _): &(DrillReport, _)| report.started);
-        Ok(reports)
-    }
-
-    async fn drill_object<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, ProvenOrigin)>> {
-        match self.get_sealed(ObjectType::Drill, path).await {
-            Err(error) if !error.may_pass() && error.is_of_the_object() => {
-                tracing::warn!(path = %path, error = %error.in_full(), "what a drill has left cannot be read: passed over");
-                Ok(None)
-            }
-            read => read,
-        }
-    }
-}
 
 /// Differences that a report keeps of each restore.
 const MAX_DIFFERENCES: usize = 100;
@@ -86,6 +51,9 @@ pub struct DrillOptions {
     pub take_over: bool,
 }
 
+/// The collection of the documents that say who drills in a scratch database. Nothing that is below it is drilled.
+const MARKS: &str = "firebackup-drills";
+
 /// A drill that is ready to run.
 pub struct Drill {
     /// The repository.
@@ -96,6 +64,8 @@ pub struct Drill {
     pub scratch: Target,
     /// How much.
     pub options: DrillOptions,
+    /// Whose drills this is one of, if any: one at a time, so that what another of them has left is of one that died.
+    pub by: Option<String>,
     /// Where progress is counted.
     pub meter: Arc<Meter>,
     /// What may ask the drill to stop.
@@ -123,13 +93,13 @@ impl Drill {
         if let Err(error) = self.exercise(&manifest, &mut report).await {
             if !is_of_the_backup(&error) {
                 // what is there already must not stand in the way of the next one
-                self.empty().await?;
+                self.empty(&[&begun.id]).await?;
                 self.forget(&begun.id).await?;
                 return Err(error);
             }
             report.failure = Some(error.in_full());
         }
-        self.empty().await?;
+        self.empty(&[&begun.id]).await?;
         report.bytes = self.meter.stored.get() - before;
         report.finished = self.repository.world().now();
         let path = layout::drill_report(&begun.id);
@@ -141,19 +111,22 @@ impl Drill {
     /// Refuses a database that is anybody's source, or holds documents that no drill has left there.
     async fn check_scratch(&self) -> Result<()> {
         let scratch = self.scratch.source.database();
-        let sources = self.repository.all_manifests(|manifest| manifest.source == *scratch).await?;
-        if !sources.is_empty() {
+        if self.was_backed_up(scratch).await? {
             return Err(EngineError::Refused(format!(
                 "{scratch} was backed up into this repository: a drill deletes what it finds, so give it a database of its own"
             )));
         }
         self.scratch.sink.can_write().await?;
-        while let Some(other) = self.other(None).await? {
-            if !self.options.take_over {
-                return Err(in_use(&other));
+        let others = self.others(None).await?;
+        if let Some(other) = others.iter().find(|other| !self.takes_over(other)) {
+            return Err(in_use(other));
+        }
+        if !others.is_empty() {
+            let dead: Vec<&JobId> = others.iter().map(|other| &other.id).collect();
+            self.empty(&dead).await?;
+            for other in dead {
+                self.forget(other).await?;
             }
-            self.empty().await?;
-            self.forget(&other.id).await?;
         }
         match self.count().await? {
             0 => Ok(()),
@@ -163,36 +136,121 @@ impl Drill {
         }
     }
 
+    /// Whether the repository has backups of a database. Those that cannot be read say nothing of it.
+    async fn was_backed_up(&self, database: &DatabaseName) -> Result<bool> {
+        for id in self.repository.snapshot_ids().await? {
+            match self.repository.manifest(&id).await {
+                Ok((manifest, _)) if manifest.source == *database => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.is_of_the_object() => {
+                    tracing::warn!(snapshot = %id, error = %error.in_full(), "a backup cannot be read: passed over");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn takes_over(&self, other: &DrillBegun) -> bool {
+        self.options.take_over || self.by.is_some() && self.by == other.by
+    }
+
+    /// How many documents there are, without those that say who drills.
     async fn count(&self) -> Result<u64> {
         let source = &self.scratch.source;
         let now = source.snapshot_time().await?;
-        Ok(source.count(&PathRange::everything(), now).await?)
+        let all = source.count(&PathRange::everything(), now).await?;
+        Ok(all - source.count(&marks()?, now).await?.min(all))
     }
 
-    /// Another drill in the same database.
-    async fn other(&self, ours: Option<&JobId>) -> Result<Option<DrillBegun>> {
-        let begun = self.repository.drills_begun().await?;
-        let is_other = |one: &DrillBegun| Some(&one.id) != ours && one.scratch == *self.scratch.source.database();
-        Ok(begun.into_iter().find(is_other))
+    /// Other drills in the same database.
+    async fn others(&self, ours: Option<&JobId>) -> Result<Vec<DrillBegun>> {
+        let mut begun = self.repository.drills_begun().await?;
+        begun.retain(|one| Some(&one.id) != ours && one.scratch == *self.scratch.source.database());
+        Ok(begun)
     }
 
     /// Says whose the scratch database is. Of two that begin at once, at least one sees the other.
     async fn begin(&self) -> Result<DrillBegun> {
         let (world, scratch) = (self.repository.world(), self.scratch.source.database().clone());
-        let begun = DrillBegun { id: world.job_id(JobKind::Drill), scratch, started: world.now() };
+        let by = self.by.clone();
+        let begun = DrillBegun { id: world.job_id(JobKind::Drill), scratch, started: world.now(), by };
         let path = layout::drill_begun(&begun.id);
         self.repository.put_sealed(ObjectType::Drill, &path, &self.repository.root_sealing(), &begun).await?;
-        if let Some(other) = self.other(Some(&begun.id)).await? {
+        if let Some(other) = self.others(Some(&begun.id)).await?.first() {
             self.forget(&begun.id).await?;
-            return Err(in_use(&other));
+            return Err(in_use(other));
+        }
+        if let Err(error) = self.mark(&begun.id).await {
+            // where it cannot be taken away, the next one takes it over
+            if self.unmark(&[&begun.id]).await.is_ok() {
+                self.forget(&begun.id).await?;
+            }
+            return Err(error);
         }
         Ok(begun)
     }
 
-    /// Leaves nothing in the scratch database, and no restore into it that has not ended: nobody goes on with them, and what they
-    /// rely on would be kept.
-    async fn empty(&self) -> Result<()> {
-        self.clear().await?;
+    /// Says the same in the database itself, to drills of other repositories.
+    async fn mark(&self, ours: &JobId) -> Result<()> {
+        let path = mark(ours)?;
+        let name = self.scratch.sink.database().document_name(path.as_str());
+        let mut document = Vec::new();
+        put_bytes_field(&mut document, NAME_FIELD, name.as_bytes());
+        self.write(vec![Write { path, document: Some(document.into()), precondition: Precondition::None }]).await?;
+        self.check_marks(&[ours]).await?;
+        match self.count().await? {
+            0 => Ok(()),
+            _ => Err(self.in_use_elsewhere()),
+        }
+    }
+
+    async fn unmark(&self, drills: &[&JobId]) -> Result<()> {
+        let deletions = drills.iter().map(|drill| mark(drill).map(deletion)).collect::<Result<Vec<_>>>()?;
+        for deletions in deletions.chunks(MAX_BATCH_WRITES) {
+            self.write(deletions.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on only if nobody but these drills has said that the database is theirs.
+    async fn check_marks(&self, ours: &[&JobId]) -> Result<()> {
+        let source = &self.scratch.source;
+        let mut marks = source.stream(&marks()?, source.snapshot_time().await?, None).await?;
+        while let Some(found) = marks.next().await {
+            let found = found?;
+            let head = found.head().map_err(|source| EngineError::Document { path: None, source })?;
+            let is_ours = |drill: &&JobId| {
+                mark(drill).is_ok_and(|path| source.database().document_name(path.as_str()) == head.name)
+            };
+            if !ours.iter().any(is_ours) {
+                return Err(self.in_use_elsewhere());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on only if the database is still this drill's: somebody may have taken it for dead.
+    async fn check_mark(&self, ours: &JobId) -> Result<()> {
+        match self.scratch.source.get(&[mark(ours)?], None).await?.first() {
+            Some(Some(_)) => Ok(()),
+            _ => Err(in_trouble("somebody else has taken it over or cleared it while a drill ran".to_owned())),
+        }
+    }
+
+    fn in_use_elsewhere(&self) -> EngineError {
+        in_trouble(format!(
+            "{} is in use by a drill of another repository: give each a database of its own; if none runs, delete all of its \
+             documents",
+            self.scratch.source.database()
+        ))
+    }
+
+    /// Leaves nothing in the scratch database that these drills have put there, and no restore into it that has not ended: nobody
+    /// goes on with them, and what they rely on would be kept.
+    async fn empty(&self, drills: &[&JobId]) -> Result<()> {
+        self.clear(drills).await?;
+        self.unmark(drills).await?;
         for plan in unfinished_restores(&self.repository).await? {
             if plan.target == *self.scratch.source.database() {
                 self.repository.clear_quietly(&plan.job).await;
@@ -215,6 +273,7 @@ impl Drill {
             is_whole: self.options.sample.is_none(),
             seed: self.options.seed,
             exercises: Vec::new(),
+            users: None,
             failure: None,
             bytes: 0,
             started: begun.started,
@@ -225,12 +284,14 @@ impl Drill {
 
     async fn exercise(&self, manifest: &Manifest, report: &mut DrillReport) -> Result<()> {
         self.read_back().await?;
+        report.users = read_users(&self.repository, manifest, &self.meter).await?;
         let mut dice = Dice::new(self.options.seed);
         let point = manifest.read_time().unwrap_or_default();
         let backup = Subject { base: self.snapshot.clone(), at: None, point };
         report.exercises.push(self.restore(&backup, &mut dice).await?);
+        self.check_mark(&report.id).await?;
         for moment in self.moments(manifest, &mut dice).await? {
-            self.clear().await?;
+            self.clear(&[&report.id]).await?;
             let at = (!moment.is_base).then_some(moment.point);
             let subject = Subject { base: moment.base, at, point: moment.point };
             match self.restore(&subject, &mut dice).await {
@@ -238,6 +299,7 @@ impl Drill {
                 Err(EngineError::NotFound(_)) => {}
                 exercised => report.exercises.push(exercised?),
             }
+            self.check_mark(&report.id).await?;
         }
         Ok(())
     }
@@ -287,7 +349,7 @@ impl Drill {
             exercise.same = found.difference.totals.same;
             exercise.differences = differences(&report, &found);
         }
-        if exercise.documents == 0 && !restore.options.selection.is_everything() {
+        if exercise.documents == 0 && !is_whole(&restore.options.selection) {
             exercise.differences.push("of the sample nothing was there: nothing is shown by it".to_owned());
         }
         let there = self.count().await?;
@@ -309,9 +371,10 @@ impl Drill {
                     sample(&self.repository, &subject.base, subject.at, documents, dice, &self.meter).await?
                 }
             };
+            let selection = Selection { exclude: vec![MARKS.to_owned()], ..selection };
             let expected = self.expected(subject, &selection).await?;
             choices += 1;
-            if expected > 0 || selection.is_everything() || choices == MAX_CHOICES {
+            if expected > 0 || is_whole(&selection) || choices == MAX_CHOICES {
                 return Ok((selection, expected));
             }
         }
@@ -320,7 +383,7 @@ impl Drill {
     fn prepare(&self, subject: &Subject, selection: Selection) -> Restore {
         let options = RestoreOptions {
             // what is missing in a sample is counted: that is less to ask than what lies between its documents
-            mode: if selection.is_everything() { RestoreMode::Mirror } else { RestoreMode::Overwrite },
+            mode: if is_whole(&selection) { RestoreMode::Mirror } else { RestoreMode::Overwrite },
             selection,
             undo: false,
             fresh: true,
@@ -349,28 +412,67 @@ impl Drill {
         Ok(documents)
     }
 
-    /// Deletes all documents of the scratch database, which was empty when the drill began.
-    async fn clear(&self) -> Result<()> {
-        let Target { source, sink } = &self.scratch;
-        let (world, meter, everything) = (self.repository.world(), Arc::default(), Selection::default());
+    /// Deletes all documents of the scratch database, which was empty when the first of these drills began, but what says that it
+    /// is theirs.
+    async fn clear(&self, drills: &[&JobId]) -> Result<()> {
         loop {
-            let now = source.snapshot_time().await?;
-            let mut contents =
-                Contents::of_database(Arc::clone(source), now, &everything, world, &meter)?.reanchoring();
-            let mut deletions = Vec::new();
-            while deletions.len() < MAX_BATCH_WRITES
-                && let Some(item) = contents.next().await?
-            {
-                deletions.push(Write { path: item.path, document: None, precondition: Precondition::None });
-            }
-            if deletions.is_empty() {
+            self.check_marks(drills).await?;
+            if self.delete_all().await? == 0 {
                 return Ok(());
-            }
-            for outcome in sink.write(deletions).await? {
-                outcome?;
             }
         }
     }
+
+    /// Deletes what is there now; says how much that was.
+    async fn delete_all(&self) -> Result<u64> {
+        let source = &self.scratch.source;
+        let (world, meter) = (self.repository.world(), Arc::default());
+        let everything = Selection { exclude: vec![MARKS.to_owned()], ..Selection::default() };
+        let now = source.snapshot_time().await?;
+        let mut contents = Contents::of_database(Arc::clone(source), now, &everything, world, &meter)?.reanchoring();
+        let (mut deletions, mut deleted) = (Vec::new(), 0);
+        while let Some(item) = contents.next().await? {
+            deletions.push(deletion(item.path));
+            deleted += 1;
+            if deletions.len() == MAX_BATCH_WRITES {
+                self.write(std::mem::take(&mut deletions)).await?;
+            }
+        }
+        self.write(deletions).await?;
+        Ok(deleted)
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<()> {
+        if !writes.is_empty() {
+            for outcome in self.scratch.sink.write(writes).await? {
+                outcome?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A failure of the scratch database, which says nothing of a backup.
+fn in_trouble(text: String) -> EngineError {
+    PortError::new(ErrorKind::FailedPrecondition, "use the scratch database", text).into()
+}
+
+const fn deletion(path: DocumentPath) -> Write {
+    Write { path, document: None, precondition: Precondition::None }
+}
+
+/// The document that says that a database is a drill's.
+fn mark(drill: &JobId) -> Result<DocumentPath> {
+    DocumentPath::new(format!("{MARKS}/{drill}")).map_err(|error| EngineError::Refused(error.to_string()))
+}
+
+fn marks() -> Result<PathRange> {
+    PathRange::collection(MARKS).map_err(|error| EngineError::Refused(error.to_string()))
+}
+
+/// Whether all documents are selected that may be drilled.
+const fn is_whole(selection: &Selection) -> bool {
+    selection.paths.is_empty()
 }
 
 /// What was found otherwise than it should be.
@@ -392,7 +494,7 @@ fn in_use(other: &DrillBegun) -> EngineError {
     ))
 }
 
-/// Whether a failure says something of the backup, and not of the way to it.
+/// Whether a failure says something of the backup that is restored, and not of the way to it or of the database.
 fn is_of_the_backup(error: &EngineError) -> bool {
     let is_missing = matches!(error, EngineError::Store { source: object_store::Error::NotFound { .. }, .. });
     is_missing || error.is_of_the_object() && !error.may_pass() && !error.is_resumable_stop()

@@ -63,6 +63,11 @@ impl Metrics for Emf {
         self.write(Line { by_stack, ..Line::default() });
     }
 
+    fn drill_ended(&self, has_passed: bool) {
+        let name = if has_passed { "drill_success_total" } else { "drill_failure_total" };
+        self.write(Line { by_stack: vec![counted(name, COUNT, 1)], ..Line::default() });
+    }
+
     fn jobs_queued(&self, queued: QueuedJobs) {
         self.write(of_queue(queued));
     }

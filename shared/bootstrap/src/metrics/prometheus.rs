@@ -46,6 +46,8 @@ pub(crate) struct Prometheus {
     restore_seconds: Histogram,
     restore_success: Counter,
     restore_failure: Counter,
+    drill_success: Counter,
+    drill_failure: Counter,
     cancelled: Family<KindLabel, Counter>,
     waiting: Gauge<f64, AtomicU64>,
     active: Gauge<f64, AtomicU64>,
@@ -84,6 +86,13 @@ impl Prometheus {
                 Counter::default(),
             ),
             restore_failure: registered(all, "restore_failure", "Restores that failed", Counter::default()),
+            drill_success: registered(all, "drill_success", "Drills that passed", Counter::default()),
+            drill_failure: registered(
+                all,
+                "drill_failure",
+                "Drills that did not pass, or could not be run",
+                Counter::default(),
+            ),
             cancelled: registered(all, "jobs_cancelled", "Jobs that ran and ended on request", Family::default()),
             waiting: registered(all, "queue_jobs_waiting", "Jobs that wait for their turn", unknown()),
             active: registered(all, "queue_jobs_active", "Jobs that run", unknown()),
@@ -165,6 +174,14 @@ impl Metrics for Prometheus {
 
     /// The scheduler of one machine serves late what it could not serve in time.
     fn schedules_missed(&self, _: u64) {}
+
+    fn drill_ended(&self, has_passed: bool) {
+        if has_passed {
+            self.drill_success.inc()
+        } else {
+            self.drill_failure.inc()
+        };
+    }
 
     fn jobs_queued(&self, queued: QueuedJobs) {
         self.waiting.set(queued.waiting as f64);

@@ -9,6 +9,7 @@ mod databases;
 mod deletion;
 mod deliveries;
 mod destinations;
+mod drills;
 mod events;
 mod keys;
 mod lists;

@@ -98,6 +98,7 @@ impl World {
             allow_folders: true,
             allow_emulators: true,
             captures_changes: true,
+            starts_emulators: true,
             sign_up: SignUp::Anyone,
             ..ControlSettings::default()
         })
@@ -613,6 +614,11 @@ pub fn webhook(name: &str) -> Value {
     json!({"name": name, "url": format!("https://receiver.example/{PLANTED}")})
 }
 
+/// Drills that are due on Sundays.
+pub fn drills() -> Value {
+    json!({"cronExpression": "0 4 * * 0", "scratch": {"kind": "emulator"}})
+}
+
 /// Everything that a role table needs, once: ids by name.
 pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
@@ -620,6 +626,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
     let pushed = json!({"projectId": project, "config": {"push": {"hmac": true}}});
     world.post("/api/v1/pitr/enable", pushed).await;
+    world.call("PUT", &format!("/api/v1/drills/{project}/config")).json(&drills()).send().await;
     let moment = json!({"projectId": project, "pointInTime": "2023-11-14T22:20:00Z", "dryRun": true});
     let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
