@@ -9,6 +9,7 @@ mod code;
 mod counts;
 mod deaths;
 mod deployed;
+mod drills;
 mod endings;
 mod journey;
 mod keeping;

@@ -23,13 +23,14 @@ use crate::work::OpenedPlace;
 
 /// Into what a drill restores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(tag = "kind", rename_all = "lowercase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum DrillScratch {
     /// An emulator that the server starts for it. On one machine, and for the organization of its operator only.
     Emulator {},
     /// A database of its own, which is empty between drills.
     Database {
         /// Of this connected project.
+        #[serde(rename = "projectId")]
         project_id: ProjectId,
         /// Which of its databases.
         database: String,
@@ -432,7 +433,10 @@ impl Control {
                     }
                 };
                 scratch.value.check_usable()?;
-                scratch.value.database(Some(database)).map_err(|_| no_scratch("the project has no such database"))?;
+                scratch
+                    .value
+                    .database(Some(database.as_str()))
+                    .map_err(|_| no_scratch("the project has no such database"))?;
                 scratch.value.check_able(database, Ability::Restore)?;
                 let google_project = &scratch.value.project.google_project;
                 if *google_project == source && new.database.as_ref() == Some(database) {
@@ -538,7 +542,7 @@ impl DrillRecord {
 fn check(new: &NewDrills) -> Result<()> {
     limit::database(new.database.as_deref())?;
     if let DrillScratch::Database { database, .. } = &new.scratch {
-        limit::database(Some(database))?;
+        limit::database(Some(database.as_str()))?;
     }
     if !(1..=MAX_DOCUMENTS).contains(&new.documents) {
         return Err(ControlError::field("documents", format!("expected 1 to {MAX_DOCUMENTS}")));

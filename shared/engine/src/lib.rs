@@ -26,6 +26,7 @@ mod diff;
 mod drill;
 mod drill_reports;
 mod drill_sample;
+mod drill_scratch;
 mod error;
 mod export;
 mod finalize;

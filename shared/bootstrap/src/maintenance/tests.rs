@@ -34,6 +34,7 @@ use crate::steps::{Counted, StepSettings};
 
 mod captures;
 mod copies;
+mod drills;
 mod migrations;
 mod moments;
 
@@ -97,6 +98,7 @@ impl Home {
                 allow_folders: true,
                 allow_emulators: true,
                 captures_changes: true,
+                starts_emulators: true,
                 ..ControlSettings::default()
             },
         });

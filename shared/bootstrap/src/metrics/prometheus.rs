@@ -212,6 +212,7 @@ mod tests {
             metrics.job_ended(&restore(status));
         }
         metrics.jobs_queued(QueuedJobs { waiting: 3, active: 2 });
+        [true, false, false].map(|has_passed| metrics.drill_ended(has_passed));
         assert_says(
             &metrics,
             &[
@@ -225,6 +226,8 @@ mod tests {
                 "restore_success_total 1",
                 "restore_failure_total 1",
                 "restore_duration_seconds_count 1",
+                "drill_success_total 1",
+                "drill_failure_total 2",
                 "jobs_cancelled_total{kind=\"backup\"} 1",
                 "jobs_cancelled_total{kind=\"restore\"} 1",
                 "queue_jobs_waiting 3.0",

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -106,13 +105,11 @@ impl AppSteps {
         emulators: Option<&dyn ScratchEmulators>,
         bounds: &DrillBounds,
     ) -> DrillEnd {
-        let is_late = Arc::new(AtomicBool::new(false));
         let _held = self.hold_drill(worker, claimed, &bounds.stop);
         let _clock = bounds.until.map(|(until, _)| {
-            let (stop, is_late) = (bounds.stop.clone(), Arc::clone(&is_late));
+            let stop = bounds.stop.clone();
             WatchGuard(tokio::spawn(async move {
                 sleep_until(until).await;
-                is_late.store(true, Ordering::SeqCst);
                 stop.request();
             }))
         });
@@ -124,7 +121,7 @@ impl AppSteps {
             Some((_, until)) => tokio::time::timeout_at(until, drilling).await.unwrap_or(DrillEnd::Stopped),
         };
         match end {
-            DrillEnd::Stopped if is_late.load(Ordering::SeqCst) => DrillEnd::Run {
+            DrillEnd::Stopped if bounds.until.is_some_and(|(until, _)| until <= Instant::now()) => DrillEnd::Run {
                 outcome: DrillOutcome::OutOfTime,
                 documents: 0,
                 moments: 0,

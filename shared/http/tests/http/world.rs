@@ -523,6 +523,11 @@ impl MemoryRepositories {
         Secrets { masters: vec![SecretKey::from_bytes([7; 32])], ..Secrets::default() }
     }
 
+    /// The repository in which backups lie.
+    pub async fn repository(&self) -> Repository {
+        Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap()
+    }
+
     /// Makes the backup of this id, as the steps of a workflow would.
     pub async fn back_up(&self, job: &JobId, documents: i64, raised: i64) -> firebackup_model::manifest::Manifest {
         let repository = match Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await {
