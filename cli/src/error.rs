@@ -51,6 +51,9 @@ pub(crate) enum CliError {
         /// What was found out on the way.
         problems: Vec<PortError>,
     },
+    /// A backup is so damaged that no drill can begin: it cannot be restored.
+    #[error("the backup cannot be restored")]
+    Unrestorable(#[source] EngineError),
     /// A verb failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -153,6 +156,7 @@ impl CliError {
             Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => Exit::NotFound,
             Self::Port(error) if is_missing_repository(error) => Exit::NotFound,
             Self::Engine(error) if error.is_resumable_stop() => Exit::Stopped,
+            Self::Unrestorable(_) => Exit::Partial,
             Self::Interrupted => Exit::Interrupted,
             _ => Exit::Failed,
         }
@@ -165,7 +169,7 @@ impl CliError {
             Self::Server(error) if error.is_of_usage() => "usage",
             Self::Refused(_) | Self::Unfit { .. } => "refused",
             Self::NotFound(_) => "not_found",
-            Self::Engine(error) => engine_kind(error),
+            Self::Engine(error) | Self::Unrestorable(error) => engine_kind(error),
             Self::KeyFile(_) | Self::KeyVariable { .. } => "key",
             Self::Port(error) => port_kind(error.kind),
             Self::Emulator(_) => "emulator",

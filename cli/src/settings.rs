@@ -209,6 +209,16 @@ pub(crate) fn project_id(text: &str) -> Result<String, String> {
     if is_id(text) { Ok(text.to_owned()) } else { Err(format!("`{text}` is no project id")) }
 }
 
+/// As [`project_id`], of a project about which nothing else is known: as Google Cloud spells them.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn new_project_id(text: &str) -> Result<String, String> {
+    let is_spelt = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-.:".contains(letter);
+    let is_one = text.starts_with(|letter: char| letter.is_ascii_lowercase()) && text.chars().all(is_spelt);
+    if is_one { Ok(text.to_owned()) } else { Err(format!("`{text}` is no project id")) }
+}
+
 /// As [`project_id`], of a database.
 ///
 /// # Errors

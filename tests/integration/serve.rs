@@ -7,6 +7,7 @@ mod consents;
 mod databases;
 mod demo;
 mod doubles;
+mod drills;
 mod endings;
 mod events;
 mod faults;

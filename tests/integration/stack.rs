@@ -10,6 +10,7 @@ mod code;
 mod counts;
 mod deaths;
 mod deployed;
+mod drills;
 mod endings;
 mod events;
 mod journey;

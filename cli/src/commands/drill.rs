@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use firebackup_engine::{Drill, DrillOptions, Meter, ProvenOrigin, Repository, Target};
+use firebackup_engine::{Drill, DrillOptions, EngineError, MOST_DRILLS, Meter, ProvenOrigin, Repository, Target};
 use firebackup_model::DatabaseName;
 use firebackup_model::cron::Cron;
 use firebackup_model::database::DEFAULT_DATABASE;
@@ -14,11 +14,12 @@ use firebackup_model::manifest::Manifest;
 use serde::Serialize;
 
 use crate::commands::demo::stage::Stage;
+use crate::commands::verify::is_damage;
 use crate::context::{Context, LATEST, world};
-use crate::error::{CliError, ErrorReport, Result};
+use crate::error::{CliError, ErrorReport, Result, is_for_others};
 use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
-use crate::settings::{database_id, project_id};
+use crate::settings::{database_id, new_project_id};
 use crate::table::{printable, table};
 use crate::units::{bytes, count, of, parse_count};
 
@@ -47,7 +48,7 @@ pub(crate) struct DrillArgs {
     #[arg(long, conflicts_with_all = ["scratch_project", "scratch_database"])]
     scratch_emulator: bool,
     /// Restore into an empty database of this project
-    #[arg(long, value_name = "ID", value_parser = project_id)]
+    #[arg(long, value_name = "ID", value_parser = new_project_id)]
     scratch_project: Option<String>,
     /// Restore into this empty database
     #[arg(long, value_name = "ID", value_parser = database_id)]
@@ -112,11 +113,29 @@ pub(crate) async fn run(context: &Context, args: DrillArgs) -> Result<Exit> {
 }
 
 async fn once(context: &Context, repository: &Repository, args: &DrillArgs) -> Result<Told> {
-    let snapshot = context.snapshot_to_use(repository, &args.snapshot).await?;
-    let (manifest, _) = repository.manifest(&snapshot).await?;
+    let (snapshot, manifest) = chosen(context, repository, &args.snapshot).await.map_err(of_the_backup)?;
     let scratch = Scratch::open(context, args, &manifest).await?;
     let report = exercise(context, repository, args, snapshot, scratch.target.clone(), scratch.is_emulator).await?;
     Ok(Told { passed: report.has_passed(), origin_proven: repository.writer_key().is_some(), report })
+}
+
+async fn chosen(context: &Context, repository: &Repository, text: &str) -> Result<(SnapshotId, Manifest)> {
+    let snapshot = context.snapshot_to_use(repository, text).await.map_err(|error| match error {
+        CliError::Engine(error @ EngineError::Latest { .. }) => of_the_backup(error),
+        other => other,
+    })?;
+    let (manifest, _) = repository.manifest(&snapshot).await.map_err(of_the_backup)?;
+    Ok((snapshot, manifest))
+}
+
+/// A backup of which not even the manifest can be read cannot be restored, which is what a drill is to find out.
+fn of_the_backup(error: EngineError) -> CliError {
+    let damage = if let EngineError::Latest { source, .. } = &error { source } else { &error };
+    let is_gone = matches!(damage, EngineError::NotFound(_));
+    match is_damage(damage) && !is_gone && !is_for_others(damage) {
+        true => CliError::Unrestorable(error),
+        false => error.into(),
+    }
 }
 
 /// Runs drills until it is asked to stop. One that could not be run is told, and the next one is due all the same.
@@ -190,7 +209,7 @@ async fn exercise(
         take_over: args.take_over,
     };
     let (meter, stop) = (Arc::new(Meter::default()), context.interrupt.graceful());
-    let drill = Drill { repository: repository.clone(), snapshot, scratch, options, meter, stop };
+    let drill = Drill { repository: repository.clone(), snapshot, scratch, options, by: None, meter, stop };
     let _progress = Progress::show(&context.output, Activity::Restore, &drill.meter);
     Ok(drill.run().await?)
 }
@@ -201,7 +220,7 @@ fn random_seed() -> u64 {
 }
 
 async fn list(context: &Context, repository: &Repository) -> Result<Exit> {
-    let drills = repository.drills().await?;
+    let drills = repository.drills(MOST_DRILLS).await?;
     let told: Vec<Told> = drills
         .into_iter()
         .map(|(report, origin)| Told {
@@ -241,6 +260,9 @@ fn verdict(report: &DrillReport) -> &'static str {
 
 fn text(context: &Context, report: &DrillReport) -> String {
     let mut lines: Vec<String> = report.exercises.iter().map(|exercise| exercise_text(report, exercise)).collect();
+    lines.extend(report.users.iter().map(|users| {
+        format!("  its Auth users: {} of {} opened and decoded, none restored", count(users.read), count(users.users))
+    }));
     lines.extend(report.failure.iter().map(|failure| format!("It went no further: {}", printable(failure))));
     let head = match report.has_passed() {
         true => format!(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use firebackup_engine::{EngineError, ProvenOrigin, Repository};
+use firebackup_engine::{EngineError, MOST_DRILLS, ProvenOrigin, Repository};
 use firebackup_model::Timestamp;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
@@ -118,7 +118,7 @@ pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
 /// When each snapshot has passed its last drill. One whose last drill failed has passed none.
 async fn restored(repository: &Repository) -> Result<HashMap<SnapshotId, Timestamp>> {
     let mut restored = HashMap::new();
-    for (report, origin) in repository.drills().await? {
+    for (report, origin) in repository.drills(MOST_DRILLS).await? {
         // anybody may have written one whose origin is not proven
         match report.has_passed() && matches!(origin, ProvenOrigin::Proven(_)) {
             true => restored.insert(report.snapshot, report.finished),

@@ -115,6 +115,9 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
             report.reported_kept
         ));
     }
+    if report.drills_deleted > 0 {
+        lines.push(format!("{} of drills {would}deleted", of(report.drills_deleted, "report")));
+    }
     if report.deleted > 0 {
         lines.push(format!("{} ({}) {would}deleted", of(report.deleted, "object"), bytes(report.deleted_bytes)));
     }

@@ -244,7 +244,7 @@ async fn verify_one(context: &Context, repository: &Repository, id: &SnapshotId)
 }
 
 /// Whether a failure says something of the snapshot, and not of the way to it.
-const fn is_damage(error: &EngineError) -> bool {
+pub(crate) const fn is_damage(error: &EngineError) -> bool {
     match error {
         EngineError::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
         EngineError::Port(_) | EngineError::Task(_) | EngineError::Worker | EngineError::Interrupted { .. } => false,

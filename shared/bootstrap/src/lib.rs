@@ -10,6 +10,7 @@ pub mod aws;
 mod aws_environment;
 pub mod buckets;
 mod captures;
+mod drills;
 mod failure;
 mod folds;
 mod ingest;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::captures::Captures;
+use crate::drills::DueDrills;
 use crate::failure::{of_control, unreadable};
 use crate::folds::Folds;
 use crate::live_clients::{LiveClients, tell_live};
@@ -163,6 +164,7 @@ impl LocalApp {
                 allow_federation,
                 allow_private_addresses: settings.allow_private_addresses,
                 captures_changes: true,
+                starts_emulators: true,
                 events_url,
                 sign_up,
                 ..ControlSettings::default()
@@ -249,8 +251,9 @@ impl LocalApp {
         self.control.owner_code().await.map_err(of_control)
     }
 
-    /// Starts jobs, does their steps, fires schedules, captures changes and looks after all of it, until `stop` says so. What
-    /// is under way then is dropped: it goes on where it was when this is run again. Only captures may seal what they heard.
+    /// Starts jobs, does their steps, fires schedules, captures changes, drills and looks after all of it, until `stop` says so. What
+    /// is under way then is dropped: it goes on where it was when this is run again. Only captures may seal what they heard, and a drill
+    /// empty its scratch database.
     pub async fn work(&self, stop: watch::Receiver<bool>) {
         self.redrive().await;
         let stopped = || stopped(stop.clone());
@@ -264,6 +267,7 @@ impl LocalApp {
             self.workflows.run(steps, stopped()),
             self.scheduler.run(fire, &SystemAlarm, stopped()),
             self.capture(stopped(), stopped()),
+            DueDrills(self.steps.clone()).run(stopped()),
             until(stopped(), self.maintain(MaintenanceTask::Sweep, SWEEP)),
             until(stopped(), self.maintain(MaintenanceTask::Migrate, MIGRATE)),
             until(stopped(), self.maintain(MaintenanceTask::Retention, RETENTION)),

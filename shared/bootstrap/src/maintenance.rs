@@ -22,7 +22,7 @@ use self::migrate::Round;
 use crate::failure::{of_control, of_engine, of_port};
 use crate::ingest::send_due;
 use crate::stack_bucket::StackBucket;
-use crate::steps::{AppSteps, Failed, STOPPED, span};
+use crate::steps::{AppSteps, DrillBounds, Failed, STOPPED, span};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,12 +66,17 @@ pub struct Maintenance {
     captures: Option<Arc<dyn JobQueue>>,
     /// Whether the scheduler may miss a time without knowing it.
     makes_up: bool,
-    /// Until when migrations are gone on with in a sweep; not at all, where that is a task of its own.
+    /// Until when migrations are gone on with in a sweep, and drills run; not at all, where those are tasks of their own.
     migrates_until: Option<Instant>,
 }
 
 /// For how long migrations are gone on with where nothing else says so; then records are read anew.
 const MIGRATION_ROUND: Duration = Duration::from_secs(3600);
+
+/// How many drills are looked at in one sweep.
+const MOST_DRILLS: u32 = 10;
+/// With less time none is begun: a third of it is kept to empty the scratch database.
+const LEAST_DRILL: Duration = Duration::from_secs(300);
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -87,6 +92,7 @@ struct Swept {
     organizations_deleted: u64,
     cleanups: u64,
     migrations: u64,
+    drills: u64,
     failed: u64,
 }
 
@@ -150,7 +156,7 @@ impl Maintenance {
         self
     }
 
-    /// The same, going on with migrations at the end of a sweep, as long as its time is not up.
+    /// The same, going on with migrations at the end of a sweep and running drills, as long as its time is not up.
     #[must_use]
     pub fn migrating_in_sweeps(mut self, time: Duration) -> Self {
         self.migrates_until = Some(Instant::now() + time);
@@ -263,6 +269,7 @@ impl Maintenance {
         }
         if let Some(until) = self.migrates_until {
             self.go_on_migrating(&workers, until, &mut swept).await;
+            self.drill(until, &mut swept).await;
         }
         if swept.schedules_missed > 0 {
             self.steps.metrics.schedules_missed(swept.schedules_missed);
@@ -342,6 +349,31 @@ impl Maintenance {
                 Err(error) => {
                     swept.failed += 1;
                     in_trouble(worker, &error);
+                }
+            }
+        }
+    }
+
+    /// Runs drills that are due, as long as there is time for one. What does not fit ends as out of time.
+    async fn drill(&self, until: Instant, swept: &mut Swept) {
+        let due = match self.control().due_drills(MOST_DRILLS).await {
+            Ok(due) => due,
+            Err(error) => {
+                swept.failed += 1;
+                return tracing::warn!(error = %error, "it cannot be looked which drills are due");
+            }
+        };
+        for due in due {
+            let left = until.saturating_duration_since(Instant::now());
+            // the next sweep has more
+            if left < LEAST_DRILL {
+                return;
+            }
+            match self.steps.drill(&due, None, &DrillBounds::within(left)).await {
+                Ok(has_run) => swept.drills += u64::from(has_run),
+                Err(error) => {
+                    swept.failed += 1;
+                    tracing::warn!(project = %due.project, error = %error, "what came of a drill could not be noted");
                 }
             }
         }

@@ -22,6 +22,9 @@ pub(crate) trait Metrics: Observer {
     /// So many due times of schedules were not served.
     fn schedules_missed(&self, count: u64);
 
+    /// A drill was run, or could not be.
+    fn drill_ended(&self, has_passed: bool);
+
     /// So many jobs are there that have not ended, of all organizations.
     fn jobs_queued(&self, queued: QueuedJobs);
 }

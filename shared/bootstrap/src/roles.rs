@@ -375,6 +375,10 @@ impl Role for Ends {
 pub enum Care {}
 
 impl Role for Care {
+    fn projects(parts: &Parts<'_>) -> Result<Projects, PortError> {
+        parts.projects()
+    }
+
     fn workflows(parts: &Parts<'_>) -> Result<Arc<dyn Workflows>, PortError> {
         parts.workflows()
     }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod capture;
+mod drill;
 mod fold;
 mod progress;
 mod restore;
@@ -26,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::projects::Projects;
 pub use capture::{WindowDone, WindowOutcome};
+pub(crate) use drill::{DrillBounds, ScratchEmulators, StartedEmulator};
 pub use fold::FoldDone;
 pub(crate) use fold::LIMIT as FOLD_LIMIT;
 #[cfg(test)]

@@ -282,6 +282,7 @@ impl Control {
             repository_project_id: None,
             schedule_id: wanted.schedule,
             config: wanted.config.clone(),
+            last_drill: None,
         };
         Ok((backup, [project.check(), destination.check()]))
     }

@@ -261,6 +261,7 @@ fn recovered(caller: &Caller, to: &PlaceToSync, manifest: &Manifest) -> Result<B
         repository_project_id: (to.project != to.place.project).then_some(to.place.project),
         schedule_id: None,
         config,
+        last_drill: None,
     })
 }
 

@@ -84,6 +84,8 @@ pub struct ControlSettings {
     pub allow_private_addresses: bool,
     /// Whether somebody captures the changes of databases here: nothing is enabled that nobody does.
     pub captures_changes: bool,
+    /// Whether whoever runs drills here starts emulators to restore into: on one machine only.
+    pub starts_emulators: bool,
     /// So many seconds before its window is over a capture is due again, at most half a window. Where somebody looks once a
     /// minute, whoever looks a moment too early would come a whole minute late.
     pub captures_ahead_seconds: u32,
@@ -106,6 +108,7 @@ impl Default for ControlSettings {
             allow_federation: false,
             allow_private_addresses: false,
             captures_changes: false,
+            starts_emulators: false,
             captures_ahead_seconds: 0,
             master_key: None,
             events_url: None,

@@ -131,12 +131,13 @@ impl Control {
         Err(ControlError::conflict(Code::Conflict, message))
     }
 
-    /// The schedules, the recoveries to a point in time that are enabled, and the jobs that have not ended, as ids.
+    /// The schedules, the recoveries to a point in time and drills that are enabled, and the jobs that have not ended, as ids.
     async fn unfinished(&self, scope: &OrganizationScope) -> Result<Vec<String>> {
         let schedules = self.all::<Schedule>(scope.schedules()).await?.into_iter();
         let jobs = self.active_jobs(scope).await?.into_iter().map(|job| job.job.to_string());
         let pitrs = self.pitrs_on(scope, |_| true).await?;
-        Ok(schedules.map(|schedule| schedule.value.id.to_string()).chain(pitrs).chain(jobs).collect())
+        let drills = self.drills_using(scope, None).await?;
+        Ok(schedules.map(|schedule| schedule.value.id.to_string()).chain(pitrs).chain(drills).chain(jobs).collect())
     }
 
     async fn deleted(&self, scope: &OrganizationScope, record: &OrganizationRecord) -> Result<DeletedOrganization> {

@@ -13,6 +13,7 @@
 //! | `ORG#<org>` | `SCHEDMISSED#<sched>#<time>` | that a due time was missed and its backup cannot be made; for 7 days |
 //! | `ORG#<org>` | `PITR#<proj>#<database>` | how changes of a database are captured, and how that goes; one that is to be gone on with in the index under `PITR`, `<time>#<org>#<proj>#<database>` |
 //! | `ORG#<org>` | `MERGE#<proj>#<database>#<day>` | the job that merges what was captured of a database, of one day; for 2 days |
+//! | `ORG#<org>` | `DRILLS#<proj>` | the drills of a project, and how the last one went; while one is to be run, or is, in the index under `DRILLS`, `<time>#<org>#<proj>` |
 //! | `ORG#<org>` | `JOB#<job>` | a job; backups in the index under `ORG#<org>#PROJECT#<proj>`, `JOB#<job>` |
 //! | `ORG#<org>` | `ACTIVE#<job>` | what a job uses that has not ended, and why a step of it failed |
 //! | `ORG#<org>` | `RUNNING` | the jobs that have a place to run |
@@ -99,6 +100,8 @@ const PITRS: &str = "PITR";
 const EVENTS: &str = "EVENTS";
 const EVENT_NAMES: &str = "EVENTNAMES";
 const BUFFERED: &str = "EVENT#";
+const DRILL: &str = "DRILLS#";
+const DRILLS: &str = "DRILLS";
 
 /// Captures of all organizations that are due before `time`, the longest due first, at most so many.
 pub(crate) fn due_pitrs(time: Timestamp, most: u32) -> ItemQuery {
@@ -170,6 +173,12 @@ pub(crate) fn all_of_buffer(buffer: &str) -> [ItemQuery; 2] {
 
 fn of_buffer(buffer: &str, sort: impl Into<String>) -> ItemKey {
     ItemKey::new(format!("{EVENTS}#{buffer}"), sort)
+}
+
+/// Drills of all organizations that are due before `time`, the longest due first, at most so many.
+pub(crate) fn due_drills(time: Timestamp, most: u32) -> ItemQuery {
+    let range = SortRange::Between("0".to_owned(), time.to_string());
+    ItemQuery { by_index: true, range, limit: most, ..ItemQuery::prefix(DRILLS, "") }
 }
 
 /// That the first organization was made.
@@ -387,6 +396,20 @@ impl OrganizationScope {
     /// The place in the index of a capture that is due then.
     pub(crate) fn due_pitr(&self, due: Timestamp, project: &ProjectId, database: &str) -> ItemKey {
         ItemKey::new(PITRS, format!("{due}#{}#{project}#{database}", self.organization()))
+    }
+
+    pub(crate) fn drills_key(&self, project: &ProjectId) -> ItemKey {
+        self.key(format!("{DRILL}{project}"))
+    }
+
+    /// Those of all projects.
+    pub(crate) fn all_drills(&self) -> ItemQuery {
+        self.list(DRILL)
+    }
+
+    /// The place in the index of drills that are due then.
+    pub(crate) fn due_drill(&self, due: Timestamp, project: &ProjectId) -> ItemKey {
+        ItemKey::new(DRILLS, format!("{due}#{}#{project}", self.organization()))
     }
 
     pub(crate) fn job_key(&self, id: &JobId) -> ItemKey {
@@ -617,6 +640,8 @@ mod tests {
             scope.pitr_key(&project, "(default)"),
             scope.merge_key(&project, "(default)", time),
             scope.due_pitr(time, &project, "(default)"),
+            scope.drills_key(&project),
+            scope.due_drill(time, &project),
             scope.job_key(&job),
             scope.backup_of_project(&project, &job),
             scope.active_key(&job),
@@ -677,6 +702,8 @@ mod tests {
             "ORG#org_U PITR#proj_U#(default)",
             "ORG#org_U MERGE#proj_U#(default)#2026-01-31T14:03:00Z",
             "PITR 2026-01-31T14:03:00Z#org_U#proj_U#(default)",
+            "ORG#org_U DRILLS#proj_U",
+            "DRILLS 2026-01-31T14:03:00Z#org_U#proj_U",
             "ORG#org_U JOB#bkp_U",
             "ORG#org_U#PROJECT#proj_U JOB#bkp_U",
             "ORG#org_U ACTIVE#bkp_U",
@@ -723,6 +750,7 @@ mod tests {
             (scope.schedules_given_up(), scope.schedule_given_up_key(&ulid.into(), Timestamp::new(0, 0))),
             (scope.pitrs(), scope.pitr_key(&ulid.into(), "(default)")),
             (scope.pitrs_of(&ulid.into()), scope.pitr_key(&ulid.into(), "(default)")),
+            (scope.all_drills(), scope.drills_key(&ulid.into())),
             (scope.backups(), scope.job_key(&job)),
             (scope.restores(), scope.job_key(&restore)),
             (scope.backups_of_project(&ulid.into()), scope.backup_of_project(&ulid.into(), &job)),
@@ -756,7 +784,12 @@ mod tests {
         for (seconds, is_found) in [(-1, false), (1, true), (86_400, true)] {
             let due = scope.due_pitr(time, &ulid.into(), "(default)");
             let until = time.plus_seconds(seconds);
-            for (query, key) in [(scope.waiting_deliveries(until, 1), &key), (due_pitrs(until, 1), &due)] {
+            let drill = scope.due_drill(time, &ulid.into());
+            for (query, key) in [
+                (scope.waiting_deliveries(until, 1), &key),
+                (due_pitrs(until, 1), &due),
+                (due_drills(until, 1), &drill),
+            ] {
                 assert_eq!(query.partition, key.partition);
                 let SortRange::Between(low, high) = query.range else { panic!("{query:?}") };
                 assert_eq!((low..=high).contains(&key.sort), is_found, "{seconds}");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backup::{BackupConfig, BackupType};
+use crate::drill::BackupDrill;
 use crate::error::Code;
 use crate::id::{DestinationId, OrganizationId, ProjectId, ScheduleId};
 
@@ -227,6 +228,9 @@ pub struct BackupJob {
     pub schedule_id: Option<ScheduleId>,
     /// What is backed up, and how.
     pub config: BackupConfig,
+    /// How the last drill went that the server ran of it: one that was never restored is not known to be good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_drill: Option<BackupDrill>,
 }
 
 impl BackupJob {

@@ -33,6 +33,8 @@ mod delivery_attempt;
 mod destination;
 mod destination_check;
 mod destination_use;
+mod drill;
+mod drill_run;
 mod error;
 mod event_fold;
 mod event_intake;
@@ -121,6 +123,8 @@ pub use destination_use::{
     BulkDeletion, BulkOutcome, BulkOutcomes, DestinationLinks, DestinationStats, LinkedProject, LinkedSchedule,
     StorageStats,
 };
+pub use drill::{BackupDrill, DrillOutcome, DrillRun, DrillScratch, Drills, NewDrills};
+pub use drill_run::{ClaimedDrill, DrillEnd, DrillWork, DueDrill, HeldDrill, ScratchWork};
 pub use error::{Code, ControlError, Kind, Result};
 pub use event_fold::{FoldMessage, FoldWork, WaitingEvents};
 pub use event_intake::{EventOutcome, EventTaken, PushStatistics};

@@ -240,7 +240,7 @@ impl Control {
         Ok(false)
     }
 
-    /// Whether jobs that have not ended use the source, or changes are just being captured into it.
+    /// Whether jobs that have not ended use the source, or changes are just being captured into it, or backups in it drilled.
     ///
     /// # Errors
     /// When the store fails.
@@ -248,7 +248,10 @@ impl Control {
         let jobs = self.active_jobs(worker.scope()).await?;
         let pitrs = self.all::<PitrRecord>(worker.scope().pitrs()).await?;
         let captures = |pitr: &PitrRecord| pitr.storage_destination_id == begun.source() && pitr.is_held(self.now());
-        Ok(jobs.iter().any(|job| job.destination == begun.source()) || pitrs.iter().any(|one| captures(&one.value)))
+        let is_used = jobs.iter().any(|job| job.destination == begun.source());
+        Ok(is_used
+            || pitrs.iter().any(|one| captures(&one.value))
+            || self.is_drilled(worker.scope(), begun.source()).await?)
     }
 
     /// The backups that are to be deleted: their manifests are not copied. Whoever asks does so before they list any.

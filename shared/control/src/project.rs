@@ -313,7 +313,7 @@ impl Control {
     /// Removes a project and its credentials. Its backups stay where they are, and can be restored into another one.
     ///
     /// # Errors
-    /// [`InUse`](Code::InUse) while schedules, recovery to a point in time or unfinished jobs use it.
+    /// [`InUse`](Code::InUse) while schedules, recovery to a point in time, drills or unfinished jobs use it.
     pub async fn remove_project(&self, caller: &Caller, id: &ProjectId) -> Result<()> {
         caller.may(Right::Manage)?;
         for _ in 0..MAX_ATTEMPTS {
@@ -336,6 +336,7 @@ impl Control {
             if self.commit(caller.author(), act, vec![record.delete()]).await? == Written::Yes {
                 self.forget_collections(caller.scope(), id).await;
                 self.forget_pitrs(caller.scope(), id).await;
+                self.forget_drills(caller.scope(), id).await;
                 self.give_consent_back(caller.scope(), &record.value).await;
                 return Ok(());
             }
@@ -402,14 +403,15 @@ impl Control {
         Ok(findings)
     }
 
-    /// The schedules, recoveries to a point in time and unfinished jobs that use a project, as ids.
+    /// The schedules, recoveries to a point in time, drills and unfinished jobs that use a project, as ids.
     async fn users_of_project(&self, scope: &OrganizationScope, id: &ProjectId) -> Result<Vec<String>> {
         let schedules = self.all::<Schedule>(scope.schedules()).await?.into_iter().map(|schedule| schedule.value);
         let schedules = schedules.filter(|schedule| schedule.project_id == *id).map(|schedule| schedule.id.to_string());
         let jobs = self.active_jobs(scope).await?.into_iter();
         let jobs = jobs.filter(|job| job.project == *id).map(|job| job.job.to_string());
         let pitrs = self.pitrs_on(scope, |pitr| pitr.project_id == *id).await?;
-        Ok(schedules.chain(pitrs).chain(jobs).collect())
+        let drills = self.drills_using(scope, Some(id)).await?;
+        Ok(schedules.chain(pitrs).chain(drills).chain(jobs).collect())
     }
 }
 

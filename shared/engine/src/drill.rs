@@ -2,69 +2,30 @@
 //! a backup that was never restored is not known to be good.
 //!
 //! The scratch database must be empty. What a drill puts into it is deleted again, and what one that died has left there
-//! by the next: `drills/<id>/begun` says whose it is.
+//! by the next: `drills/<id>/begun` says whose it is. Of drills of other repositories, a copy of this one among them, that says
+//! nothing: so each leaves a document in the database too for as long as it runs, and nobody deletes beside another's.
 
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
 use firebackup_model::drill::{DrillBegun, DrillReport, Exercise};
-use firebackup_model::id::{JobId, JobKind, SnapshotId};
+use firebackup_model::id::SnapshotId;
 use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::{FORMAT_VERSION, Manifest};
-use firebackup_model::port::{MAX_BATCH_WRITES, Precondition, Write};
-use firebackup_model::{PathRange, Selection, Timestamp};
-use object_store::path::Path;
-use serde::de::DeserializeOwned;
+use firebackup_model::{Selection, Timestamp};
 
 use crate::contents::{Contents, stored};
 use crate::diff::Change;
 use crate::drill_sample::{Dice, sample};
+use crate::drill_scratch::MARKS;
 use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::moments::{Moment, Moments};
-use crate::repository::{ProvenOrigin, Repository};
+use crate::repository::Repository;
 use crate::restore::{DryRun, Restore, RestoreOptions, RestoreReport, Target};
-use crate::restore_plan::unfinished_restores;
+use crate::users::read_users;
 use crate::verify::{check, verify, verify_segments};
 use crate::world::{Meter, Stop};
-
-impl Repository {
-    /// Drills that have begun and not ended.
-    pub(crate) async fn drills_begun(&self) -> Result<Vec<DrillBegun>> {
-        let mut begun = Vec::new();
-        for meta in self.list("drills").await? {
-            if meta.location.filename() == Some("begun") {
-                begun.extend(self.drill_object(&meta.location).await?.map(|(begun, _)| begun));
-            }
-        }
-        Ok(begun)
-    }
-
-    /// What the drills have found, oldest first, and whether each report is by a writer that is believed.
-    ///
-    /// # Errors
-    /// When the store fails. A report that is damaged, or by somebody who is not believed, is passed over with a warning.
-    pub async fn drills(&self) -> Result<Vec<(DrillReport, ProvenOrigin)>> {
-        let mut reports = Vec::new();
-        for meta in self.list("drills").await? {
-            if meta.location.filename() == Some("report") {
-                reports.extend(self.drill_object(&meta.location).await?);
-            }
-        }
-        reports.sort_by_key(|(report, _): &(DrillReport, _)| report.started);
-        Ok(reports)
-    }
-
-    async fn drill_object<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, ProvenOrigin)>> {
-        match self.get_sealed(ObjectType::Drill, path).await {
-            Err(error) if !error.may_pass() && error.is_of_the_object() => {
-                tracing::warn!(path = %path, error = %error.in_full(), "what a drill has left cannot be read: passed over");
-                Ok(None)
-            }
-            read => read,
-        }
-    }
-}
 
 /// Differences that a report keeps of each restore.
 const MAX_DIFFERENCES: usize = 100;
@@ -96,6 +57,8 @@ pub struct Drill {
     pub scratch: Target,
     /// How much.
     pub options: DrillOptions,
+    /// Whose drills this is one of, if any: one at a time, so that what another of them has left is of one that died.
+    pub by: Option<String>,
     /// Where progress is counted.
     pub meter: Arc<Meter>,
     /// What may ask the drill to stop.
@@ -123,86 +86,19 @@ impl Drill {
         if let Err(error) = self.exercise(&manifest, &mut report).await {
             if !is_of_the_backup(&error) {
                 // what is there already must not stand in the way of the next one
-                self.empty().await?;
+                self.empty(&[&begun.id]).await?;
                 self.forget(&begun.id).await?;
                 return Err(error);
             }
             report.failure = Some(error.in_full());
         }
-        self.empty().await?;
+        self.empty(&[&begun.id]).await?;
         report.bytes = self.meter.stored.get() - before;
         report.finished = self.repository.world().now();
         let path = layout::drill_report(&begun.id);
         self.repository.put_sealed(ObjectType::Drill, &path, &self.repository.root_sealing(), &report).await?;
         self.forget(&begun.id).await?;
         Ok(report)
-    }
-
-    /// Refuses a database that is anybody's source, or holds documents that no drill has left there.
-    async fn check_scratch(&self) -> Result<()> {
-        let scratch = self.scratch.source.database();
-        let sources = self.repository.all_manifests(|manifest| manifest.source == *scratch).await?;
-        if !sources.is_empty() {
-            return Err(EngineError::Refused(format!(
-                "{scratch} was backed up into this repository: a drill deletes what it finds, so give it a database of its own"
-            )));
-        }
-        self.scratch.sink.can_write().await?;
-        while let Some(other) = self.other(None).await? {
-            if !self.options.take_over {
-                return Err(in_use(&other));
-            }
-            self.empty().await?;
-            self.forget(&other.id).await?;
-        }
-        match self.count().await? {
-            0 => Ok(()),
-            documents => Err(EngineError::Refused(format!(
-                "{scratch} holds {documents} documents: a drill needs a database that is empty, and leaves it empty"
-            ))),
-        }
-    }
-
-    async fn count(&self) -> Result<u64> {
-        let source = &self.scratch.source;
-        let now = source.snapshot_time().await?;
-        Ok(source.count(&PathRange::everything(), now).await?)
-    }
-
-    /// Another drill in the same database.
-    async fn other(&self, ours: Option<&JobId>) -> Result<Option<DrillBegun>> {
-        let begun = self.repository.drills_begun().await?;
-        let is_other = |one: &DrillBegun| Some(&one.id) != ours && one.scratch == *self.scratch.source.database();
-        Ok(begun.into_iter().find(is_other))
-    }
-
-    /// Says whose the scratch database is. Of two that begin at once, at least one sees the other.
-    async fn begin(&self) -> Result<DrillBegun> {
-        let (world, scratch) = (self.repository.world(), self.scratch.source.database().clone());
-        let begun = DrillBegun { id: world.job_id(JobKind::Drill), scratch, started: world.now() };
-        let path = layout::drill_begun(&begun.id);
-        self.repository.put_sealed(ObjectType::Drill, &path, &self.repository.root_sealing(), &begun).await?;
-        if let Some(other) = self.other(Some(&begun.id)).await? {
-            self.forget(&begun.id).await?;
-            return Err(in_use(&other));
-        }
-        Ok(begun)
-    }
-
-    /// Leaves nothing in the scratch database, and no restore into it that has not ended: nobody goes on with them, and what they
-    /// rely on would be kept.
-    async fn empty(&self) -> Result<()> {
-        self.clear().await?;
-        for plan in unfinished_restores(&self.repository).await? {
-            if plan.target == *self.scratch.source.database() {
-                self.repository.clear_quietly(&plan.job).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn forget(&self, drill: &JobId) -> Result<()> {
-        self.repository.delete_all(vec![layout::drill_begun(drill)]).await.map(drop)
     }
 
     fn report(&self, begun: &DrillBegun, manifest: &Manifest) -> DrillReport {
@@ -215,6 +111,7 @@ impl Drill {
             is_whole: self.options.sample.is_none(),
             seed: self.options.seed,
             exercises: Vec::new(),
+            users: None,
             failure: None,
             bytes: 0,
             started: begun.started,
@@ -225,12 +122,14 @@ impl Drill {
 
     async fn exercise(&self, manifest: &Manifest, report: &mut DrillReport) -> Result<()> {
         self.read_back().await?;
+        report.users = read_users(&self.repository, manifest, &self.meter).await?;
         let mut dice = Dice::new(self.options.seed);
         let point = manifest.read_time().unwrap_or_default();
         let backup = Subject { base: self.snapshot.clone(), at: None, point };
         report.exercises.push(self.restore(&backup, &mut dice).await?);
+        self.check_mark(&report.id).await?;
         for moment in self.moments(manifest, &mut dice).await? {
-            self.clear().await?;
+            self.clear(&[&report.id]).await?;
             let at = (!moment.is_base).then_some(moment.point);
             let subject = Subject { base: moment.base, at, point: moment.point };
             match self.restore(&subject, &mut dice).await {
@@ -238,6 +137,7 @@ impl Drill {
                 Err(EngineError::NotFound(_)) => {}
                 exercised => report.exercises.push(exercised?),
             }
+            self.check_mark(&report.id).await?;
         }
         Ok(())
     }
@@ -287,7 +187,7 @@ impl Drill {
             exercise.same = found.difference.totals.same;
             exercise.differences = differences(&report, &found);
         }
-        if exercise.documents == 0 && !restore.options.selection.is_everything() {
+        if exercise.documents == 0 && !is_whole(&restore.options.selection) {
             exercise.differences.push("of the sample nothing was there: nothing is shown by it".to_owned());
         }
         let there = self.count().await?;
@@ -309,9 +209,10 @@ impl Drill {
                     sample(&self.repository, &subject.base, subject.at, documents, dice, &self.meter).await?
                 }
             };
+            let selection = Selection { exclude: vec![MARKS.to_owned()], ..selection };
             let expected = self.expected(subject, &selection).await?;
             choices += 1;
-            if expected > 0 || selection.is_everything() || choices == MAX_CHOICES {
+            if expected > 0 || is_whole(&selection) || choices == MAX_CHOICES {
                 return Ok((selection, expected));
             }
         }
@@ -320,7 +221,7 @@ impl Drill {
     fn prepare(&self, subject: &Subject, selection: Selection) -> Restore {
         let options = RestoreOptions {
             // what is missing in a sample is counted: that is less to ask than what lies between its documents
-            mode: if selection.is_everything() { RestoreMode::Mirror } else { RestoreMode::Overwrite },
+            mode: if is_whole(&selection) { RestoreMode::Mirror } else { RestoreMode::Overwrite },
             selection,
             undo: false,
             fresh: true,
@@ -348,29 +249,10 @@ impl Drill {
         }
         Ok(documents)
     }
-
-    /// Deletes all documents of the scratch database, which was empty when the drill began.
-    async fn clear(&self) -> Result<()> {
-        let Target { source, sink } = &self.scratch;
-        let (world, meter, everything) = (self.repository.world(), Arc::default(), Selection::default());
-        loop {
-            let now = source.snapshot_time().await?;
-            let mut contents =
-                Contents::of_database(Arc::clone(source), now, &everything, world, &meter)?.reanchoring();
-            let mut deletions = Vec::new();
-            while deletions.len() < MAX_BATCH_WRITES
-                && let Some(item) = contents.next().await?
-            {
-                deletions.push(Write { path: item.path, document: None, precondition: Precondition::None });
-            }
-            if deletions.is_empty() {
-                return Ok(());
-            }
-            for outcome in sink.write(deletions).await? {
-                outcome?;
-            }
-        }
-    }
+}
+/// Whether all documents are selected that may be drilled.
+const fn is_whole(selection: &Selection) -> bool {
+    selection.paths.is_empty()
 }
 
 /// What was found otherwise than it should be.
@@ -385,14 +267,7 @@ fn differences(report: &RestoreReport, found: &DryRun) -> Vec<String> {
     problems.chain(samples).take(MAX_DIFFERENCES).collect()
 }
 
-fn in_use(other: &DrillBegun) -> EngineError {
-    EngineError::Refused(format!(
-        "{} is in use by {} since {}: wait for it, or give another database; if it runs no more, --take-over deletes what it has left",
-        other.scratch, other.id, other.started
-    ))
-}
-
-/// Whether a failure says something of the backup, and not of the way to it.
+/// Whether a failure says something of the backup that is restored, and not of the way to it or of the database.
 fn is_of_the_backup(error: &EngineError) -> bool {
     let is_missing = matches!(error, EngineError::Store { source: object_store::Error::NotFound { .. }, .. });
     is_missing || error.is_of_the_object() && !error.may_pass() && !error.is_resumable_stop()

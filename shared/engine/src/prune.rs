@@ -96,6 +96,8 @@ pub struct PruneReport {
     pub reported_dropped: u64,
     /// Manifests of reported versions kept.
     pub reported_kept: u64,
+    /// Reports of drills deleted: older than 400 days, and of each database not among the newest hundred.
+    pub drills_deleted: u64,
 }
 
 /// Applies a policy to a repository.
@@ -148,6 +150,11 @@ impl Pruning<'_> {
             self.drop_segments(&view.segments.dropped, &mut report).await?;
             self.drop_reported(&view.reported.dropped, &mut report).await?;
             self.drop_snapshots(&view.parents, &mut report).await?;
+        }
+        if policy.only.is_none() {
+            self.delete_drills(&mut report).await?;
+        }
+        if !policy.dry_run {
             let segments_stay = report.segments_dropped < view.segments.dropped.len() as u64
                 || report.reported_dropped < view.reported.dropped.len() as u64;
             if segments_stay || report.locked.len() > view.locked.len() {
@@ -216,6 +223,15 @@ impl Pruning<'_> {
             }
             let found = self.repository.get_sealed(ObjectType::Reported, &path).await?;
             reported.kept.extend(found.map(|(manifest, _)| manifest));
+        }
+        Ok(())
+    }
+
+    /// Deletes reports of drills that are kept no longer. Nothing refers to them.
+    async fn delete_drills(&self, report: &mut PruneReport) -> Result<()> {
+        for path in self.repository.old_drills(self.repository.world().now()).await? {
+            let is_gone = if self.policy.dry_run { !self.is_locked(&path).await? } else { self.remove(&path).await? };
+            report.drills_deleted += u64::from(is_gone);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
 use firebackup_codec::record::{Origin, RecordRef};
+use firebackup_model::drill::UsersRead;
 use firebackup_model::job::{Plan, UsersReceipt};
 use firebackup_model::manifest::{AuthUsers, Manifest, RunEntry, RunKind};
 use firebackup_model::path::compare;
@@ -219,6 +220,38 @@ pub async fn restore_users(
         create(sink, &mut batch, auth, options, &mut report).await?;
     }
     Ok(report)
+}
+
+/// Opens and decodes every user of a snapshot, and counts them; nothing where it holds none.
+///
+/// # Errors
+/// When the store fails, a run is damaged, or a record is no user.
+pub(crate) async fn read_users(
+    repository: &Repository,
+    manifest: &Manifest,
+    meter: &Arc<Meter>,
+) -> Result<Option<UsersRead>> {
+    let Some(auth) = &manifest.auth else { return Ok(None) };
+    let mut read = 0;
+    for entry in &auth.runs {
+        let run = RunSource::open(repository, manifest.key, entry, meter).await?;
+        for block in 0..run.blocks() {
+            for record in run.records(&run.block(block).await?) {
+                check_user(&read_user(&record?)?, entry)?;
+                read += 1;
+            }
+        }
+    }
+    Ok(Some(UsersRead { users: auth.users, read }))
+}
+
+/// That a user could be created: its JSON is an object of this user.
+fn check_user(user: &UserRecord, entry: &RunEntry) -> Result<()> {
+    let json: Option<serde_json::Value> = serde_json::from_slice(&user.json).ok();
+    match json.as_ref().and_then(|json| json.get("localId")?.as_str()) == Some(&user.id) {
+        true => Ok(()),
+        false => Err(EngineError::Refused(format!("`{}` holds a user that is none", layout::run(entry.id)))),
+    }
 }
 
 fn read_user(record: &RecordRef<'_>) -> Result<UserRecord> {

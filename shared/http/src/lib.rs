@@ -17,6 +17,7 @@ mod browser;
 mod catalog;
 mod client;
 mod comparison;
+mod drill_reports;
 mod envelope;
 mod exposition;
 mod failure;

@@ -5,7 +5,7 @@
 
 use firebackup_control::{
     BulkDeletion, CatalogSync, DestinationChange, MemberChange, NewApiKey, NewBackup, NewBucket, NewDestination,
-    NewInvite, NewMigration, NewOrganization, NewPitr, NewPlace, NewProject, NewRestore, NewSchedule,
+    NewDrills, NewInvite, NewMigration, NewOrganization, NewPitr, NewPlace, NewProject, NewRestore, NewSchedule,
     NewSchedulePreview, NewWebhook, OrganizationChange, OrganizationDeletion, PitrChange, ProjectChange, Right,
     ScheduleChange, WebhookChange,
 };
@@ -34,7 +34,7 @@ needs! {
     Some(Right::Read) => NewSchedulePreview;
     Some(Right::RunJobs) => NewBackup, NewRestore;
     Some(Right::Manage) => NewProject, ProjectChange, NewDestination, DestinationChange, NewPlace, NewBucket, NewMigration,
-        CatalogSync, BulkDeletion, FileDeletion, OrphanCleanup, NewPitr, PitrChange, NewSchedule, ScheduleChange, NewWebhook, WebhookChange;
+        CatalogSync, BulkDeletion, FileDeletion, OrphanCleanup, NewDrills, NewPitr, PitrChange, NewSchedule, ScheduleChange, NewWebhook, WebhookChange;
     Some(Right::ManageKeys) => NewApiKey;
     Some(Right::ManageMembers) => NewInvite, MemberChange;
     Some(Right::ManageOrganization) => OrganizationChange, OrganizationDeletion;

@@ -79,6 +79,7 @@ fn documented() -> OpenApiRouter<HttpState> {
         .merge(routes::backups::routes())
         .merge(routes::restores::routes())
         .merge(routes::pitr::routes())
+        .merge(routes::drills::routes())
         .merge(routes::events::routes())
         .merge(routes::schedules::routes())
         .merge(routes::webhooks::routes());

@@ -6,6 +6,7 @@ pub(crate) mod auth;
 pub(crate) mod backups;
 pub(crate) mod consents;
 pub(crate) mod destinations;
+pub(crate) mod drills;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod invites;

@@ -15,6 +15,9 @@ pub struct DrillBegun {
     pub scratch: DatabaseName,
     /// When it began.
     pub started: Timestamp,
+    /// Whose drills it is one of, where they follow each other in one database: of those, one runs at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// What `drills/<id>/report` holds, sealed and, where the writer has a key, signed.
@@ -36,6 +39,9 @@ pub struct DrillReport {
     pub seed: u64,
     /// What was restored, and how it compared: the backup itself, then moments behind it.
     pub exercises: Vec<Exercise>,
+    /// What was read of the backup's Auth users; nothing where it has none, or where it went no further before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UsersRead>,
     /// Why it went no further.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -65,6 +71,15 @@ pub struct Exercise {
     pub differences: Vec<String>,
 }
 
+/// Auth users of a backup, which a drill opens and counts, and does not restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct UsersRead {
+    /// Users that there should be, as the manifest says.
+    pub users: u64,
+    /// Users that were read.
+    pub read: u64,
+}
+
 impl Exercise {
     /// Whether everything is as it should be.
     #[must_use]
@@ -77,7 +92,11 @@ impl DrillReport {
     /// Whether everything that was tried was found as it should be.
     #[must_use]
     pub fn has_passed(&self) -> bool {
-        self.failure.is_none() && !self.exercises.is_empty() && self.exercises.iter().all(Exercise::has_passed)
+        let has_users = self.users.is_none_or(|users| users.read == users.users);
+        self.failure.is_none()
+            && has_users
+            && !self.exercises.is_empty()
+            && self.exercises.iter().all(Exercise::has_passed)
     }
 
     /// Documents that were compared.

@@ -161,6 +161,13 @@ impl Aws {
         keys.map(|(key, _)| key.to_owned()).collect()
     }
 
+    /// Deletes an object.
+    pub async fn delete_object(&self, bucket: &str, key: &str) {
+        let url = format!("{}/{bucket}/{key}", self.endpoint);
+        let answer = self.client.send("DELETE", &url, &[("authorization", &signature("s3"))], "").await;
+        assert!(matches!(answer.status, 200 | 204), "{key}: {}", answer.text());
+    }
+
     /// Whether there is a bucket of this name.
     pub async fn has_bucket(&self, bucket: &str) -> bool {
         let url = format!("{}/{bucket}?list-type=2", self.endpoint);

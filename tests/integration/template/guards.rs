@@ -45,7 +45,7 @@ fn account_decides() -> Value {
 
 /// Functions that have the client of who signs people in, or lets us in, without needing it; or need it and have it not.
 fn client_violations(template: &Template) -> Vec<String> {
-    const NEED: [&str; 8] = [
+    const NEED: [&str; 9] = [
         "api",
         "backup-plan",
         "backup-chunk",
@@ -54,6 +54,7 @@ fn client_violations(template: &Template) -> Vec<String> {
         "restore-chunk",
         "restore-finalize",
         "pitr-ingest",
+        "maintenance",
     ];
     let names = ["FIREBACKUP_OIDC_CLIENT_ID", "FIREBACKUP_OIDC_CLIENT_SECRET", "FIREBACKUP_OIDC_ISSUER"];
     let mut found = Vec::new();

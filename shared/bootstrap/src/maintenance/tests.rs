@@ -36,6 +36,7 @@ use crate::steps::{Counted, StepSettings};
 mod captures;
 mod copies;
 mod merges;
+mod drills;
 mod migrations;
 mod moments;
 
@@ -103,6 +104,7 @@ impl Home {
                 allow_folders: true,
                 allow_emulators: true,
                 captures_changes: true,
+                starts_emulators: true,
                 ..ControlSettings::default()
             },
         });

@@ -63,6 +63,10 @@ impl Metrics for Emf {
         self.write(Line { by_stack, ..Line::default() });
     }
 
+    fn drill_ended(&self, has_passed: bool) {
+        self.write(of_drill(has_passed));
+    }
+
     fn jobs_queued(&self, queued: QueuedJobs) {
         self.write(of_queue(queued));
     }
@@ -86,6 +90,11 @@ fn of_queue(queued: QueuedJobs) -> Line {
     let by_stack =
         vec![counted("queue_jobs_waiting", COUNT, queued.waiting), counted("queue_jobs_active", COUNT, queued.active)];
     Line { by_stack, ..Line::default() }
+}
+
+fn of_drill(has_passed: bool) -> Line {
+    let name = if has_passed { "drill_success_total" } else { "drill_failure_total" };
+    Line { by_stack: vec![counted(name, COUNT, 1)], ..Line::default() }
 }
 
 /// Nothing of a job whose end was counted long ago.
@@ -191,6 +200,8 @@ mod tests {
         let expect =
             json!({ "Method": "GET", "Route": "/health", "Status": "5xx", "api_request_duration_seconds": 0.25 });
         assert_eq!(values(of_answer(&answered)), expect);
+        assert_eq!(values(of_drill(true)), json!({ "drill_success_total": 1 }));
+        assert_eq!(values(of_drill(false)), json!({ "drill_failure_total": 1 }));
         let queued = json!({ "queue_jobs_waiting": 3, "queue_jobs_active": 2 });
         assert_eq!(values(of_queue(QueuedJobs { waiting: 3, active: 2 })), queued);
     }

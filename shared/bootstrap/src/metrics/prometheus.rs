@@ -46,6 +46,8 @@ pub(crate) struct Prometheus {
     restore_seconds: Histogram,
     restore_success: Counter,
     restore_failure: Counter,
+    drill_success: Counter,
+    drill_failure: Counter,
     cancelled: Family<KindLabel, Counter>,
     waiting: Gauge<f64, AtomicU64>,
     active: Gauge<f64, AtomicU64>,
@@ -84,6 +86,13 @@ impl Prometheus {
                 Counter::default(),
             ),
             restore_failure: registered(all, "restore_failure", "Restores that failed", Counter::default()),
+            drill_success: registered(all, "drill_success", "Drills that passed", Counter::default()),
+            drill_failure: registered(
+                all,
+                "drill_failure",
+                "Drills that did not pass, or could not be run",
+                Counter::default(),
+            ),
             cancelled: registered(all, "jobs_cancelled", "Jobs that ran and ended on request", Family::default()),
             waiting: registered(all, "queue_jobs_waiting", "Jobs that wait for their turn", unknown()),
             active: registered(all, "queue_jobs_active", "Jobs that run", unknown()),
@@ -166,6 +175,14 @@ impl Metrics for Prometheus {
     /// The scheduler of one machine serves late what it could not serve in time.
     fn schedules_missed(&self, _: u64) {}
 
+    fn drill_ended(&self, has_passed: bool) {
+        if has_passed {
+            self.drill_success.inc()
+        } else {
+            self.drill_failure.inc()
+        };
+    }
+
     fn jobs_queued(&self, queued: QueuedJobs) {
         self.waiting.set(queued.waiting as f64);
         self.active.set(queued.active as f64);
@@ -195,6 +212,7 @@ mod tests {
             metrics.job_ended(&restore(status));
         }
         metrics.jobs_queued(QueuedJobs { waiting: 3, active: 2 });
+        [true, false, false].map(|has_passed| metrics.drill_ended(has_passed));
         assert_says(
             &metrics,
             &[
@@ -208,6 +226,8 @@ mod tests {
                 "restore_success_total 1",
                 "restore_failure_total 1",
                 "restore_duration_seconds_count 1",
+                "drill_success_total 1",
+                "drill_failure_total 2",
                 "jobs_cancelled_total{kind=\"backup\"} 1",
                 "jobs_cancelled_total{kind=\"restore\"} 1",
                 "queue_jobs_waiting 3.0",

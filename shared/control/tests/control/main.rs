@@ -10,6 +10,7 @@ mod deletion;
 mod deliveries;
 mod destinations;
 mod event_items;
+mod drills;
 mod events;
 mod keys;
 mod lists;

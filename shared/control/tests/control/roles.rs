@@ -88,6 +88,11 @@ pub fn verbs_on_ids<'a>(
         toggle_schedule(&ids.schedule) by Admin;
         trigger_schedule(&ids.schedule, None) by Member;
         remove_schedule(&ids.schedule) by Admin;
+        drills(&ids.project) by Viewer;
+        put_drills(&ids.project, crate::drills::new_drills()) by Admin;
+        remove_drills(&ids.project) by Admin;
+        ask_for_drill(&ids.project, None) by Admin;
+        open_drills(&ids.project) by Viewer;
         webhook(&ids.webhook) by Viewer;
         update_webhook(&ids.webhook, WebhookChange::default()) by Admin;
         toggle_webhook(&ids.webhook) by Admin;

@@ -152,6 +152,7 @@ impl World {
         let settings = ControlSettings {
             allow_emulators: true,
             captures_changes: true,
+            starts_emulators: true,
             max_running_jobs: 2,
             sign_up: SignUp::Anyone,
             ..ControlSettings::default()

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{Drill, DrillOptions, EngineError, Repository, Stop, Target};
+use firebackup_engine::{
+    Drill, DrillOptions, EngineError, KEPT_DRILL_DAYS, KEPT_DRILLS, PrunePolicy, Repository, Stop, Target, prune,
+};
 use firebackup_model::drill::DrillReport;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::port::{DocumentSink, Write, WriteOutcome};
@@ -24,7 +26,7 @@ fn scratch() -> MemoryDatabase {
 
 fn drill(repository: &Repository, snapshot: &SnapshotId, scratch: Target, options: DrillOptions) -> Drill {
     let (meter, stop) = (Arc::default(), Stop::default());
-    Drill { repository: repository.clone(), snapshot: snapshot.clone(), scratch, options, meter, stop }
+    Drill { repository: repository.clone(), snapshot: snapshot.clone(), scratch, options, by: None, meter, stop }
 }
 
 async fn captured() -> (Fixture, Repository, SnapshotId) {
@@ -45,7 +47,7 @@ async fn captured_of(documents: usize) -> (Fixture, Repository, SnapshotId) {
 }
 
 async fn kept(repository: &Repository) -> Vec<DrillReport> {
-    repository.drills().await.unwrap().into_iter().map(|(report, _)| report).collect()
+    repository.drills(usize::MAX).await.unwrap().into_iter().map(|(report, _)| report).collect()
 }
 
 #[tokio::test]
@@ -238,4 +240,134 @@ async fn whoever_stops_a_drill_leaves_no_report_and_an_empty_database() {
     assert!(error.is_resumable_stop(), "{error}");
     assert!(database.documents().is_empty() && kept(&repository).await.is_empty());
     assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun")));
+}
+
+#[tokio::test]
+async fn of_two_repositories_whose_drills_meet_in_one_database_one_steps_back_and_takes_nothing_away() {
+    let (_fixture, repository, snapshot) = captured().await;
+    let (_other, other_repository, other_snapshot) = captured_of(401).await;
+    let database = scratch();
+    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 1));
+    let first = drill(&repository, &snapshot, target_of(troubled.clone()), SAMPLE);
+    let task = tokio::spawn(async move { first.run().await });
+    let gate = troubled.gate.as_ref().unwrap();
+    gate.reached.notified().await;
+    let before = database.documents();
+    let options = DrillOptions { take_over: true, ..WHOLE };
+    drill(&other_repository, &other_snapshot, target(&database), options).run().await.unwrap_err();
+    assert_eq!(database.documents(), before);
+    gate.open.notify_one();
+    assert!(task.await.unwrap().unwrap().has_passed());
+    assert!(database.documents().is_empty());
+    assert!(drill(&other_repository, &other_snapshot, target(&database), WHOLE).run().await.unwrap().has_passed());
+}
+
+#[tokio::test]
+async fn beside_the_mark_of_another_drill_nothing_is_begun_and_nothing_deleted() {
+    let (fixture, repository, snapshot) = captured().await;
+    let database = scratch();
+    let foreign = "firebackup-drills/drill_01JZ8Q6V7C9X2M4T5B8K1N3R6W";
+    database.set(foreign, 1);
+    let error = drill(&repository, &snapshot, target(&database), WHOLE).run().await.unwrap_err();
+    assert!(error.to_string().contains("another repository"), "{error}");
+    assert_eq!(database.documents().into_keys().map(|path| path.to_string()).collect::<Vec<_>>(), [foreign]);
+    assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun")));
+}
+
+#[tokio::test]
+async fn whoever_is_taken_for_dead_says_nothing_of_the_backup() {
+    let (_fixture, repository, snapshot) = captured().await;
+    let database = scratch();
+    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 1));
+    let first = drill(&repository, &snapshot, target_of(troubled.clone()), SAMPLE);
+    let task = tokio::spawn(async move { first.run().await });
+    let gate = troubled.gate.as_ref().unwrap();
+    gate.reached.notified().await;
+    let options = DrillOptions { take_over: true, ..SAMPLE };
+    assert!(drill(&repository, &snapshot, target(&database), options).run().await.unwrap().has_passed());
+    gate.open.notify_one();
+    let error = task.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("taken it over"), "{error}");
+    assert_eq!(kept(&repository).await.len(), 1);
+    assert!(database.documents().is_empty());
+}
+
+#[tokio::test]
+async fn drills_that_follow_each_other_take_over_from_their_own_and_from_nobody_else() {
+    let (_fixture, repository, snapshot) = captured().await;
+    let database = scratch();
+    let of = |by: &str, scratch| Drill { by: Some(by.to_owned()), ..drill(&repository, &snapshot, scratch, SAMPLE) };
+    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 1));
+    let dying = of("proj_a", target_of(troubled.clone()));
+    let task = tokio::spawn(async move { dying.run().await });
+    troubled.gate.as_ref().unwrap().reached.notified().await;
+    task.abort();
+    drop(task.await);
+    let error = of("proj_b", target(&database)).run().await.unwrap_err();
+    assert!(error.to_string().contains("--take-over"), "{error}");
+    assert!(!database.documents().is_empty());
+    assert!(of("proj_a", target(&database)).run().await.unwrap().has_passed());
+    assert!(database.documents().is_empty());
+}
+
+#[tokio::test]
+async fn users_are_opened_decoded_and_counted_and_a_damaged_one_fails() {
+    let (fixture, repository) = Fixture::new(20).await;
+    let users = Arc::new(crate::policed::Users::named(&["a", "b", "c"]));
+    let backup = backup(&repository, &fixture.database).users(users).build();
+    let manifest = backup.run().await.unwrap().manifest;
+    let report = drill(&repository, &manifest.id, target(&scratch()), SAMPLE).run().await.unwrap();
+    assert!(report.has_passed(), "{report:?}");
+    let users = report.users.unwrap();
+    assert!(users.users > 0 && users.read == users.users, "{users:?}");
+    let less =
+        DrillReport { users: Some(firebackup_model::drill::UsersRead { read: users.read - 1, ..users }), ..report };
+    assert!(!less.has_passed());
+    let path = format!("runs/{}", &manifest.auth.unwrap().runs[0].id.to_string());
+    let path = fixture.objects().await.into_iter().find(|one| one.contains(&path[5..])).unwrap();
+    let mut bytes = fixture.read(&path).await.to_vec();
+    bytes[150] ^= 1;
+    fixture.store.put(&path.as_str().into(), bytes.into()).await.unwrap();
+    let report = drill(&repository, &manifest.id, target(&scratch()), SAMPLE).run().await.unwrap();
+    assert!(!report.has_passed() && report.failure.as_ref().unwrap().contains(&path), "{report:?}");
+}
+
+#[tokio::test]
+async fn reports_are_kept_for_400_days_and_of_each_database_the_newest_hundred() {
+    let (fixture, repository) = Fixture::new(4).await;
+    let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let run = async || drill(&repository, &manifest.id, target(&scratch()), SAMPLE).run().await.unwrap();
+    let pruned = async || {
+        let report = prune(&repository, &PrunePolicy::default()).await.unwrap();
+        (report.drills_deleted, kept(&repository).await.len())
+    };
+    let first = run().await;
+    for _ in 0..KEPT_DRILLS {
+        run().await;
+    }
+    assert_eq!(pruned().await, (0, KEPT_DRILLS + 1), "they are young");
+    fixture.clock.pass_hours(24 * (KEPT_DRILL_DAYS + 1));
+    let dry = PrunePolicy { dry_run: true, ..PrunePolicy::default() };
+    assert_eq!(prune(&repository, &dry).await.unwrap().drills_deleted, 1);
+    assert_eq!(pruned().await, (1, KEPT_DRILLS));
+    assert!(kept(&repository).await.iter().all(|report| report.id != first.id));
+    let newest = run().await;
+    assert_eq!(pruned().await, (1, KEPT_DRILLS));
+    let two: Vec<_> = repository.drills(2).await.unwrap().into_iter().map(|(report, _)| report.id).collect();
+    assert_eq!((two.len(), &two[1]), (2, &newest.id));
+}
+
+#[tokio::test]
+async fn another_backup_that_is_damaged_keeps_no_drill_from_this_one() {
+    let (fixture, repository, snapshot) = captured().await;
+    let other = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    let path = format!("snapshots/{other}.manifest");
+    fixture.store.put(&path.as_str().into(), "junk".into()).await.unwrap();
+    let alone = DrillOptions { moments: 0, ..SAMPLE };
+    assert!(drill(&repository, &snapshot, target(&scratch()), alone).run().await.unwrap().has_passed());
+    // no moment can be put back where it is not known of which databases there are backups, and that is what is told
+    let report = drill(&repository, &snapshot, target(&scratch()), SAMPLE).run().await.unwrap();
+    assert!(report.exercises[0].has_passed() && report.failure.unwrap().contains(&path));
+    let error = drill(&repository, &other, target(&scratch()), SAMPLE).run().await.unwrap_err();
+    assert!(error.to_string().contains(other.as_str()) || error.in_full().contains(other.as_str()), "{error}");
 }

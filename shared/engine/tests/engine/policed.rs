@@ -180,10 +180,10 @@ fn assert_nothing_refused(police: &PolicedStore) {
 
 /// The Auth users of a project, in memory.
 #[derive(Default)]
-struct Users(Mutex<Vec<UserRecord>>);
+pub struct Users(Mutex<Vec<UserRecord>>);
 
 impl Users {
-    fn named(names: &[&str]) -> Self {
+    pub fn named(names: &[&str]) -> Self {
         let user = |name: &&str| {
             let json = format!(r#"{{"localId":"{name}"}}"#).into();
             UserRecord { id: (*name).to_owned(), tenant: None, json, redacted: false }

@@ -239,8 +239,14 @@ const FILTERS: &[(&str, &[&str])] = &[
 ];
 
 /// What begins work, so that sending it twice must not begin it twice.
-const STARTING: &[&str] =
-    &["/backups", "/backups/restore", "/pitr/restore", "/schedules/{}/trigger", "/storage/destinations/{}/migrate"];
+const STARTING: &[&str] = &[
+    "/backups",
+    "/backups/restore",
+    "/pitr/restore",
+    "/schedules/{}/trigger",
+    "/drills/{}/run",
+    "/storage/destinations/{}/migrate",
+];
 
 /// Beginnings of ids, by the name that [`furnish`] gives.
 const PREFIXES: &[(&str, &str)] = &[

@@ -5,6 +5,7 @@ mod bodies;
 mod catalog;
 mod compatibility;
 mod contract;
+mod drills;
 mod events;
 mod files;
 mod frames;

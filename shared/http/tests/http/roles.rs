@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::contract::{operation, operations};
-use crate::world::{World, bucket, emulator_project, furnish, schedule, webhook};
+use crate::world::{World, bucket, drills, emulator_project, furnish, schedule, webhook};
 
 const ROLES: [&str; 4] = ["viewer", "member", "admin", "owner"];
 
@@ -96,6 +96,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/pitr/restore", "member"),
     ("GET", "/pitr/{projectId}/restore-jobs", "viewer"),
     ("GET", "/pitr/{projectId}/restore-jobs/{jobId}", "viewer"),
+    ("GET", "/drills/{projectId}", "viewer"),
+    ("GET", "/drills/{projectId}/config", "viewer"),
+    ("PUT", "/drills/{projectId}/config", "admin"),
+    ("DELETE", "/drills/{projectId}/config", "admin"),
+    ("POST", "/drills/{projectId}/run", "admin"),
     ("GET", "/webhooks", "viewer"),
     ("POST", "/webhooks", "admin"),
     ("GET", "/webhooks/{webhookId}", "viewer"),
@@ -193,6 +198,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/auth/token") => json!({"code": "fbc_nonsense", "grant_type": "authorization_code"}),
         ("POST", "/auth/refresh") => json!({"refreshToken": "fbr_nonsense"}),
         ("POST", "/webhooks") => webhook("Another"),
+        ("PUT", path) if path.ends_with("/config") => drills(),
         ("PUT", _) => json!({"name": "Renamed"}),
         _ => return None,
     };

@@ -99,6 +99,7 @@ impl World {
             allow_folders: true,
             allow_emulators: true,
             captures_changes: true,
+            starts_emulators: true,
             sign_up: SignUp::Anyone,
             ..ControlSettings::default()
         })
@@ -534,6 +535,11 @@ impl MemoryRepositories {
         Secrets { masters: vec![SecretKey::from_bytes([7; 32])], ..Secrets::default() }
     }
 
+    /// The repository in which backups lie.
+    pub async fn repository(&self) -> Repository {
+        Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await.unwrap()
+    }
+
     /// Makes the backup of this id, as the steps of a workflow would.
     pub async fn back_up(&self, job: &JobId, (documents, raised): (i64, i64), is_incremental: bool) -> Manifest {
         let repository = match Repository::open(self.store.clone(), Self::secrets(), self.world.clone()).await {
@@ -626,6 +632,11 @@ pub fn webhook(name: &str) -> Value {
     json!({"name": name, "url": format!("https://receiver.example/{PLANTED}")})
 }
 
+/// Drills that are due on Sundays.
+pub fn drills() -> Value {
+    json!({"cronExpression": "0 4 * * 0", "scratch": {"kind": "emulator"}})
+}
+
 /// Everything that a role table needs, once: ids by name.
 pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let (project, backup) = world.completed_backup(30).await;
@@ -633,6 +644,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let schedule = id(&world.post("/api/v1/schedules", schedule(&project)).await);
     let pushed = json!({"projectId": project, "config": {"push": {"hmac": true}}});
     world.post("/api/v1/pitr/enable", pushed).await;
+    world.call("PUT", &format!("/api/v1/drills/{project}/config")).json(&drills()).send().await;
     let moment = json!({"projectId": project, "pointInTime": "2023-11-14T22:20:00Z", "dryRun": true});
     let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;

@@ -57,6 +57,26 @@ async fn a_damaged_backup_is_told_and_no_longer_counted_as_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_manifest_is_damaged_does_not_pass_either() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    let manifest = program.objects().into_iter().find(|path| path.starts_with("snapshots/")).unwrap();
+    let file = std::path::Path::new(program.url().strip_prefix("file://").unwrap()).join(&manifest);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[150] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let id = manifest.strip_prefix("snapshots/").unwrap().strip_suffix(".manifest").unwrap();
+    for snapshot in ["latest", id] {
+        let told = drill(program, &[snapshot], 3);
+        assert_eq!(told["error"]["message"], "the backup cannot be restored", "{told:#}");
+    }
+    drill(program, &["bkp_01JZ8Q6V7C9X2M4T5B8K1N3R6W"], 5);
+    for wrong in ["Bad_ID", "bad/id", "1bad"] {
+        assert_eq!(program.run(&["drill", "--scratch-project", wrong]).status.code(), Some(2), "{wrong}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_not_empty_or_was_backed_up_is_refused_and_stays_as_it_is() {
     let place = Place::begun().await;
     let scratch = place.of("drill").await;
