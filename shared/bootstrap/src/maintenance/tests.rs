@@ -35,8 +35,8 @@ use crate::steps::{Counted, StepSettings};
 
 mod captures;
 mod copies;
-mod merges;
 mod drills;
+mod merges;
 mod migrations;
 mod moments;
 

@@ -74,7 +74,7 @@ async fn scheduled(home: &Home, schedule: &ScheduleId, database: &MemoryDatabase
     let job = &backup.job.id;
     home.control.start_job(&home.worker, job).await.unwrap();
     let steps = Backup::builder(home.repository(&backup).await, Arc::new(database.clone())).steps();
-    for chunk in 0..steps.plan(job).await.unwrap() {
+    for chunk in 0..steps.plan(job).await.unwrap().chunks {
         assert!(steps.chunk(job, chunk, 0).await.unwrap().done);
     }
     let manifest = steps.finalize(job).await.unwrap();
