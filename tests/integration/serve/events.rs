@@ -100,9 +100,9 @@ async fn events_in_every_form_come_into_the_history_once_and_nobody_else_posts_a
             assert_eq!(taking.takes(&token, event(form, &format!("evt-{n}"), n)).await, expect, "form {form}");
         }
     }
-    let signed = event(3, "evt-17", 17);
-    let proof = signed(&taking.secret, now(), &signed.body);
-    assert_eq!(taking.takes(&proof, signed).await, "buffered");
+    let by_secret = event(3, "evt-17", 17);
+    let proof = signed(&taking.secret, now(), &by_secret.body);
+    assert_eq!(taking.takes(&proof, by_secret).await, "buffered");
 
     for claims in [
         json!({"aud": "https://elsewhere.example", "email": ACCOUNT}),
