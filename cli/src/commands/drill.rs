@@ -113,7 +113,7 @@ pub(crate) async fn run(context: &Context, args: DrillArgs) -> Result<Exit> {
 }
 
 async fn once(context: &Context, repository: &Repository, args: &DrillArgs) -> Result<Told> {
-    let (snapshot, manifest) = chosen(context, repository, &args.snapshot).await.map_err(of_the_backup)?;
+    let (snapshot, manifest) = chosen(context, repository, &args.snapshot).await?;
     let scratch = Scratch::open(context, args, &manifest).await?;
     let report = exercise(context, repository, args, snapshot, scratch.target.clone(), scratch.is_emulator).await?;
     Ok(Told { passed: report.has_passed(), origin_proven: repository.writer_key().is_some(), report })

@@ -26,19 +26,24 @@ impl DueDrills {
     /// Drills until it is stopped; then one that runs empties its scratch database.
     pub(crate) async fn run(self, stopped: impl Future<Output = ()>) {
         let bounds = DrillBounds::default();
-        let drilling = async {
-            while !bounds.stop.is_requested() {
-                self.drill_due(&bounds).await;
-                tokio::time::sleep(TICK).await;
+        tokio::pin!(stopped);
+        loop {
+            let drilling = self.drill_due(&bounds);
+            tokio::pin!(drilling);
+            tokio::select! {
+                () = &mut drilling => {}
+                () = &mut stopped => {
+                    bounds.stop.request();
+                    if tokio::time::timeout(PATIENCE, drilling).await.is_err() {
+                        tracing::warn!("a drill did not end in time: the next one takes over what it has left");
+                    }
+                    return;
+                }
             }
-        };
-        tokio::pin!(drilling);
-        tokio::select! {
-            () = &mut drilling => return,
-            () = stopped => bounds.stop.request(),
-        }
-        if tokio::time::timeout(PATIENCE, drilling).await.is_err() {
-            tracing::warn!("a drill did not end in time: the next one takes over what it has left");
+            tokio::select! {
+                () = &mut stopped => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
         }
     }
 
