@@ -157,6 +157,7 @@ async fn put_back(all: &Captured) {
 
 /// The deployed state machine makes an incremental backup of what was captured, and a synthetic one, of which neither reads.
 async fn built_upon_and_merged(all: &Captured) {
+    all.put("users/merged", 1).await;
     let (documents, put_at) = all.now().await;
     all.is_due().await;
     all.send("merged").await;

@@ -62,7 +62,7 @@ fn unknown_fields_are_refused_and_defaults_are_the_documented_ones() {
     let id = "proj_01ARZ3NDEKTSV4RRFFQ69G5FAV";
     let parse = |text: String| serde_json::from_str::<NewBackup>(&text);
     assert!(parse(format!(r#"{{"projectId":"{id}","colections":["a"]}}"#)).is_err());
-    assert!(parse(format!(r#"{{"projectId":"{id}","type":"incremental"}}"#)).is_err());
+    assert!(parse(format!(r#"{{"projectId":"{id}","type":"differential"}}"#)).is_err());
     let new = parse(format!(r#"{{"projectId":"{id}"}}"#)).unwrap();
     assert!(new.include_subcollections && new.encrypt && !new.include_auth && new.compression == "brotli");
     let schedule =
