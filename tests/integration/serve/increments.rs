@@ -130,8 +130,9 @@ async fn what_has_nothing_to_build_on_says_so_and_what_cannot_be_merged_is_refus
     let body = json!({"projectId": place.project, "type": "incremental", "includeAuth": true});
     let (status, refused) = api.ask(Method::POST, "/backups", Some(&body), None).await;
     assert_eq!((status, &refused["error"]["details"]["field"]), (422, &json!("includeAuth")), "{refused:#}");
-    let listed = place.installation.cli_json("demo-app", &["list"]);
-    let kinds: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    let listed = place.installation.cli_json(&place.project, &["list"]);
+    let kinds: Vec<_> =
+        listed["snapshots"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.len(), 2, "{listed:#}");
     assert!(kinds.contains(&"incremental") && kinds.contains(&"full"), "{listed:#}");
 }
