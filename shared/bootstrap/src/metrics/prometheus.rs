@@ -212,7 +212,9 @@ mod tests {
             metrics.job_ended(&restore(status));
         }
         metrics.jobs_queued(QueuedJobs { waiting: 3, active: 2 });
-        [true, false, false].map(|has_passed| metrics.drill_ended(has_passed));
+        for has_passed in [true, false, false] {
+            metrics.drill_ended(has_passed);
+        }
         assert_says(
             &metrics,
             &[
