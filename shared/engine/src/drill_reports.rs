@@ -53,7 +53,7 @@ impl Repository {
         let is_report = |path: &Path| path.filename() == Some("report");
         let paths = self.list("drills").await?.into_iter().map(|meta| meta.location).filter(is_report);
         let mut reports: Vec<_> = paths.filter_map(|path| Some((layout::job_of(&path)?, path))).collect();
-        reports.sort_by(|(a, _), (b, _)| b.millis().cmp(&a.millis()));
+        reports.sort_by_key(|(report, _)| std::cmp::Reverse(report.millis()));
         Ok(reports)
     }
 
