@@ -19,8 +19,8 @@ use crate::capture::writer::{Changes, Writer};
 use crate::stage::{self, firestore, read_all};
 
 const GROUPS: [&str; 3] = ["users", "orders", "fresh"];
-const ROUNDS: u32 = 6;
-const RESTORED: u32 = 3;
+const ROUNDS: u32 = 4;
+const RESTORED: u32 = 2;
 
 struct History<'a> {
     all: &'a Captured,
