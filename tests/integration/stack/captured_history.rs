@@ -16,7 +16,7 @@ use super::deployed::BOUND;
 use crate::capture::oracle::{Oracle, contents};
 use crate::capture::place::between;
 use crate::capture::writer::{Changes, Writer};
-use crate::stage::{self, firestore, read_all};
+use crate::stage::{self, read_all};
 
 const GROUPS: [&str; 3] = ["users", "orders", "fresh"];
 const ROUNDS: u32 = 4;
@@ -71,9 +71,9 @@ impl History<'_> {
         faults.clear();
         let end = self.captured_whole("history-end").await;
         self.all.assert_no_gap().await;
-        for number in 0..RESTORED {
+        for _ in 0..RESTORED {
             let at = between(&mut self.random, start, end);
-            self.assert_put_back(at, &format!("restored-{number}")).await;
+            self.assert_put_back(at).await;
         }
     }
 
@@ -101,16 +101,15 @@ impl History<'_> {
     }
 
     /// What is put back is the database at the newest consistent point at or before the time, and that is said to be it.
-    async fn assert_put_back(&self, at: Timestamp, into: &str) {
+    async fn assert_put_back(&self, at: Timestamp) {
         let api = &self.all.stack.api;
-        let asked = json!({"projectId": self.all.project, "pointInTime": at, "database": into});
+        let asked = json!({"projectId": self.all.project, "pointInTime": at, "mode": "mirror"});
         let restore = api.post("/pitr/restore", asked).await;
         let point: Timestamp = restore["moment"]["consistentPoint"].as_str().unwrap().parse().unwrap();
         assert!(point <= at, "{restore:#}");
         let done = api.reaches(&path_of(&restore), &["completed"], BOUND).await;
         assert_eq!(done["result"]["failed"], 0, "{done:#}");
-        let elsewhere = firestore(self.all.stack.emulator.host(), &DatabaseName::new(GOOGLE, into)).await;
-        let restored = stage::contents(&read_all(&elsewhere).await);
+        let restored = stage::contents(&read_all(&self.all.source).await);
         let expected = contents(&self.oracle.at(point));
         let is_same = restored.iter().map(|(path, content)| (path, content.as_slice()));
         assert!(
