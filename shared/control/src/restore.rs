@@ -298,20 +298,10 @@ impl Control {
         let project = captured_project(new)?;
         let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
         let found = moments.find(&place, &database, asked).await?;
-        let base = self.load::<Job>(&caller.scope().job_key(&found.base)).await?;
         let moment =
             RestoredMoment { point_in_time: asked.at, consistent_point: found.point, is_backup: found.is_base };
-        Ok(Source {
-            id: found.base,
-            moment: Some(moment),
-            reported: None,
-            project,
-            database: database.database,
-            destination: place.destination.id,
-            repository: (place.project, place.encrypted),
-            has_auth: false,
-            check: base.map(|base| base.check()),
-        })
+        let source = self.captured_source(caller, project, (place, database), found.base).await?;
+        Ok(Source { moment: Some(moment), ..source })
     }
 
     /// One document as it was reported. The backup is looked for in the repository, and need not be one that the catalog knows.
@@ -326,17 +316,29 @@ impl Control {
         let project = captured_project(new)?;
         let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
         let id = moments.find_reported(&place, &database, &reported).await?;
-        let base = self.load::<Job>(&caller.scope().job_key(&id)).await?;
+        let source = self.captured_source(caller, project, (place, database), id).await?;
+        Ok(Source { reported: Some(reported), ..source })
+    }
+
+    /// What is captured of a database, on top of a backup.
+    async fn captured_source(
+        &self,
+        caller: &Caller,
+        project: ProjectId,
+        (place, database): (OpenedPlace, DatabaseName),
+        base: JobId,
+    ) -> Result<Source> {
+        let known = self.load::<Job>(&caller.scope().job_key(&base)).await?;
         Ok(Source {
-            id,
+            id: base,
             moment: None,
-            reported: Some(reported),
+            reported: None,
             project,
             database: database.database,
             destination: place.destination.id,
             repository: (place.project, place.encrypted),
             has_auth: false,
-            check: base.map(|base| base.check()),
+            check: known.map(|known| known.check()),
         })
     }
 

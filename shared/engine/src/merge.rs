@@ -42,6 +42,12 @@ pub(crate) struct Layer {
 pub(crate) type Precedence = (Option<Timestamp>, u64);
 
 impl Layer {
+    /// Whether a record of it may lie in `range`.
+    pub(crate) fn may_lie_in(&self, range: &PathRange) -> bool {
+        let ends_before = range.end.as_ref().is_some_and(|end| self.entry.first >= *end);
+        !ends_before && !range.behind_all_of(&self.entry.last)
+    }
+
     /// Whether a record of this layer counts at all.
     pub(crate) fn counts(&self, record: &Record) -> bool {
         self.counts_by(record.update_time, record.point) && !self.except.contains(&record.path)
@@ -217,11 +223,7 @@ impl Merge {
 impl Heads {
     /// What of `layers` lies in `range`.
     pub(crate) fn new(repository: &Repository, layers: &[Layer], range: &PathRange, meter: &Arc<Meter>) -> Self {
-        let touches = |layer: &&Layer| {
-            let ends_before = range.end.as_ref().is_some_and(|end| layer.entry.first >= *end);
-            !ends_before && !range.behind_all_of(&layer.entry.last)
-        };
-        let mut waiting: Vec<Layer> = layers.iter().filter(touches).cloned().collect();
+        let mut waiting: Vec<Layer> = layers.iter().filter(|layer| layer.may_lie_in(range)).cloned().collect();
         waiting.sort_by(|a, b| b.entry.first.cmp(&a.entry.first));
         Self {
             repository: repository.clone(),

@@ -192,11 +192,8 @@ impl DocumentSource for MomentSource {
     /// About how many, and no fewer: whoever counts what a merge comes to reads all of it.
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
         self.check(at)?;
-        let touches = |layer: &&Layer| {
-            let ends_before = range.end.as_ref().is_some_and(|end| layer.entry.first >= *end);
-            !ends_before && !range.behind_all_of(&layer.entry.last)
-        };
-        Ok(self.layers.iter().filter(touches).map(|layer| layer.entry.records).sum())
+        let touched = self.layers.iter().filter(|layer| layer.may_lie_in(range));
+        Ok(touched.map(|layer| layer.entry.records).sum())
     }
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
