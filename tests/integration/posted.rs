@@ -1,5 +1,7 @@
 //! Events of changes as senders post them: made by hand, after Google's descriptions of them.
 
+use std::sync::OnceLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use firebackup_codec::typed_json::read_json;
@@ -58,9 +60,12 @@ pub fn now() -> Timestamp {
     Timestamp::new(since.as_secs() as i64, 0)
 }
 
-/// What an event tells: the document with this number, written so many seconds from now.
+/// What an event tells: the document with this number, written so many seconds behind the first event that was made.
+///
+/// One start for all: no two versions of a document have one time, however long it takes to post them.
 pub fn document(n: i64) -> String {
-    let (name, at) = (database().document_name(PATH), now().plus_seconds(n));
+    static START: OnceLock<Timestamp> = OnceLock::new();
+    let (name, at) = (database().document_name(PATH), START.get_or_init(now).plus_seconds(n));
     json!({
         "name": name, "createTime": at, "updateTime": at,
         "fields": {"n": {"integerValue": n.to_string()}, "text": {"stringValue": PLANTED}},

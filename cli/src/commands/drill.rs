@@ -263,6 +263,11 @@ fn text(context: &Context, report: &DrillReport) -> String {
     lines.extend(report.users.iter().map(|users| {
         format!("  its Auth users: {} of {} opened and decoded, none restored", count(users.read), count(users.users))
     }));
+    let (wanted, moments) = (report.moments_wanted as usize, report.moments());
+    if report.failure.is_none() && moments < wanted {
+        let there = if moments == 0 { "no moment".to_owned() } else { format!("only {}", of(moments as u64, "moment")) };
+        lines.push(format!("  {there} behind it can be put back from captured changes"));
+    }
     lines.extend(report.failure.iter().map(|failure| format!("It went no further: {}", printable(failure))));
     let head = match report.has_passed() {
         true => format!(

@@ -431,6 +431,7 @@ impl Maintenance {
             let done = async {
                 self.merge_chains(&worker, &mut retained).await?;
                 self.drop_by_schedule(&worker, &mut retained).await?;
+                self.drop_merges(&worker, &mut retained).await?;
                 self.delete_marked(&worker, &mut retained).await?;
                 self.sweep_repositories(&worker, &mut retained).await
             };
@@ -480,10 +481,27 @@ impl Maintenance {
         for schedule in self.control().schedules_of(worker).await.map_err(of_control)? {
             let now = self.steps.places.world().now();
             let outcome = self.control().kept_by_schedule(worker, &schedule.id, now).await.map_err(of_control)?;
-            for backup in outcome.dropped {
-                self.control().drop_backup(worker, &backup).await.map_err(of_control)?;
-                retained.dropped += 1;
-            }
+            self.drop_backups(worker, outcome.dropped, retained).await?;
+        }
+        Ok(())
+    }
+
+    /// Merges that were made by themselves go with the moments that build on them.
+    async fn drop_merges(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
+        let now = self.steps.places.world().now();
+        let merges = self.control().outlived_merges(worker, now).await.map_err(of_control)?;
+        self.drop_backups(worker, merges, retained).await
+    }
+
+    async fn drop_backups(
+        &self,
+        worker: &Worker,
+        backups: Vec<JobId>,
+        retained: &mut Retained,
+    ) -> Result<(), StepError> {
+        for backup in backups {
+            self.control().drop_backup(worker, &backup).await.map_err(of_control)?;
+            retained.dropped += 1;
         }
         Ok(())
     }

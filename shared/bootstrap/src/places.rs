@@ -347,7 +347,8 @@ fn unmade(error: MakeBucketError) -> ControlError {
 }
 
 /// What a client is told of a repository that cannot be opened.
-fn unreadable(error: EngineError) -> ControlError {
+/// Why a repository cannot be opened; for the user.
+pub(crate) fn unreadable(error: EngineError) -> ControlError {
     let is_missing = matches!(&error, EngineError::Port(port) if port.kind == ErrorKind::NotFound);
     let message = match &error {
         EngineError::NotFound(_) => "the repository of the backup is not there any more",

@@ -91,6 +91,13 @@ impl Default for BackupConfig {
     }
 }
 
+impl BackupConfig {
+    /// Whether nothing is left out.
+    pub(crate) const fn is_everything(&self) -> bool {
+        self.collections.is_empty() && self.exclude_collections.is_empty() && self.include_subcollections
+    }
+}
+
 /// A backup that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -53,11 +53,11 @@ pub struct NewDrills {
     pub database: Option<String>,
     /// Into what.
     pub scratch: DrillScratch,
-    /// About how many documents of each restore, chosen at random.
-    #[serde(default = "thousand")]
-    #[schema(minimum = 1, maximum = 100_000, default = 1000)]
-    pub documents: u32,
-    /// Whether all documents are restored, and every byte of what is stored is read.
+    /// About how many documents of each restore, chosen at random; 1000 where neither this nor `all` is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100_000)]
+    pub documents: Option<u32>,
+    /// Whether all documents are restored, and every byte of what is stored is read; not beside `documents`.
     #[serde(default)]
     #[schema(default = false)]
     pub all: bool,
@@ -69,10 +69,6 @@ pub struct NewDrills {
     #[serde(default = "yes")]
     #[schema(default = true)]
     pub enabled: bool,
-}
-
-const fn thousand() -> u32 {
-    1000
 }
 
 const fn one() -> u32 {
@@ -198,6 +194,9 @@ pub(crate) struct DrillRecord {
     /// How often the one that is due could not be run.
     #[serde(default)]
     pub(crate) tries: u32,
+    /// Whether the one that runs was told to stop.
+    #[serde(default)]
+    pub(crate) stopping: bool,
     /// Who drills now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) holder: Option<String>,
@@ -211,10 +210,19 @@ pub(crate) struct DrillRecord {
     pub(crate) last: Option<DrillRun>,
 }
 
+impl NewDrills {
+    /// About how many documents are restored; nothing for all of them.
+    pub(crate) fn sample(&self) -> Option<u32> {
+        (!self.all).then(|| self.documents.unwrap_or(DOCUMENTS))
+    }
+}
+
+/// The documents of a sample where nothing is said.
+const DOCUMENTS: u32 = 1000;
 /// The most documents of a sample, and the most moments.
 const MAX_DOCUMENTS: u32 = 100_000;
 const MAX_MOMENTS: u32 = 10;
-const NOUN: &str = "drills of this project: set them up first";
+const NOUN: &str = "configuration of drills for this project: set one up first";
 
 impl DrillRecord {
     /// Whether one is to be run when it is due.
@@ -225,6 +233,11 @@ impl DrillRecord {
     /// Whether somebody drills just now.
     pub(crate) fn is_held(&self, now: Timestamp) -> bool {
         self.holder.is_some() && self.held_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether a drill runs that nobody has told to stop.
+    fn goes_on(&self, now: Timestamp) -> bool {
+        self.is_held(now) && self.is_on() && !self.stopping
     }
 
     /// Its place among those that are due; while somebody drills, from when on they count as dead.
@@ -278,6 +291,7 @@ impl Control {
         let cron = cron(&new.cron_expression, &new.timezone)?;
         (new.cron_expression, new.timezone) = (cron.expression().to_owned(), cron.timezone().to_owned());
         check(&new)?;
+        new.documents = new.sample();
         for _ in 0..MAX_ATTEMPTS {
             let now = self.now();
             let mut writes = self.checks_of_drills(scope, project, &mut new).await?;
@@ -352,10 +366,13 @@ impl Control {
             let now = self.now();
             let is_done = self.thing_made_before(once.as_ref()).await?.is_some();
             let mut record = self.drill_record(scope, project).await?;
-            if is_done || record.value.asked || record.value.is_held(now) {
+            let is_asked = record.value.asked || record.value.goes_on(now);
+            if is_done || is_asked && once.is_none() {
                 return Ok(record.value.shown(now));
             }
-            (record.value.asked, record.value.due, record.value.tries) = (true, Some(whole_second(now)), 0);
+            if !is_asked {
+                (record.value.asked, record.value.due, record.value.tries) = (true, Some(whole_second(now)), 0);
+            }
             let mut writes = vec![record.replace(record.value.index(scope))?, self.goes_on(scope).await?];
             if let Some(once) = &once {
                 writes.push(once.write(project, now)?);
@@ -378,15 +395,15 @@ impl Control {
         self.project_record(scope, project).await?;
         let database = self.load::<DrillRecord>(&scope.drills_key(project)).await?;
         let database = database.as_ref().map(|record| record.value.database());
-        let backup = self.newest_backup(scope, project, database).await?;
+        let backup = self.drilled_backup(scope, project, database).await?;
         let backup = backup.ok_or_else(|| ControlError::not_found("backup: nothing was drilled yet"))?;
         let organization = self.organization_record(scope).await?;
         let repository = (backup.repository(), backup.config.encrypt);
         self.place_at(scope, organization, backup.storage_destination_id, repository).await
     }
 
-    /// The completed backup of the newest moment.
-    pub(crate) async fn newest_backup(
+    /// The completed backup that is drilled: that of the newest moment, of those of everything where there is one.
+    pub(crate) async fn drilled_backup(
         &self,
         scope: &OrganizationScope,
         project: &ProjectId,
@@ -398,7 +415,7 @@ impl Control {
         let read_time = |backup: &BackupJob| backup.job.result.as_ref().and_then(|result| result.read_time);
         let backups = self.all::<BackupJob>(scope.backups_of_project(project)).await?;
         let backups = backups.into_iter().map(|backup| backup.value).filter(is_meant);
-        Ok(backups.max_by_key(|backup| (read_time(backup), backup.job.created_at)))
+        Ok(backups.max_by_key(|backup| (backup.config.is_everything(), read_time(backup), backup.job.created_at)))
     }
 
     pub(crate) async fn drill_record(
@@ -531,6 +548,7 @@ impl DrillRecord {
             due: None,
             asked: false,
             tries: 0,
+            stopping: false,
             holder: None,
             held_until: None,
             held_destination: None,
@@ -544,7 +562,10 @@ fn check(new: &NewDrills) -> Result<()> {
     if let DrillScratch::Database { database, .. } = &new.scratch {
         limit::database(Some(database.as_str()))?;
     }
-    if !(1..=MAX_DOCUMENTS).contains(&new.documents) {
+    if new.all && new.documents.is_some() {
+        return Err(ControlError::field("documents", "expected either `documents` or `all`"));
+    }
+    if new.documents.is_some_and(|documents| !(1..=MAX_DOCUMENTS).contains(&documents)) {
         return Err(ControlError::field("documents", format!("expected 1 to {MAX_DOCUMENTS}")));
     }
     if new.moments > MAX_MOMENTS {

@@ -4,9 +4,9 @@
 //! by another once that is over, who takes over what was left in the scratch database. So of two that drill at one time each
 //! would spoil what the other compares, a holder keeps its claim until it has emptied the database, even where it is to stop.
 
-use firebackup_model::Timestamp;
 use firebackup_model::id::JobId;
 use firebackup_model::port::ItemWrite;
+use firebackup_model::{DatabaseName, Timestamp};
 use serde_json::json;
 
 use crate::access::ProjectAccess;
@@ -73,6 +73,8 @@ pub struct DrillWork {
     pub moments: u32,
     /// How many documents the backup has.
     pub documents: u64,
+    /// Whose it is.
+    pub source: DatabaseName,
 }
 
 /// Into what is restored.
@@ -119,8 +121,8 @@ pub enum DrillEnd {
 /// When one is tried again that could not be run, and how often.
 const AGAIN_SECONDS: i64 = 300;
 const MOST_TRIES: u32 = 3;
-/// When it is tried again whose destination is just about to be moved.
-const MOVING_SECONDS: i64 = 60;
+/// When it is tried again whose destination is just about to be moved, or whose first backup is not done yet.
+const WAIT_SECONDS: i64 = 60;
 /// The most characters of a message that are kept.
 const MAX_MESSAGE: usize = 1000;
 
@@ -140,7 +142,7 @@ impl Control {
     }
 
     /// Claims a drill for so many seconds; nothing where none is due, somebody else runs it, or the backup's destination is about
-    /// to be moved.
+    /// to be moved, or the first backup is being made.
     ///
     /// # Errors
     /// When the store fails.
@@ -164,11 +166,13 @@ impl Control {
                 self.write_unrecorded(vec![record.replace(record.value.index(scope))?]).await?;
                 return Ok(None);
             }
-            let backup = self.newest_backup(scope, project, Some(record.value.database())).await?;
+            let backup = self.drilled_backup(scope, project, Some(record.value.database())).await?;
             let destination = self.destination_of(scope, backup.as_ref()).await?;
-            if destination.as_ref().is_some_and(|destination| destination.value.check_usable().is_err()) {
+            let is_moving = destination.as_ref().is_some_and(|destination| destination.value.check_usable().is_err());
+            // one that was asked for with the first backup is run behind it
+            if is_moving || backup.is_none() && self.is_backed_up_now(scope, project, record.value.database()).await? {
                 record.value.let_go();
-                record.value.due = Some(whole_second(now).plus_seconds(MOVING_SECONDS));
+                record.value.due = Some(whole_second(now).plus_seconds(WAIT_SECONDS));
                 self.write_unrecorded(vec![record.replace(record.value.index(scope))?]).await?;
                 return Ok(None);
             }
@@ -235,10 +239,11 @@ impl Control {
         Ok(Some(DrillWork {
             by: claimed.project.to_string(),
             documents: backup.job.result.as_ref().map_or(0, |result| result.documents),
+            source: DatabaseName::new(&backup.google_project, &backup.database),
             backup: backup.job.id,
             place,
             scratch,
-            sample: (!config.all).then_some(u64::from(config.documents)),
+            sample: config.sample().map(u64::from),
             moments: config.moments,
         }))
     }
@@ -251,9 +256,10 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let Some(mut record) = self.held_drill(worker, claimed).await? else { return Ok(HeldDrill::Lost) };
             record.value.hold(claimed, self.now());
+            record.value.stopping |= !record.value.is_on();
             let write = record.replace(record.value.index(worker.scope()))?;
             if self.write_unrecorded(vec![write]).await? == Written::Yes {
-                return Ok(if record.value.is_on() { HeldDrill::GoesOn } else { HeldDrill::Stops });
+                return Ok(if record.value.stopping { HeldDrill::Stops } else { HeldDrill::GoesOn });
             }
         }
         Err(ControlError::concurrent_change())
@@ -332,7 +338,7 @@ impl DrillRecord {
     }
 
     fn let_go(&mut self) {
-        (self.holder, self.held_until, self.held_destination) = (None, None, None);
+        (self.holder, self.held_until, self.held_destination, self.stopping) = (None, None, None, false);
     }
 
     /// Takes what came of a drill; what there is to tell of it, if it is not tried again.

@@ -6,6 +6,7 @@ use firebackup_model::{DocumentPath, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::actor::Actor;
 use crate::backup::{BackupConfig, BackupType};
 use crate::drill::BackupDrill;
 use crate::error::Code;
@@ -234,6 +235,11 @@ pub struct BackupJob {
 }
 
 impl BackupJob {
+    /// Whether nobody has asked for it, and no schedule: captured changes were merged because it was time to.
+    pub(crate) fn is_made_by_itself(&self) -> bool {
+        self.schedule_id.is_none() && self.job.created_by == Actor::System.to_string()
+    }
+
     /// The backup that it builds on, while it can be restored.
     pub(crate) fn builds_on(&self) -> Option<&JobId> {
         let result = self.job.result.as_ref().filter(|_| self.job.status == JobStatus::Completed);

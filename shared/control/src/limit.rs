@@ -82,8 +82,7 @@ fn type_of_backup(config: &BackupConfig) -> Result<()> {
     if config.kind != BackupType::Full && config.include_auth {
         return Err(ControlError::field("includeAuth", "only a full backup includes Auth users"));
     }
-    let is_of_all = [&config.collections, &config.exclude_collections].iter().all(|patterns| patterns.is_empty());
-    match config.kind == BackupType::Synthetic && !(is_of_all && config.include_subcollections) {
+    match config.kind == BackupType::Synthetic && !config.is_everything() {
         true => Err(ControlError::field("collections", "a synthetic backup is of the whole database")),
         false => Ok(()),
     }

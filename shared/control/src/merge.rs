@@ -83,7 +83,8 @@ impl Control {
         let now = self.now().seconds;
         let day = Timestamp::new(now - now.rem_euclid(DAY), 0);
         let once = Once::new_for_days(scope.merge_key(project, &database.database, day), KNOWN_DAYS);
-        if self.made_before(Some(&once)).await?.is_some() || self.is_backed_up_now(scope, chain).await? {
+        let is_backed_up = self.is_backed_up_now(scope, project, &database.database).await?;
+        if is_backed_up || self.made_before(Some(&once)).await?.is_some() {
             return Ok(None);
         }
         let config = BackupConfig {
@@ -102,10 +103,16 @@ impl Control {
         Ok(Some(self.backup_once(&worker.author(), &wanted, Some(&once)).await?.job.id))
     }
 
-    async fn is_backed_up_now(&self, scope: &OrganizationScope, chain: &CapturedChain) -> Result<bool> {
-        for active in self.active_jobs(scope).await?.iter().filter(|active| active.project == chain.project) {
+    /// Whether a backup of a database has not ended.
+    pub(crate) async fn is_backed_up_now(
+        &self,
+        scope: &OrganizationScope,
+        project: &ProjectId,
+        database: &str,
+    ) -> Result<bool> {
+        for active in self.active_jobs(scope).await?.iter().filter(|active| active.project == *project) {
             let job = self.load::<Job>(&scope.job_key(&active.job)).await?.map(|job| job.value);
-            if job.is_some_and(|job| matches!(job, Job::Backup(_)) && job.database() == chain.database.database) {
+            if job.is_some_and(|job| matches!(job, Job::Backup(_)) && job.database() == database) {
                 return Ok(true);
             }
         }

@@ -465,15 +465,12 @@ impl PitrRecord {
 
     /// Whether changes could be captured behind this backup.
     pub(crate) fn can_begin_from(&self, backup: &BackupJob) -> bool {
-        let config = &backup.config;
         backup.job.status == JobStatus::Completed
             && backup.builds_on().is_none()
             && backup.database == self.database
             && backup.storage_destination_id == self.storage_destination_id
-            && (backup.repository(), config.encrypt) == self.repository()
-            && config.collections.is_empty()
-            && config.exclude_collections.is_empty()
-            && config.include_subcollections
+            && (backup.repository(), backup.config.encrypt) == self.repository()
+            && backup.config.is_everything()
     }
 }
 

@@ -12,6 +12,8 @@ use crate::gfs::Gfs;
 use crate::id::ScheduleId;
 use crate::job::{BackupJob, JobStatus};
 use crate::job_records::in_days;
+use crate::pitr::LONGEST_RETENTION_DAYS;
+use crate::pitr_record::PitrRecord;
 use crate::schedule::Schedule;
 use crate::tenant::Worker;
 
@@ -156,6 +158,40 @@ impl Control {
         let own = completed.into_iter().filter(|backup| backup.schedule_id == Some(*schedule));
         Ok(stored.keeps(own.map(Completed::of).collect(), now)?.with_parents(&parents))
     }
+}
+
+impl Control {
+    /// Merges that were made by themselves and on which no moment builds any more that is kept: of each database those behind
+    /// which stands a newer one from before all of these. Backups that others build on are left out.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn outlived_merges(&self, worker: &Worker, now: Timestamp) -> Result<Vec<JobId>> {
+        let scope = worker.scope();
+        let backups = self.all::<BackupJob>(scope.backups()).await?.into_iter().map(|backup| backup.value);
+        let completed: Vec<_> = backups.filter(|backup| backup.job.status == JobStatus::Completed).collect();
+        let parents = completed.iter().filter_map(|one| Some((one.job.id.clone(), one.builds_on()?.clone()))).collect();
+        let mut merges: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for backup in completed.into_iter().filter(BackupJob::is_made_by_itself) {
+            merges.entry((backup.project_id, backup.database.clone())).or_default().push(backup);
+        }
+        let mut outcome = RetentionOutcome::default();
+        for ((project, database), merges) in merges {
+            let pitr = self.load::<PitrRecord>(&scope.pitr_key(&project, &database)).await?;
+            let days = pitr.map_or(LONGEST_RETENTION_DAYS, |pitr| pitr.value.retention_days);
+            outcome.dropped.extend(outlived(merges, in_days(now, -i64::from(days))));
+        }
+        Ok(outcome.with_parents(&parents).dropped)
+    }
+}
+
+/// Those that are older than the newest from before a time.
+fn outlived(merges: Vec<BackupJob>, since: Timestamp) -> impl Iterator<Item = JobId> {
+    let read_time = |backup: &BackupJob| backup.job.result.as_ref().and_then(|result| result.read_time);
+    let mut merges: Vec<_> = merges.into_iter().map(|merge| (read_time(&merge), merge.job.id)).collect();
+    merges.sort_unstable_by(|a, b| b.cmp(a));
+    let is_newer = move |(read_time, _): &(Option<Timestamp>, JobId)| *read_time > Some(since);
+    merges.into_iter().skip_while(is_newer).skip(1).map(|(_, id)| id)
 }
 
 impl RetentionOutcome {

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use firebackup_codec::object::ObjectType;
 use firebackup_model::drill::{DrillBegun, DrillReport, Exercise};
 use firebackup_model::id::SnapshotId;
 use firebackup_model::job::RestoreMode;
@@ -19,7 +18,6 @@ use crate::diff::Change;
 use crate::drill_sample::{Dice, sample};
 use crate::drill_scratch::MARKS;
 use crate::error::{EngineError, Result};
-use crate::layout;
 use crate::moments::{Moment, Moments};
 use crate::repository::Repository;
 use crate::restore::{DryRun, Restore, RestoreOptions, RestoreReport, Target};
@@ -84,7 +82,7 @@ impl Drill {
         let mut report = self.report(&begun, &manifest);
         let before = self.meter.stored.get();
         if let Err(error) = self.exercise(&manifest, &mut report).await {
-            if !is_of_the_backup(&error) {
+            if !error.is_of_the_backup() {
                 // what is there already must not stand in the way of the next one
                 self.empty(&[&begun.id]).await?;
                 self.forget(&begun.id).await?;
@@ -95,8 +93,7 @@ impl Drill {
         self.empty(&[&begun.id]).await?;
         report.bytes = self.meter.stored.get() - before;
         report.finished = self.repository.world().now();
-        let path = layout::drill_report(&begun.id);
-        self.repository.put_sealed(ObjectType::Drill, &path, &self.repository.root_sealing(), &report).await?;
+        self.repository.keep_drill(&report).await?;
         self.forget(&begun.id).await?;
         Ok(report)
     }
@@ -110,6 +107,7 @@ impl Drill {
             scratch: begun.scratch.clone(),
             is_whole: self.options.sample.is_none(),
             seed: self.options.seed,
+            moments_wanted: self.options.moments,
             exercises: Vec::new(),
             users: None,
             failure: None,
@@ -157,9 +155,9 @@ impl Drill {
         }
     }
 
-    /// Moments behind the backup, as many as are wanted and there are.
+    /// Moments behind the backup, as many as are wanted and there are, whatever backup they build on.
     async fn moments(&self, manifest: &Manifest, dice: &mut Dice) -> Result<Vec<Moment>> {
-        if self.options.moments == 0 || !manifest.is_whole() {
+        if self.options.moments == 0 {
             return Ok(Vec::new());
         }
         let moments = Moments::read(&self.repository, &manifest.source).await?;
@@ -265,10 +263,4 @@ fn differences(report: &RestoreReport, found: &DryRun) -> Vec<String> {
         Change::Updated | Change::Same => format!("`{}` is another than it should be", sample.path),
     });
     problems.chain(samples).take(MAX_DIFFERENCES).collect()
-}
-
-/// Whether a failure says something of the backup that is restored, and not of the way to it or of the database.
-fn is_of_the_backup(error: &EngineError) -> bool {
-    let is_missing = matches!(error, EngineError::Store { source: object_store::Error::NotFound { .. }, .. });
-    is_missing || error.is_of_the_object() && !error.may_pass() && !error.is_resumable_stop()
 }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use firebackup_codec::object::ObjectType;
 use firebackup_model::drill::{DrillBegun, DrillReport};
-use firebackup_model::id::JobId;
+use firebackup_model::id::{JobId, JobKind, SnapshotId};
+use firebackup_model::manifest::FORMAT_VERSION;
 use firebackup_model::{DatabaseName, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::layout;
 use crate::repository::{ProvenOrigin, Repository};
 
@@ -33,6 +34,44 @@ impl Repository {
             }
         }
         Ok(begun)
+    }
+
+    pub(crate) async fn keep_drill(&self, report: &DrillReport) -> Result<()> {
+        let path = layout::drill_report(&report.id);
+        self.put_sealed(ObjectType::Drill, &path, &self.root_sealing(), report).await.map(drop)
+    }
+
+    /// Keeps a report of a backup of which not even the manifest can be read, so that nothing could be restored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn report_unreadable(
+        &self,
+        snapshot: &SnapshotId,
+        source: DatabaseName,
+        scratch: DatabaseName,
+        error: &EngineError,
+    ) -> Result<DrillReport> {
+        let (world, now) = (self.world(), self.world().now());
+        let report = DrillReport {
+            format: FORMAT_VERSION,
+            id: world.job_id(JobKind::Drill),
+            source,
+            snapshot: snapshot.clone(),
+            scratch,
+            is_whole: false,
+            seed: 0,
+            moments_wanted: 0,
+            exercises: Vec::new(),
+            users: None,
+            failure: Some(error.in_full()),
+            bytes: 0,
+            started: now,
+            finished: now,
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.keep_drill(&report).await?;
+        Ok(report)
     }
 
     /// What the newest drills have found, at most so many, oldest first, and whether each report is by a writer that is believed.

@@ -159,6 +159,17 @@ impl EngineError {
         !matches!(self, Self::Store { .. } | Self::Port(_) | Self::Task(_) | Self::Worker)
     }
 
+    /// Whether the failure says something of what is kept, and not of the way to it: something of it is gone, damaged, or not opened
+    /// by the keys.
+    #[must_use]
+    pub fn is_of_the_backup(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
+            Self::Explained { source, .. } | Self::Latest { source, .. } => source.is_of_the_backup(),
+            other => other.is_of_the_object() && !other.is_resumable_stop(),
+        }
+    }
+
     /// The failure with all its causes, in one line.
     #[must_use]
     pub fn in_full(&self) -> String {

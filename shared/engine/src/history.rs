@@ -18,7 +18,7 @@ use crate::diff::Change;
 use crate::error::{EngineError, Result};
 use crate::lookup::Lookup;
 use crate::merge::Layer;
-use crate::moments::{Moments, in_a_gap};
+use crate::moments::{Moments, QUIET_SECONDS, behind_all, in_a_gap};
 use crate::repository::Repository;
 use crate::sighting::{Sighting, in_reports, in_segments, in_snapshot};
 use crate::world::Meter;
@@ -144,6 +144,7 @@ pub async fn as_reported(
     let period = Period { from: Some(at), to: Some(at) };
     let around = around(repository, database, path, period, meter).await?;
     let gap = around.gap_at(at);
+    around.check_heard(at)?;
     match around.history.versions.into_iter().rfind(|version| version.began <= at) {
         Some(version) if version.origin == Origin::Reported && !version.ends_before(at) => Ok(version),
         // what somebody saw is not taken to last through a time of which nothing is known
@@ -160,9 +161,19 @@ struct Around {
     moments: Moments,
     /// What scans have left.
     scanned: Vec<Gap>,
+    /// The last time of which anybody told.
+    heard: Option<Timestamp>,
 }
 
 impl Around {
+    /// What was heard last is taken to last for as long as a database that does not change may go without a word, and no longer.
+    fn check_heard(&self, at: Timestamp) -> Result<()> {
+        match self.heard {
+            Some(heard) if at.seconds_since(heard) > QUIET_SECONDS => Err(behind_all(at, heard)),
+            _ => Ok(()),
+        }
+    }
+
     /// The gap in which a time lies. What was captured and not proven so far is none.
     fn gap_at(&self, at: Timestamp) -> Option<Gap> {
         let is_scanned = |gap: &Gap| self.scanned.iter().any(|scan| scan.after < gap.until && scan.until > gap.after);
@@ -196,11 +207,13 @@ async fn around(
     seen.sort_by_key(|sighting| (sighting.at, sighting.rank));
     let reported = repository.reported(capture_id(repository.id(), database), bounds.first, bounds.last).await?;
     let reported = in_reports(&lookup, &reported.manifests, path).await?.into_iter();
-    let reported = reported.filter(|sighting| bounds.admit_time(sighting.at)).collect();
+    let reported: Vec<_> = reported.filter(|sighting| bounds.admit_time(sighting.at)).collect();
+    let captured = segments.iter().map(SegmentManifest::end);
+    let heard = seen.iter().chain(&reported).map(|sighting| sighting.at).chain(captured).chain(moments.points()).max();
     let seen = Knowledge::new(&moments, &backups).between(seen, reported);
     let history = History { versions: versions(seen, &moments), runs: lookup.opened().await };
     let scanned = segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect();
-    Ok(Around { history, moments, scanned })
+    Ok(Around { history, moments, scanned, heard })
 }
 
 /// The backups of one read time around a period: behind and before them nothing is to be found.

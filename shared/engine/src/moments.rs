@@ -318,7 +318,7 @@ pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl I
     })
 }
 
-fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
+pub(crate) fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
     EngineError::Refused(format!(
         "nothing is known of {at} yet: the last moment is {last}; give that one, or capture or back up what came behind it"
     ))
@@ -326,14 +326,15 @@ fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
 
 pub(crate) fn in_a_gap(at: Timestamp, before: Timestamp, after: Timestamp) -> EngineError {
     EngineError::Refused(format!(
-        "{at} lies in a gap: nothing is known between {before} and {after}; give one of these two, or a moment of another window \
-         (see `firebackup pitr windows`)"
+        "{at} lies in a gap: nothing is known between {before} and {after}; give one of these two, or a moment of another \
+         window"
     ))
 }
 
 fn not_exact(at: Timestamp, point: Timestamp, next: Option<Timestamp>) -> EngineError {
     let next = next.map(|next| format!(", the next one {next}")).unwrap_or_default();
     EngineError::Refused(format!(
-        "{at} is no consistent point: the newest before it is {point}{next}; without --exact that one is taken"
+        "{at} is no consistent point: the newest before it is {point}{next}; that one is taken where not exactly this time is asked \
+         for"
     ))
 }

@@ -93,12 +93,6 @@ impl PlanRequest {
         compared.chain(self.merged_from.clone()).collect()
     }
 
-    /// Whether an intent names all that is read.
-    fn is_pinned_by(&self, intent: &Intent) -> bool {
-        self.needed_snapshots().iter().all(|snapshot| intent.snapshots.contains(snapshot))
-            && self.captured.iter().all(|(run, _)| intent.runs.contains(run))
-    }
-
     /// What is compared must be newer than what it is compared with.
     fn newer_than(&self) -> Option<Timestamp> {
         self.against.as_ref().and_then(|against| against.through)
@@ -172,29 +166,57 @@ pub(crate) fn gone(job: &JobId) -> EngineError {
     EngineError::Incomplete { job: job.clone(), reason: "its plan is gone: the job was given up".to_owned() }
 }
 
-/// Puts the intent of a job and its data key, unless that was done before.
+/// Puts the intent of a job and its data key, unless that was done before. What another try has pinned, which may have found something
+/// else to build on, stays pinned: it may have died, or put its plan just now.
 async fn begin_or_adopt(repository: &Repository, job: &JobId, request: &PlanRequest) -> Result<Sealing> {
     let path = layout::intent(job);
+    let mut known: Option<Intent> = None;
     for _ in 0..MAX_INTENTS {
         let found: Option<(Intent, _)> = repository.get_sealed(ObjectType::Intent, &path).await?;
-        match found {
-            Some((intent, _)) if request.is_pinned_by(&intent) => {
-                return repository.sealing(intent.keys.first().copied()).await;
-            }
-            // a try that died before its plan had found something else to build on
-            Some(_) => {
-                repository.delete_all(vec![path.clone()]).await?;
-            }
-            None => {}
+        let found = found.map(|(found, _)| found);
+        known = match (found.clone(), known) {
+            (Some(found), Some(known)) => Some(joined(found, known)),
+            (found, known) => found.or(known),
+        };
+        let sealing = match &known {
+            Some(known) => repository.sealing(known.keys.first().copied()).await?,
+            None => repository.new_data_key().await?,
+        };
+        let ours = intent(repository, job, request, &sealing);
+        let created = ours.created;
+        let mut wanted = match known {
+            Some(known) => joined(known, ours),
+            None => ours,
+        };
+        if found.as_ref() == Some(&wanted) {
+            return Ok(sealing);
         }
-        let sealing = repository.new_data_key().await?;
-        let intent = intent(repository, job, request, &sealing);
-        let put = repository.put_sealed(ObjectType::Intent, &path, &repository.root_sealing(), &intent).await?;
+        if found.is_some() {
+            repository.delete_all(vec![path.clone()]).await?;
+        }
+        wanted.created = created;
+        let put = repository.put_sealed(ObjectType::Intent, &path, &repository.root_sealing(), &wanted).await?;
         if put == Put::Stored {
             return Ok(sealing);
         }
+        known = Some(wanted);
     }
     Err(gone(job))
+}
+
+/// An intent that names all that either does; its own key is that of the first.
+fn joined(mut intent: Intent, other: Intent) -> Intent {
+    fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+        for one in more {
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    add(&mut intent.snapshots, other.snapshots);
+    add(&mut intent.runs, other.runs);
+    add(&mut intent.keys, other.keys);
+    intent
 }
 
 fn intent(repository: &Repository, job: &JobId, request: &PlanRequest, sealing: &Sealing) -> Intent {

@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use firebackup_control::{Code, ControlError, Kind};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use serde_json::json;
 
@@ -73,7 +73,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        explain(&path, error.inner())
+        // the decoder takes what is no name, where it expects one, for an error of syntax
+        match serde_json::from_slice::<IgnoredAny>(bytes).is_ok() && error.inner().is_syntax() {
+            true => invalid(&path, "expected a name, in quotes".to_owned()),
+            false => explain(&path, error.inner()),
+        }
     })?;
     reader.end().map_err(|error| explain(".", &error))?;
     // the decoder takes a list of a request's fields for the request
@@ -101,6 +105,10 @@ fn explain(path: &str, error: &serde_json::Error) -> Failure {
         _ if text.contains("expected struct ") => "expected an object, in braces".to_owned(),
         _ => text.to_owned(),
     };
+    invalid(path, text)
+}
+
+fn invalid(path: &str, text: String) -> Failure {
     let message = if path == "." { text } else { format!("{path}: {text}") };
     let details = if path == "." { json!({}) } else { json!({ "field": path }) };
     ControlError::new(Kind::Unprocessable, Code::ValidationFailed, message).with_details(details).into()
@@ -122,6 +130,14 @@ mod tests {
         _name: String,
         #[serde(default, rename = "options")]
         _options: BTreeMap<String, u8>,
+        #[serde(default, rename = "kind")]
+        _kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        Full,
     }
 
     #[test]
@@ -133,7 +149,11 @@ mod tests {
             (r#" ["a", {"b": 1}]"#, 422, "expected an object"),
             (r#"{"name":"a","options":"planted"}"#, 422, "options: expected a map"),
             (r#"{"name":"a","options":{"b":"planted"}}"#, 422, "options.b: expected u8"),
-            (r#"{"name":"a","nam":1}"#, 422, "unknown field `nam`, expected `name` or `options`"),
+            (r#"{"name":"a","nam":1}"#, 422, "unknown field `nam`, expected one of `name`, `options`, `kind`"),
+            (r#"{"name":"a","kind":3}"#, 422, "kind: expected a name, in quotes"),
+            (r#"{"name":"a","kind":["planted"]}"#, 422, "kind: expected a name, in quotes"),
+            (r#"{"name":"a","kind":"planted"}"#, 422, "kind: expected `full`"),
+            (r#"{"name":"a","kind":3"#, 400, "not JSON"),
             (r#"{"name":"a","name":"b"}"#, 422, "duplicate field `name`"),
             ("{}", 422, "missing field `name`"),
             (r#""planted""#, 422, "expected an object"),
@@ -145,7 +165,7 @@ mod tests {
             assert!(text.contains(expect), "{body}: {text}");
             assert!(!text.contains("planted"), "{body}: {text}");
         }
-        assert!(parse::<Sample>(br#" {"name":"a"} "#).is_ok());
+        assert!(parse::<Sample>(br#" {"name":"a","kind":"full"} "#).is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::failure::Failure;
 use crate::state::HttpState;
-use crate::unreadable::{is_of_the_backup, problem};
+use crate::unreadable::problem;
 
 /// How long a request goes on taking up backups: gateways wait for half a minute.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -199,7 +199,7 @@ impl Sync<'_> {
                 found.found -= 1;
                 return Ok(());
             }
-            Err(error) if is_of_the_backup(&error) => {
+            Err(error) if error.is_of_the_backup() => {
                 found.problem(at, problem(&error));
                 return Ok(());
             }

@@ -53,6 +53,8 @@ pub(crate) struct DrillReportView {
     scratch: String,
     /// Whether everything was restored, or a sample.
     whole: bool,
+    /// How many moments behind the backup were to be put back too; fewer are there where fewer were captured.
+    moments_wanted: u32,
     /// What was restored, and how it compared: the backup itself, then moments behind it.
     restores: Vec<DrillRestore>,
     /// Auth users of the backup that were opened and decoded; none is restored.
@@ -112,6 +114,7 @@ fn view(report: DrillReport, origin: &ProvenOrigin) -> DrillReportView {
         source: report.source.to_string(),
         scratch: report.scratch.to_string(),
         whole: report.is_whole,
+        moments_wanted: report.moments_wanted,
         restores: report.exercises.into_iter().map(restore).collect(),
         users_read: report.users.map(|users| users.read),
         failure: report.failure,

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::failure::Failure;
 use crate::state::HttpState;
-use crate::unreadable::{is_of_the_backup, problem, unreached};
+use crate::unreadable::{problem, unreached};
 
 /// The most windows that are told, and how many where nothing is said.
 const MAX_WINDOWS: u32 = 1000;
@@ -93,7 +93,7 @@ async fn read(state: &HttpState, place: &OpenedPlace, database: &DatabaseName) -
 
 /// What is wrong with a chain, or the way to it.
 fn unreadable(error: EngineError) -> ControlError {
-    if is_of_the_backup(&error) {
+    if error.is_of_the_backup() {
         let message = format!("the captured changes cannot be read: {}", problem(&error));
         return ControlError::new(Kind::Unprocessable, Code::BackupUnreadable, message).with_source(error);
     }

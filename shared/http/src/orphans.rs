@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::failure::Failure;
 use crate::files::RepositoryParameters;
 use crate::state::HttpState;
-use crate::unreadable::{is_of_the_backup, problem, unreachable_place};
+use crate::unreadable::{problem, unreachable_place};
 
 /// How long repositories are looked at: gateways wait for half a minute.
 const MAX_TIME: Duration = Duration::from_secs(20);
@@ -223,7 +223,7 @@ fn too_slow() -> Failure {
 
 /// Where it is not known what is needed, nothing is deleted.
 fn unknown(error: EngineError) -> Failure {
-    match is_of_the_backup(&error) {
+    match error.is_of_the_backup() {
         true => ControlError::conflict(Code::Conflict, problem(&error)).with_source(error).into(),
         false => unreachable_place(error),
     }
@@ -252,7 +252,7 @@ impl RepositoryOrphans {
                 undos: found.undos,
                 ..Self::none(place)
             }),
-            Err(error) if is_of_the_backup(&error) => Ok(Self::unknown(place, problem(&error))),
+            Err(error) if error.is_of_the_backup() => Ok(Self::unknown(place, problem(&error))),
             Err(error) => Err(unreachable_place(error)),
         }
     }

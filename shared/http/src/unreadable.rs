@@ -5,16 +5,6 @@ use firebackup_engine::EngineError;
 
 use crate::failure::Failure;
 
-/// Whether a failure is about what lies in the repository, and not about the way to it.
-pub(crate) fn is_of_the_backup(error: &EngineError) -> bool {
-    match error {
-        EngineError::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
-        EngineError::Explained { source, .. } | EngineError::Latest { source, .. } => is_of_the_backup(source),
-        EngineError::Port(_) | EngineError::Task(_) | EngineError::Worker => false,
-        _ => true,
-    }
-}
-
 /// What is wrong with a backup, in a sentence for the client. What a store said stays in the log.
 pub(crate) fn problem(error: &EngineError) -> String {
     match error {
@@ -25,7 +15,7 @@ pub(crate) fn problem(error: &EngineError) -> String {
 
 /// A failure to read a backup: of the backup, or of the way to it.
 pub(crate) fn unreadable(error: EngineError) -> Failure {
-    if is_of_the_backup(&error) {
+    if error.is_of_the_backup() {
         let message = format!("the backup cannot be read: {}", problem(&error));
         return ControlError::new(Kind::Unprocessable, Code::BackupUnreadable, message).with_source(error).into();
     }

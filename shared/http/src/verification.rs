@@ -10,7 +10,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::failure::Failure;
-use crate::unreadable::{is_of_the_backup, problem, unreachable_place};
+use crate::unreadable::{problem, unreachable_place};
 
 /// The largest backup that is read in full unasked, in stored bytes.
 const MAX_UNASKED: u64 = 64 * 1024 * 1024;
@@ -135,7 +135,7 @@ impl BackupVerification {
     }
 
     fn of_damage(backup: &JobId, depth: Depth, error: EngineError) -> Result<Self, Failure> {
-        if !is_of_the_backup(&error) {
+        if !error.is_of_the_backup() {
             return Err(unreachable_place(error));
         }
         tracing::warn!(job = %backup, error = %error.in_full(), "a backup is damaged");

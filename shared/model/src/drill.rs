@@ -37,6 +37,9 @@ pub struct DrillReport {
     pub is_whole: bool,
     /// What chose the sample and the moments: the same chooses the same again.
     pub seed: u64,
+    /// How many moments behind the backup were to be put back too; fewer are there where fewer were captured.
+    #[serde(default)]
+    pub moments_wanted: u32,
     /// What was restored, and how it compared: the backup itself, then moments behind it.
     pub exercises: Vec<Exercise>,
     /// What was read of the backup's Auth users; nothing where it has none, or where it went no further before.
@@ -97,6 +100,12 @@ impl DrillReport {
             && has_users
             && !self.exercises.is_empty()
             && self.exercises.iter().all(Exercise::has_passed)
+    }
+
+    /// How many moments behind the backup were put back.
+    #[must_use]
+    pub fn moments(&self) -> usize {
+        self.exercises.iter().filter(|exercise| !exercise.is_backup).count()
     }
 
     /// Documents that were compared.

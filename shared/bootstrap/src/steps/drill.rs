@@ -12,17 +12,20 @@ use firebackup_control::{
 use firebackup_engine::{Drill, DrillOptions, EngineError, Repository, Stop, Target};
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_model::drill::DrillReport;
+use firebackup_model::id::JobId;
 use firebackup_model::port::{StepError, StepErrorKind};
-use firebackup_model::{ErrorKind, PortError};
+use firebackup_model::{DatabaseName, ErrorKind, PortError};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 use tracing::Instrument;
 
 use super::{AppSteps, WatchGuard};
 use crate::failure::{of_control, of_engine};
+use crate::places::unreadable as of_repository;
 
 /// For how long a drill is held by whoever says nothing more: then they count as dead.
 const LEASE_SECONDS: u32 = 60;
+const LEASE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
 /// How often whoever holds it says so.
 const HOLD: Duration = Duration::from_secs(15);
 /// The project of an emulator that is started for a drill.
@@ -132,18 +135,28 @@ impl AppSteps {
         }
     }
 
-    /// Holds a claim until the guard is dropped, and asks the drill to stop once it does not hold any more or is to.
+    /// Holds a claim until the guard is dropped, and asks the drill to stop once it does not hold any more or is to. Whoever could not
+    /// say for so long that they hold it that others may take them for dead has lost it.
     fn hold_drill(&self, worker: &Worker, claimed: &ClaimedDrill, stop: &Stop) -> WatchGuard {
         let (control, worker, claimed, stop) = (self.control.clone(), *worker, claimed.clone(), stop.clone());
         WatchGuard(tokio::spawn(async move {
+            let mut held = Instant::now();
             loop {
                 tokio::time::sleep(HOLD).await;
+                let asked = Instant::now();
                 match control.hold_drill(&worker, &claimed).await {
-                    Ok(HeldDrill::GoesOn) => {}
-                    Ok(HeldDrill::Stops) => stop.request(),
                     Ok(HeldDrill::Lost) => return stop.request(),
+                    Ok(holds) => {
+                        held = asked;
+                        if holds == HeldDrill::Stops {
+                            stop.request();
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(project = %claimed.project, error = %error, "a drill could not be held");
+                        if held.elapsed() + HOLD >= LEASE {
+                            stop.request();
+                        }
                     }
                 }
             }
@@ -165,26 +178,31 @@ impl AppSteps {
             }
             Err(error) => return DrillEnd::from(&error),
         };
-        match self.exercised(&work, emulators, stop).await {
+        let repository = match self.places.open(&work.place).await {
+            Ok(repository) => repository,
+            // what a drill is to find
+            Err(error) if error.is_of_the_backup() => return unopened(error),
+            Err(error) => return not_run(error),
+        };
+        match repository.manifest(&work.backup).await {
+            Ok(_) => {}
+            Err(error) if error.is_of_the_backup() => return unreadable(&repository, &work, &error).await,
+            Err(error) => return not_run(error),
+        }
+        match self.exercised(repository, &work, emulators, stop).await {
             Ok(report) => end_of(&report),
-            Err(EngineError::Latest { source, .. }) => damaged(&source),
             Err(error) if error.is_resumable_stop() && stop.is_requested() => DrillEnd::Stopped,
-            Err(error) => {
-                let StepError { kind, message, .. } = of_engine(error);
-                DrillEnd::NotRun { message, may_pass: kind == StepErrorKind::Retryable }
-            }
+            Err(error) => not_run(error),
         }
     }
 
-    /// Runs the drill. A backup whose manifest cannot be read comes back as [`EngineError::Latest`]: it is what a drill is to find.
     async fn exercised(
         &self,
+        repository: Repository,
         work: &DrillWork,
         emulators: Option<&dyn ScratchEmulators>,
         stop: &Stop,
     ) -> Result<DrillReport, EngineError> {
-        let repository = self.places.open(&work.place).await?;
-        readable(&repository, work).await?;
         let scratch = self.scratch(work, emulators).await?;
         let drill = Drill {
             repository,
@@ -225,30 +243,37 @@ impl AppSteps {
     }
 }
 
-/// Goes on only if the backup's manifest can be read.
-async fn readable(repository: &Repository, work: &DrillWork) -> Result<(), EngineError> {
-    match repository.manifest(&work.backup).await {
-        Ok(_) => Ok(()),
-        Err(error) if !error.may_pass() && !matches!(error, EngineError::Store { .. } | EngineError::Port(_)) => {
-            Err(EngineError::Latest { id: work.backup.clone(), source: Box::new(error) })
-        }
-        Err(error) => Err(error),
-    }
+fn not_run(error: EngineError) -> DrillEnd {
+    let StepError { kind, message, .. } = of_engine(error);
+    DrillEnd::NotRun { message, may_pass: kind == StepErrorKind::Retryable }
 }
 
 fn no_emulators() -> PortError {
     PortError::new(ErrorKind::FailedPrecondition, "start an emulator", "none are started here: name a database")
 }
 
-fn damaged(error: &EngineError) -> DrillEnd {
+/// A repository that is gone, damaged or not opened by the keys keeps no report.
+fn unopened(error: EngineError) -> DrillEnd {
+    tracing::warn!(error = %error.in_full(), "the repository of a backup cannot be opened");
+    failed(of_repository(error).to_string(), None)
+}
+
+/// Keeps a report of a backup whose manifest cannot be read. That it failed counts whether or not that can be done.
+async fn unreadable(repository: &Repository, work: &DrillWork, error: &EngineError) -> DrillEnd {
     tracing::warn!(error = %error.in_full(), "a backup cannot be read");
-    DrillEnd::Run {
-        outcome: DrillOutcome::Failed,
-        documents: 0,
-        moments: 0,
-        report: None,
-        message: Some("the manifest of the backup cannot be read".to_owned()),
+    let scratch = match &work.scratch {
+        ScratchWork::Emulator => DatabaseName::new(PROJECT, DEFAULT_DATABASE),
+        ScratchWork::Database { access, database } => DatabaseName::new(&access.google_project, database),
+    };
+    let kept = repository.report_unreadable(&work.backup, work.source.clone(), scratch, error).await;
+    if let Err(error) = &kept {
+        tracing::warn!(error = %error.in_full(), "the report of a drill could not be kept");
     }
+    failed("the manifest of the backup cannot be read".to_owned(), kept.ok().map(|report| report.id))
+}
+
+fn failed(message: String, report: Option<JobId>) -> DrillEnd {
+    DrillEnd::Run { outcome: DrillOutcome::Failed, documents: 0, moments: 0, report, message: Some(message) }
 }
 
 /// What a report comes to, without the names of documents that stand in it.
@@ -262,11 +287,10 @@ fn end_of(report: &DrillReport) -> DrillEnd {
             Some(format!("of {all} documents {same} are as they should be: the report names what differs"))
         }
     };
-    let is_moment = |exercise: &&firebackup_model::drill::Exercise| !exercise.is_backup;
     DrillEnd::Run {
         outcome: if report.has_passed() { DrillOutcome::Passed } else { DrillOutcome::Failed },
         documents: report.documents(),
-        moments: report.exercises.iter().filter(is_moment).count() as u64,
+        moments: report.moments() as u64,
         report: Some(report.id.clone()),
         message,
     }

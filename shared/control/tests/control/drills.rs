@@ -7,7 +7,7 @@ use firebackup_control::{
 use serde_json::json;
 
 use crate::pitr::new_pitr;
-use crate::world::{World, code, new_destination, new_schedule};
+use crate::world::{World, code, completed, new_backup, new_destination, new_schedule};
 
 const LEASE: u32 = 60;
 
@@ -220,9 +220,16 @@ async fn disabling_stops_one_that_runs_and_nobody_begins_before_it_has_stopped()
     assert!(shown.next_runs.is_empty() && shown.running);
     assert_eq!(hold(&world, &claimed).await, HeldDrill::Stops);
     control.put_drills(&owner, &project.id, into_database(&project.id, "orders")).await.unwrap();
-    ask(&world, &project).await;
+    assert_eq!(hold(&world, &claimed).await, HeldDrill::Stops, "it was told to, and does");
+    for _ in 0..2 {
+        control.ask_for_drill(&owner, &project.id, Some("while-it-stops")).await.unwrap();
+    }
     assert!(claim(&world, &project).await.is_none(), "it empties its database still");
     end(&world, &claimed, &DrillEnd::Stopped).await;
+    let asked = claim(&world, &project).await.expect("the one that was asked for while another stopped");
+    assert_eq!(hold(&world, &asked).await, HeldDrill::GoesOn);
+    end(&world, &asked, &run(DrillOutcome::Passed)).await;
+    assert!(claim(&world, &project).await.is_none());
     control.remove_drills(&owner, &project.id).await.unwrap();
     assert_eq!(code(control.drills(&owner, &project.id).await), Code::NotFound);
     assert!(due(&world).await.is_empty() && claim(&world, &project).await.is_none());
@@ -253,7 +260,14 @@ async fn asking_twice_is_asking_once() {
     assert!(!control.ask_for_drill(&owner, &project.id, Some("key")).await.unwrap().running);
     assert!(claim(&world, &project).await.is_none());
     assert!(control.ask_for_drill(&owner, &project.id, Some("other")).await.unwrap().running);
-    assert!(claim(&world, &project).await.is_some());
+    let claimed = claim(&world, &project).await.unwrap();
+    // whoever asks while one runs has that one, also when the answer was lost and comes again later
+    for _ in 0..2 {
+        assert!(control.ask_for_drill(&owner, &project.id, Some("third")).await.unwrap().running);
+    }
+    end(&world, &claimed, &run(DrillOutcome::Passed)).await;
+    assert!(!control.ask_for_drill(&owner, &project.id, Some("third")).await.unwrap().running);
+    assert!(claim(&world, &project).await.is_none());
 }
 
 #[tokio::test]
@@ -312,8 +326,9 @@ async fn fields_that_may_not_be_so_are_named() {
     let (world, project, _) = drilling().await;
     let owner = world.owner().await;
     for (new, field) in [
-        (NewDrills { documents: 0, ..new_drills() }, "documents"),
-        (NewDrills { documents: 100_001, ..new_drills() }, "documents"),
+        (NewDrills { documents: Some(0), ..new_drills() }, "documents"),
+        (NewDrills { documents: Some(100_001), ..new_drills() }, "documents"),
+        (NewDrills { documents: Some(1000), all: true, ..new_drills() }, "documents"),
         (NewDrills { moments: 11, ..new_drills() }, "moments"),
         (NewDrills { cron_expression: "never".to_owned(), ..new_drills() }, "cronExpression"),
         (NewDrills { timezone: "Nowhere".to_owned(), ..new_drills() }, "timezone"),
@@ -338,6 +353,38 @@ async fn without_a_backup_there_is_nothing_to_drill() {
     assert!(world.control.drill_work(&world.worker().await, &claimed).await.unwrap().is_none());
     assert!(end(&world, &claimed, &not_run(false)).await);
     assert_eq!(world.events_of("verification.failed")[0].data["id"], json!(project.id));
+}
+
+#[tokio::test]
+async fn one_that_is_asked_for_with_the_first_backup_is_run_behind_it() {
+    let world = World::new().await;
+    let (project, _) = world.set_up().await;
+    world.control.put_drills(&world.owner().await, &project.id, new_drills()).await.unwrap();
+    let backup = world.backup(&project).await;
+    ask(&world, &project).await;
+    for _ in 0..10 {
+        assert!(claim(&world, &project).await.is_none());
+        assert!(drills(&world, &project).await.running);
+        world.clock.advance(60);
+    }
+    world.control.finish_job(&world.worker().await, &backup.job.id, completed()).await.unwrap();
+    assert_eq!(claim(&world, &project).await.unwrap().backup, Some(backup.job.id));
+}
+
+#[tokio::test]
+async fn a_newer_backup_of_some_collections_is_not_drilled_in_place_of_one_of_everything() {
+    let (world, project, backup) = drilling().await;
+    world.next_minute();
+    let some = firebackup_control::NewBackup { collections: vec!["users".to_owned()], ..new_backup(&project) };
+    world.completed_of(some).await;
+    ask(&world, &project).await;
+    let claimed = claim(&world, &project).await.unwrap();
+    assert_eq!(claimed.backup, Some(backup.job.id));
+    end(&world, &claimed, &run(DrillOutcome::Passed)).await;
+    world.next_minute();
+    let newer = world.completed(&project).await;
+    ask(&world, &project).await;
+    assert_eq!(claim(&world, &project).await.unwrap().backup, Some(newer.job.id));
 }
 
 #[tokio::test]

@@ -210,3 +210,52 @@ async fn what_is_paused_disabled_or_never_to_be_merged_is_not() {
     new.config.merge_after_days = 366;
     assert_eq!(code(control.enable_pitr(&owner, new).await), Code::ValidationFailed);
 }
+
+#[tokio::test]
+async fn a_merge_that_was_made_by_itself_goes_once_no_kept_moment_builds_on_it() {
+    let (world, project, _) = capturing().await;
+    let (owner, worker, control) = (world.owner().await, world.worker().await, &world.control);
+    capture_once(&world).await;
+    let end = |result| JobEnd::Completed(Box::new(JobResult { read_time: Some(world.now()), ..result }));
+    let finish = async |id: &_| {
+        control.start_job(&worker, id).await.unwrap();
+        control.finish_job(&worker, id, end(JobResult::default())).await.unwrap();
+    };
+    let week_passes = async || {
+        world.clock.set(world.now().plus_seconds(7 * DAY));
+        capture_once(&world).await;
+    };
+    let outlived = async || control.outlived_merges(&worker, world.now()).await.unwrap();
+    let merged = async || {
+        let id = control.merge_chain(&worker, &chains(&world).await[0]).await.unwrap().unwrap();
+        finish(&id).await;
+        id
+    };
+    let asked = control.create_backup(&owner, of_type(&project, BackupType::Synthetic), None).await.unwrap();
+    finish(&asked.job.id).await;
+    week_passes().await;
+    let first = merged().await;
+    week_passes().await;
+    let second = merged().await;
+    assert_eq!(outlived().await, [], "the moments of the last week begin from the first one");
+    week_passes().await;
+    assert_eq!(outlived().await, [first.clone()], "they begin from the second one, and nobody's own is dropped");
+    control.update_pitr(&owner, &project.id, None, &PitrChange { retention_days: Some(8), ..Default::default() }).await.unwrap();
+    assert_eq!(outlived().await, [], "a day more is kept");
+    world.clock.set(world.now().plus_seconds(DAY));
+    assert_eq!(outlived().await, [first.clone()]);
+    // what others build on stays with them
+    let on_top = control.create_backup(&owner, of_type(&project, BackupType::Incremental), None).await.unwrap();
+    control.start_job(&worker, &on_top.job.id).await.unwrap();
+    let parent = Some(first.clone());
+    let built = JobResult { kind: Some(BackupType::Incremental), parent, ..JobResult::default() };
+    control.finish_job(&worker, &on_top.job.id, end(built)).await.unwrap();
+    assert_eq!(outlived().await, []);
+    control.delete_backup(&owner, &project.id, &on_top.job.id).await.unwrap();
+    control.drop_backup(&worker, &outlived().await[0]).await.unwrap();
+    let dropped = control.backup(&owner, &project.id, &first).await.unwrap();
+    assert_eq!(dropped.job.status, JobStatus::Deleting);
+    assert_eq!(outlived().await, []);
+    let newest = control.backup(&owner, &project.id, &second).await.unwrap();
+    assert_eq!(newest.job.status, JobStatus::Completed);
+}

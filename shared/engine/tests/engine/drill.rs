@@ -9,7 +9,7 @@ use firebackup_engine::{
 use firebackup_model::drill::DrillReport;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::port::{DocumentSink, Write, WriteOutcome};
-use firebackup_model::{DatabaseName, PortError};
+use firebackup_model::{DatabaseName, PortError, Selection};
 use object_store::ObjectStoreExt;
 
 use crate::capture::{begun, capture, until_now};
@@ -66,6 +66,31 @@ async fn a_backup_and_moments_behind_it_are_restored_compared_and_taken_away_aga
     assert!(scratch.documents().is_empty());
     assert_eq!(kept(&repository).await, [report]);
     assert!(!fixture.objects().await.iter().any(|path| path.ends_with("/begun") || path.starts_with("receipts/")));
+}
+
+#[tokio::test]
+async fn moments_behind_a_backup_of_any_kind_are_put_back_and_the_report_says_how_many_were_wanted() {
+    let (fixture, repository, _) = captured().await;
+    let some = Selection { include: vec!["users".to_owned()], ..Selection::default() };
+    for builder in [
+        backup(&repository, &fixture.database).incremental(),
+        backup(&repository, &fixture.database).selection(some),
+    ] {
+        let snapshot = builder.build().run().await.unwrap().manifest;
+        assert!(!snapshot.is_whole(), "{:?}", snapshot.kind);
+        let run = async || drill(&repository, &snapshot.id, target(&scratch()), WHOLE).run().await.unwrap();
+        let report = run().await;
+        assert!(report.has_passed(), "{report:?}");
+        assert_eq!((report.moments_wanted, report.moments()), (2, 0), "nothing was captured since");
+        fixture.database.set("new/behind", 1);
+        fixture.database.pass_seconds(60);
+        until_now(&capture(&repository, &fixture.database)).await;
+        let report = run().await;
+        assert!(report.has_passed(), "{report:?}");
+        assert_eq!(report.moments(), 1);
+        let all = fixture.database.documents_at(report.exercises[1].point).len() as u64;
+        assert_eq!(report.exercises[1].documents, all, "all of the database, whatever the backup holds");
+    }
 }
 
 #[tokio::test]

@@ -127,6 +127,8 @@ async fn one_document_is_put_back_as_it_was_reported_or_it_is_said_why_not() {
     assert_eq!(known.data()["backupId"], json!(backup));
     let never = restore(json!(["users/never"]), &read_time).await;
     assert_eq!(never.outcome(), (422, "MOMENT_UNAVAILABLE"), "{}", never.text);
+    let future = restore(json!(["orders/d00000"]), &json!("2039-01-01T00:00:00Z")).await;
+    assert_eq!(future.outcome(), (422, "MOMENT_UNAVAILABLE"), "{}", future.text);
     for paths in [json!([]), json!(["users/a", "users/b"]), json!(["users"])] {
         assert_eq!(restore(paths, &read_time).await.outcome(), (422, "VALIDATION_FAILED"));
     }

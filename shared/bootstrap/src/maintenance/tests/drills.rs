@@ -2,6 +2,7 @@
 
 use firebackup_control::{BackupDrill, DrillOutcome, DrillRun, NewDrills};
 use firebackup_control::{JobEnd, JobResult};
+use futures::TryStreamExt;
 
 use super::*;
 use crate::steps::DrillBounds;
@@ -42,8 +43,34 @@ async fn a_backup_whose_manifest_is_gone_or_damaged_does_not_pass() {
         assert!(home.drill(&DrillBounds::default()).await);
         let BackupDrill { outcome, documents, .. } = home.shown(&backup).await.last_drill.unwrap();
         assert_eq!((outcome, documents), (DrillOutcome::Failed, 0), "{manifest:?}");
-        assert_eq!(home.last_run().await.unwrap().backup_id, Some(backup.job.id));
+        let run = home.last_run().await.unwrap();
+        assert_eq!(run.backup_id, Some(backup.job.id.clone()));
+        let [(report, _)] = &home.repository(&backup).await.drills(10).await.unwrap()[..] else { panic!("one report") };
+        assert_eq!((Some(&report.id), &report.snapshot), (run.report_id.as_ref(), &backup.job.id));
+        assert!(!report.has_passed() && report.failure.is_some() && report.source.project == "shop-1", "{report:?}");
         assert!(home.control.due_drills(10).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_backup_whose_repository_is_gone_damaged_or_not_opened_does_not_pass() {
+    for object in ["firebackup.json", "keys/"] {
+        for junk in [None, Some("junk")] {
+            let (home, backup) = asked().await;
+            let store = Arc::clone(home.repository(&backup).await.store());
+            let all: Vec<_> = store.list(None).try_collect().await.unwrap();
+            for meta in all.into_iter().filter(|meta| meta.location.as_ref().starts_with(object)) {
+                match junk {
+                    Some(junk) => drop(store.put(&meta.location, junk.into()).await.unwrap()),
+                    None => store.delete(&meta.location).await.unwrap(),
+                }
+            }
+            assert!(home.drill(&DrillBounds::default()).await);
+            let shown = home.shown(&backup).await.last_drill;
+            assert_eq!(shown.unwrap().outcome, DrillOutcome::Failed, "{object} {junk:?}");
+            let message = home.last_run().await.unwrap().message.unwrap();
+            assert!(message.contains("repository of the backup") && !message.contains("firebackup init"), "{message}");
+        }
     }
 }
 

@@ -251,9 +251,9 @@ async fn what_a_job_builds_on_is_pinned_until_it_has_ended() {
 }
 
 #[tokio::test]
-async fn a_try_that_died_before_its_plan_pins_nothing_for_the_next_that_builds_on_another() {
+async fn what_a_try_has_pinned_that_may_have_died_stays_so_for_the_next_that_builds_on_another() {
     for kind in KINDS {
-        let (fixture, repository, _) = changed(kind, 60).await;
+        let (fixture, repository, base) = changed(kind, 60).await;
         let job = job(&fixture);
         // the plan is the third put: key, intent, plan
         let intents = async || {
@@ -271,8 +271,11 @@ async fn a_try_that_died_before_its_plan_pins_nothing_for_the_next_that_builds_o
         let newer = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
         change(&fixture, &repository, 6..8, kind != Kind::Scanned).await;
         let chunks = kind.steps(&repository, &fixture).plan(&job).await.unwrap().chunks;
-        let named = PrunePolicy { drop: vec![newer.id.clone()], ..PrunePolicy::default() };
-        assert!(matches!(prune(&repository, &named).await, Err(EngineError::Refused(_))), "{kind:?}");
+        // of the one that may still put its plan as of this one
+        for pinned in [&base, &newer] {
+            let named = PrunePolicy { drop: vec![pinned.id.clone()], ..PrunePolicy::default() };
+            assert!(matches!(prune(&repository, &named).await, Err(EngineError::Refused(_))), "{kind:?}");
+        }
         let manifest = go_on(&fixture, kind, &job, chunks).await.unwrap();
         kind.is_made(&manifest, &newer);
         is_right(&repository, &fixture, &manifest).await;

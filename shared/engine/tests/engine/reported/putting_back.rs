@@ -105,6 +105,11 @@ async fn between_the_events_the_version_before_counts_and_behind_them_the_captur
     let before = version(at(events[0].time, -1)).await.unwrap();
     assert_eq!((before.origin, before.document.is_some()), (Origin::Snapshot, true));
     assert!(version(Timestamp::new(1_600_000_000, 0)).await.is_err());
+    // what was heard last lasts for no longer than a quiet database may go without a word, whoever told it
+    let heard = moments(&repository, &fixture.database).await.points().last().unwrap().max(events[2].time);
+    assert!(version(heard.plus_seconds(4500)).await.is_ok());
+    let late = version(heard.plus_seconds(4501)).await.unwrap_err().to_string();
+    assert!(late.contains("nothing is known") && late.contains(&heard.to_string()), "{late}");
 }
 
 #[tokio::test]
