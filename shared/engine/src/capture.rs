@@ -383,7 +383,7 @@ impl Capture {
 
     pub(crate) fn needs_heartbeat(&self, listening: &Listening) -> bool {
         let quiet = listening.through().seconds_since(listening.position.after);
-        quiet >= f64::from(self.options.heartbeat_seconds)
+        listening.is_anew || quiet >= f64::from(self.options.heartbeat_seconds)
     }
 }
 
@@ -406,6 +406,7 @@ pub(crate) fn listening_at(position: Position) -> Listening {
         waiting_since: None,
         is_degraded: false,
         must_prove_behind: None,
+        is_anew: false,
         looked: Timestamp::default(),
     }
 }
@@ -419,6 +420,8 @@ pub(crate) struct Listening {
     pub(crate) is_degraded: bool,
     /// A stream was silent behind this point: the first point behind it is to be proven, due or not.
     pub(crate) must_prove_behind: Option<Timestamp>,
+    /// Whether the chain begins anew: its first point is sealed at once, so that nobody else has to find the beginning again.
+    pub(crate) is_anew: bool,
     /// When it was last known that the chain ends where this goes on, by the clock of the machine.
     pub(crate) looked: Timestamp,
     /// The last point at which everything was counted, and right.

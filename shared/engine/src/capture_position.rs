@@ -95,7 +95,10 @@ impl Position {
         let mut ledger = Ledger::new(anchor, counts);
         last.documents.keys().for_each(|group| ledger.add_group(group));
         for segment in rest.iter().filter(|segment| segment.end() > anchor) {
-            apply(repository, segment, &mut ledger).await?;
+            match apply(repository, segment, &mut ledger).await {
+                Err(damage) if damage.is_damage() => must_scan = Some(damage.in_full()),
+                applied => applied?,
+            }
         }
         let unproven = rest.iter().flat_map(|segment| &segment.points).filter(|point| **point > anchor);
         let token = last.token.as_ref().and_then(|token| STANDARD.decode(token).ok()).map(Bytes::from);
@@ -161,6 +164,11 @@ impl Position {
         self.ledger.expected().values().sum()
     }
 
+    /// Whether the database is known as it was at the end of the chain.
+    pub(crate) async fn is_known(&self, repository: &Repository, database: &DatabaseName) -> Result<bool> {
+        Ok(self.known(repository, database, self.after).await?.is_some())
+    }
+
     /// The database at a point as far as it is known: a snapshot, and the layers whose merge it is; nothing where what the chain
     /// builds on is gone.
     pub(crate) async fn known(
@@ -181,8 +189,7 @@ impl Position {
 pub async fn lacks_base(repository: &Repository, database: &DatabaseName) -> Result<bool> {
     let looked = async {
         let mut position = Position::find(repository, database).await?;
-        let known = position.known(repository, database, position.after).await?;
-        Ok(known.is_none() && !position.begin_anew(repository, database).await?)
+        Ok(!position.is_known(repository, database).await? && !position.begin_anew(repository, database).await?)
     };
     match looked.await {
         Err(EngineError::NotFound(_)) => Ok(true),

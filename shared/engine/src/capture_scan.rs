@@ -14,8 +14,8 @@ enum Scanned {
     Put(Box<SegmentManifest>),
     /// Another capture put the next segment.
     Overtaken,
-    /// There is nothing to compare with.
-    Nothing,
+    /// There is nothing to compare with, or what there is cannot be read.
+    Nothing(Option<EngineError>),
 }
 
 impl Capture {
@@ -32,26 +32,38 @@ impl Capture {
         match self.scan(listening).await? {
             Scanned::Overtaken => told(CaptureEvent::Overtaken),
             Scanned::Put(segment) => told(CaptureEvent::Sealed(segment)),
-            Scanned::Nothing => return self.begin_anew(listening, reason, told).await,
+            Scanned::Nothing(damage) => return self.begin_anew(listening, reason, damage, told).await,
         }
         // what was heard since the last segment is in the scan
         *listening = self.begin().await?;
         Ok(())
     }
 
-    /// There is nothing to compare a scan with: the backup that the chain builds on is gone, or a segment since. A whole backup
-    /// made later is a beginning.
-    async fn begin_anew(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<()> {
+    /// There is nothing to compare a scan with: the backup that the chain builds on is gone or damaged, or a segment since. A whole
+    /// backup made later is a beginning. Where others went on meanwhile, and what was built on went with a prune, nothing is
+    /// missing behind them.
+    async fn begin_anew(
+        &self,
+        listening: &mut Listening,
+        reason: &str,
+        damage: Option<EngineError>,
+        told: Told<'_>,
+    ) -> Result<()> {
         let database = self.source.database();
-        let mut anew = listening_at(self.begin().await?.position);
+        let mut anew = self.begin().await?;
+        let has_moved = anew.position.after > listening.position.after;
+        if has_moved || damage.is_none() && anew.position.is_known(&self.repository, database).await? {
+            told(CaptureEvent::Overtaken);
+            *listening = anew;
+            return Ok(());
+        }
+        anew = listening_at(anew.position);
         if !anew.position.begin_anew(&self.repository, database).await? {
-            return Err(EngineError::Refused(format!(
-                "{reason}, and what the captured changes of {database} build on is gone: make a full backup, and the capture goes \
-                 on from there"
-            )));
+            let (reason, database) = (reason.to_owned(), database.clone());
+            return Err(EngineError::NoBase { reason, database, source: damage.map(Box::new) });
         }
         told(CaptureEvent::Reopened(format!("{reason}: it begins anew at the backup of {}", anew.position.after)));
-        *listening = anew;
+        *listening = Listening { is_anew: true, ..anew };
         Ok(())
     }
 
@@ -70,7 +82,7 @@ impl Capture {
     async fn scan(&self, listening: &Listening) -> Result<Scanned> {
         let position = &listening.position;
         let known = position.known(&self.repository, self.source.database(), position.after).await?;
-        let Some((base, known)) = known else { return Ok(Scanned::Nothing) };
+        let Some((base, known)) = known else { return Ok(Scanned::Nothing(None)) };
         let against = Against { base, through: Some(position.after) };
         let backup = Backup::builder(self.repository.clone(), self.source.clone())
             .against(against, known)
@@ -80,7 +92,10 @@ impl Capture {
             .meter(self.meter.clone())
             .stop(self.stop.clone())
             .build();
-        let Scan { whole, sealing } = backup.scan().await?;
+        let Scan { whole, sealing } = match backup.scan().await {
+            Err(damage) if damage.is_damage() => return Ok(Scanned::Nothing(Some(damage))),
+            scanned => scanned?,
+        };
         let manifest = whole.manifest;
         let read_time = manifest.read_time().filter(|read_time| *read_time > position.after);
         let read_time = read_time

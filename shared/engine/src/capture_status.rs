@@ -82,8 +82,10 @@ pub async fn capture_status(
     let moments = Moments::of(database.clone(), whole, &segments);
     let start = segments.first().map(|segment| segment.after);
     // a point that no backup leads to can be proven, and is no moment
+    let hole = moments.hole();
     let moments: Vec<_> = moments.points().filter(|point| start.is_some_and(|start| start <= *point)).collect();
-    Ok(CaptureStatus::of(&segments, &moments, repository.world().now(), bounds))
+    let status = CaptureStatus::of(&segments, &moments, repository.world().now(), bounds);
+    Ok(CaptureStatus { gaps: status.gaps.into_iter().chain(hole).collect(), ..status })
 }
 
 impl CaptureStatus {

@@ -200,25 +200,23 @@ impl Repository {
         Ok(segments.map(|segments| Captured { segments, covered }))
     }
 
-    /// The names of the segments of all databases.
-    async fn segment_names(&self) -> Result<BTreeMap<CaptureId, Vec<Name>>> {
-        let mut captures: BTreeMap<CaptureId, Vec<Name>> = BTreeMap::new();
+    /// The names of the segments of all databases, and what is named like none.
+    async fn segment_names(&self) -> Result<(BTreeMap<CaptureId, Vec<Name>>, Vec<Path>)> {
+        let (mut captures, mut strangers): (BTreeMap<CaptureId, Vec<Name>>, _) = (BTreeMap::new(), Vec::new());
         for meta in self.list("segments").await? {
-            let (capture, after, end) = layout::segment_of(&meta.location).ok_or_else(|| {
-                EngineError::Refused(format!(
-                    "`{}` is no segment's name, so that it is not known what it needs: give it the name that it had, or remove it",
-                    meta.location
-                ))
-            })?;
-            captures.entry(capture).or_default().push(Name { after, end });
+            match layout::segment_of(&meta.location) {
+                Some((capture, after, end)) => captures.entry(capture).or_default().push(Name { after, end }),
+                None => strangers.push(meta.location),
+            }
         }
-        Ok(captures)
+        Ok((captures, strangers))
     }
 
     /// The segments that are read, of all databases, one after the other, with those that cannot be.
     pub(crate) async fn each_segment(&self) -> Result<Vec<(Path, Result<Option<SegmentManifest>>)>> {
-        let mut each = Vec::new();
-        for (capture, names) in self.segment_names().await? {
+        let (captures, strangers) = self.segment_names().await?;
+        let mut each: Vec<_> = strangers.into_iter().map(|path| (path.clone(), Err(stranger(&path)))).collect();
+        for (capture, names) in captures {
             for name in tiled(names).0 {
                 let path = name.path(capture).ok_or_else(|| no_moment(name.after))?;
                 each.push((path, self.segment(capture, name).await));
@@ -232,8 +230,12 @@ impl Repository {
     /// # Errors
     /// When one cannot be read: it is not known then what it needs.
     pub(crate) async fn all_captures(&self) -> Result<BTreeMap<CaptureId, Captured>> {
+        let (captures, strangers) = self.segment_names().await?;
+        if let Some(path) = strangers.first() {
+            return Err(stranger(path));
+        }
         let mut all = BTreeMap::new();
-        for capture in self.segment_names().await?.into_keys() {
+        for capture in captures.into_keys() {
             all.insert(capture, self.capture_of(capture).await?);
         }
         Ok(all)
@@ -268,6 +270,12 @@ impl Repository {
         let names = self.names_of(capture_id(self.id(), database)).await?;
         Ok(names.iter().all(|name| name.after < end && name.end.is_none_or(|until| until <= end)))
     }
+}
+
+fn stranger(path: &Path) -> EngineError {
+    EngineError::Refused(format!(
+        "`{path}` is no segment's name, so that it is not known what it needs: give it the name that it had, or remove it"
+    ))
 }
 
 pub(crate) fn no_moment(moment: Timestamp) -> EngineError {

@@ -7,7 +7,7 @@ use firebackup_codec::wrap::KeyError;
 use firebackup_model::document::DocumentError;
 use firebackup_model::id::{JobId, SnapshotId};
 use firebackup_model::selection::SelectionError;
-use firebackup_model::{ErrorKind, PortError};
+use firebackup_model::{DatabaseName, ErrorKind, PortError};
 
 /// A verb's result.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
@@ -53,6 +53,20 @@ pub enum EngineError {
         /// What failed.
         #[source]
         source: Box<EngineError>,
+    },
+    /// What captured changes build on is gone or damaged, and there is no whole backup behind it to begin anew from.
+    #[error(
+        "{reason}, and what the captured changes of {database} build on is gone or damaged: make a full backup, and the capture goes \
+         on from there"
+    )]
+    NoBase {
+        /// Why it was needed.
+        reason: String,
+        /// Of which database.
+        database: DatabaseName,
+        /// What is damaged; nothing where it is gone.
+        #[source]
+        source: Option<Box<EngineError>>,
     },
     /// The snapshot that `latest` would mean cannot be read.
     #[error("could not read {id}, the newest snapshot")]
@@ -170,6 +184,16 @@ impl EngineError {
         }
     }
 
+    /// Whether an object of the repository is gone, damaged, or not opened by its key: what is built on it cannot be read any more.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
+            Self::Explained { source, .. } | Self::Latest { source, .. } => source.is_damage(),
+            Self::Format(_) | Self::Wrap { .. } | Self::Json { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The failure with all its causes, in one line.
     #[must_use]
     pub fn in_full(&self) -> String {
@@ -187,6 +211,7 @@ impl EngineError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Port(error) => error.can_be_retried(),
+            Self::Store { source, .. } if is_read_only(source) => false,
             Self::Store { source, .. } => !matches!(
                 source,
                 object_store::Error::NotFound { .. }
@@ -215,6 +240,28 @@ impl EngineError {
         match self {
             Self::Port(error) => Some(error.kind),
             _ => None,
+        }
+    }
+}
+
+/// Whether a file system takes no writes. One that is full may be emptied.
+fn is_read_only(error: &object_store::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    let mut files = causes.filter_map(|error| error.downcast_ref::<std::io::Error>());
+    files.any(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_is_read_only_stays_so_and_one_that_is_full_does_not() {
+        for (kind, may_pass) in [(ErrorKind::ReadOnlyFilesystem, false), (ErrorKind::StorageFull, true)] {
+            let source = object_store::Error::Generic { store: "folder", source: Box::new(Error::from(kind)) };
+            assert_eq!(EngineError::store("write", "runs/a")(source).may_pass(), may_pass, "{kind:?}");
         }
     }
 }

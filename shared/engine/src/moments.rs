@@ -122,12 +122,13 @@ impl Moments {
         windows
     }
 
-    /// What lies between the windows, oldest first.
+    /// What lies between the windows, oldest first, and what was captured behind the last one to no end.
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
         let windows = self.windows();
         let pairs = windows.iter().zip(windows.iter().skip(1));
-        pairs.map(|(before, behind)| Gap { after: before.end, until: behind.start }).collect()
+        let between = pairs.map(|(before, behind)| Gap { after: before.end, until: behind.start });
+        between.chain(self.hole()).collect()
     }
 
     fn are_joined(&self, a: Timestamp, b: Timestamp) -> bool {
@@ -161,14 +162,23 @@ impl Moments {
     pub fn resolve(&self, at: Timestamp, exact: bool) -> Result<Moment> {
         let Some(point) = self.all.range(..=at).next_back().copied() else { return Err(self.none_before(at)) };
         let next = self.all.range(at..).next().copied();
-        if point != at && exact {
-            return Err(not_exact(at, point, next));
-        }
         match next {
             Some(next) if point != at && !self.are_joined(point, next) => Err(in_a_gap(at, point, next)),
+            None if self.hole().is_some_and(|hole| hole.after < at) => Err(behind_a_hole(at, point)),
             None if at.seconds_since(point) > QUIET_SECONDS => Err(behind_all(at, point)),
+            _ if point != at && exact => Err(not_exact(at, point, next)),
             _ => self.moment(point),
         }
+    }
+
+    /// What was captured behind the last moment and leads there from nowhere, for something before it is missing: until the next
+    /// backup it is no moment.
+    pub(crate) fn hole(&self) -> Option<Gap> {
+        let last = self.all.last().copied()?;
+        let reached = self.stretches.iter().filter(|stretch| stretch.start() <= last && last <= stretch.end());
+        let reached = reached.map(Stretch::end).max().unwrap_or(last);
+        let lost = self.stretches.iter().filter(|stretch| stretch.start() > reached).map(Stretch::end).max();
+        lost.map(|until| Gap { after: reached, until })
     }
 
     /// What a point that [`Self::resolve`] found is made of.
@@ -321,6 +331,13 @@ pub(crate) fn segment_layers(segments: &[SegmentManifest], span: Span) -> impl I
 pub(crate) fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
     EngineError::Refused(format!(
         "nothing is known of {at} yet: the last moment is {last}; give that one, or capture or back up what came behind it"
+    ))
+}
+
+fn behind_a_hole(at: Timestamp, last: Timestamp) -> EngineError {
+    EngineError::Refused(format!(
+        "{at} lies behind a hole: changes that were captured behind {last} are missing or damaged, so that nothing behind it can be put \
+         back; give that one, or make a full backup, from which moments go on"
     ))
 }
 

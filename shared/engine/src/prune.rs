@@ -388,9 +388,14 @@ impl View {
         let mut manifests = manifests(repository, &drop).await?;
         let named = readable(repository, &drop).await?;
         let now = repository.world().now();
-        let pinned: HashSet<&SnapshotId> = intents.values().flat_map(|intent| &intent.snapshots).collect();
+        // what died long ago, or is given up, pins nothing
+        let alive = intents.values().filter(|intent| is_alive(intent, policy, now));
+        let pinned: HashSet<&SnapshotId> = alive.flat_map(|intent| &intent.snapshots).collect();
         if let Some(needed) = drop.iter().find(|id| pinned.contains(id)) {
-            return Err(EngineError::Refused(format!("{needed} is needed by a job that runs: see `firebackup jobs`")));
+            return Err(EngineError::Refused(format!(
+                "{needed} is needed by a job that runs, or was begun in the last 12 hours and died: `firebackup jobs` lists those that \
+                 can be gone on with; where no job runs, --exclusive gives the others up"
+            )));
         }
         // what was captured since what a job reads is kept as long as it does
         let read = manifests.values().filter(|manifest| pinned.contains(&manifest.id));

@@ -1,7 +1,7 @@
 //! Versions that events told of. They stand beside the chain of a database and are read by nothing but the history of a document.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
@@ -154,8 +154,12 @@ impl Repository {
     /// # Errors
     /// When one manifest cannot be read, or a name is none: it is not known then what it needs.
     pub(crate) async fn all_reported(&self) -> Result<BTreeMap<CaptureId, Reported>> {
+        let (captures, strangers) = self.reported_captures().await?;
+        if let Some(path) = strangers.first() {
+            return Err(stranger(path));
+        }
         let mut all = BTreeMap::new();
-        for capture in self.reported_captures().await? {
+        for capture in captures {
             all.insert(capture, self.reported(capture, None, None).await?);
         }
         Ok(all)
@@ -163,8 +167,9 @@ impl Repository {
 
     /// All manifests of reported versions, of all databases, also those that cannot be read.
     pub(crate) async fn each_report(&self) -> Result<Vec<(Path, Result<Option<ReportedManifest>>)>> {
-        let mut each = Vec::new();
-        for capture in self.reported_captures().await? {
+        let (captures, strangers) = self.reported_captures().await?;
+        let mut each: Vec<_> = strangers.into_iter().map(|path| (path.clone(), Err(stranger(&path)))).collect();
+        for capture in captures {
             for name in self.report_names(capture).await? {
                 each.push((path_in(capture, &name)?, self.report(capture, name).await));
             }
@@ -172,20 +177,21 @@ impl Repository {
         Ok(each)
     }
 
-    async fn reported_captures(&self) -> Result<Vec<CaptureId>> {
-        let mut captures = Vec::new();
+    /// Of which databases there are some, and what is named like none.
+    async fn reported_captures(&self) -> Result<(BTreeSet<CaptureId>, Vec<Path>)> {
+        let (mut captures, mut strangers) = (BTreeSet::new(), Vec::new());
         for meta in self.list("reported").await? {
-            let (capture, _) = layout::reported_of(&meta.location).ok_or_else(|| {
-                EngineError::Refused(format!(
-                    "`{}` is no name of reported versions, so that it is not known what it needs: give it the name that it had, or \
-                     remove it",
-                    meta.location
-                ))
-            })?;
-            captures.push(capture);
+            match layout::reported_of(&meta.location) {
+                Some((capture, _)) => drop(captures.insert(capture)),
+                None => strangers.push(meta.location),
+            }
         }
-        captures.sort_unstable();
-        captures.dedup();
-        Ok(captures)
+        Ok((captures, strangers))
     }
+}
+
+fn stranger(path: &Path) -> EngineError {
+    EngineError::Refused(format!(
+        "`{path}` is no name of reported versions, so that it is not known what it needs: give it the name that it had, or remove it"
+    ))
 }

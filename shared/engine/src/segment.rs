@@ -57,7 +57,7 @@ impl Capture {
         let token = listening.buffer.token().filter(|_| !is_regrouped).cloned();
         listening.position.advance(&segment, token);
         listening.buffer.sealed();
-        listening.waiting_since = None;
+        (listening.waiting_since, listening.is_anew) = (None, false);
         told(CaptureEvent::Sealed(Box::new(segment)));
         Ok(is_regrouped.then_some(End::Regrouped))
     }

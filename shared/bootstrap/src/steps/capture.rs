@@ -193,6 +193,10 @@ impl AppSteps {
             Ok(_) if bounds.stop.is_requested() => return Ok(bounds.end(heard.is_scanning)),
             Ok(Captured::Through(through)) => Some(through),
             Ok(Captured::Degraded) => None,
+            Err(error @ EngineError::NoBase { .. }) => {
+                tracing::warn!(database = %database, error = %error.in_full(), "a new backup is needed to go on from");
+                return Ok(WindowEnd::NoBackup);
+            }
             Err(error @ (EngineError::NotFound(_) | EngineError::Refused(_))) => {
                 return if lacks_base(repository, database).await? { Ok(WindowEnd::NoBackup) } else { Err(error) };
             }

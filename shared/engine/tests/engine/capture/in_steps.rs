@@ -251,6 +251,20 @@ async fn what_a_job_builds_on_is_pinned_until_it_has_ended() {
 }
 
 #[tokio::test]
+async fn what_a_dead_job_builds_on_is_given_up_when_it_is_too_old_to_commit_or_no_job_runs() {
+    for (hours, exclusive) in [(13, false), (0, true)] {
+        let (fixture, repository, base) = changed(Kind::Scanned, 60).await;
+        Kind::Scanned.steps(&repository, &fixture).plan(&job(&fixture)).await.unwrap();
+        backup(&repository, &fixture.database).build().run().await.unwrap();
+        let named = PrunePolicy { drop: vec![base.id.clone()], ..PrunePolicy::default() };
+        assert!(matches!(prune(&repository, &named).await, Err(EngineError::Refused(_))));
+        fixture.clock.pass_hours(hours);
+        let report = prune(&repository, &PrunePolicy { exclusive, ..named }).await.unwrap();
+        assert_eq!(report.dropped, [base.id]);
+    }
+}
+
+#[tokio::test]
 async fn what_a_try_has_pinned_that_may_have_died_stays_so_for_the_next_that_builds_on_another() {
     for kind in KINDS {
         let (fixture, repository, base) = changed(kind, 60).await;

@@ -397,7 +397,7 @@ async fn a_chain_whose_base_is_gone_begins_anew_at_a_later_backup() {
     fixture.store.delete(&segments[2].as_str().into()).await.unwrap();
     let verified = firebackup_engine::verify_segments(&repository, &Arc::default()).await.unwrap();
     assert_eq!((verified.segments, verified.damaged.len()), (4, 1), "{verified:?}");
-    assert!(verified.damaged[0].1.to_string().contains("1 segments before it are missing"));
+    assert!(verified.damaged[0].1.to_string().contains("a segment before it is missing"));
     // what must be compared cannot be, until there is a new beginning
     database.set("users/u00000", 9);
     database.listen_faults(|faults| faults.resets = 1);
