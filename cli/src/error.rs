@@ -264,14 +264,14 @@ fn store_failure(error: &dyn Error) -> Option<&object_store::Error> {
 /// The kind of a verb's failure; what explains another one is of that one's kind.
 fn engine_kind(error: &EngineError) -> &'static str {
     match error {
-        EngineError::Refused(_) => "refused",
+        EngineError::Refused(_) | EngineError::NoBase { .. } => "refused",
         EngineError::NotFound(_) => "not_found",
         EngineError::Interrupted { .. } => "stopped",
         EngineError::ReadBudget { .. } => "read_budget",
         EngineError::Incomplete { .. } => "incomplete",
         EngineError::Latest { .. } => "unreadable",
         EngineError::Key(_) | EngineError::Wrap { .. } => "key",
-        EngineError::Format(_) | EngineError::Json { .. } => "damaged",
+        EngineError::Format(_) | EngineError::Damaged(_) | EngineError::Json { .. } => "damaged",
         EngineError::Store { source, .. } => store_kind(source),
         EngineError::Selection(_) => "selection",
         EngineError::Port(error) => port_kind(error.kind),

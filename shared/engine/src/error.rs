@@ -33,6 +33,9 @@ pub enum EngineError {
     /// Bytes in the repository are not what they should be.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// An object is another than what refers to it says.
+    #[error("{0}")]
+    Damaged(String),
     /// A key could not be made or wrapped.
     #[error("could not make a key of the repository")]
     Key(#[from] KeyError),
@@ -189,7 +192,7 @@ impl EngineError {
         match self {
             Self::Store { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
             Self::Explained { source, .. } | Self::Latest { source, .. } => source.is_damage(),
-            Self::Format(_) | Self::Wrap { .. } | Self::Json { .. } => true,
+            Self::Format(_) | Self::Damaged(_) | Self::Wrap { .. } | Self::Json { .. } => true,
             _ => false,
         }
     }

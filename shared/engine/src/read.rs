@@ -89,18 +89,18 @@ impl RunSource {
         let size = entry.size;
         let least = (HEADER + TRAILER) as u64;
         if size < least {
-            return Err(EngineError::Refused(format!("`{path}` is too short to be a run")));
+            return Err(EngineError::Damaged(format!("`{path}` is too short to be a run")));
         }
         let tail_start = size - TAIL_BYTES.min(size);
         let (header, tail) = read_ends(&*store, &path, tail_start, size, meter).await?;
         let named = |error: firebackup_codec::error::FormatError| error.in_object(path.as_ref());
         let opener = RunOpener::open(&header, entry.id, repository.id(), &sealing).map_err(named)?;
         let trailer =
-            tail.last_chunk::<TRAILER>().ok_or_else(|| EngineError::Refused(format!("`{path}` is cut short")))?;
+            tail.last_chunk::<TRAILER>().ok_or_else(|| EngineError::Damaged(format!("`{path}` is cut short")))?;
         let footer_bytes = u64::from(footer_length(trailer).map_err(named)?);
         let footer_end = size - TRAILER as u64;
         let footer_start = footer_end.checked_sub(footer_bytes).filter(|start| *start >= HEADER as u64);
-        let footer_start = footer_start.ok_or_else(|| EngineError::Refused(format!("`{path}` is cut short")))?;
+        let footer_start = footer_start.ok_or_else(|| EngineError::Damaged(format!("`{path}` is cut short")))?;
         let footer = if footer_start >= tail_start {
             tail.slice((footer_start - tail_start) as usize..(footer_end - tail_start) as usize)
         } else {
@@ -138,7 +138,7 @@ impl RunSource {
     /// A block as it is stored.
     pub(crate) async fn sealed_block(&self, index: usize) -> Result<Bytes> {
         let info = self.0.footer.blocks.get(index);
-        let info = info.ok_or_else(|| EngineError::Refused(format!("`{}` has no block {index}", self.0.path)))?;
+        let info = info.ok_or_else(|| EngineError::Damaged(format!("`{}` has no block {index}", self.0.path)))?;
         self.bytes(info.offset..info.offset + u64::from(info.length)).await
     }
 
@@ -307,7 +307,7 @@ async fn read_range(store: &dyn ObjectStore, path: &Path, start: u64, end: u64, 
     if bytes.len() as u64 == end - start {
         Ok(bytes)
     } else {
-        Err(EngineError::Refused(format!(
+        Err(EngineError::Damaged(format!(
             "`{path}` is cut short: {} of {} bytes from offset {start} on",
             bytes.len(),
             end - start

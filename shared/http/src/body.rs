@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use firebackup_control::{Code, ControlError, Kind};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_json::json;
 
@@ -74,7 +74,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         // the decoder takes what is no name, where it expects one, for an error of syntax
-        match serde_json::from_slice::<IgnoredAny>(bytes).is_ok() && error.inner().is_syntax() {
+        match error.inner().is_syntax() && serde_json::from_slice::<serde_json::Value>(bytes).is_ok() {
             true => invalid(&path, "expected a name, in quotes".to_owned()),
             false => explain(&path, error.inner()),
         }

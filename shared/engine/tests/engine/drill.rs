@@ -12,7 +12,7 @@ use firebackup_model::port::{DocumentSink, Write, WriteOutcome};
 use firebackup_model::{DatabaseName, PortError, Selection};
 use object_store::ObjectStoreExt;
 
-use crate::capture::{begun, capture, until_now};
+use crate::capture::{back_up, begun, capture, until_now};
 use crate::fixture::{Fixture, backup, target, target_of};
 
 const WHOLE: DrillOptions = DrillOptions { sample: None, moments: 2, seed: 1, ramp: false, take_over: false };
@@ -72,11 +72,14 @@ async fn a_backup_and_moments_behind_it_are_restored_compared_and_taken_away_aga
 async fn moments_behind_a_backup_of_any_kind_are_put_back_and_the_report_says_how_many_were_wanted() {
     let (fixture, repository, _) = captured().await;
     let some = Selection { include: vec!["users".to_owned()], ..Selection::default() };
-    for builder in [
-        backup(&repository, &fixture.database).incremental(),
-        backup(&repository, &fixture.database).selection(some),
-    ] {
-        let snapshot = builder.build().run().await.unwrap().manifest;
+    for is_incremental in [true, false] {
+        let snapshot = match is_incremental {
+            true => back_up(&repository, &fixture).await.unwrap().1,
+            false => {
+                let partial = backup(&repository, &fixture.database).selection(some.clone());
+                partial.build().run().await.unwrap().manifest
+            }
+        };
         assert!(!snapshot.is_whole(), "{:?}", snapshot.kind);
         let run = async || drill(&repository, &snapshot.id, target(&scratch()), WHOLE).run().await.unwrap();
         let report = run().await;
