@@ -265,7 +265,8 @@ fn text(context: &Context, report: &DrillReport) -> String {
     }));
     let (wanted, moments) = (report.moments_wanted as usize, report.moments());
     if report.failure.is_none() && moments < wanted {
-        let there = if moments == 0 { "no moment".to_owned() } else { format!("only {}", of(moments as u64, "moment")) };
+        let there =
+            if moments == 0 { "no moment".to_owned() } else { format!("only {}", of(moments as u64, "moment")) };
         lines.push(format!("  {there} behind it can be put back from captured changes"));
     }
     lines.extend(report.failure.iter().map(|failure| format!("It went no further: {}", printable(failure))));

@@ -164,7 +164,8 @@ impl VerifiedSegments {
 fn missing_before(before: Option<&SegmentManifest>, segment: &SegmentManifest) -> Option<EngineError> {
     let before = before.filter(|before| before.source == segment.source)?;
     let missing = segment.first_sequence().checked_sub(before.sequence + 1).filter(|missing| *missing > 0)?;
-    let are_missing = if missing == 1 { "a segment before it is".to_owned() } else { format!("{missing} segments before it are") };
+    let are_missing =
+        if missing == 1 { "a segment before it is".to_owned() } else { format!("{missing} segments before it are") };
     Some(EngineError::Refused(format!(
         "{are_missing} missing: nothing can be put back between {} and {}, nor behind it before the next full \
          backup",

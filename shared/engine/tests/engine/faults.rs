@@ -1,5 +1,6 @@
 //! A store at which processes meet, one that dies, and a database that breaks off.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,9 +26,15 @@ use tokio::task::yield_now;
 pub struct SharedStore {
     inner: Arc<InMemory>,
     late: Mutex<Vec<Path>>,
+    gets: Mutex<BTreeMap<Path, usize>>,
 }
 
 impl SharedStore {
+    /// How often each object was read since this was asked last.
+    pub fn take_gets(&self) -> BTreeMap<Path, usize> {
+        std::mem::take(&mut self.gets.lock().unwrap())
+    }
+
     /// How many puts into a folder found that somebody else had been faster.
     pub fn late_puts(&self, folder: &str) -> usize {
         self.late.lock().unwrap().iter().filter(|path| path.prefix_matches(&folder.into())).count()
@@ -62,6 +69,7 @@ impl ObjectStore for SharedStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         yield_now().await;
+        *self.gets.lock().unwrap().entry(location.clone()).or_default() += 1;
         self.inner.get_opts(location, options).await
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
     CaptureOptions, CaptureState, CaptureStatus, Captured, Change, Compaction, History, Meter, Origin, Period,
-    Repository, StatusBounds, Version, capture_status, history, lookup_at,
+    PrunePolicy, Repository, StatusBounds, Version, capture_status, history, lookup_at, prune,
 };
 use firebackup_model::port::DocumentSource;
 use firebackup_model::{DocumentPath, Selection, Timestamp};
 
-use crate::capture::{begun, capture, moments, options, until_now};
+use crate::capture::{begun, capture, compaction, moments, options, until_now};
 use crate::fixture::{Fixture, backup};
 
 fn name(database: &MemoryDatabase) -> firebackup_model::DatabaseName {
@@ -187,6 +187,40 @@ async fn a_period_reads_less_and_shows_what_came_about_in_it() {
     assert_eq!(some.versions[0].change, Change::Updated);
     let from = Period { from: Some(whole.versions[1].time()), to: None };
     assert_eq!(history_in(&repository, database, path, from).await.versions.len(), 2);
+}
+
+#[tokio::test]
+async fn of_each_run_that_may_hold_a_document_its_ends_and_two_blocks_are_read_and_nothing_of_others() {
+    let (fixture, repository) = Fixture::new(400).await;
+    let database = &fixture.database;
+    database.flow();
+    backup(&repository, database).block_bytes(2048).build().run().await.unwrap();
+    let mut changes = 1;
+    for round in 0..40 {
+        for other in 0..4 {
+            database.set(&format!("others/o{other}"), round);
+        }
+        if round % 10 == 0 {
+            database.set("users/u00000", round);
+            changes += 1;
+        }
+        captured(&repository, database).await;
+        fixture.clock.pass_hours(1);
+        if round % 20 == 19 {
+            compaction(&repository, &fixture).run().await.unwrap();
+        }
+    }
+    // what was merged goes
+    let policy = PrunePolicy { exclusive: true, keep_moments_days: 90, ..PrunePolicy::default() };
+    prune(&repository, &policy).await.unwrap();
+    fixture.shared.take_gets();
+    let found = history_in(&repository, database, "users/u00000", Period::default()).await;
+    let gets = fixture.shared.take_gets();
+    let read: Vec<_> = gets.iter().filter(|(path, _)| path.as_ref().starts_with("runs/")).collect();
+    assert_eq!((found.versions.len(), found.runs), (changes, read.len() as u64));
+    assert!(read.iter().all(|(_, gets)| **gets <= 4), "a header, a footer and two blocks: {read:?}");
+    let runs = fixture.objects().await.into_iter().filter(|path| path.starts_with("runs/")).count();
+    assert!(read.len() < runs, "{} of {runs}", read.len());
 }
 
 #[tokio::test]
