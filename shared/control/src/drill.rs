@@ -217,6 +217,8 @@ impl NewDrills {
     }
 }
 
+/// How much older a backup of everything may be than the newest one to be drilled in its place: a week, and a day more.
+const PREFERRED_SECONDS: i64 = 8 * 24 * 3600;
 /// The documents of a sample where nothing is said.
 const DOCUMENTS: u32 = 1000;
 /// The most documents of a sample, and the most moments.
@@ -402,7 +404,7 @@ impl Control {
         self.place_at(scope, organization, backup.storage_destination_id, repository).await
     }
 
-    /// The completed backup that is drilled: that of the newest moment, of those of everything where there is one.
+    /// The completed backup that is drilled: that of the newest moment, or one of everything that is not much older.
     pub(crate) async fn drilled_backup(
         &self,
         scope: &OrganizationScope,
@@ -412,10 +414,15 @@ impl Control {
         let is_meant = |backup: &BackupJob| {
             backup.job.status == JobStatus::Completed && database.is_none_or(|database| backup.database == database)
         };
-        let read_time = |backup: &BackupJob| backup.job.result.as_ref().and_then(|result| result.read_time);
+        let time = |backup: &BackupJob| {
+            let read_time = backup.job.result.as_ref().and_then(|result| result.read_time);
+            read_time.unwrap_or(backup.job.created_at)
+        };
         let backups = self.all::<BackupJob>(scope.backups_of_project(project)).await?;
-        let backups = backups.into_iter().map(|backup| backup.value).filter(is_meant);
-        Ok(backups.max_by_key(|backup| (backup.config.is_everything(), read_time(backup), backup.job.created_at)))
+        let backups: Vec<_> = backups.into_iter().map(|backup| backup.value).filter(is_meant).collect();
+        let since = backups.iter().map(time).max().map(|newest| newest.plus_seconds(-PREFERRED_SECONDS));
+        let is_preferred = |backup: &BackupJob| backup.config.is_everything() && Some(time(backup)) >= since;
+        Ok(backups.into_iter().max_by_key(|backup| (is_preferred(backup), time(backup), backup.job.created_at)))
     }
 
     pub(crate) async fn drill_record(

@@ -177,6 +177,8 @@ impl Control {
                 return Ok(None);
             }
             let claimed = self.claimed_drill(project, backup.as_ref(), lease_seconds);
+            // what somebody who died was told
+            record.value.let_go();
             record.value.hold(&claimed, now);
             record.value.held_destination = backup.map(|backup| backup.storage_destination_id);
             // whoever moves the destination waits for those who drill there, and sees this one
@@ -281,6 +283,8 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let Some(mut record) = self.held_drill(worker, claimed).await? else { return Ok(false) };
             let (destination, now) = (record.value.held_destination, self.now());
+            // whoever asked while it was to stop meant another one
+            let is_asked = record.value.stopping && record.value.asked;
             record.value.let_go();
             let Some(run) = record.value.take(claimed, end, now) else {
                 let write = record.replace(record.value.index(worker.scope()))?;
@@ -289,6 +293,9 @@ impl Control {
                     Written::Outrun => continue,
                 }
             };
+            if is_asked {
+                (record.value.asked, record.value.due) = (true, Some(whole_second(now)));
+            }
             let mut writes = vec![record.replace(record.value.index(worker.scope()))?];
             if run.drill.outcome != DrillOutcome::NotRun {
                 writes.extend(self.note_in_backup(worker.scope(), &run).await?);

@@ -235,9 +235,12 @@ pub struct BackupJob {
 }
 
 impl BackupJob {
-    /// Whether nobody has asked for it, and no schedule: captured changes were merged because it was time to.
-    pub(crate) fn is_made_by_itself(&self) -> bool {
-        self.schedule_id.is_none() && self.job.created_by == Actor::System.to_string()
+    /// Whether captured changes were merged because it was time to, and nobody has asked for it, nor a schedule. A backup to begin
+    /// from is none.
+    pub(crate) fn is_merged_by_itself(&self) -> bool {
+        self.config.kind == BackupType::Synthetic
+            && self.schedule_id.is_none()
+            && self.job.created_by == Actor::System.to_string()
     }
 
     /// The backup that it builds on, while it can be restored.

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::control::Control;
 use crate::error::Result;
 use crate::event_intake::PushStatistics;
-use crate::id::ProjectId;
+use crate::id::{DestinationId, ProjectId};
 use crate::pitr_record::{CapturedGap, PitrRecord, PitrStatus};
 use crate::role::Right;
-use crate::tenant::{Caller, Worker};
+use crate::tenant::{Caller, OrganizationScope, Worker};
 use crate::work::OpenedPlace;
 
 /// How much was captured, as it was seen last.
@@ -144,11 +144,17 @@ impl Control {
     /// # Errors
     /// When the store fails.
     pub async fn moments_kept(&self, worker: &Worker, place: &OpenedPlace) -> Result<Option<u32>> {
-        let all = self.all::<PitrRecord>(worker.scope().pitrs_of(&place.project)).await?;
-        let here = all
-            .into_iter()
-            .map(|record| record.value)
-            .filter(|pitr| pitr.storage_destination_id == place.destination.id && pitr.encrypt == place.encrypted);
+        self.days_kept(worker.scope(), (place.project, place.destination.id, place.encrypted)).await
+    }
+
+    /// The same of the repository of a project in a destination, encrypted or not.
+    pub(crate) async fn days_kept(
+        &self,
+        scope: &OrganizationScope,
+        (project, destination, encrypt): (ProjectId, DestinationId, bool),
+    ) -> Result<Option<u32>> {
+        let all = self.all::<PitrRecord>(scope.pitrs_of(&project)).await?.into_iter().map(|record| record.value);
+        let here = all.filter(|pitr| pitr.storage_destination_id == destination && pitr.encrypt == encrypt);
         Ok(here.map(|pitr| pitr.retention_days).max())
     }
 }

@@ -218,8 +218,7 @@ impl Control {
 
     /// For how many seconds nothing can be captured yet.
     async fn must_wait(&self, worker: &Worker, record: &PitrRecord) -> Result<Option<i64>> {
-        if record.course.through.is_none()
-            && let Some(backup) = self.initial_backup(worker, record).await?
+        if let Some(backup) = self.initial_backup(worker, record).await?
             && !backup.status.has_ended()
         {
             return Ok(Some(BACKUP_SECONDS));
@@ -373,7 +372,9 @@ fn failure_of(backup: &JobFacts) -> String {
     let id: &JobId = &backup.id;
     match &backup.error {
         Some(error) => format!("the backup {id} to begin from failed: {}", error.message),
-        None => format!("the backup {id} to begin from is not there"),
+        None => format!(
+            "the backup {id} to begin from, or a change captured since, is gone or damaged: another one is made"
+        ),
     }
 }
 

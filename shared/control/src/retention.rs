@@ -13,7 +13,6 @@ use crate::id::ScheduleId;
 use crate::job::{BackupJob, JobStatus};
 use crate::job_records::in_days;
 use crate::pitr::LONGEST_RETENTION_DAYS;
-use crate::pitr_record::PitrRecord;
 use crate::schedule::Schedule;
 use crate::tenant::Worker;
 
@@ -172,13 +171,14 @@ impl Control {
         let completed: Vec<_> = backups.filter(|backup| backup.job.status == JobStatus::Completed).collect();
         let parents = completed.iter().filter_map(|one| Some((one.job.id.clone(), one.builds_on()?.clone()))).collect();
         let mut merges: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for backup in completed.into_iter().filter(BackupJob::is_made_by_itself) {
-            merges.entry((backup.project_id, backup.database.clone())).or_default().push(backup);
+        for backup in completed.into_iter().filter(BackupJob::is_merged_by_itself) {
+            // where they lie: a moment builds on what is in its own repository
+            let place = (backup.repository(), backup.storage_destination_id, backup.config.encrypt);
+            merges.entry((place, backup.database.clone())).or_default().push(backup);
         }
         let mut outcome = RetentionOutcome::default();
-        for ((project, database), merges) in merges {
-            let pitr = self.load::<PitrRecord>(&scope.pitr_key(&project, &database)).await?;
-            let days = pitr.map_or(LONGEST_RETENTION_DAYS, |pitr| pitr.value.retention_days);
+        for ((place, _), merges) in merges {
+            let days = self.days_kept(scope, place).await?.unwrap_or(LONGEST_RETENTION_DAYS);
             outcome.dropped.extend(outlived(merges, in_days(now, -i64::from(days))));
         }
         Ok(outcome.with_parents(&parents).dropped)

@@ -4,7 +4,7 @@
 //! ten days make one again. So a chain of any length has at most nine segments of each level, however close its points are,
 //! and a merge of all of them opens at most [`MAX_FAN_IN`] runs at one time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
@@ -71,14 +71,23 @@ impl Compaction {
     /// stays until a prune finds that another segment is read in its place.
     ///
     /// # Errors
-    /// When the store fails, or a segment is damaged.
+    /// When the store fails. When a segment is damaged: whatever else there is was merged then.
     pub async fn run(&self) -> Result<CompactReport> {
         let mut segments = self.repository.all_segments(&self.database).await?;
         let mut report = CompactReport::default();
-        while let Some(range) = next_merge(&segments)
+        let (mut broken, mut damage) = (HashSet::new(), None);
+        while let Some(range) = next_merge(&segments, &broken)
             && !self.stop.is_requested()
         {
-            let Some(merged) = self.merge(&segments[range.clone()]).await? else {
+            let merged = match self.merge(&segments[range.clone()]).await {
+                Err(error) if error.is_damage() => {
+                    broken.extend(segments[range].iter().map(|segment| segment.after));
+                    damage.get_or_insert(error);
+                    continue;
+                }
+                merged => merged?,
+            };
+            let Some(merged) = merged else {
                 // another process was faster
                 segments = self.repository.all_segments(&self.database).await?;
                 continue;
@@ -90,7 +99,7 @@ impl Compaction {
         }
         report.segments = segments.len() as u64;
         self.merge_reported(&mut report).await?;
-        Ok(report)
+        damage.map_or(Ok(report), Err)
     }
 
     async fn merge(&self, segments: &[SegmentManifest]) -> Result<Option<SegmentManifest>> {
@@ -201,11 +210,12 @@ fn day(segment: &SegmentManifest) -> i64 {
     segment.end().seconds.div_euclid(DAY_SECONDS)
 }
 
-/// Of what follows one another in one chain, what is to be merged next.
-fn next_merge(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+/// Of what follows one another in one chain, what is to be merged next; nothing of what is known to be broken.
+fn next_merge(segments: &[SegmentManifest], broken: &HashSet<Timestamp>) -> Option<std::ops::Range<usize>> {
+    let is_broken = |segment: &SegmentManifest| broken.contains(&segment.after);
     let mut start = 0;
-    for stretch in segments.chunk_by(|a, b| a.end() == b.after) {
-        if let Some(range) = next_merge_in(stretch) {
+    for stretch in segments.chunk_by(|a, b| a.end() == b.after && is_broken(a) == is_broken(b)) {
+        if let Some(range) = next_merge_in(stretch).filter(|_| !stretch.first().is_some_and(is_broken)) {
             return Some(start + range.start..start + range.end);
         }
         start += stretch.len();
@@ -340,7 +350,7 @@ mod tests {
         let (mut segments, mut longest, mut widest) = (Vec::new(), 0, 0);
         for number in 0..days * DAY_SECONDS / segment_seconds {
             segments.push(segment(number * segment_seconds, (number + 1) * segment_seconds, 0));
-            while let Some(range) = next_merge(&segments) {
+            while let Some(range) = next_merge(&segments, &HashSet::new()) {
                 widest = widest.max(range.len());
                 merge(&mut segments, range);
             }
@@ -363,9 +373,9 @@ mod tests {
     #[test]
     fn segments_between_which_one_is_missing_are_not_merged() {
         let mut segments: Vec<_> = (0..10).map(|number| segment(number, number + 1, 0)).collect();
-        assert_eq!(next_merge(&segments), Some(0..10));
+        assert_eq!(next_merge(&segments, &HashSet::new()), Some(0..10));
         segments.remove(4);
-        assert_eq!(next_merge(&segments), None);
+        assert_eq!(next_merge(&segments, &HashSet::new()), None);
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Around {
     /// The gap in which a time lies. What was captured and not proven so far is none.
     fn gap_at(&self, at: Timestamp) -> Option<Gap> {
         let is_scanned = |gap: &Gap| self.scanned.iter().any(|scan| scan.after < gap.until && scan.until > gap.after);
-        self.moments.gaps().into_iter().filter(is_scanned).find(|gap| gap.after < at && at < gap.until)
+        self.moments.between_windows().into_iter().filter(is_scanned).find(|gap| gap.after < at && at < gap.until)
     }
 }
 
@@ -206,10 +206,13 @@ async fn around(
     seen.extend(in_segments(&lookup, &admitted, path).await?);
     seen.sort_by_key(|sighting| (sighting.at, sighting.rank));
     let reported = repository.reported(capture_id(repository.id(), database), bounds.first, bounds.last).await?;
+    // of whatever document
+    let told: Vec<_> = reported.manifests.iter().map(|manifest| manifest.last).collect();
     let reported = in_reports(&lookup, &reported.manifests, path).await?.into_iter();
     let reported: Vec<_> = reported.filter(|sighting| bounds.admit_time(sighting.at)).collect();
     let captured = segments.iter().map(SegmentManifest::end);
-    let heard = seen.iter().chain(&reported).map(|sighting| sighting.at).chain(captured).chain(moments.points()).max();
+    let heard = seen.iter().chain(&reported).map(|sighting| sighting.at).chain(captured).chain(moments.points());
+    let heard = heard.chain(told).max();
     let seen = Knowledge::new(&moments, &backups).between(seen, reported);
     let history = History { versions: versions(seen, &moments), runs: lookup.opened().await };
     let scanned = segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect();

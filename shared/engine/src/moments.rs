@@ -125,10 +125,13 @@ impl Moments {
     /// What lies between the windows, oldest first, and what was captured behind the last one to no end.
     #[must_use]
     pub fn gaps(&self) -> Vec<Gap> {
+        self.between_windows().into_iter().chain(self.hole()).collect()
+    }
+
+    pub(crate) fn between_windows(&self) -> Vec<Gap> {
         let windows = self.windows();
         let pairs = windows.iter().zip(windows.iter().skip(1));
-        let between = pairs.map(|(before, behind)| Gap { after: before.end, until: behind.start });
-        between.chain(self.hole()).collect()
+        pairs.map(|(before, behind)| Gap { after: before.end, until: behind.start }).collect()
     }
 
     fn are_joined(&self, a: Timestamp, b: Timestamp) -> bool {

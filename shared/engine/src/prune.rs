@@ -18,7 +18,7 @@ use crate::error::{EngineError, Result};
 use crate::jobs::{UnfinishedJob, read_job};
 use crate::layout;
 use crate::orphans::check_readable;
-use crate::plan::MAX_JOB_SECONDS;
+use crate::plan::{MAX_JOB_SECONDS, joined};
 use crate::prune_lineage::{needed, parent_of, without_parents};
 use crate::prune_marks::{Marks, PruneMark};
 use crate::prune_reported::ReportedKept;
@@ -518,12 +518,15 @@ async fn intents(repository: &Repository, policy: &PrunePolicy) -> Result<BTreeM
             return Err(unreadable_job(&job, error));
         }
     }
-    // an intent that was lost is no reason to take what the job relies on
+    // an intent that was lost, or is that of another try, is no reason to take what the job relies on
     for job in repository.begun_jobs().await? {
-        if !intents.contains_key(&job)
-            && let Some(intent) = intent_of_plan(repository, &job).await?
-        {
-            intents.insert(job, intent);
+        if let Some(planned) = intent_of_plan(repository, &job).await? {
+            let created = intents.get(&job).map_or(planned.created, |intent| intent.created.max(planned.created));
+            let all = match intents.remove(&job) {
+                Some(intent) => joined(intent, planned),
+                None => planned,
+            };
+            intents.insert(job, Intent { created, ..all });
         }
     }
     Ok(intents)

@@ -144,16 +144,16 @@ impl AppSteps {
             loop {
                 tokio::time::sleep(HOLD).await;
                 let asked = Instant::now();
-                match control.hold_drill(&worker, &claimed).await {
-                    Ok(HeldDrill::Lost) => return stop.request(),
-                    Ok(holds) => {
+                match tokio::time::timeout(HOLD, control.hold_drill(&worker, &claimed)).await {
+                    Ok(Ok(HeldDrill::Lost)) => return stop.request(),
+                    Ok(Ok(holds)) => {
                         held = asked;
                         if holds == HeldDrill::Stops {
                             stop.request();
                         }
                     }
-                    Err(error) => {
-                        tracing::warn!(project = %claimed.project, error = %error, "a drill could not be held");
+                    failed => {
+                        tracing::warn!(project = %claimed.project, ?failed, "a drill could not be held");
                         if held.elapsed() + HOLD >= LEASE {
                             stop.request();
                         }

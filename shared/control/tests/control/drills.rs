@@ -236,6 +236,40 @@ async fn disabling_stops_one_that_runs_and_nobody_begins_before_it_has_stopped()
 }
 
 #[tokio::test]
+async fn one_that_is_asked_for_while_another_stops_is_run_however_that_one_ends() {
+    for ended in [run(DrillOutcome::OutOfTime), run(DrillOutcome::Passed), not_run(false)] {
+        let (world, project, _) = drilling().await;
+        let owner = world.owner().await;
+        ask(&world, &project).await;
+        let claimed = claim(&world, &project).await.unwrap();
+        let off = NewDrills { enabled: false, ..into_database(&project.id, "orders") };
+        world.control.put_drills(&owner, &project.id, off).await.unwrap();
+        assert_eq!(hold(&world, &claimed).await, HeldDrill::Stops);
+        ask(&world, &project).await;
+        assert!(end(&world, &claimed, &ended).await);
+        let asked = claim(&world, &project).await.expect("the one that was asked for");
+        assert_eq!(hold(&world, &asked).await, HeldDrill::GoesOn);
+        end(&world, &asked, &run(DrillOutcome::Passed)).await;
+        assert!(claim(&world, &project).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_one_was_told_that_died_does_not_concern_the_next() {
+    let (world, project, _) = drilling().await;
+    let owner = world.owner().await;
+    ask(&world, &project).await;
+    let dead = claim(&world, &project).await.unwrap();
+    let off = NewDrills { enabled: false, ..into_database(&project.id, "orders") };
+    world.control.put_drills(&owner, &project.id, off).await.unwrap();
+    assert_eq!(hold(&world, &dead).await, HeldDrill::Stops);
+    ask(&world, &project).await;
+    world.clock.advance(61);
+    let next = claim(&world, &project).await.unwrap();
+    assert_eq!(hold(&world, &next).await, HeldDrill::GoesOn);
+}
+
+#[tokio::test]
 async fn one_of_disabled_drills_that_died_is_not_begun_again() {
     let (world, project, _) = drilling().await;
     ask(&world, &project).await;
@@ -375,8 +409,8 @@ async fn one_that_is_asked_for_with_the_first_backup_is_run_behind_it() {
 async fn a_newer_backup_of_some_collections_is_not_drilled_in_place_of_one_of_everything() {
     let (world, project, backup) = drilling().await;
     world.next_minute();
-    let some = firebackup_control::NewBackup { collections: vec!["users".to_owned()], ..new_backup(&project) };
-    world.completed_of(some).await;
+    let some = || firebackup_control::NewBackup { collections: vec!["users".to_owned()], ..new_backup(&project) };
+    world.completed_of(some()).await;
     ask(&world, &project).await;
     let claimed = claim(&world, &project).await.unwrap();
     assert_eq!(claimed.backup, Some(backup.job.id));
@@ -384,7 +418,14 @@ async fn a_newer_backup_of_some_collections_is_not_drilled_in_place_of_one_of_ev
     world.next_minute();
     let newer = world.completed(&project).await;
     ask(&world, &project).await;
-    assert_eq!(claim(&world, &project).await.unwrap().backup, Some(newer.job.id));
+    let claimed = claim(&world, &project).await.unwrap();
+    assert_eq!(claimed.backup, Some(newer.job.id));
+    end(&world, &claimed, &run(DrillOutcome::Passed)).await;
+    // one of everything that is old says nothing of those that are made now
+    world.clock.advance(9 * 24 * 3600);
+    let later = world.completed_of(some()).await;
+    ask(&world, &project).await;
+    assert_eq!(claim(&world, &project).await.unwrap().backup, Some(later.job.id));
 }
 
 #[tokio::test]
