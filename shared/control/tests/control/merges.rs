@@ -6,7 +6,7 @@ use firebackup_control::{
 };
 use firebackup_model::Timestamp;
 
-use crate::pitr::{capture_once, capturing, new_pitr};
+use crate::pitr::{capture_once, capturing, find_no_backup, new_pitr};
 use crate::world::{World, code, completed, failed, new_backup, new_destination, new_schedule};
 
 const DAY: i64 = 24 * 60 * 60;
@@ -233,6 +233,12 @@ async fn a_merge_that_was_made_by_itself_goes_once_no_kept_moment_builds_on_it()
     };
     let asked = control.create_backup(&owner, of_type(&project, BackupType::Synthetic), None).await.unwrap();
     finish(&asked.job.id).await;
+    // a backup to begin from is made by itself too, and no merge
+    world.clock.set(world.now().plus_seconds(DAY));
+    find_no_backup(&world).await;
+    let begun = control.backups(&owner, Some(&project.id), &Page::default()).await.unwrap().items.remove(0);
+    assert_eq!((begun.job.created_by.as_str(), begun.config.kind), ("system", BackupType::Full));
+    finish(&begun.job.id).await;
     week_passes().await;
     let first = merged().await;
     week_passes().await;

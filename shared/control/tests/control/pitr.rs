@@ -41,6 +41,11 @@ pub(crate) async fn capture_once(world: &World) {
     end(world, &claim(world).await.unwrap(), &captured(world, 1)).await;
 }
 
+/// Finds that there is nothing to capture on top of, so that a backup is begun.
+pub(crate) async fn find_no_backup(world: &World) {
+    end(world, &claim(world).await.unwrap(), &WindowEnd::NoBackup).await;
+}
+
 async fn end(world: &World, claimed: &ClaimedWindow, end: &WindowEnd) {
     world.control.end_window(&world.worker().await, claimed, end).await.unwrap();
 }
