@@ -20,7 +20,7 @@ use crate::repository::Repository;
 /// Half of prune's grace period: a job that is older may not commit, and is not gone on with.
 pub const MAX_JOB_SECONDS: i64 = 12 * 3600;
 /// How often an intent is looked for and put: it may be another one's, outdated, and gone.
-const MAX_INTENTS: usize = 6;
+const MAX_INTENTS: usize = 4;
 /// How far back Firestore reads without point-in-time recovery.
 const READ_TIME_SECONDS: i64 = 3600;
 
@@ -195,8 +195,10 @@ async fn begin_or_adopt(repository: &Repository, job: &JobId, request: &PlanRequ
             repository.delete_all(vec![path.clone()]).await?;
         }
         wanted.created = created;
-        // what stands is read again: another one may have had the same in mind
-        repository.put_sealed(ObjectType::Intent, &path, &repository.root_sealing(), &wanted).await?;
+        let put = repository.put_sealed(ObjectType::Intent, &path, &repository.root_sealing(), &wanted).await?;
+        if put == Put::Stored {
+            return Ok(sealing);
+        }
         known = Some(wanted);
     }
     Err(gone(job))

@@ -88,8 +88,8 @@ impl Reckoned {
         // what takes longer asks more often whether it was cancelled, which the model reckons by the second
         let slack = match name {
             "table_reads_a_chunk" => 4.0,
-            // and notes how far it is
-            "table_writes_a_chunk" => 1.0,
+            // and notes how far it is, by the second too
+            "table_writes_a_chunk" => 3.0,
             "table_reads_a_job" => 2.0,
             // the scheduler's own tick may fall into the count
             "sweep_table_reads" | "tick_table_reads" => 1.0,
