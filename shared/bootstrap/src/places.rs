@@ -347,7 +347,6 @@ fn unmade(error: MakeBucketError) -> ControlError {
 }
 
 /// What a client is told of a repository that cannot be opened.
-/// Why a repository cannot be opened; for the user.
 pub(crate) fn unreadable(error: EngineError) -> ControlError {
     let is_missing = matches!(&error, EngineError::Port(port) if port.kind == ErrorKind::NotFound);
     let message = match &error {
