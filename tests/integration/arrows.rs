@@ -4,7 +4,7 @@
 //! one crate alone, as a build of that crate would). A crate without a rule is a violation: whoever adds one says here
 //! what it may touch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -252,18 +252,36 @@ fn members() -> Vec<Member> {
 
 /// The names of all crates that a build of `crate_name` compiles for this machine, over `edges` (`normal`, `dev`, …).
 fn tree(crate_name: &str, edges: &str) -> BTreeSet<String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(root())
-        .args(["tree", "--quiet", "--prefix", "none", "--format", "{p}", "--edges", edges, "--package", crate_name])
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = printed_tree(&["--format", "{p}", "--edges", edges, "--package", crate_name]);
     let names: BTreeSet<String> =
         text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
     assert!(names.contains(crate_name), "cargo tree does not name {crate_name} itself:\n{text}");
     names
+}
+
+fn printed_tree(arguments: &[&str]) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(root())
+        .args(["tree", "--quiet", "--prefix", "none"])
+        .args(arguments)
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo writes UTF-8")
+}
+
+/// The features that every crate (with its version) is built with, over `edges`, when the whole workspace is built.
+fn features(edges: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = printed_tree(&["--workspace", "--format", "{p}|{f}", "--edges", edges]);
+    let mut found = BTreeMap::<String, BTreeSet<String>>::new();
+    // an empty line stands between the members
+    for (name, features) in text.lines().filter_map(|line| line.split_once('|')) {
+        let features = features.trim_end_matches(" (*)");
+        let enabled = features.split(',').filter(|feature| !feature.is_empty()).map(str::to_owned);
+        found.entry(name.to_owned()).or_default().extend(enabled);
+    }
+    found
 }
 
 #[track_caller]
@@ -290,6 +308,20 @@ fn the_tests_of_the_pure_crates_build_no_sdk() {
         let sdks: Vec<_> = with_tests.iter().filter(|crate_name| any_matches(SDKS, crate_name)).collect();
         assert!(sdks.is_empty(), "`cargo test -p {name}` builds {sdks:?}");
     }
+}
+
+#[test]
+fn programs_are_tested_with_the_features_that_they_are_shipped_with() {
+    // what the tests add to the programs that they build for themselves (`binary::built`): nothing that changes them
+    let harmless = ["num-traits default", "semver serde", "serde_json unbounded_depth", "tokio test-util"];
+    let tested = features("all");
+    assert!(tested.len() > 400, "cargo tree has lost crates: {}", tested.len());
+    let mut added = BTreeSet::new();
+    for (name, shipped) in features("no-dev") {
+        let word = name.split_whitespace().next().expect("a name").to_owned();
+        added.extend(tested[&name].difference(&shipped).map(|feature| format!("{word} {feature}")));
+    }
+    assert_eq!(Vec::from_iter(added), harmless, "tests turn features on: say here why that cannot matter");
 }
 
 #[test]

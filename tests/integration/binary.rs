@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// 32 bytes of `*`, in base64: the key of `stage::secrets`.
@@ -17,18 +17,26 @@ pub fn program() -> &'static PathBuf {
 }
 
 /// A program of the workspace, built if it is not up to date.
+///
+/// A test is named beside it, any small one: then cargo chooses the features that the tests are built with, and
+/// `make test` has compiled all of it before, where `--bin` alone compiles three quarters of the dependencies anew,
+/// within the time of one test. `arrows` holds that the two differ in nothing that matters.
 pub fn built(name: &str) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args(["build", "--locked", "--workspace", "--bin", name, "--message-format", "json-render-diagnostics"])
+        .args(["build", "--locked", "--workspace", "--bin", name, "--test", "schemas"])
+        .args(["--message-format", "json-render-diagnostics"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
     assert!(output.status.success(), "{name} could not be built");
-    let executable =
-        |line: &str| serde_json::from_str::<Value>(line).ok()?.get("executable")?.as_str().map(PathBuf::from);
-    String::from_utf8(output.stdout).unwrap().lines().filter_map(executable).next_back().unwrap()
+    let executable = |line: &str| {
+        let message = serde_json::from_str::<Value>(line).ok()?;
+        let is_it = message["target"]["kind"] == json!(["bin"]) && message["target"]["name"] == name;
+        is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
+    };
+    String::from_utf8(output.stdout).unwrap().lines().find_map(executable).unwrap()
 }
 
 /// A repository in a folder, a database on an emulator, and the program that works on both.
