@@ -1,8 +1,8 @@
 //! Merges segments into longer ones that are read in their place. All points stay, and so does every version.
 //!
-//! Ten segments of a level make one of the next, within a day of UTC; when the day is over, what it has left makes one, and
-//! ten days make one again. So a chain of any length has at most nine segments of each level, however close its points are,
-//! and a merge of all of them opens at most [`MAX_FAN_IN`] runs at one time.
+//! Eight segments of a level make one of the next, within a day of UTC; when the day is over, what it has left makes one, and
+//! eight days make one again. So a chain of any length has at most seven segments of each level, however close its points are.
+//! Who merges as [`CompactReport::segments_until_next`] says opens at most [`MAX_FAN_IN`] runs at one time, base included.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -27,9 +27,10 @@ use crate::repository::Repository;
 use crate::run_upload::{RunSettings, RunUpload};
 use crate::world::{Meter, Stop};
 
-/// Segments of a level that make one of the next.
-pub(crate) const TIER: usize = 10;
-/// The most segments that are merged at one time.
+/// Segments of a level that make one of the next: a day of two seconds a segment has six levels, and ten years of days have four,
+/// so that ten are too many for [`MAX_FAN_IN`].
+pub(crate) const TIER: usize = 8;
+/// The most runs that are merged at one time.
 pub(crate) const MAX_FAN_IN: usize = 64;
 /// The level of a day that is over.
 const DAY_LEVEL: u32 = 100;
@@ -64,6 +65,16 @@ pub struct CompactReport {
     pub segments: u64,
     /// Bytes that were stored.
     pub stored_bytes: u64,
+}
+
+impl CompactReport {
+    /// How many segments may be put before the next compaction, so that a restore opens no more than 64 runs: those of the
+    /// chain, and its base. As many as are merged at least: a chain with a hole has segments besides, which no restore opens.
+    #[must_use]
+    pub const fn segments_until_next(&self) -> u64 {
+        let left = (MAX_FAN_IN as u64 - 1).saturating_sub(self.segments);
+        if left < TIER as u64 { TIER as u64 } else { left }
+    }
 }
 
 impl Compaction {
@@ -235,7 +246,7 @@ fn next_merge_in(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>>
     tier_of_days(segments, today)
 }
 
-/// The first ten of one level that follow one another.
+/// The first of one level that follow one another, as many as make one.
 fn tier(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
     let mut start = 0;
     for same in segments.chunk_by(|a, b| a.level == b.level) {
@@ -247,7 +258,7 @@ fn tier(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
     None
 }
 
-/// All of a day that is over. There are never too many: each level has less than ten, and levels are few.
+/// All of a day that is over. There are never too many: each level has less than make one, and levels are few.
 fn whole_day(segments: &[SegmentManifest], today: i64) -> Option<std::ops::Range<usize>> {
     let is_over = segments.first().is_some_and(|first| day(first) < today);
     // one that was merged has the name that it would be given again
@@ -346,15 +357,22 @@ mod tests {
         segments.splice(range, [merged]);
     }
 
+    /// The longest chain that is merged as often as is asked for, and at least once in ten minutes; and the widest merge.
     fn longest_chain(segment_seconds: i64, days: i64) -> (usize, usize) {
         let (mut segments, mut longest, mut widest) = (Vec::new(), 0, 0);
+        let mut due = 0;
         for number in 0..days * DAY_SECONDS / segment_seconds {
             segments.push(segment(number * segment_seconds, (number + 1) * segment_seconds, 0));
+            longest = longest.max(segments.len());
+            if number < due {
+                continue;
+            }
             while let Some(range) = next_merge(&segments, &HashSet::new()) {
                 widest = widest.max(range.len());
                 merge(&mut segments, range);
             }
-            longest = longest.max(segments.len());
+            let report = CompactReport { segments: segments.len() as u64, ..CompactReport::default() };
+            due = number + report.segments_until_next().cast_signed().min(600 / segment_seconds).max(1);
             // to keep the test short
             segments.iter_mut().for_each(|segment| drop(segment.points.drain(..segment.points.len() - 1)));
         }
@@ -364,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_chain_stays_short_and_a_merge_narrow_however_close_the_points_are() {
-        for (seconds, days) in [(60, 30), (2, 3), (3600, 200), (17, 12), (8640, 400), (864, 60)] {
+        for (seconds, days) in [(60, 30), (2, 3), (3600, 200), (17, 12), (8640, 4100), (864, 60)] {
             let (longest, widest) = longest_chain(seconds, days);
             assert!(longest < MAX_FAN_IN && widest < MAX_FAN_IN, "{longest} segments, {widest} merged at {seconds} s");
         }
@@ -372,8 +390,8 @@ mod tests {
 
     #[test]
     fn segments_between_which_one_is_missing_are_not_merged() {
-        let mut segments: Vec<_> = (0..10).map(|number| segment(number, number + 1, 0)).collect();
-        assert_eq!(next_merge(&segments, &HashSet::new()), Some(0..10));
+        let mut segments: Vec<_> = (0..TIER as i64).map(|number| segment(number, number + 1, 0)).collect();
+        assert_eq!(next_merge(&segments, &HashSet::new()), Some(0..TIER));
         segments.remove(4);
         assert_eq!(next_merge(&segments, &HashSet::new()), None);
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use firebackup_engine::{
-    Capture, CaptureOptions, Captured, Compaction, EngineError, Repository, StatusBounds, capture_status,
+    Capture, CaptureEvent, CaptureOptions, Captured, CompactReport, Compaction, EngineError, Repository, StatusBounds,
+    capture_status,
 };
 use firebackup_model::DatabaseName;
 use firebackup_model::manifest::Compression;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::pace::Pace;
@@ -19,8 +21,10 @@ use crate::error::{CliError, Result};
 use crate::exit::Exit;
 use crate::units::{parse_count, parse_window};
 
-/// How often segments are merged where that is due.
+/// How often segments are merged, or sooner: a restore must not open too many.
 const COMPACT_EVERY: Duration = Duration::from_secs(600);
+/// Segments behind which it is tried again where they could not be merged.
+const TRIED_AGAIN_BEHIND: u64 = 30;
 
 /// How changes are captured.
 #[derive(Debug, Args)]
@@ -87,10 +91,11 @@ pub(super) async fn run(context: &Context, args: StartArgs) -> Result<Exit> {
     let mut teller = Teller::new(context.output.clone(), status.proven_through);
     let (captured_through, proven_through) = (status.captured_through, status.proven_through);
     teller.tell(&Event::Started { database, captured_through, proven_through });
+    let merging = Merging::behind(status.segments);
     let exit = match (args.once, args.follow) {
-        (true, _) => once(&capture, &mut teller).await,
-        (false, true) => follow(&capture, &mut teller).await,
-        (false, false) => in_windows(context, &capture, args.window, &mut teller).await,
+        (true, _) => once(&capture, &mut teller, &merging).await,
+        (false, true) => follow(&capture, &mut teller, merging).await,
+        (false, false) => in_windows(context, &capture, args.window, &mut teller, merging).await,
     };
     // what a capture was asked to leave unfinished is no failure
     let exit = match exit {
@@ -130,9 +135,35 @@ async fn capture(
     })
 }
 
+/// When segments are merged again.
+struct Merging {
+    /// How many segments were put since this process began.
+    put: watch::Sender<u64>,
+    /// How many that may be when they are merged next.
+    due: u64,
+    last: Instant,
+}
+
+impl Merging {
+    fn behind(segments: u64) -> Self {
+        let due = CompactReport { segments, ..CompactReport::default() }.segments_until_next();
+        Self { put: watch::Sender::new(0), due, last: Instant::now() }
+    }
+
+    fn is_due(&self) -> bool {
+        *self.put.borrow() >= self.due || self.last.elapsed() >= COMPACT_EVERY
+    }
+
+    /// Notes that they were merged, or could not be: then it is tried again later.
+    fn was_tried(&mut self, report: Option<&CompactReport>) {
+        let left = report.map_or(TRIED_AGAIN_BEHIND, CompactReport::segments_until_next);
+        (self.due, self.last) = (*self.put.borrow() + left, Instant::now());
+    }
+}
+
 /// One window. Ends with 3 where it could not catch up with the database, and with 4 where it was stopped before.
-async fn once(capture: &Capture, teller: &mut Teller) -> Result<Exit> {
-    let captured = window(capture, teller).await?;
+async fn once(capture: &Capture, teller: &mut Teller, merging: &Merging) -> Result<Exit> {
+    let captured = window(capture, teller, merging).await?;
     match captured {
         _ if capture.stop.is_requested() => return Ok(Exit::Stopped),
         Captured::Degraded => return Ok(Exit::Partial),
@@ -142,8 +173,8 @@ async fn once(capture: &Capture, teller: &mut Teller) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn window(capture: &Capture, teller: &mut Teller) -> Result<Captured, EngineError> {
-    let captured = capture.until_now(&mut told(capture, teller)).await?;
+async fn window(capture: &Capture, teller: &mut Teller, merging: &Merging) -> Result<Captured, EngineError> {
+    let captured = capture.until_now(&mut told(capture, teller, merging.put.clone())).await?;
     if let Captured::Through(through) = captured {
         teller.tell(&Event::Captured { through });
     }
@@ -151,8 +182,15 @@ async fn window(capture: &Capture, teller: &mut Teller) -> Result<Captured, Engi
 }
 
 /// Tells what the engine tells. Where nobody can be told any more, the capture ends.
-fn told<'t>(capture: &'t Capture, teller: &'t mut Teller) -> impl FnMut(firebackup_engine::CaptureEvent) + Send + 't {
+fn told<'t>(
+    capture: &'t Capture,
+    teller: &'t mut Teller,
+    put: watch::Sender<u64>,
+) -> impl FnMut(CaptureEvent) + Send + 't {
     move |event| {
+        if matches!(event, CaptureEvent::Sealed(_)) {
+            put.send_modify(|put| *put += 1);
+        }
         teller.captured(event);
         if !teller.is_heard() {
             capture.stop.request();
@@ -160,18 +198,23 @@ fn told<'t>(capture: &'t Capture, teller: &'t mut Teller) -> impl FnMut(fireback
     }
 }
 
-async fn in_windows(context: &Context, capture: &Capture, every: Duration, teller: &mut Teller) -> Result<Exit> {
+async fn in_windows(
+    context: &Context,
+    capture: &Capture,
+    every: Duration,
+    teller: &mut Teller,
+    mut merging: Merging,
+) -> Result<Exit> {
     let mut pace = Pace::new(every, Instant::now());
-    let mut compacted = Instant::now();
     loop {
-        let failure = match window(capture, teller).await {
+        let failure = match window(capture, teller, &merging).await {
             Ok(_) => None,
             Err(error) if error.may_pass() && !capture.stop.is_requested() => Some(error),
             Err(error) => return Err(error.into()),
         };
-        if failure.is_none() && compacted.elapsed() >= COMPACT_EVERY {
-            compact(context, capture, teller).await;
-            compacted = Instant::now();
+        if failure.is_none() && merging.is_due() {
+            let report = compact(context, capture, teller).await;
+            merging.was_tried(report.as_ref());
         }
         if capture.stop.is_requested() || !teller.is_heard() {
             return Ok(Exit::Stopped);
@@ -192,30 +235,40 @@ async fn is_asked_before(context: &Context, due: Instant) -> bool {
     tokio::time::timeout_at(due, asked.wait_for(|asked| *asked)).await.is_ok()
 }
 
-async fn follow(capture: &Capture, teller: &mut Teller) -> Result<Exit> {
-    let mut tell = told(capture, teller);
+async fn follow(capture: &Capture, teller: &mut Teller, merging: Merging) -> Result<Exit> {
+    let mut tell = told(capture, teller, merging.put.clone());
     let following = capture.follow(&mut tell);
-    let merging = compact_regularly(capture);
+    let merging = compact_regularly(capture, merging);
     tokio::select! {
         captured = following => captured.map(|_| Exit::Stopped).map_err(CliError::from),
         () = merging => Ok(Exit::Stopped),
     }
 }
 
-/// Merges segments now and then, for ever. What fails is tried again: the chain is whole without it.
-async fn compact_regularly(capture: &Capture) {
+/// Merges segments whenever it is due, for ever. What fails is tried again: the chain is whole without it.
+async fn compact_regularly(capture: &Capture, mut merging: Merging) {
+    let mut put = merging.put.subscribe();
     loop {
-        tokio::time::sleep(COMPACT_EVERY).await;
-        if let Err(error) = compaction(capture).run().await {
+        let due = merging.due;
+        let _ = tokio::time::timeout_at(merging.last + COMPACT_EVERY, put.wait_for(|put| *put >= due)).await;
+        let report = compaction(capture).run().await;
+        if let Err(error) = &report {
             tracing::warn!(error = %error.in_full(), "segments could not be merged");
         }
+        merging.was_tried(report.ok().as_ref());
     }
 }
 
-async fn compact(context: &Context, capture: &Capture, teller: &mut Teller) {
+async fn compact(context: &Context, capture: &Capture, teller: &mut Teller) -> Option<CompactReport> {
     match compaction(capture).run().await {
-        Ok(report) => teller.compacted(&report),
-        Err(error) => context.output.warn(&format!("segments could not be merged: {}", error.in_full())),
+        Ok(report) => {
+            teller.compacted(&report);
+            Some(report)
+        }
+        Err(error) => {
+            context.output.warn(&format!("segments could not be merged: {}", error.in_full()));
+            None
+        }
     }
 }
 
@@ -230,6 +283,30 @@ mod tests {
     use crate::args::{Cli, Command};
     use crate::commands::pitr::PitrCommand;
     use clap::Parser;
+
+    #[test]
+    fn segments_are_merged_before_a_restore_would_open_too_many_of_them() {
+        let mut merging = Merging::behind(10);
+        merging.put.send_replace(52);
+        assert!(!merging.is_due());
+        merging.put.send_replace(53);
+        assert!(merging.is_due());
+        merging.was_tried(Some(&CompactReport { segments: 63, ..CompactReport::default() }));
+        assert!(!merging.is_due());
+        merging.put.send_replace(61);
+        assert!(merging.is_due());
+        merging.was_tried(None);
+        merging.put.send_replace(61 + TRIED_AGAIN_BEHIND - 1);
+        assert!(!merging.is_due());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn segments_are_merged_after_ten_minutes_however_few_they_are() {
+        let merging = Merging::behind(1);
+        assert!(!merging.is_due());
+        tokio::time::advance(COMPACT_EVERY).await;
+        assert!(merging.is_due());
+    }
 
     fn parse(line: &str) -> Result<StartArgs, clap::Error> {
         let words = ["firebackup", "pitr", "start"].into_iter().chain(line.split_whitespace());

@@ -90,7 +90,7 @@ async fn one_key_serves_for_the_batches_of_a_day() {
 }
 
 #[tokio::test]
-async fn batches_are_merged_by_tens_and_by_the_day_and_tell_the_same() {
+async fn batches_are_merged_by_eights_and_by_the_day_and_tell_the_same() {
     let (fixture, repository, _) = begun(8).await;
     batches(&fixture, &repository, 34).await;
     let before = shown(&fixture).await;
@@ -98,18 +98,18 @@ async fn batches_are_merged_by_tens_and_by_the_day_and_tell_the_same() {
     let stop = firebackup_engine::Stop::default();
     let merging = || firebackup_engine::Compaction { stop: stop.clone(), ..compaction(&repository, &fixture) };
     let report = merging().run().await.unwrap();
-    assert_eq!(report.reported, 30);
-    assert_eq!(manifests(&fixture).await.len(), 37, "what was merged stays until a prune");
+    assert_eq!(report.reported, 32);
+    assert_eq!(manifests(&fixture).await.len(), 38, "what was merged stays until a prune");
     assert_eq!(shown(&fixture).await, before);
     assert_eq!(merging().run().await.unwrap().reported, 0);
 
     let pruned = prune(&repository, &PrunePolicy::default()).await.unwrap();
-    assert_eq!((pruned.reported_dropped, pruned.reported_kept), (30, 7));
-    assert_eq!(manifests(&fixture).await.len(), 7);
+    assert_eq!((pruned.reported_dropped, pruned.reported_kept), (32, 6));
+    assert_eq!(manifests(&fixture).await.len(), 6);
     assert_eq!(shown(&fixture).await, before);
     // what is left of a day that is over is one
     fixture.clock.pass_hours(49);
-    assert_eq!(merging().run().await.unwrap().reported, 7);
+    assert_eq!(merging().run().await.unwrap().reported, 6);
     let exclusive = PrunePolicy { exclusive: true, ..PrunePolicy::default() };
     assert_eq!(prune(&repository, &exclusive).await.unwrap().reported_kept, 1);
     assert_eq!((manifests(&fixture).await.len(), shown(&fixture).await), (1, before));
