@@ -15,10 +15,16 @@ use firebackup_google::sample::sample;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::port::{DocumentSink, DocumentSource, Precondition, Write};
 use firebackup_model::{DatabaseName, DocumentPath, Selection, Timestamp};
+use firebackup_testkit::faulty_store::{FaultyStore, Operation};
+use futures::TryStreamExt;
+use object_store::ObjectStore;
+use object_store::path::Path;
 
 use crate::engine_alone::{blocks, in_memory};
 use crate::stage::{Rate, Result, median, rate, repository};
 
+/// The project of the databases that are captured here.
+pub const PROJECT: &str = "demo-bench";
 const DOCUMENTS: usize = 100_000;
 /// Documents of the database whose changes make many segments.
 const SMALL: usize = 20_000;
@@ -33,10 +39,10 @@ pub async fn run() -> Result<()> {
 }
 
 fn name() -> DatabaseName {
-    DatabaseName::new("demo-bench", "(default)")
+    DatabaseName::new(PROJECT, "(default)")
 }
 
-async fn filled(documents: usize, seed: u64) -> Result<MemoryDatabase> {
+pub async fn filled(documents: usize, seed: u64) -> Result<MemoryDatabase> {
     let database = MemoryDatabase::new(name());
     database.flow();
     write(&database, documents, seed).await?;
@@ -67,15 +73,26 @@ fn capture(repository: &Repository, database: &MemoryDatabase) -> Capture {
     }
 }
 
+/// Ten segments, each of as many changes as a hundredth of the documents and with a seed of its own, from `seed` on.
+pub async fn ten_segments(
+    repository: &Repository,
+    database: &MemoryDatabase,
+    documents: usize,
+    seed: u64,
+) -> Result<()> {
+    for seed in seed..seed + 10 {
+        write(database, documents / 100, seed).await?;
+        capture(repository, database).until_now(&mut |_| {}).await?;
+    }
+    Ok(())
+}
+
 async fn merging() -> Result<()> {
     let database = filled(DOCUMENTS, 1).await?;
     let (_folder, repository) = repository().await?;
     let first = Backup::builder(repository.clone(), Arc::new(database.clone())).compression("zstd:3".parse()?);
     first.build().run().await?;
-    for seed in 2..12 {
-        write(&database, DOCUMENTS / 100, seed).await?;
-        capture(&repository, &database).until_now(&mut |_| {}).await?;
-    }
+    ten_segments(&repository, &database, DOCUMENTS, 2).await?;
     let moments = Moments::read(&repository, &name()).await?;
     let moment = moments.resolve(moments.points().last().ok_or("no moment")?, true)?;
     let blocks = Arc::new(blocks(&database).await?);
@@ -118,9 +135,8 @@ async fn read(repository: &Repository, moments: &Moments, moment: &firebackup_en
 
 async fn many_segments() -> Result<()> {
     let database = filled(SMALL, 1).await?;
-    let secrets = Secrets { masters: vec![SecretKey::from_bytes([42; 32])], ..Secrets::default() };
-    let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    let repository = Repository::init(Arc::new(object_store::memory::InMemory::new()), secrets, world).await?;
+    let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let repository = Repository::init(Arc::clone(&store), secrets(), world()).await?;
     let base = Backup::builder(repository.clone(), Arc::new(database.clone())).compression("zstd:3".parse()?);
     base.build().run().await?;
     let watched = DocumentPath::new("watched/one")?;
@@ -147,15 +163,37 @@ async fn many_segments() -> Result<()> {
     );
     println!("capturing and compacting them took {:.0} s", start.elapsed().as_secs_f64());
     restoring(&repository, &database).await?;
+    telling(store, &watched).await
+}
+
+fn secrets() -> Secrets {
+    Secrets { masters: vec![SecretKey::from_bytes([42; 32])], ..Secrets::default() }
+}
+
+fn world() -> World {
+    World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
+}
+
+/// The history of one document, and what it asks of the store.
+async fn telling(store: Arc<dyn ObjectStore>, watched: &DocumentPath) -> Result<()> {
+    let all = store.list(Some(&Path::from("runs"))).try_collect::<Vec<_>>().await?.len();
+    let counting = FaultyStore::new(store);
+    let repository = Repository::open(Arc::new(counting.clone()), secrets(), world()).await?;
+    // opening it is no part of what is measured
+    counting.reset();
     let meter = Arc::new(Meter::default());
     let start = Instant::now();
-    let found = history(&repository, &name(), &watched, Period::default(), &meter).await?;
+    let found = history(&repository, &name(), watched, Period::default(), &meter).await?;
+    let elapsed = start.elapsed();
     println!(
-        "history of one document: {} versions from {} runs, {} bytes read, {:.1} ms",
+        "history of one document: {} versions from {} of {all} runs, {} bytes of runs read, {:.1} ms; with all manifests {} GETs of {} bytes, and {} listings",
         found.versions.len(),
         found.runs,
         meter.stored.get(),
-        start.elapsed().as_secs_f64() * 1e3
+        elapsed.as_secs_f64() * 1e3,
+        counting.tally(Operation::Get).operations,
+        counting.bytes_read(),
+        counting.tally(Operation::List).operations
     );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! How far a capture that follows is behind its writers, and what it costs them. The emulator behind the proxy of `testkit`, which
-//! answers listeners as production does; all of them share the cores.
+//! How far a capture is behind its writers, one that follows and one in windows, and what the former costs them. The emulator
+//! behind the proxy of `testkit`, which answers listeners as production does; all of them share the cores.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use firebackup_embedded::emulator::{Emulator, EmulatorOptions};
-use firebackup_engine::{Backup, Capture, CaptureEvent, CaptureOptions, Repository, Stop};
+use firebackup_engine::{Backup, Capture, CaptureEvent, CaptureOptions, EngineError, Repository, Stop};
 use firebackup_google::sample::sample;
 use firebackup_google::{Firestore, Retrying};
 use firebackup_model::port::{ChangeSource, DocumentSink, DocumentSource, ListenFrom, Precondition, Write};
@@ -15,12 +15,22 @@ use firebackup_model::wire::{put_bytes_field, put_varint};
 use firebackup_model::{DatabaseName, Timestamp};
 use firebackup_testkit::{ListenMode, Proxy, ProxyOptions};
 use futures::StreamExt;
+use tokio::time::MissedTickBehavior;
 
 use crate::stage::{Result, firestore, repository};
 
 const DOCUMENTS: usize = 5_000;
 const A_SECOND: u64 = 500;
 const STEADY: Duration = Duration::from_secs(60);
+/// The window of `firebackup pitr start`, where nobody says another.
+const WINDOW: Duration = Duration::from_secs(60);
+/// What is written a second beside a capture in windows, and for how many of them.
+const A_SECOND_IN_WINDOWS: u64 = 100;
+const WINDOWS: u32 = 4;
+/// How far a capture may be behind, besides its window.
+const BEHIND: Duration = Duration::from_secs(5);
+/// How often it is looked whether something has come about.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 const FULL: Duration = Duration::from_secs(6);
 const ROUNDS: usize = 5;
 /// How long a capture may take to catch up.
@@ -30,8 +40,9 @@ const BATCH: usize = 5;
 const WRITERS: usize = 8;
 
 pub async fn run() -> Result<()> {
-    println!("\n# capture with --follow, emulator behind the proxy, {DOCUMENTS} documents of about 1 KB");
-    recovery_point(&Stage::new().await?).await?;
+    println!("\n# a capture beside writers, emulator behind the proxy, {DOCUMENTS} documents of about 1 KB");
+    recovery_point(&Stage::new().await?, None, A_SECOND, STEADY).await?;
+    recovery_point(&Stage::new().await?, Some(WINDOW), A_SECOND_IN_WINDOWS, WINDOW * WINDOWS).await?;
     cost_for_writers().await
 }
 
@@ -65,6 +76,7 @@ fn writes(database: &DatabaseName, count: usize, seed: u64) -> Vec<Write> {
     sample(database, count, seed).map(write).collect()
 }
 
+/// A capture at work.
 struct Following {
     stop: Stop,
     task: tokio::task::JoinHandle<std::result::Result<(), String>>,
@@ -74,14 +86,16 @@ struct Following {
 }
 
 impl Following {
-    fn start(repository: &Repository, source: &Firestore) -> Self {
+    /// Begins to capture as `firebackup pitr start` does: in windows, or without one with `--follow`.
+    fn start(repository: &Repository, source: &Firestore, window: Option<Duration>) -> Self {
+        let usual = CaptureOptions::default();
         let stop = Stop::default();
         let retrying = Arc::new(Retrying::new(source.clone()));
         let capture = Capture {
             repository: repository.clone(),
             source: retrying.clone(),
             changes: retrying,
-            options: CaptureOptions::default(),
+            options: CaptureOptions { seal_every: window.unwrap_or(usual.seal_every), ..usual },
             meter: Arc::default(),
             stop: stop.clone(),
         };
@@ -98,9 +112,29 @@ impl Following {
                 CaptureEvent::Reopened(reason) => eprintln!("reopened: {reason}"),
                 CaptureEvent::Overtaken => eprintln!("overtaken"),
             };
-            capture.follow(&mut told).await.map(drop).map_err(|error| error.in_full())
+            let ended = match window {
+                None => capture.follow(&mut told).await.map(drop),
+                Some(window) => in_windows(&capture, window, &mut told).await,
+            };
+            ended.map_err(|error| error.in_full())
         });
         Self { stop, task, sealed, scans }
+    }
+
+    fn sealed_until(&self) -> Option<Timestamp> {
+        self.sealed.lock().expect("no one panics").last().map(|(end, _)| *end)
+    }
+
+    /// Waits until what was committed at `commit` is sealed, or nobody captures any more: [`Self::end`] says why.
+    async fn wait_until_sealed(&self, commit: Timestamp, bound: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while self.sealed_until() < Some(commit) && !self.task.is_finished() {
+            if begun.elapsed() > bound {
+                return Err(format!("the capture is not there after {bound:?}").into());
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Ok(())
     }
 
     async fn end(self) -> Result<(Vec<(Timestamp, f64)>, u64)> {
@@ -111,18 +145,41 @@ impl Following {
     }
 }
 
+/// Captures a window on each beat, as `firebackup pitr start` does.
+async fn in_windows(
+    capture: &Capture,
+    window: Duration,
+    told: &mut (dyn FnMut(CaptureEvent) + Send),
+) -> std::result::Result<(), EngineError> {
+    let mut beat = tokio::time::interval(window);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = requested(&capture.stop) => return Ok(()),
+        }
+        capture.until_now(told).await?;
+    }
+}
+
+async fn requested(stop: &Stop) {
+    while !stop.is_requested() {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
 /// Writes at a steady pace; the commit time of each document.
-async fn steadily(source: &Firestore) -> Result<Vec<Timestamp>> {
+async fn steadily(source: &Firestore, a_second: u64, time: Duration) -> Result<Vec<Timestamp>> {
     let database = DocumentSource::database(source).clone();
     let (mut commits, mut seed) = (Vec::new(), 100);
-    let mut due = tokio::time::interval(Duration::from_secs_f64(BATCH as f64 / A_SECOND as f64));
+    let mut due = tokio::time::interval(Duration::from_secs_f64(BATCH as f64 / a_second as f64));
     let start = Instant::now();
     let mut waiting = writes(&database, DOCUMENTS, seed);
-    while start.elapsed() < STEADY {
+    while start.elapsed() < time {
         due.tick().await;
         if waiting.len() < BATCH {
             seed += 1;
@@ -136,10 +193,12 @@ async fn steadily(source: &Firestore) -> Result<Vec<Timestamp>> {
     Ok(commits)
 }
 
-async fn recovery_point(Stage { repository, source, .. }: &Stage) -> Result<()> {
-    let following = Following::start(repository, source);
-    let commits = steadily(source).await?;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+async fn recovery_point(stage: &Stage, window: Option<Duration>, a_second: u64, time: Duration) -> Result<()> {
+    let Stage { repository, source, .. } = stage;
+    let following = Following::start(repository, source, window);
+    let commits = steadily(source, a_second, time).await?;
+    let last = commits.iter().max().copied().ok_or("nothing was written")?;
+    following.wait_until_sealed(last, LONGEST + window.unwrap_or_default()).await?;
     let (sealed, scans) = following.end().await?;
     let delay = |commit: &Timestamp| {
         let at = sealed.iter().find(|(end, _)| end >= commit).map_or(f64::INFINITY, |(_, at)| *at);
@@ -148,15 +207,17 @@ async fn recovery_point(Stage { repository, source, .. }: &Stage) -> Result<()> 
     let mut delays: Vec<f64> = commits.iter().map(delay).collect();
     delays.sort_by(f64::total_cmp);
     let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize];
+    let how = window.map_or_else(|| "--follow".to_owned(), |window| format!("windows of {} s", window.as_secs()));
     println!(
-        "{} writes in {:.0} s ({:.0}/s), {} segments, {scans} scans: sealed {:.2} s behind the commit (half), {:.2} s (99 %), {:.2} s (all)",
+        "{how}: {} writes in {:.0} s ({:.0}/s), {} segments, {scans} scans: sealed {:.2} s behind the commit (half), {:.2} s (99 %), {:.2} s (all); wanted is {} s at most",
         delays.len(),
-        STEADY.as_secs_f64(),
-        delays.len() as f64 / STEADY.as_secs_f64(),
+        time.as_secs_f64(),
+        delays.len() as f64 / time.as_secs_f64(),
         sealed.len(),
         at(0.5),
         at(0.99),
-        at(1.0)
+        at(1.0),
+        (window.unwrap_or_default() + BEHIND).as_secs()
     );
     Ok(())
 }
@@ -221,7 +282,7 @@ async fn beside_a_listener(source: &Firestore) -> Result<f64> {
 
 /// The rate, and how many seconds after the writers the capture had everything.
 async fn beside_a_capture(repository: &Repository, source: &Firestore) -> Result<(f64, f64)> {
-    let following = Following::start(repository, source);
+    let following = Following::start(repository, source, None);
     caught_up(&following, source).await?;
     let rate = at_full_rate(source).await?;
     let behind = caught_up(&following, source).await?;
@@ -232,14 +293,14 @@ async fn beside_a_capture(repository: &Repository, source: &Firestore) -> Result
 /// Waits until everything up to now is sealed; how many seconds that took.
 async fn caught_up(following: &Following, source: &Firestore) -> Result<f64> {
     let (end, begun) = (source.snapshot_time().await?, Instant::now());
-    while following.sealed.lock().expect("no one panics").last().is_none_or(|(last, _)| *last < end) {
+    while following.sealed_until() < Some(end) {
         if begun.elapsed() > LONGEST {
             return Err(format!("the capture is not there after {LONGEST:?}").into());
         }
         // what is quiet is not sealed: one write more
         let seed = 100_000 + begun.elapsed().as_millis() as u64;
         source.write(writes(DocumentSource::database(source), 1, seed)).await?;
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(BETWEEN_LOOKS).await;
     }
     Ok(begun.elapsed().as_secs_f64())
 }
