@@ -166,6 +166,15 @@ pub(crate) struct Sent {
 /// When the store or the queue fails.
 pub(crate) async fn send_due(control: &Control, queue: &dyn JobQueue) -> Result<Sent, StepError> {
     let due = control.due_windows(MOST).await.map_err(of_control)?;
+    send_all(control, queue, due).await
+}
+
+/// The same for whoever knows which windows are due.
+///
+/// # Errors
+/// As [`send_due`].
+pub(crate) async fn send_all(control: &Control, queue: &dyn JobQueue, due: Vec<DueWindow>) -> Result<Sent, StepError> {
+    let due = due.into_iter().take(MOST as usize);
     let captures = due.len() as u64;
     let sending = stream::iter(due).map(|window| send(queue, window)).buffer_unordered(AT_ONCE);
     sending.try_collect::<()>().await?;

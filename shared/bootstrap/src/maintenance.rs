@@ -20,7 +20,7 @@ use tracing::Instrument;
 
 use self::migrate::Round;
 use crate::failure::{of_control, of_engine, of_port};
-use crate::ingest::send_due;
+use crate::ingest::send_all;
 use crate::stack_bucket::StackBucket;
 use crate::steps::{AppSteps, DrillBounds, Failed, STOPPED, span};
 
@@ -93,6 +93,7 @@ struct Swept {
     cleanups: u64,
     migrations: u64,
     drills: u64,
+    captures_degraded: u64,
     failed: u64,
 }
 
@@ -240,10 +241,21 @@ impl Maintenance {
         }
     }
 
-    /// Asks for captures that are due, should ticks not come: what is asked for already is not taken again.
-    async fn ask_for_captures(&self, swept: &mut Swept) {
+    /// Tells of captures that nobody goes on with, and asks for those that are due, should ticks not come: what is asked for
+    /// already is not taken again.
+    async fn look_after_captures(&self, swept: &mut Swept) {
+        let seen = match self.control().look_after_captures().await {
+            Ok(seen) => seen,
+            Err(error) => {
+                swept.failed += 1;
+                return tracing::warn!(error = %error, "it cannot be looked how captures stand");
+            }
+        };
+        swept.captures_degraded = seen.degraded;
+        swept.failed += seen.untold;
+        self.steps.metrics.captures_degraded(seen.degraded);
         let Some(captures) = &self.captures else { return };
-        if let Err(error) = send_due(self.control(), captures.as_ref()).await {
+        if let Err(error) = send_all(self.control(), captures.as_ref(), seen.due).await {
             swept.failed += 1;
             tracing::warn!(error = %error, "captures that are due could not be asked for");
         }
@@ -252,7 +264,7 @@ impl Maintenance {
     async fn sweep(&self) -> Result<Value, StepError> {
         let mut swept = Swept::default();
         self.go_on_deleting(&mut swept).await;
-        self.ask_for_captures(&mut swept).await;
+        self.look_after_captures(&mut swept).await;
         let workers = self.workers().await?;
         for worker in &workers {
             if let Err(error) = self.sweep_jobs(worker, &mut swept).await {

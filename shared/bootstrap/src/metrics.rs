@@ -25,6 +25,9 @@ pub(crate) trait Metrics: Observer {
     /// A drill was run, or could not be.
     fn drill_ended(&self, has_passed: bool);
 
+    /// So many captures are degraded or in error, of all organizations.
+    fn captures_degraded(&self, count: u64);
+
     /// So many jobs are there that have not ended, of all organizations.
     fn jobs_queued(&self, queued: QueuedJobs);
 }

@@ -109,6 +109,13 @@ pub(crate) fn due_pitrs(time: Timestamp, most: u32) -> ItemQuery {
     ItemQuery { by_index: true, range, limit: most, ..ItemQuery::prefix(PITRS, "") }
 }
 
+/// Captures of all organizations that should go on, the longest due first.
+pub(crate) fn pitrs_on() -> ItemQuery {
+    // a colon follows the digits, with one of which every time begins
+    let range = SortRange::Between("0".to_owned(), ":".to_owned());
+    ItemQuery { by_index: true, range, ..ItemQuery::prefix(PITRS, "") }
+}
+
 /// An event that waits.
 pub(crate) fn buffered_event(buffer: &str, place: u64) -> ItemKey {
     of_buffer(buffer, format!("{BUFFERED}{place:020}"))
@@ -794,6 +801,9 @@ mod tests {
                 let SortRange::Between(low, high) = query.range else { panic!("{query:?}") };
                 assert_eq!((low..=high).contains(&key.sort), is_found, "{seconds}");
             }
+            let on = pitrs_on();
+            let SortRange::Between(low, high) = on.range else { panic!("{on:?}") };
+            assert!(on.partition == due.partition && (low..=high).contains(&due.sort));
         }
     }
 }

@@ -68,6 +68,7 @@ mod permission;
 mod pitr;
 mod pitr_record;
 mod pitr_status;
+mod pitr_watch;
 mod pitr_window;
 mod place;
 mod probes;
@@ -158,6 +159,7 @@ pub use permission::{
 pub use pitr::{LONGEST_RETENTION_DAYS, NewPitr, PitrChange, PitrConfig};
 pub use pitr_record::{CaptureFacts, CapturedGap, Pitr, PitrStatus};
 pub use pitr_status::{PitrHealth, PitrStatistics};
+pub use pitr_watch::CapturesSeen;
 pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, DueWindow, WindowEnd, WindowWork};
 pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};

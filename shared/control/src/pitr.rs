@@ -475,8 +475,16 @@ impl PitrRecord {
 }
 
 impl Course {
-    /// The same without what has gone wrong: it is tried anew.
+    /// The same without what has gone wrong: it is tried anew, and told anew.
     fn begun_anew(&self) -> Self {
-        Self { failures: 0, is_fatal: false, trouble: None, trouble_at: None, is_spent: false, ..self.clone() }
+        Self {
+            failures: 0,
+            is_fatal: false,
+            trouble: None,
+            trouble_at: None,
+            is_spent: false,
+            is_told_ill: false,
+            ..self.clone()
+        }
     }
 }

@@ -32,6 +32,13 @@ pub enum PitrStatus {
     Disabled,
 }
 
+impl PitrStatus {
+    /// Whether changes are not captured as they should be.
+    pub(crate) const fn is_ill(self) -> bool {
+        matches!(self, Self::Degraded | Self::Error)
+    }
+}
+
 /// Recovery to a point in time, of one database of a project.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]

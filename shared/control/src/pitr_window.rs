@@ -8,14 +8,13 @@ use firebackup_model::id::JobId;
 use serde::{Deserialize, Serialize};
 
 use crate::access::ProjectAccess;
-use crate::audit::Act;
 use crate::control::Control;
 use crate::destination::DestinationRecord;
 use crate::error::{ControlError, Kind, Result};
 use crate::id::{OrganizationId, PitrId, ProjectId};
 use crate::item_keys;
 use crate::job::{Job, JobFacts};
-use crate::pitr_record::{CaptureFacts, Course, PitrRecord, PitrStatus, whole_second};
+use crate::pitr_record::{CaptureFacts, CapturedGap, Course, PitrRecord, whole_second};
 use crate::project::Project;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
 use crate::tenant::Worker;
@@ -43,6 +42,11 @@ pub struct DueWindow {
 }
 
 impl DueWindow {
+    pub(crate) fn of(record: PitrRecord) -> Self {
+        let (organization, project) = (record.organization_id, record.project_id);
+        Self { due: record.due, capture: DueCapture { organization, project, database: record.database } }
+    }
+
     /// Names it among all windows: a queue takes it once.
     #[must_use]
     pub fn id(&self) -> String {
@@ -97,6 +101,8 @@ pub struct CapturedWindow {
     pub facts: Option<CaptureFacts>,
     /// Whether segments were merged, or there were none to merge.
     pub merged: bool,
+    /// Whether gaps are how it goes, and nobody is told of one: an emulator is read anew in each window.
+    pub expects_gaps: bool,
 }
 
 /// What came of a window.
@@ -158,11 +164,7 @@ impl Control {
     pub async fn due_windows(&self, most: u32) -> Result<Vec<DueWindow>> {
         let query = item_keys::due_pitrs(whole_second(self.now()).plus_seconds(1), most);
         let page = self.items().query(&query).await?;
-        let due = |record: PitrRecord| {
-            let (organization, project) = (record.organization_id, record.project_id);
-            DueWindow { due: record.due, capture: DueCapture { organization, project, database: record.database } }
-        };
-        page.items.into_iter().map(|item| Ok(due(decode::<PitrRecord>(item)?.value))).collect()
+        page.items.into_iter().map(|item| Ok(DueWindow::of(decode::<PitrRecord>(item)?.value))).collect()
     }
 
     /// Claims the next window of a capture for so many seconds; nothing where none is due, somebody else captures, it waits
@@ -299,8 +301,9 @@ impl Control {
             let written = match end {
                 WindowEnd::NoBackup => self.end_without_backup(worker, record).await?,
                 _ => {
-                    record.value.take(claimed, end, self.now(), self.ports().settings.captures_ahead_seconds);
-                    self.note_window(worker, record).await?
+                    let ahead = self.ports().settings.captures_ahead_seconds;
+                    let gaps = record.value.take(claimed, end, self.now(), ahead);
+                    self.note_window(worker, record, &gaps).await?
                 }
             };
             if written == Written::Yes {
@@ -310,21 +313,18 @@ impl Control {
         Err(ControlError::concurrent_change())
     }
 
-    /// Stores what came of a window, and tells whom it concerns.
-    async fn note_window(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
+    /// Stores what came of a window, gaps among it, and tells whom it concerns.
+    async fn note_window(
+        &self,
+        worker: &Worker,
+        mut record: Stored<PitrRecord>,
+        gaps: &[CapturedGap],
+    ) -> Result<Written> {
         let now = self.now();
-        let (becomes_ill, reason) = record.value.tell_ill(now);
+        let ill = record.value.tell_ill(now);
         let told = record.value.tell_changes(now);
-        let writes = vec![record.replace(record.value.index(worker.scope()))?];
-        let written = match becomes_ill {
-            false => self.write_unrecorded(writes).await?,
-            true => {
-                let mut details = record.value.told();
-                details["reason"] = serde_json::json!(reason);
-                let act = Act::new("pitr.degraded", record.value.id).with(details);
-                self.commit(&worker.author(), act, writes).await?
-            }
-        };
+        let acts = ill.into_iter().chain(gaps.iter().map(|gap| record.value.tell_gap(gap))).collect();
+        let written = self.store_telling(worker, &record, acts).await?;
         if written == Written::Yes
             && let Some(changes) = told
         {
@@ -343,7 +343,7 @@ impl Control {
             let next = last.ended_at.map_or(now, |ended| ended.plus_seconds(pitr.pause_seconds()));
             if !last.status.has_ended() || next > now {
                 pitr.due = pitr.due.max(whole_second(next));
-                return self.note_window(worker, record).await;
+                return self.note_window(worker, record, &[]).await;
             }
             pitr.course.failed(&failure_of(last), false, now);
         }
@@ -352,7 +352,7 @@ impl Control {
             Err(error) => {
                 let may_pass = error.can_be_retried();
                 record.value.fail(&error.to_string(), may_pass, now);
-                self.note_window(worker, record).await
+                self.note_window(worker, record, &[]).await
             }
         }
     }
@@ -396,10 +396,18 @@ impl PitrRecord {
         self.due = whole_second(now).plus_seconds(self.pause_seconds());
     }
 
-    /// Takes what came of a window; the next one is due so many seconds before this one is over.
-    fn take(&mut self, claimed: &ClaimedWindow, end: &WindowEnd, now: Timestamp, ahead_seconds: u32) {
+    /// Takes what came of a window, and says which gaps came to be; the next one is due so many seconds before this one is over.
+    fn take(
+        &mut self,
+        claimed: &ClaimedWindow,
+        end: &WindowEnd,
+        now: Timestamp,
+        ahead_seconds: u32,
+    ) -> Vec<CapturedGap> {
+        let mut gaps = Vec::new();
         match end {
             WindowEnd::Captured(captured) => {
+                gaps = self.new_gaps(captured);
                 self.course.captured(captured, now);
                 let ahead = i64::from(ahead_seconds).min(self.window_seconds() / 2);
                 self.due = whole_second(claimed.begun.plus_seconds(self.window_seconds() - ahead).max(now));
@@ -411,15 +419,7 @@ impl PitrRecord {
             WindowEnd::Failed { message, may_pass } => self.fail(message, *may_pass, now),
             WindowEnd::Stopped | WindowEnd::NoBackup => self.due = whole_second(now),
         }
-    }
-
-    /// Whether it is not as it should be and nobody was told so; and why.
-    fn tell_ill(&mut self, now: Timestamp) -> (bool, Option<String>) {
-        let (status, reason) = self.status(now);
-        let is_ill = matches!(status, PitrStatus::Degraded | PitrStatus::Error);
-        let becomes = is_ill && !self.course.is_told_ill;
-        self.course.is_told_ill = is_ill;
-        (becomes, reason)
+        gaps
     }
 
     /// How many changes somebody is to be told of now.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub(crate) const HOSTS: [&str; 2] = ["hooks.slack.com", "hooks.slack-gov.com"];
 
 /// What tells one thing from others, in the order in which it is shown.
-const SHOWN: [(&str, &str); 8] = [
+const SHOWN: [(&str, &str); 9] = [
     ("name", "Name"),
     ("id", "Id"),
     ("projectId", "Project"),
@@ -16,6 +16,7 @@ const SHOWN: [(&str, &str); 8] = [
     ("storageDestinationId", "Destination"),
     ("url", "URL"),
     ("role", "Role"),
+    ("reason", "Reason"),
 ];
 
 /// The body for Slack.

@@ -66,7 +66,7 @@ event_names! {
     PitrDisabled = "pitr.disabled",
     /// Changes were captured: once a minute at most, with how many.
     PitrChangeCaptured = "pitr.change_captured",
-    /// Changes are not captured as they should be: what happens now may be no moment to go back to.
+    /// Changes are not captured as they should be, so that what happens now may be no moment to go back to; or a time was lost.
     PitrDegraded = "pitr.degraded",
     /// A destination was added.
     StorageConnected = "storage.connected",

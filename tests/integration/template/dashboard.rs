@@ -10,6 +10,7 @@ use super::{FUNCTIONS, Template, assert_finds, assert_none};
 const METRICS: &[&str] = &[
     "queue_jobs_waiting",
     "queue_jobs_active",
+    "captures_degraded",
     "backup_duration_seconds",
     "backup_success_total",
     "backup_failure_total",

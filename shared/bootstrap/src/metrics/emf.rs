@@ -67,6 +67,12 @@ impl Metrics for Emf {
         self.write(of_drill(has_passed));
     }
 
+    fn captures_degraded(&self, count: u64) {
+        if let Some(line) = of_captures(count) {
+            self.write(line);
+        }
+    }
+
     fn jobs_queued(&self, queued: QueuedJobs) {
         self.write(of_queue(queued));
     }
@@ -95,6 +101,12 @@ fn of_queue(queued: QueuedJobs) -> Line {
 fn of_drill(has_passed: bool) -> Line {
     let name = if has_passed { "drill_success_total" } else { "drill_failure_total" };
     Line { by_stack: vec![counted(name, COUNT, 1)], ..Line::default() }
+}
+
+/// Nothing where all are well: then nobody pays for the metric, and no alarm waits for it.
+fn of_captures(degraded: u64) -> Option<Line> {
+    let by_stack = vec![counted("captures_degraded", COUNT, degraded)];
+    (degraded > 0).then(|| Line { by_stack, ..Line::default() })
 }
 
 /// Nothing of a job whose end was counted long ago.
@@ -202,6 +214,8 @@ mod tests {
         assert_eq!(values(of_answer(&answered)), expect);
         assert_eq!(values(of_drill(true)), json!({ "drill_success_total": 1 }));
         assert_eq!(values(of_drill(false)), json!({ "drill_failure_total": 1 }));
+        assert_eq!(values(of_captures(2).unwrap()), json!({ "captures_degraded": 2 }));
+        assert!(of_captures(0).is_none(), "an idle stack pays for no metric");
         let queued = json!({ "queue_jobs_waiting": 3, "queue_jobs_active": 2 });
         assert_eq!(values(of_queue(QueuedJobs { waiting: 3, active: 2 })), queued);
     }

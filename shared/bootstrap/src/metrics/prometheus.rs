@@ -51,6 +51,7 @@ pub(crate) struct Prometheus {
     cancelled: Family<KindLabel, Counter>,
     waiting: Gauge<f64, AtomicU64>,
     active: Gauge<f64, AtomicU64>,
+    captures_degraded: Gauge<f64, AtomicU64>,
     requests: OfRequests,
 }
 
@@ -96,6 +97,12 @@ impl Prometheus {
             cancelled: registered(all, "jobs_cancelled", "Jobs that ran and ended on request", Family::default()),
             waiting: registered(all, "queue_jobs_waiting", "Jobs that wait for their turn", unknown()),
             active: registered(all, "queue_jobs_active", "Jobs that run", unknown()),
+            captures_degraded: registered(
+                all,
+                "captures_degraded",
+                "Captures that are degraded or in error",
+                unknown(),
+            ),
             requests: of_requests,
             registry,
         }
@@ -183,6 +190,10 @@ impl Metrics for Prometheus {
         };
     }
 
+    fn captures_degraded(&self, count: u64) {
+        self.captures_degraded.set(count as f64);
+    }
+
     fn jobs_queued(&self, queued: QueuedJobs) {
         self.waiting.set(queued.waiting as f64);
         self.active.set(queued.active as f64);
@@ -207,11 +218,13 @@ mod tests {
     fn a_job_is_counted_by_how_it_ended() {
         let metrics = Prometheus::new();
         assert_says(&metrics, &["backup_success_total 0", "backup_failure_total 0", "queue_jobs_waiting NaN"]);
+        assert_says(&metrics, &["captures_degraded NaN"]);
         for status in [JobStatus::Completed, JobStatus::Failed, JobStatus::Cancelled, JobStatus::Deleting] {
             metrics.job_ended(&backup(status));
             metrics.job_ended(&restore(status));
         }
         metrics.jobs_queued(QueuedJobs { waiting: 3, active: 2 });
+        metrics.captures_degraded(2);
         for has_passed in [true, false, false] {
             metrics.drill_ended(has_passed);
         }
@@ -234,6 +247,7 @@ mod tests {
                 "jobs_cancelled_total{kind=\"restore\"} 1",
                 "queue_jobs_waiting 3.0",
                 "queue_jobs_active 2.0",
+                "captures_degraded 2.0",
             ],
         );
         metrics.forget_queue();

@@ -208,17 +208,17 @@ impl AppSteps {
             false => None,
         };
         let Heard { changes, spent, .. } = heard;
-        Ok(WindowEnd::Captured(Box::new(CapturedWindow { through, changes, spent, facts, merged })))
+        let expects_gaps = is_emulator(&work.project_access.credentials);
+        Ok(WindowEnd::Captured(Box::new(CapturedWindow { through, changes, spent, facts, merged, expects_gaps })))
     }
 
     async fn capture(&self, work: &WindowWork, repository: Repository, stop: &Stop) -> Result<Capture, PortError> {
         let source = self.projects.changes(&work.project_access, &work.database).await?;
-        let is_emulator = matches!(work.project_access.credentials, Credentials::Emulator { .. });
         Ok(Capture {
             repository,
             source: source.clone(),
             changes: source,
-            options: options(work.window_seconds, is_emulator),
+            options: options(work.window_seconds, is_emulator(&work.project_access.credentials)),
             meter: Arc::default(),
             stop: stop.clone(),
         })
@@ -237,6 +237,11 @@ impl AppSteps {
         }
         WindowEnd::Failed { message: gone.message().to_owned(), may_pass: false }
     }
+}
+
+/// It resets whoever listens, so that each window is a scan and the time before it a gap.
+const fn is_emulator(credentials: &Credentials) -> bool {
+    matches!(credentials, Credentials::Emulator { .. })
 }
 
 const fn outcome(end: &WindowEnd) -> WindowOutcome {

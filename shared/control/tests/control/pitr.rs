@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use firebackup_control::{
-    AskedMoment, BackupJob, CaptureFacts, CapturedWindow, ClaimedWindow, Code, ControlSettings, DueCapture, FindMoment,
-    FoundMoment, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project,
-    RestoredReport, Result, Right, Role, WindowEnd,
+    AskedMoment, BackupJob, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
+    DueCapture, FindMoment, FoundMoment, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange,
+    PitrStatus, Project, RestoredReport, Result, Right, Role, WindowEnd,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
@@ -304,6 +304,111 @@ async fn failures_wait_longer_are_told_once_and_end() {
     end(&world, &claim(&world).await.unwrap(), &trouble(false)).await;
     assert_eq!(status(&world, &project).await, PitrStatus::Error);
     assert_eq!(world.events_of("pitr.degraded").len(), 2);
+}
+
+/// A window behind which these gaps are listed, the newest first.
+fn captured_with(world: &World, gaps: &[CapturedGap], expects_gaps: bool) -> WindowEnd {
+    let WindowEnd::Captured(window) = captured(world, 0) else { panic!("a window that was captured") };
+    let (gaps, newest_gaps) = (gaps.len() as u64, gaps.to_vec());
+    let facts = window.facts.clone().map(|facts| CaptureFacts { gaps, newest_gaps, ..facts });
+    WindowEnd::Captured(Box::new(CapturedWindow { facts, expects_gaps, ..*window }))
+}
+
+/// A gap between two seconds.
+fn gap(from: Timestamp, after: i64, until: i64) -> CapturedGap {
+    CapturedGap { after: from.plus_seconds(after), until: from.plus_seconds(until) }
+}
+
+#[tokio::test]
+async fn each_gap_is_told_of_once_with_its_two_ends() {
+    let (world, project, pitr) = capturing().await;
+    let (start, told) = (world.now(), || world.events_of("pitr.degraded"));
+    world.clock.advance(60);
+    let (before, first, second) = (gap(start, -600, -300), gap(start, -10, 50), gap(start, 70, 100));
+    let grown = gap(start, 70, 170);
+    let windows =
+        [(vec![first, before], 1), (vec![first, before], 1), (vec![second, first], 2), (vec![grown, first], 2)];
+    for (gaps, expected) in windows {
+        let claimed = claim(&world).await.unwrap();
+        // noted twice it is one window
+        for _ in 0..2 {
+            end(&world, &claimed, &captured_with(&world, &gaps, false)).await;
+        }
+        assert_eq!(told().len(), expected, "{gaps:?}");
+        world.clock.advance(60);
+    }
+    let told: Vec<_> = told().into_iter().map(|event| event.data).collect();
+    for (data, gap) in told.iter().zip([first, second]) {
+        assert_eq!((&data["gap"], data["id"].as_str()), (&serde_json::json!(gap), Some(pitr.id.to_string().as_str())));
+        let reason = data["reason"].as_str().unwrap();
+        assert!(reason.contains(&gap.after.to_string()) && reason.contains(&gap.until.to_string()), "{reason}");
+    }
+    // what is lost is lost: the capture itself is as it should be, and told of when it is not
+    assert_eq!(status(&world, &project).await, PitrStatus::Active);
+    end(&world, &claim(&world).await.unwrap(), &trouble(false)).await;
+    assert_eq!(world.events_of("pitr.degraded").len(), 3);
+}
+
+#[tokio::test]
+async fn gaps_of_what_is_read_anew_in_each_window_are_told_to_nobody() {
+    let (world, _, _) = capturing().await;
+    let gaps = [gap(world.now(), 0, 60)];
+    world.clock.advance(60);
+    end(&world, &claim(&world).await.unwrap(), &captured_with(&world, &gaps, true)).await;
+    world.clock.advance(60);
+    end(&world, &claim(&world).await.unwrap(), &captured_with(&world, &gaps, false)).await;
+    assert!(world.events_of("pitr.degraded").is_empty());
+}
+
+/// What a sweep finds: how many captures are not as they should be, how many windows are due, and how often that was told.
+async fn seen(world: &World) -> (u64, usize, usize) {
+    let seen = world.control.look_after_captures().await.unwrap();
+    assert_eq!(seen.untold, 0);
+    (seen.degraded, seen.due.len(), world.events_of("pitr.degraded").len())
+}
+
+#[tokio::test]
+async fn that_nobody_captures_is_told_by_a_sweep_once_and_again_after_it_was_captured_or_resumed() {
+    let (world, project, _) = capturing().await;
+    let owner = world.owner().await;
+    capture_once(&world).await;
+    assert_eq!(seen(&world).await, (0, 0, 0));
+    world.clock.advance(600);
+    assert_eq!(seen(&world).await, (0, 1, 0));
+    world.clock.advance(1);
+    for _ in 0..2 {
+        assert_eq!(seen(&world).await, (1, 1, 1));
+    }
+    let told = world.events_of("pitr.degraded").remove(0).data;
+    assert!(told["reason"].as_str().unwrap().contains("nothing was captured since"), "{told:#}");
+    assert_eq!((&told["projectId"], told.get("gap")), (&serde_json::json!(project.id), None));
+    capture_once(&world).await;
+    assert_eq!(seen(&world).await, (0, 0, 1));
+    world.clock.advance(601);
+    assert_eq!(seen(&world).await, (1, 1, 2));
+    world.control.pause_pitr(&owner, &project.id, None).await.unwrap();
+    assert_eq!(seen(&world).await, (0, 0, 2));
+    world.control.resume_pitr(&owner, &project.id, None).await.unwrap();
+    assert_eq!(seen(&world).await, (0, 1, 2));
+    world.clock.advance(601);
+    assert_eq!(seen(&world).await, (1, 1, 3));
+}
+
+#[tokio::test]
+async fn a_window_that_hangs_is_told_of_while_it_hangs_and_may_end_well() {
+    let (world, project, _) = capturing().await;
+    let worker = world.worker().await;
+    capture_once(&world).await;
+    world.clock.advance(60);
+    let claimed = claim(&world).await.unwrap();
+    for _ in 0..30 {
+        world.clock.advance(20);
+        assert!(world.control.hold_window(&worker, &claimed).await.unwrap());
+    }
+    assert_eq!(seen(&world).await, (1, 0, 1));
+    assert!(world.control.hold_window(&worker, &claimed).await.unwrap());
+    end(&world, &claimed, &captured(&world, 1)).await;
+    assert_eq!((status(&world, &project).await, seen(&world).await.2), (PitrStatus::Active, 1));
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! What the queue of captures brings, with the queue in memory.
 
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
-use firebackup_control::{EventOutcome, EventProof, JobEnd, PitrChange, PitrHealth, PushConfig, PushStatistics};
+use firebackup_control::{
+    CapturedWindow, EventOutcome, EventProof, JobEnd, PitrChange, PitrHealth, PushConfig, PushStatistics, WindowEnd,
+};
 use firebackup_model::port::JobQueue;
 use firebackup_testkit::memory_issuer::account_token;
 
@@ -140,6 +142,24 @@ async fn a_queue_that_takes_nothing_brings_the_tick_back_and_does_not_end_a_swee
     all.queue.fail(None);
     all.sweeps.run(&MaintenanceTask::Sweep).await.unwrap();
     assert_eq!(all.work().await, 1);
+}
+
+#[tokio::test]
+async fn a_capture_that_nobody_goes_on_with_is_counted_by_each_sweep_and_told_by_one() {
+    let all = Capturing::new().await;
+    let (control, worker) = (&all.home.control, &all.home.worker);
+    let due = control.due_captures(1).await.unwrap().remove(0);
+    let claimed = control.claim_window(worker, &due, 30).await.unwrap().unwrap();
+    let through = Some(all.home.maintenance.steps.places.world().now());
+    let window = CapturedWindow { through, ..CapturedWindow::default() };
+    control.end_window(worker, &claimed, &WindowEnd::Captured(Box::new(window))).await.unwrap();
+    let sweep = async || all.sweeps.run(&MaintenanceTask::Sweep).await.unwrap()["capturesDegraded"].clone();
+    assert_eq!((sweep().await, all.queue.drain().len()), (json!(0), 0));
+    all.home.clock.advance(601);
+    assert_eq!((sweep().await, sweep().await), (json!(1), json!(1)));
+    let filter = AuditFilter { action: Some("pitr.degraded".to_owned()), ..AuditFilter::default() };
+    assert_eq!(control.audit(&all.home.owner, &filter, &Page::default()).await.unwrap().items.len(), 1);
+    assert_eq!(all.queue.drain().len(), 1, "the window that is due is asked for");
 }
 
 #[tokio::test]
