@@ -11,7 +11,7 @@ use firebackup_control::{
 use firebackup_google::{self as google, Collection, Firestore};
 use firebackup_model::database::DEFAULT_DATABASE;
 use firebackup_model::port::DocumentSource;
-use firebackup_model::{ErrorKind, PortError};
+use firebackup_model::{ErrorKind, PathRange, PortError, Timestamp};
 use firebackup_storage::{Destination, DestinationKind};
 
 use crate::absent::Absent;
@@ -51,6 +51,20 @@ impl DestinationProbes {
     #[must_use]
     pub const fn new(places: Places) -> Self {
         Self { places }
+    }
+}
+
+/// Says in the log where a database does not count documents of all collections together, which proofs of captured changes
+/// would: they read names instead.
+async fn note_counts(source: &dyn DocumentSource, now: Timestamp) {
+    let Ok(little) = PathRange::collection("firebackup-probe") else { return };
+    if let Ok(Err(error)) = tokio::time::timeout(ASKING, source.count(&little, now)).await
+        && matches!(error.kind, ErrorKind::InvalidArgument | ErrorKind::Unimplemented | ErrorKind::FailedPrecondition)
+    {
+        tracing::warn!(
+            database = %source.database(), error = %error,
+            "a database does not count all collections together: proofs of captured changes will read names"
+        );
     }
 }
 
@@ -103,7 +117,10 @@ impl WorldProbes {
     ) -> Result<(), ControlError> {
         let target = self.projects.target(access, database).await.map_err(refused)?;
         match target.source.snapshot_time().await {
-            Ok(_) => findings.allowed.push(READ_DOCUMENTS.to_owned()),
+            Ok(now) => {
+                findings.allowed.push(READ_DOCUMENTS.to_owned());
+                note_counts(&*target.source, now).await;
+            }
             // a project may have named databases only
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind == ErrorKind::PermissionDenied => {

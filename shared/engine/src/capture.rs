@@ -56,7 +56,7 @@ pub struct CaptureOptions {
     pub cheap_proof_reads: u64,
     /// How often in 24 hours the whole database may be read again because the stream cannot be believed.
     pub max_scans_a_day: Option<u32>,
-    /// How many documents that may read in 24 hours.
+    /// How many documents that may read in 24 hours; proofs that read names may read as many again.
     pub max_scan_reads_a_day: Option<u64>,
     /// Bytes of changes after which they are sealed at the next point. With four times as many before any point, the
     /// database is scanned instead.
@@ -408,6 +408,7 @@ pub(crate) fn listening_at(position: Position) -> Listening {
         must_prove_behind: None,
         is_anew: false,
         looked: Timestamp::default(),
+        has_counted: false,
     }
 }
 
@@ -424,6 +425,8 @@ pub(crate) struct Listening {
     pub(crate) is_anew: bool,
     /// When it was last known that the chain ends where this goes on, by the clock of the machine.
     pub(crate) looked: Timestamp,
+    /// Whether it was tried what counting costs.
+    pub(crate) has_counted: bool,
     /// The last point at which everything was counted, and right.
     pub(crate) checked: Timestamp,
 }

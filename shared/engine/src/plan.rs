@@ -362,7 +362,13 @@ async fn chunks_of(source: &dyn DocumentSource, range: &PathRange, at: Timestamp
 }
 
 const fn may_be_too_many(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::DeadlineExceeded | ErrorKind::Unimplemented | ErrorKind::InvalidArgument)
+    matches!(
+        kind,
+        ErrorKind::DeadlineExceeded
+            | ErrorKind::Unimplemented
+            | ErrorKind::InvalidArgument
+            | ErrorKind::FailedPrecondition
+    )
 }
 
 /// At most `most` of the points, evenly spread.

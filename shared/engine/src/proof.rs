@@ -29,6 +29,9 @@ const READABLE_SECONDS: f64 = 3500.0;
 /// The most documents of new groups that are read at each point; with more, the database is scanned.
 const MAX_NEW_DOCUMENTS: u64 = 20_000;
 
+/// A collection that nobody has, or hardly anybody.
+const PROBE: &str = "firebackup-probe";
+
 /// What a proof comes to.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -49,21 +52,33 @@ pub(crate) struct Prover<'p> {
     pub(crate) meter: &'p Arc<Meter>,
     /// The snapshot that the chain begins with.
     pub(crate) base: &'p SnapshotId,
-    /// Document reads that counting everything at one point costs.
-    pub(crate) cost_of_a_count: u64,
     /// Document reads that counting at each point may cost.
     pub(crate) affordable: u64,
 }
 
 impl Prover<'_> {
+    /// Counts next to nothing, so that it is known what counting costs.
+    pub(crate) async fn try_counting(&self, at: Timestamp) -> Result<()> {
+        let little = PathRange::collection(PROBE).map_err(|error| EngineError::Refused(error.to_string()))?;
+        self.count(&little, at).await?;
+        if self.source.counts_by_reading() {
+            tracing::warn!(
+                database = %self.source.database(),
+                "the server does not count all collections together: a proof reads the name of every document"
+            );
+        }
+        Ok(())
+    }
+
     /// Proves the last of `points`, and with it those before. What was found besides is returned, and stands in the ledger.
     pub(crate) async fn prove(&self, ledger: &mut Ledger, points: &[Timestamp]) -> Result<(Verdict, Found)> {
         let (Some(first), Some(last)) = (points.first().copied(), points.last().copied()) else {
             return Ok((Verdict::Wrong("there is no point to prove".to_owned()), Found::new()));
         };
         let (mut from, mut found) = (first, Found::new());
-        let mut groups = self.unheard_before(ledger, points).await?;
+        // first, for it tells what counting costs
         let total = self.count(&PathRange::everything(), last).await?;
+        let mut groups = self.unheard_before(ledger, points).await?;
         let mut counts = self.group_counts(ledger, last).await?;
         if total != counts.values().sum::<u64>() {
             groups.extend(self.unknown_groups(ledger, last).await?);
@@ -86,7 +101,8 @@ impl Prover<'_> {
     /// The groups that had documents at any of the points before the last, and that nobody listened to. A collection that
     /// came and went between two proofs is missed only where counting at each point would cost too much.
     async fn unheard_before(&self, ledger: &Ledger, points: &[Timestamp]) -> Result<BTreeSet<String>> {
-        let is_affordable = self.cost_of_a_count.saturating_mul(points.len() as u64) <= self.affordable;
+        let cost = cost_of_a_count(self.source, ledger);
+        let is_affordable = cost.saturating_mul(points.len() as u64) <= self.affordable;
         let before = points.split_last().map(|(_, before)| before).filter(|_| is_affordable);
         let mut unheard = BTreeSet::new();
         for point in before.unwrap_or_default() {
@@ -140,8 +156,8 @@ impl Prover<'_> {
     }
 
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64> {
-        let count = self.source.count(range, at).await?;
-        self.meter.reads.add(count / 1000 + 1);
+        let count = self.source.count_surely(range, at).await?;
+        self.meter.reads.add(if self.source.counts_by_reading() { count.max(1) } else { count / 1000 + 1 });
         Ok(count)
     }
 
@@ -265,6 +281,14 @@ impl Prover<'_> {
         }
         Ok(())
     }
+}
+
+/// Document reads that counting everything once costs: all documents are counted twice, together and by group.
+pub(crate) fn cost_of_a_count(source: &dyn DocumentSource, ledger: &Ledger) -> u64 {
+    let (documents, groups) = (ledger.expected().values().sum::<u64>(), ledger.groups().count() as u64);
+    let by_group = documents.div_ceil(1000);
+    let together = if source.counts_by_reading() { documents } else { by_group };
+    together.saturating_add(by_group) + groups + 1
 }
 
 fn differing(ledger: &Ledger, counts: &BTreeMap<String, u64>) -> BTreeSet<String> {

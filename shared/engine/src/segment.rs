@@ -14,10 +14,11 @@ use firebackup_model::{ErrorKind, Timestamp};
 use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
 use crate::capture_position::Position;
 use crate::chain::path_of;
+use crate::compact::DAY_SECONDS;
 use crate::error::{EngineError, Result};
 use crate::objects::Put;
 use crate::plan::MAX_JOB_SECONDS;
-use crate::proof::{Prover, Verdict};
+use crate::proof::{Prover, Verdict, cost_of_a_count};
 use crate::run_upload::{RunSettings, RunUpload};
 
 /// How long it is taken for granted that nobody else went on: it takes more than ten segments and a prune to free a place.
@@ -29,16 +30,14 @@ impl Capture {
     pub(crate) async fn seal(&self, listening: &mut Listening, told: Told<'_>) -> Result<Option<End>> {
         let Some(point) = listening.buffer.last_point() else { return Ok(None) };
         let groups = listening.position.ledger.groups().count();
-        let proof = match self.is_proof_due(listening) {
-            false => None,
-            true => match self.prove(listening).await {
-                Ok(Verdict::Proven(from)) => Some(Proof { from, through: point }),
-                Ok(Verdict::Wrong(reason)) => return Ok(Some(End::Lost(reason))),
-                Err(EngineError::Port(error)) if error.kind == ErrorKind::ReadTimeTooOld => {
-                    return Ok(Some(End::Lost("what was captured was proven too late".to_owned())));
-                }
-                Err(error) => return Err(error),
-            },
+        let proof = match self.prove_if_due(listening, point).await {
+            Ok(None) => None,
+            Ok(Some(Verdict::Proven(from))) => Some(Proof { from, through: point }),
+            Ok(Some(Verdict::Wrong(reason))) => return Ok(Some(End::Lost(reason))),
+            Err(EngineError::Port(error)) if error.kind == ErrorKind::ReadTimeTooOld => {
+                return Ok(Some(End::Lost("what was captured was proven too late".to_owned())));
+            }
+            Err(error) => return Err(error),
         };
         if proof.is_some() {
             (listening.checked, listening.must_prove_behind) = (point, None);
@@ -83,33 +82,62 @@ impl Capture {
         let Some(point) = listening.buffer.last_point() else { return false };
         let since = point.seconds_since(listening.checked);
         let cheaply = f64::from(self.options.prove_cheaply_every_seconds);
-        listening.must_prove_behind.is_some_and(|silence| point > silence)
+        let is_wanted = listening.must_prove_behind.is_some_and(|silence| point > silence)
             || since >= f64::from(self.options.prove_every_seconds)
-            || since > 0.0 && since >= cheaply && self.is_cheap(listening)
+            || since > 0.0 && since >= cheaply && self.is_cheap(listening);
+        is_wanted && !self.must_wait(listening, since)
     }
 
     fn is_cheap(&self, listening: &Listening) -> bool {
-        cost_of_a_count(listening) <= self.options.cheap_proof_reads
+        self.cost(listening) <= self.options.cheap_proof_reads
+    }
+
+    fn cost(&self, listening: &Listening) -> u64 {
+        cost_of_a_count(&*self.source, &listening.position.ledger)
+    }
+
+    /// Whether a proof is put off, although there was none for so many seconds. Where one reads every name, those of a day read
+    /// no more documents than its scans may.
+    fn must_wait(&self, listening: &Listening, since: f64) -> bool {
+        let most = self.options.max_scan_reads_a_day.filter(|_| self.source.counts_by_reading());
+        let Some(most) = most.filter(|_| !self.is_cheap(listening)) else { return false };
+        let cost = self.cost(listening);
+        cost > most || since < DAY_SECONDS as f64 * cost as f64 / most as f64
+    }
+
+    /// Proves the last point, where that is still due once it is known what it costs.
+    async fn prove_if_due(&self, listening: &mut Listening, point: Timestamp) -> Result<Option<Verdict>> {
+        if !self.is_proof_due(listening) {
+            return Ok(None);
+        }
+        // a database so small may be read rather than asked
+        let is_small = listening.position.documents() <= self.options.cheap_proof_reads;
+        if !is_small && !listening.has_counted && !self.source.counts_by_reading() {
+            self.prover(&listening.position.base).try_counting(point).await?;
+            listening.has_counted = true;
+            if !self.is_proof_due(listening) {
+                return Ok(None);
+            }
+        }
+        self.prove(listening).await.map(Some)
     }
 
     /// Looks up whether documents of these groups were there before, where that is assumed.
     pub(crate) async fn resolve_assumed(&self, listening: &mut Listening, groups: &BTreeSet<String>) -> Result<()> {
-        let cost = cost_of_a_count(listening);
         let Position { ledger, base, .. } = &mut listening.position;
-        self.prover(base, cost).resolve(ledger, groups).await
+        self.prover(base).resolve(ledger, groups).await
     }
 
-    fn prover<'p>(&'p self, base: &'p SnapshotId, cost_of_a_count: u64) -> Prover<'p> {
+    fn prover<'p>(&'p self, base: &'p SnapshotId) -> Prover<'p> {
         let (Self { repository, meter, .. }, affordable) = (self, self.options.cheap_proof_reads);
         let (source, changes) = (&*self.source, &*self.changes);
-        Prover { repository, source, changes, meter, base, cost_of_a_count, affordable }
+        Prover { repository, source, changes, meter, base, affordable }
     }
 
     async fn prove(&self, listening: &mut Listening) -> Result<Verdict> {
-        let cost = cost_of_a_count(listening);
         let Listening { position: Position { ledger, base, unproven, .. }, buffer, .. } = listening;
         let points: Vec<Timestamp> = unproven.iter().copied().chain(buffer.points()).collect();
-        let (verdict, found) = self.prover(base, cost).prove(ledger, &points).await?;
+        let (verdict, found) = self.prover(base).prove(ledger, &points).await?;
         for (path, versions) in found {
             buffer.add(path, versions);
         }
@@ -200,10 +228,4 @@ impl Capture {
             Put::Existed => Ok(None),
         }
     }
-}
-
-/// Document reads that counting everything once costs: all documents are counted twice, together and by group.
-fn cost_of_a_count(listening: &Listening) -> u64 {
-    let groups = listening.position.ledger.groups().count() as u64;
-    2 * listening.position.documents().div_ceil(1000) + groups + 1
 }

@@ -214,7 +214,7 @@ mod tests {
         let database = DatabaseName::new("p", "named");
         let service = google_service(&database, &format!("http://{}", emulator.host()), auth).await?;
         let rpc = Rpc { service, metadata: routing(&database)? };
-        Firestore { database, rpc, split_threshold: 0 }.snapshot_time().await
+        Firestore::over(database, rpc).snapshot_time().await
     }
 
     #[tokio::test]
@@ -250,7 +250,7 @@ mod tests {
         let auth = auth_headers(&Access::Federated(federation(&tokens, Some(ACCOUNT)))).await.unwrap().unwrap();
         let service = google_service(&database, &format!("http://{}", server.host()), auth).await.unwrap();
         let rpc = Rpc { service, metadata: routing(&database).unwrap() };
-        let error = Firestore { database, rpc, split_threshold: 0 }.snapshot_time().await.unwrap_err();
+        let error = Firestore::over(database, rpc).snapshot_time().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::PermissionDenied, "{error:?}");
         let seen = seen.lock().unwrap();
         let (path, authorization) = &seen[0];

@@ -1,6 +1,8 @@
 //! One Firestore database, over gRPC.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use firebackup_model::database::DatabaseName;
@@ -21,6 +23,7 @@ use tonic::Streaming;
 use crate::access::Access;
 use crate::batch;
 use crate::channel::{self, Rpc};
+use crate::count;
 use crate::documents::Documents;
 use crate::proto::{
     BatchGetDocumentsResponse, BatchWriteResponse, DatabaseVersions, GetDatabaseRequest, from_proto, to_proto,
@@ -63,6 +66,8 @@ pub struct Firestore {
     pub(crate) database: DatabaseName,
     pub(crate) rpc: Rpc,
     pub(crate) split_threshold: u64,
+    /// Whether the server has refused to count all collections together.
+    pub(crate) counts_by_reading: Arc<AtomicBool>,
 }
 
 impl Firestore {
@@ -72,7 +77,11 @@ impl Firestore {
     /// When there are no usable credentials (`Unauthenticated`) or nothing answers (`Unavailable`).
     pub async fn connect(options: FirestoreOptions) -> Result<Self, PortError> {
         let rpc = Rpc::connect(&options.database, &options.access).await?;
-        Ok(Self { database: options.database, rpc, split_threshold: DEFAULT_SPLIT_THRESHOLD })
+        Ok(Self::over(options.database, rpc))
+    }
+
+    pub(crate) fn over(database: DatabaseName, rpc: Rpc) -> Self {
+        Self { database, rpc, split_threshold: DEFAULT_SPLIT_THRESHOLD, counts_by_reading: Arc::default() }
     }
 
     /// Lets [`split_points`](DocumentSource::split_points) cut ranges of at least this many documents.
@@ -219,6 +228,23 @@ impl DocumentSource for Firestore {
 
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
         self.count_of(query::count(&self.database, query::documents(&self.database, range), at)).await
+    }
+
+    async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        if !self.counts_by_reading() {
+            match self.count(range, at).await {
+                Err(error) if count::is_refusal(error.kind) => {}
+                counted => return counted,
+            }
+        }
+        let count = self.count_names(range, at).await?;
+        // a request that is wrong in itself is refused in this form too, and says nothing of counts
+        self.counts_by_reading.store(true, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn counts_by_reading(&self) -> bool {
+        self.counts_by_reading.load(Ordering::Relaxed)
     }
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {

@@ -16,6 +16,7 @@ mod channel;
 mod collections;
 mod consent;
 pub mod corpus;
+mod count;
 mod databases;
 mod document_bytes;
 mod documents;

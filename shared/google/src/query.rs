@@ -38,15 +38,15 @@ pub(crate) fn group(database: &DatabaseName, collection_group: &str, range: &Pat
     }
 }
 
-/// As [`documents`], the names alone: one document behind the first `offset`.
-pub(crate) fn name_at(database: &DatabaseName, range: &PathRange, offset: i32) -> StructuredQuery {
+/// As [`documents`], the names alone.
+pub(crate) fn names(database: &DatabaseName, range: &PathRange) -> StructuredQuery {
     let name = FieldReference { field_path: "__name__".to_owned() };
-    StructuredQuery {
-        select: Some(Projection { fields: vec![name] }),
-        offset,
-        limit: Some(1),
-        ..documents(database, range)
-    }
+    StructuredQuery { select: Some(Projection { fields: vec![name] }), ..documents(database, range) }
+}
+
+/// As [`names`]: one document behind the first `offset`.
+pub(crate) fn name_at(database: &DatabaseName, range: &PathRange, offset: i32) -> StructuredQuery {
+    StructuredQuery { offset, limit: Some(1), ..names(database, range) }
 }
 
 /// Every document of a collection group in path order; of all groups when it has no name.

@@ -114,6 +114,14 @@ impl<T: DocumentSource> DocumentSource for Retrying<T> {
         self.retry(|| self.inner.count(range, at)).await
     }
 
+    async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        self.retry(|| self.inner.count_surely(range, at)).await
+    }
+
+    fn counts_by_reading(&self) -> bool {
+        self.inner.counts_by_reading()
+    }
+
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
         self.retry(|| self.inner.get(paths, at)).await
     }
@@ -244,6 +252,14 @@ mod tests {
             self.call(7)
         }
 
+        async fn count_surely(&self, _: &PathRange, _: Timestamp) -> Result<u64, PortError> {
+            self.call(8)
+        }
+
+        fn counts_by_reading(&self) -> bool {
+            true
+        }
+
         async fn get(&self, _: &[DocumentPath], _: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
             self.call(vec![])
         }
@@ -286,6 +302,13 @@ mod tests {
         let source = Failing::with(&[ErrorKind::Unavailable, ErrorKind::ResourceExhausted, ErrorKind::Internal]);
         assert_eq!(source.count(&PathRange::everything(), Timestamp::default()).await.unwrap(), 7);
         assert_eq!(source.calls(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counting_is_left_to_what_is_wrapped() {
+        let source = Failing::with(&[ErrorKind::Unavailable]);
+        assert_eq!(source.count_surely(&PathRange::everything(), Timestamp::default()).await.unwrap(), 8);
+        assert_eq!((source.calls(), source.counts_by_reading()), (2, true));
     }
 
     #[tokio::test(start_paused = true)]

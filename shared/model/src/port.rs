@@ -78,6 +78,17 @@ pub trait DocumentSource: Send + Sync {
     /// Counts the documents of `range` at `at` by aggregation (one billed read a thousand).
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError>;
 
+    /// As [`count`](Self::count); where the server refuses to count documents of all collections together, their names are
+    /// read, which is a billed read each.
+    async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        self.count(range, at).await
+    }
+
+    /// Whether [`count_surely`](Self::count_surely) reads names. The first count tells: before that it is not known.
+    fn counts_by_reading(&self) -> bool {
+        false
+    }
+
     /// Reads documents by path, in the order asked; nothing where there is none. Without a time: now.
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError>;
 }

@@ -9,6 +9,7 @@
 //! - *answers* `PartitionQuery`, which the emulator does not have, from a keys-only query, and with an oldest read time
 //!   `GetDatabase` of the admin service, as a database that has PITR;
 //! - *answers* `Listen` as production does, if it is to ([`ListenMode::Production`]);
+//! - *refuses* to count all collections together, if it is to ([`Control::refuse_kindless_counts`]);
 //! - *injects* what [`Control`] is told to, at run time;
 //! - *counts* what passes ([`Counts`]).
 //!

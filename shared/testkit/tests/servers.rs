@@ -286,6 +286,25 @@ async fn the_proxy_cuts_streams_and_fails_calls_on_demand() {
 }
 
 #[tokio::test]
+async fn the_proxy_refuses_to_count_all_collections_together_on_demand() {
+    let database = DatabaseName::new("demo-proxy-counts", "(default)");
+    let proxy = proxy().await;
+    let mut client = client(&proxy.host());
+    write_all(&mut client, &database, &numbered(&database, "a", 7)).await;
+    let seven = Value { value_type: Some(ValueType::IntegerValue(7)) };
+    let of_a_group = StructuredQuery { from: from("a"), ..everything() };
+    for code in [Code::InvalidArgument, Code::Unimplemented, Code::FailedPrecondition] {
+        proxy.control().refuse_kindless_counts(Some(code));
+        let refused = try_count(&mut client, &database, everything()).await.unwrap_err();
+        assert_eq!(refused.code(), code);
+        assert_eq!(count(&mut client, &database, of_a_group.clone()).await, seven);
+        assert_eq!(query(&mut client, run(&database, everything(), None)).await.unwrap().len(), 7);
+    }
+    proxy.control().refuse_kindless_counts(None);
+    assert_eq!(count(&mut client, &database, everything()).await, seven);
+}
+
+#[tokio::test]
 async fn the_proxy_fails_single_writes_on_demand() {
     let database = DatabaseName::new("demo-proxy-writes", "(default)");
     let proxy = proxy().await;
@@ -410,6 +429,10 @@ fn queries(database: &DatabaseName, names: &[String]) -> Vec<StructuredQuery> {
 }
 
 async fn count(client: &mut Client, database: &DatabaseName, query: StructuredQuery) -> Value {
+    try_count(client, database, query).await.unwrap()
+}
+
+async fn try_count(client: &mut Client, database: &DatabaseName, query: StructuredQuery) -> Result<Value, Status> {
     let aggregation = structured_aggregation_query::Aggregation {
         alias: "n".to_owned(),
         operator: Some(structured_aggregation_query::aggregation::Operator::Count(Default::default())),
@@ -423,8 +446,8 @@ async fn count(client: &mut Client, database: &DatabaseName, query: StructuredQu
         query_type: Some(run_aggregation_query_request::QueryType::StructuredAggregationQuery(query)),
         ..RunAggregationQueryRequest::default()
     };
-    let mut answers = client.run_aggregation_query(owner(request)).await.unwrap().into_inner();
-    answers.message().await.unwrap().unwrap().result.unwrap().aggregate_fields["n"].clone()
+    let mut answers = client.run_aggregation_query(owner(request)).await?.into_inner();
+    Ok(answers.message().await?.unwrap().result.unwrap().aggregate_fields["n"].clone())
 }
 
 #[tokio::test]

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Moments, Restore, RestoreOptions};
 use firebackup_google::Retrying;
 use firebackup_model::job::RestoreMode;
-use firebackup_model::port::{Change, ChangeSource, ChangeStream, DocumentStream, ListenFrom};
+use firebackup_model::port::{Change, ChangeSource, ChangeStream, DocumentSource, DocumentStream, ListenFrom};
 use firebackup_model::{DatabaseName, PathRange, PortError, Timestamp, document};
 use futures::StreamExt;
 use tokio::sync::mpsc;
+use tonic::Code;
 
 use super::oracle::{State, contents};
 use super::place::{Place, until_now};
@@ -116,6 +117,29 @@ async fn a_hundred_collection_groups_and_twenty_that_nobody_had_heard_of_are_cap
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn behind_a_server_that_counts_single_groups_only_points_are_proven_and_new_groups_found() {
+    let emulator = emulator().await;
+    let refusals = [Code::InvalidArgument, Code::Unimplemented, Code::FailedPrecondition];
+    for (number, code) in refusals.into_iter().enumerate() {
+        let place = Place::begun(emulator.host(), &format!("uncounted-{number}"), numbered("users", 10)).await;
+        place.proxy.control().refuse_kindless_counts(Some(code));
+        place.proxy.control().reset_counts();
+        let capture = place.capture();
+        let mut writer = place.writer();
+        writer.commit(Changes::default().put("users/1", -1).delete("users/2")).await;
+        assert_eq!(scans(&until_now(&capture).await), 0);
+        writer.commit(numbered("new", 3).put("users/1/below/1", 1)).await;
+        assert_eq!(scans(&until_now(&capture).await), 0);
+        writer.commit(Changes::default().delete("new/1").put("users/1/below/1", 2)).await;
+        assert_eq!(scans(&until_now(&capture).await), 0);
+        let moments = place.assert_all_right().await;
+        assert!(moments_in_one_window(&moments) >= 4);
+        assert!(moments.points().last() >= Some(place.oracle.last_commit()));
+        assert!(place.source.counts_by_reading(), "else nothing was refused");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_falls_silent_is_found_dead_and_replaced() {
     assert!(CaptureOptions::default().silence <= Duration::from_secs(120));
     let emulator = emulator().await;
@@ -148,7 +172,7 @@ async fn what_is_said_again_when_streams_are_resumed_changes_nothing() {
     for round in 0..6 {
         // a document whose write was refused is told again, and what came behind the token is
         writer.commit(numbered("users", 5).delete(format!("users/{}", 5 + round % 5)).put("users/x", round)).await;
-        place.proxy.control().cut_listens_after(2 + u64::try_from(round).unwrap(), tonic::Code::Unavailable, 2);
+        place.proxy.control().cut_listens_after(2 + u64::try_from(round).unwrap(), Code::Unavailable, 2);
         assert_eq!(scans(&until_now(&capture).await), 0);
     }
     assert!(place.proxy.control().counts().resumes > 12);

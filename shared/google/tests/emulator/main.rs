@@ -19,13 +19,14 @@ use firebackup_model::port::{DocumentSink, DocumentSource, MAX_BATCH_BYTES, Prec
 use firebackup_model::range::{PathRange, RangeStart};
 use firebackup_model::wire::{Fields, Value, put_bytes_field};
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
-use firebackup_testkit::{Proxy, ProxyOptions};
+use firebackup_testkit::{Method, Proxy, ProxyOptions};
 use futures::{StreamExt, TryStreamExt};
 use gcloud_sdk::google::firestore::v1 as google;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
+use tonic::Code;
 
 /// One emulator for all tests, each in a project of its own; it ends with this process.
 static EMULATOR: OnceCell<Emulator> = OnceCell::const_new();
@@ -217,6 +218,56 @@ async fn a_stream_resumes_behind_any_document() {
         let until = PathRange { start: RangeStart::Beginning, end: Some(paths[index].clone()) };
         assert_eq!(paths_of(&firestore, &read(&firestore, &until, at).await), paths[..index], "{index}");
     }
+}
+
+#[tokio::test]
+async fn where_all_collections_together_are_not_counted_their_names_are() {
+    let proxy = Proxy::start(&host().await, ProxyOptions::default()).await.unwrap();
+    let control = proxy.control();
+    let refusals = [Code::InvalidArgument, Code::Unimplemented, Code::FailedPrecondition];
+    for (number, code) in refusals.into_iter().enumerate() {
+        let firestore = connect(&proxy.host(), DatabaseName::new(format!("names-{number}"), "(default)")).await;
+        let paths: Vec<String> = (0..30).map(|n| format!("c{}/d{n:02}/below/x", n % 3)).collect();
+        write_all(&firestore, paths.iter().map(|at| (path(at), numbered(&name(&firestore), at, 1)))).await;
+        let at = firestore.snapshot_time().await.unwrap();
+        control.refuse_kindless_counts(None);
+        assert_eq!(firestore.count_surely(&PathRange::everything(), at).await.unwrap(), 30);
+        assert!(!firestore.counts_by_reading());
+        control.refuse_kindless_counts(Some(code));
+        control.reset_counts();
+        // a stream that breaks is gone on with
+        control.cut_streams_after(12, 2);
+        assert_eq!(firestore.count_surely(&PathRange::everything(), at).await.unwrap(), 30);
+        assert_eq!(control.counts().injected, 2);
+        assert!(firestore.counts_by_reading() && firestore.clone().counts_by_reading());
+        let middle = path("c1/d07/below/x");
+        let behind = PathRange::everything().behind(middle.clone());
+        let before = PathRange { start: RangeStart::Beginning, end: Some(middle) };
+        let mut sum = 1;
+        for range in [behind, before] {
+            sum += firestore.count_surely(&range, at).await.unwrap();
+        }
+        assert_eq!(sum, 30);
+        assert_eq!(firestore.count_surely(&PathRange::collection("c2").unwrap(), at).await.unwrap(), 10);
+        assert_eq!(control.counts().requests_of(Method::RunAggregationQuery), 1, "it is asked once");
+        assert!(firestore.count(&PathRange::everything(), at).await.is_err(), "whoever wants a cheap count is told");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_wrong_in_itself_says_nothing_of_counts() {
+    let proxy = Proxy::start(&host().await, ProxyOptions::default()).await.unwrap();
+    let firestore = connect(&proxy.host(), DatabaseName::new("names-wrong", "(default)")).await;
+    let at = firestore.snapshot_time().await.unwrap();
+    proxy.control().fail_next(Method::RunAggregationQuery, Code::InvalidArgument, 1);
+    proxy.control().fail_next(Method::RunQuery, Code::InvalidArgument, 1);
+    let error = firestore.count_surely(&PathRange::everything(), at).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    assert!(!firestore.counts_by_reading());
+    // what passes is no refusal
+    proxy.control().fail_next(Method::RunAggregationQuery, Code::Unavailable, 1);
+    assert!(firestore.count_surely(&PathRange::everything(), at).await.is_err());
+    assert!(!firestore.counts_by_reading());
 }
 
 fn is_small(path: &DocumentPath) -> bool {

@@ -60,6 +60,7 @@ pub struct Control(Arc<Mutex<State>>);
 struct State {
     oldest_read_time: Option<Timestamp>,
     databases: Option<Bytes>,
+    kindless_counts: Option<Code>,
     failures: Vec<Failure>,
     delays: BTreeMap<Method, Duration>,
     cut: Option<Cut>,
@@ -140,6 +141,17 @@ impl Control {
     /// which cannot.
     pub fn set_databases(&self, databases: Option<Bytes>) {
         self.state().databases = databases;
+    }
+
+    /// Refuses with `code` to count documents of all collections together, from now on; nothing: the emulator counts them. It is
+    /// not known whether production does.
+    pub fn refuse_kindless_counts(&self, code: Option<Code>) {
+        self.state().kindless_counts = code;
+    }
+
+    /// How counts of all collections together are refused.
+    pub(super) fn kindless_counts(&self) -> Option<Code> {
+        self.state().kindless_counts
     }
 
     pub(super) fn databases(&self) -> Option<Bytes> {

@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use firebackup_model::Timestamp;
+use gcloud_sdk::google::firestore::v1::run_aggregation_query_request::QueryType;
+use gcloud_sdk::google::firestore::v1::{RunAggregationQueryRequest, structured_aggregation_query};
+use prost::Message;
 use tonic::Status;
 
 use super::batch::Batch;
@@ -21,6 +24,11 @@ pub(super) fn check(control: &Control, method: Method, request: &[u8]) -> Result
     if let Some(read_time) = method.read_time(request) {
         check_read_time(read_time, now(), control.oldest_read_time())?;
     }
+    if let (Method::RunAggregationQuery, Some(code)) = (method, control.kindless_counts())
+        && is_kindless(request)
+    {
+        return Err(Status::new(code, "an aggregation over all collections is refused on demand"));
+    }
     if !matches!(method, Method::BatchWrite | Method::Commit) {
         return Ok(());
     }
@@ -35,6 +43,16 @@ pub(super) fn check(control: &Control, method: Method, request: &[u8]) -> Result
             Ok(())
         }
     }
+}
+
+/// Whether an aggregation is over all collections.
+fn is_kindless(request: &[u8]) -> bool {
+    let query = RunAggregationQueryRequest::decode(request).ok().and_then(|request| request.query_type);
+    let Some(QueryType::StructuredAggregationQuery(aggregation)) = query else { return false };
+    let Some(structured_aggregation_query::QueryType::StructuredQuery(query)) = aggregation.query_type else {
+        return false;
+    };
+    query.from.iter().all(|from| from.collection_id.is_empty())
 }
 
 fn broken_limit(method: Method, batch: &Batch<'_>, bytes: usize) -> Option<String> {

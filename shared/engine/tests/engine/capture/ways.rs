@@ -1,12 +1,16 @@
 //! Each way in which a capture goes on, one at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
+use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, EngineError, RestoreOptions, as_reported};
+use firebackup_model::document::RawDocument;
 use firebackup_model::job::RestoreMode;
-use firebackup_model::port::DocumentSource;
+use firebackup_model::port::{DocumentSource, DocumentStream};
 use firebackup_model::segment::SegmentKind;
-use firebackup_model::{DocumentPath, ErrorKind};
+use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
 use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, options, until_now};
@@ -46,7 +50,7 @@ async fn a_moment_is_restored_whole_and_a_moment_in_between_is_the_point_before(
     database.set("users/later", 7);
     let moments = moments(&repository, database).await;
     let at = points[1].plus_seconds(0);
-    let just_before = firebackup_model::Timestamp::new(at.seconds, at.nanos - 1);
+    let just_before = Timestamp::new(at.seconds, at.nanos - 1);
     assert_eq!(moments.resolve(just_before, false).unwrap().point, points[0]);
     assert!(moments.resolve(just_before, true).unwrap_err().to_string().contains("no consistent point"));
     let moment = moments.resolve(at, true).unwrap();
@@ -159,7 +163,7 @@ async fn ends_in_a_scan(trouble: impl FnOnce(&mut firebackup_engine::memory::Lis
     assert_eq!(windows.len(), 2);
     assert_eq!((windows[0].end, windows[1].start), (compared.after, compared.end()));
     let between = compared.after.plus_seconds(0);
-    let between = firebackup_model::Timestamp::new(between.seconds, between.nanos + 1);
+    let between = Timestamp::new(between.seconds, between.nanos + 1);
     let refusal = moments(&repository, database).await.resolve(between, false).unwrap_err().to_string();
     assert!(refusal.contains("gap") && refusal.contains(&compared.end().to_string()), "{refusal}");
     // what was seen before the gap is not taken to last through it, either
@@ -181,7 +185,7 @@ async fn a_reset_ends_in_a_scan() {
 
 #[tokio::test]
 async fn a_token_that_is_not_known_any_more_ends_in_a_scan() {
-    ends_in_a_scan(|faults| faults.forgotten_before = firebackup_model::Timestamp::new(4_000_000_000, 0)).await;
+    ends_in_a_scan(|faults| faults.forgotten_before = Timestamp::new(4_000_000_000, 0)).await;
 }
 
 #[tokio::test]
@@ -253,6 +257,91 @@ async fn a_spent_budget_degrades_and_moments_stay_as_they_were() {
     capture.options.max_scan_reads_a_day = Some(10);
     database.listen_faults(|faults| faults.resets = 1);
     assert_eq!(until_now(&capture).await.0, Captured::Degraded);
+}
+
+/// Counts by reading names, which it knows once it was asked.
+struct Reading {
+    inner: MemoryDatabase,
+    was_asked: AtomicBool,
+}
+
+#[async_trait]
+impl DocumentSource for Reading {
+    fn database(&self) -> &DatabaseName {
+        DocumentSource::database(&self.inner)
+    }
+
+    async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
+        self.inner.snapshot_time().await
+    }
+
+    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
+        self.inner.versions_since().await
+    }
+
+    async fn split_points(
+        &self,
+        range: &PathRange,
+        wanted: usize,
+        at: Timestamp,
+    ) -> Result<Vec<DocumentPath>, PortError> {
+        self.inner.split_points(range, wanted, at).await
+    }
+
+    async fn stream(&self, range: &PathRange, at: Timestamp, limit: Option<u32>) -> Result<DocumentStream, PortError> {
+        self.inner.stream(range, at, limit).await
+    }
+
+    async fn count(&self, _: &PathRange, _: Timestamp) -> Result<u64, PortError> {
+        Err(PortError::new(ErrorKind::InvalidArgument, "count documents", "not of all collections"))
+    }
+
+    async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        self.was_asked.store(true, Ordering::SeqCst);
+        self.inner.count(range, at).await
+    }
+
+    fn counts_by_reading(&self) -> bool {
+        self.was_asked.load(Ordering::SeqCst)
+    }
+
+    async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
+        self.inner.get(paths, at).await
+    }
+}
+
+/// Whether a window of so many seconds is proven, and how many document reads it takes.
+async fn window(capture: &Capture, database: &MemoryDatabase, seconds: i64) -> (bool, u64) {
+    let before = capture.meter.reads.get();
+    database.set("users/u00000", seconds);
+    database.pass_seconds(seconds);
+    let (_, events) = until_now(capture).await;
+    let [CaptureEvent::Sealed(segment)] = &events[..] else { panic!("{events:?}") };
+    (!segment.proofs.is_empty(), capture.meter.reads.get() - before)
+}
+
+#[tokio::test]
+async fn where_a_proof_reads_every_name_those_of_a_day_keep_to_the_budget() {
+    let (fixture, repository, _) = begun(400).await;
+    let database = &fixture.database;
+    let source = Arc::new(Reading { inner: database.clone(), was_asked: AtomicBool::new(false) });
+    let mut capture = Capture { source, ..capture(&repository, database) };
+    // two thousand seconds a proof, or a little more
+    capture.options.max_scan_reads_a_day = Some(86_400 / 5);
+    assert!(CaptureOptions::default().cheap_proof_reads < 400);
+    let (is_proven, reads) = window(&capture, database, 60).await;
+    assert!(!is_proven && reads < 20, "nothing is read before it is known to be dear: {reads}");
+    assert!(!window(&capture, database, 600).await.0, "it is put off");
+    let (is_proven, reads) = window(&capture, database, 2500).await;
+    assert!(is_proven && (400..500).contains(&reads), "the last point alone is counted: {reads}");
+    assert!(!window(&capture, database, 600).await.0);
+    capture.options.max_scan_reads_a_day = None;
+    assert!(window(&capture, database, 60).await.0, "ten minutes have passed");
+    capture.options.max_scan_reads_a_day = Some(399);
+    assert!(!window(&capture, database, 200_000).await.0, "no day allows one");
+    capture.options.max_scan_reads_a_day = Some(86_400 / 5);
+    assert!(window(&capture, database, 60).await.0);
+    assert_eq!(all_moments_are_right(&repository, database).await.len(), 1);
 }
 
 #[tokio::test]
