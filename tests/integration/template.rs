@@ -7,6 +7,7 @@ mod guards;
 mod machines;
 mod queues;
 mod roles;
+mod senders;
 mod tools;
 mod trust;
 

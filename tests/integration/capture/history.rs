@@ -1,8 +1,8 @@
 //! One random history: somebody writes, captures come and go and die, the server and the store make trouble. At its end
 //! every moment that is offered must be what the database was.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use firebackup_engine::{Capture, CaptureEvent, Captured, PrunePolicy, Result, Stop, Window, prune};
@@ -217,13 +217,25 @@ impl History {
     }
 
     /// For any time in a window, the newest moment at or before it is found, and is right. Between windows is a gap.
+    ///
+    /// No point is lost of which a capture said that it was proven (a prune keeps those of days), and none is offered of which
+    /// none did, unless one died that had put more than it could say.
     async fn assert_windows_right(&mut self, windows: &[Window]) {
+        let sealed = self.tale.sealed();
         let moments = self.place.moments().await;
+        let (proven, offered) = (proven(&sealed), moments.points().collect::<BTreeSet<_>>());
+        let lost: Vec<_> = proven.difference(&offered).map(ToString::to_string).collect();
+        assert!(lost.is_empty(), "proven, and no moment: {lost:?} of {windows:?}");
+        let is_all_told = self.place.segments().await == sealed.len();
         for window in windows {
             let mut times = vec![window.start, window.end];
             times.extend((0..LOOKED_AT).map(|_| between(&mut self.random, window.start, window.end)));
             for at in times {
                 let moment = moments.resolve(at, false).unwrap();
+                let newest = proven.range(..=at).next_back().copied();
+                assert!(Some(moment.point) >= newest, "{} at {at}, and not {newest:?} of {windows:?}", moment.point);
+                let is_known = moment.is_base || proven.contains(&moment.point);
+                assert!(is_known || !is_all_told, "{} at {at}, of which nobody said that it was proven", moment.point);
                 let newest = moments.points().filter(|point| *point <= at).last();
                 assert_eq!(Some(moment.point), newest, "at {at} of {windows:?}");
                 assert_eq!(moments.resolve(at, true).is_ok(), at == moment.point);
@@ -354,14 +366,34 @@ const fn after(moment: Timestamp) -> Timestamp {
     }
 }
 
-/// What happened, for whoever has to find out why a history is not what it should be.
+/// The points that segments prove: each proof speaks of points of its own segment, and of those that lead there.
+fn proven(sealed: &[SegmentManifest]) -> BTreeSet<Timestamp> {
+    let by_end: BTreeMap<Timestamp, &SegmentManifest> = sealed.iter().map(|segment| (segment.end(), segment)).collect();
+    let mut proven = BTreeSet::new();
+    for segment in sealed {
+        for proof in &segment.proofs {
+            let mut leading = Some(segment);
+            while let Some(segment) = leading.filter(|segment| segment.end() >= proof.from) {
+                proven.extend(segment.points.iter().copied().filter(|point| proof.covers(*point)));
+                leading = by_end.get(&segment.after).copied();
+            }
+        }
+    }
+    proven
+}
+
+/// What happened: for whoever has to find out why a history is not what it should be, and what was sealed.
 #[derive(Clone, Default)]
-struct Tale(Arc<Mutex<Vec<String>>>);
+struct Tale {
+    told: Arc<Mutex<Vec<String>>>,
+    sealed: Arc<Mutex<Vec<SegmentManifest>>>,
+}
 
 impl Tale {
     fn note(&self, event: &CaptureEvent) {
         let told = match event {
             CaptureEvent::Sealed(segment) => {
+                lock(&self.sealed).push(SegmentManifest::clone(segment));
                 let SegmentManifest { after, kind, points, totals, .. } = &**segment;
                 let points: Vec<_> = points.iter().map(ToString::to_string).collect();
                 format!("sealed: {kind:?} after {after}: {points:?}, {totals:?}")
@@ -372,20 +404,29 @@ impl Tale {
     }
 
     fn say(&self, told: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+        lock(&self.told).push(told);
+    }
+
+    /// The segments that captures said they had put.
+    fn sealed(&self) -> Vec<SegmentManifest> {
+        lock(&self.sealed).clone()
     }
 
     /// Why the database was read again.
     fn scans(&self) -> Vec<String> {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = lock(&self.told);
         told.iter().filter(|told| told.starts_with("Scanning")).cloned().collect()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for History {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let tale = self.tale.0.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
+            let tale = lock(&self.tale.told).join("\n  ");
             eprintln!("FIREBACKUP_SEED={} ({:?}):\n  {tale}", self.seed, self.temper);
         }
     }

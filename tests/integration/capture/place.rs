@@ -132,7 +132,12 @@ impl Place {
 
     /// Whether anything was captured.
     pub async fn has_segments(&self) -> bool {
-        self.store.list(Some(&"segments".into())).next().await.is_some()
+        self.segments().await > 0
+    }
+
+    /// How many segments there are.
+    pub async fn segments(&self) -> usize {
+        self.store.list(Some(&"segments".into())).count().await
     }
 
     pub fn capture(&self) -> Capture {

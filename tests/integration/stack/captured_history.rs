@@ -1,6 +1,7 @@
 //! A random history that the stack captures. Whoever writes notes what was committed when, and no time may be put back as anything
 //! else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firebackup_codec::canonical::canonical;
@@ -13,6 +14,7 @@ use serde_json::json;
 use super::api::path_of;
 use super::captures::{Captured, GOOGLE};
 use super::deployed::BOUND;
+use super::journey::cli;
 use crate::capture::oracle::{Oracle, contents};
 use crate::capture::place::between;
 use crate::capture::writer::{Changes, Writer};
@@ -71,10 +73,23 @@ impl History<'_> {
         faults.clear();
         let end = self.captured_whole("history-end").await;
         self.all.assert_no_gap().await;
+        let moments = self.moments().await;
+        for proven in [start, end] {
+            assert!(moments.contains(&proven), "{proven} was said to be proven: {moments:?}");
+        }
         for _ in 0..RESTORED {
             let at = between(&mut self.random, start, end);
-            self.assert_put_back(at).await;
+            self.assert_put_back(at, &moments).await;
         }
+    }
+
+    /// Every moment, as somebody finds it in the repository who asks nobody of the stack.
+    async fn moments(&self) -> BTreeSet<Timestamp> {
+        let Captured { stack, project, .. } = self.all;
+        let (line, keys) = (["pitr", "windows", "--moments", "--limit", "100000"], ["--kms", stack.output("KeyArn")]);
+        let told = cli(stack, (GOOGLE, project), &line, &keys).await;
+        let newest = told["newest"].as_array().unwrap().iter();
+        newest.map(|moment| moment.as_str().unwrap().parse().unwrap()).collect()
     }
 
     /// Waits until everything that was committed is proven.
@@ -101,12 +116,12 @@ impl History<'_> {
     }
 
     /// What is put back is the database at the newest consistent point at or before the time, and that is said to be it.
-    async fn assert_put_back(&self, at: Timestamp) {
+    async fn assert_put_back(&self, at: Timestamp, moments: &BTreeSet<Timestamp>) {
         let api = &self.all.stack.api;
         let asked = json!({"projectId": self.all.project, "pointInTime": at, "mode": "mirror"});
         let restore = api.post("/pitr/restore", asked).await;
         let point: Timestamp = restore["moment"]["consistentPoint"].as_str().unwrap().parse().unwrap();
-        assert!(point <= at, "{restore:#}");
+        assert_eq!(Some(&point), moments.range(..=at).next_back(), "{restore:#}");
         let done = api.reaches(&path_of(&restore), &["completed"], BOUND).await;
         assert_eq!(done["result"]["failed"], 0, "{done:#}");
         let restored = stage::contents(&read_all(&self.all.source).await);

@@ -8,7 +8,7 @@ use firebackup_codec::typed_json::read_json;
 use firebackup_google::Firestore;
 use firebackup_model::port::{Precondition, Write};
 use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
-use firebackup_testkit::{AwsFault, eventually};
+use firebackup_testkit::{AwsCall, AwsFault, eventually};
 use serde_json::{Value, json};
 
 use super::api::path_of;
@@ -21,6 +21,8 @@ pub const GOOGLE: &str = "demo-captures";
 const SEED: u64 = 14;
 /// Until a tick finds the first backup complete, which it looks for once a minute.
 const UNTIL_CAPTURED: Duration = Duration::from_secs(240);
+/// For how long the template's queue hides a message.
+const HIDDEN_SECONDS: u32 = 5400;
 
 /// A project whose changes are captured, and who writes them.
 pub struct Captured {
@@ -227,28 +229,54 @@ async fn killed(all: &Captured) {
     all.assert_no_gap().await;
 }
 
-/// What is no message is a dead letter soon, while the database is captured beside it. Moved back it is one again.
+/// What is no message is a dead letter soon, and so is a window's message while the table cannot be read. Moved back, the one is a
+/// dead letter again and the other is done.
 async fn poison(all: &Captured) {
     let (queue, dead) = (all.stack.output("PitrQueueUrl"), all.stack.output("PitrDeadLettersUrl"));
     let poison = r#"{"not": "a window"}"#;
-    all.stack.aws.send_in_turn(queue, poison, ("poison", "poison")).await;
-    let is_dead = async || {
-        eventually("it is a dead letter", BOUND, async || {
+    let are_dead = async |letters: u64| {
+        eventually("they are dead letters", BOUND, async || {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            (all.stack.aws.waiting(dead).await == 1).then_some(())
+            (all.stack.aws.waiting(dead).await == letters).then_some(())
         })
         .await;
     };
-    is_dead().await;
-    assert_eq!(all.stack.aws.peek(dead).await.into_iter().collect::<Vec<_>>(), [poison]);
-    let redriven = all.stack.aws.invoke(all.stack.output("MaintenanceFunctionName"), json!({"task": "redrive"})).await;
-    assert_eq!(redriven, json!({"moved": 1}));
-    is_dead().await;
+    // of what is paused no tick sends a message
+    all.stack.api.post(&all.route("pause"), json!({})).await;
+    all.stack.is_empty(queue).await;
+    fail_sooner(all).await;
+    all.stack.aws.send_in_turn(queue, poison, ("poison", "poison")).await;
+    all.send("mended").await;
+    are_dead(2).await;
+    let refused = all.stack.aws_proxy.faults().clear();
+    assert!(refused.iter().filter(|(call, _)| is_read(call)).count() >= 5, "{refused:?}");
+    all.stack.aws.hide_messages_for(queue, HIDDEN_SECONDS).await;
+
     all.put("users/beside", 1).await;
     let (_, put_at) = all.now().await;
-    all.is_due().await;
-    all.send("beside").await;
+    all.stack.api.post(&all.route("resume"), json!({})).await;
+    let redriven = all.stack.aws.invoke(all.stack.output("MaintenanceFunctionName"), json!({"task": "redrive"})).await;
+    assert_eq!(redriven, json!({"moved": 2}));
     all.captured(put_at).await;
+    are_dead(1).await;
+    // the other one does not wait to be tried again, and is no dead letter: it is done
+    all.stack.is_empty(queue).await;
+    assert_eq!(all.stack.aws.waiting(dead).await, 1);
+    assert_eq!(all.stack.aws.peek(dead).await.into_iter().collect::<Vec<_>>(), [poison]);
     let disabled = all.stack.api.post(&all.route("disable"), json!({})).await;
     assert_eq!(disabled["status"], "disabled");
+}
+
+/// Who captures can read no record, and cannot say for how long a message is theirs: it comes again when the queue says so, which
+/// is in five seconds.
+async fn fail_sooner(all: &Captured) {
+    all.stack.aws.hide_messages_for(all.stack.output("PitrQueueUrl"), 5).await;
+    all.stack.aws_proxy.faults().strike(|call| {
+        let is_hold = call.service == "sqs" && call.operation == "ChangeMessageVisibility";
+        (is_hold || is_read(call)).then_some(AwsFault::Refuse)
+    });
+}
+
+fn is_read(call: &AwsCall) -> bool {
+    call.service == "dynamodb" && call.operation == "GetItem"
 }

@@ -65,12 +65,18 @@ fn recovery_key(file: &Path) -> String {
     made["public_key"].as_str().unwrap().to_owned()
 }
 
-/// Runs the CLI on a repository of the stack, with nothing of the stack but its bucket and what `keys` name.
-async fn cli(stack: &Deployed, project: &str, arguments: &[&str], keys: &[&str]) -> Value {
+/// Runs the CLI on the repository of a Google project and what it is here, with nothing of the stack but its bucket and what
+/// `keys` name.
+pub async fn cli(
+    stack: &Deployed,
+    (google_project, project): (&str, &str),
+    arguments: &[&str],
+    keys: &[&str],
+) -> Value {
     let repository = format!("{}/{project}", stack.bucket_url());
     let mut command = Command::new(program());
     command.args(arguments).args(["--repo", &repository, "--endpoint", stack.ministack.endpoint(), "--json"]);
-    command.args(["--project", SOURCE]).args(keys);
+    command.args(["--project", google_project]).args(keys);
     command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default());
     command.env("FIRESTORE_EMULATOR_HOST", stack.emulator.host()).envs(stack.ministack.environment());
     if !keys.contains(&"--kms") {
@@ -102,7 +108,7 @@ async fn a_schedule_fires_and_what_it_backed_up_is_restored_by_the_stack_and_wit
             let backup = scheduled_backup(&stack, &before).await;
             let backup = &backup;
             restore_by_the_stack(&stack, backup, &before, &target.0, &wanted).await;
-            let project = backup["projectId"].as_str().unwrap();
+            let project = (SOURCE, backup["projectId"].as_str().unwrap());
             let recovery = recovery_file.display().to_string();
             for keys in [["--kms", stack.output("KeyArn")], ["--recovery-key-file", &recovery]] {
                 delete_all(&target.0).await;

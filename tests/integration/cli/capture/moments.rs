@@ -1,6 +1,6 @@
 //! Captured all the time: whoever kills it, what was proven can be put back, looked into and compared, to the second.
 
-use firebackup_model::Timestamp;
+use firebackup_model::{DocumentPath, Timestamp};
 use serde_json::Value;
 
 use super::{Capture, Place, behind, moment, put, remove};
@@ -66,6 +66,7 @@ async fn every_proven_moment_is_put_back_as_it_was_whoever_killed_the_capture() 
         assert!(text.contains(&format!("{point}, ")) && text.contains(&format!(" before {at}")), "{text}");
     }
     assert_eq!(read_all(&place.of("some").await).await.len(), 1);
+    assert_some_and_then_the_others(&place, &states).await;
 
     // a mirror into the database itself, and back again by the undo
     let before = read_all(&place.source).await;
@@ -85,6 +86,31 @@ async fn every_proven_moment_is_put_back_as_it_was_whoever_killed_the_capture() 
     ends(program, &["restore", "--at", "2026-01-01T00:00:00"], 2);
     let users = json_ends(program, &["restore", "--at", at, "--include-auth", "--yes"], 5);
     assert!(users["error"]["message"].as_str().unwrap().contains("--include-auth"), "{users:#}");
+}
+
+/// Of one moment what fits globs, then of the next one what is not there yet.
+async fn assert_some_and_then_the_others(place: &Place, states: &[(Timestamp, Documents)]) {
+    let put_back = |point: Timestamp, how: &[&str]| {
+        let at = behind(point);
+        let line = ["restore", "--at", at.as_str(), "--to-database", "partly"];
+        let restored = json_ends(&place.program, &[&line[..], how].concat(), 0);
+        ["written", "skipped", "same"].map(|count| number(&restored["documents"][count]))
+    };
+    let [(first, of_first), (second, of_second), ..] = states else { panic!("there are no two moments") };
+    let counts = put_back(*first, &["--path", "users/u0*", "--path", "users/*9"]);
+    // all but the one that was gone by then; a star goes no deeper
+    let fit = [0, 1, 2, 3, 4, 5, 6, 8, 9, 19].map(|n| DocumentPath::new(format!("users/u{n:02}")).unwrap());
+    let mut expected: Documents = fit.into_iter().map(|path| (path.clone(), of_first[&path].clone())).collect();
+    assert_eq!(counts, [10, 0, 0]);
+    assert_same(&read_all(&place.of("partly").await).await, &expected);
+
+    let counts = put_back(*second, &["--mode", "skip-existing"]);
+    // one of the ten was written in between, and stays as it was
+    assert_eq!(counts, [of_second.len() as u64 - 10, 1, 9]);
+    for (path, document) in of_second {
+        expected.entry(path.clone()).or_insert_with(|| document.clone());
+    }
+    assert_same(&read_all(&place.of("partly").await).await, &expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +142,7 @@ async fn versions_are_listed_and_put_back_and_moments_are_compared() {
         let got = json_ends(program, &["get", "users/u00", "--at", at], 0);
         assert_eq!((&got["document"], &got["at"]), (&version["document"], &version["moment"]));
         let now = read_all(&place.source).await;
-        let document = &now[&firebackup_model::DocumentPath::new("users/u00").unwrap()];
+        let document = &now[&DocumentPath::new("users/u00").unwrap()];
         let expected = super::document("users/u00", values_of(version));
         let canonical = |bytes: &[u8]| firebackup_codec::canonical::canonical(bytes).unwrap();
         assert_eq!(canonical(document), canonical(&expected));
