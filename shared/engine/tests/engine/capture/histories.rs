@@ -68,7 +68,7 @@ fn was_heard(sealed: &[SegmentManifest], before: Timestamp, behind: Timestamp) -
         && !between.iter().flat_map(|segment| &segment.points).any(is_inside)
 }
 
-/// A time is the newest moment at or before it, and refused just where it was not listened between the moments around it.
+/// A time is the newest moment at or before it, and refused just where nobody listened between the moments around it.
 fn is_resolved_rightly(moments: &Moments, sealed: &[SegmentManifest], at: Timestamp) {
     let newest = moments.points().filter(|point| *point <= at).last().unwrap();
     let next = moments.points().find(|point| *point > at);
