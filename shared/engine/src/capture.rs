@@ -42,7 +42,8 @@ const STEADY: Duration = Duration::from_secs(60);
 pub struct CaptureOptions {
     /// How segments are compressed.
     pub compression: Compression,
-    /// After how long a stream that says nothing is dead.
+    /// After how long a stream that says nothing is dead. One that fell silent is to be found within two minutes, a slow machine
+    /// included.
     pub silence: Duration,
     /// How long a change waits at most, once it belongs to a point, where the stream stays open.
     pub seal_every: Duration,
@@ -72,7 +73,7 @@ impl Default for CaptureOptions {
     fn default() -> Self {
         Self {
             compression: Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) },
-            silence: Duration::from_secs(120),
+            silence: Duration::from_secs(110),
             seal_every: Duration::from_secs(2),
             heartbeat_seconds: 3600,
             prove_every_seconds: 600,

@@ -116,6 +116,10 @@ async fn a_hundred_collection_groups_and_twenty_that_nobody_had_heard_of_are_cap
     assert!(moments_in_one_window(&place.assert_all_right().await) >= 4);
 }
 
+/// A silence is noticed at the next look, a tenth of a second later at most; the rest is for a slow machine, and as long
+/// whatever the silence.
+const SLACK: Duration = Duration::from_secs(3);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_a_server_that_counts_single_groups_only_points_are_proven_and_new_groups_found() {
     let emulator = emulator().await;
@@ -141,11 +145,12 @@ async fn behind_a_server_that_counts_single_groups_only_points_are_proven_and_ne
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_falls_silent_is_found_dead_and_replaced() {
-    assert!(CaptureOptions::default().silence <= Duration::from_secs(120));
+    assert!(CaptureOptions::default().silence + SLACK < Duration::from_secs(120), "within two minutes");
     let emulator = emulator().await;
     let place = Place::begun(emulator.host(), "silent", Changes::default().put("users/1", 0)).await;
     let mut capture = place.capture();
-    capture.options.silence = Duration::from_secs(3);
+    // longer than the slack, or a stream found dead at twice the silence would pass
+    capture.options.silence = Duration::from_secs(4);
     let silence = capture.options.silence;
     let mut following = Following::begin(capture);
     let mut writer = place.writer();
@@ -155,7 +160,7 @@ async fn a_stream_that_falls_silent_is_found_dead_and_replaced() {
     let since = Instant::now();
     writer.commit(Changes::default().put("users/1", 2)).await;
     while !matches!(following.event().await, CaptureEvent::Reopened(_)) {}
-    assert!(since.elapsed() < silence * 2, "{:?}", since.elapsed());
+    assert!(since.elapsed() < silence + SLACK, "{:?}", since.elapsed());
     place.proxy.control().silence_listens(false);
     let last = writer.commit(Changes::default().put("users/1", 3)).await;
     following.sealed_through(last).await;

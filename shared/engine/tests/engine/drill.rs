@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use firebackup_codec::object::{self, ObjectType};
+use firebackup_codec::signature::{WriterKey, WriterPublicKey};
+use firebackup_codec::{Sealing, SecretKey};
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
-    Drill, DrillOptions, EngineError, KEPT_DRILL_DAYS, KEPT_DRILLS, PrunePolicy, Repository, Stop, Target, prune,
+    Drill, DrillOptions, EngineError, KEPT_DRILL_DAYS, KEPT_DRILLS, ProvenOrigin, PrunePolicy, Repository, Secrets,
+    Stop, Target, prune,
 };
 use firebackup_model::drill::DrillReport;
-use firebackup_model::id::SnapshotId;
+use firebackup_model::id::{JobId, JobKind, KeyId, SnapshotId};
 use firebackup_model::port::{DocumentSink, Write, WriteOutcome};
 use firebackup_model::{DatabaseName, PortError, Selection};
-use object_store::ObjectStoreExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::capture::{back_up, begun, capture, until_now};
 use crate::fixture::{Fixture, backup, target, target_of};
@@ -383,6 +388,98 @@ async fn reports_are_kept_for_400_days_and_of_each_database_the_newest_hundred()
     assert_eq!(pruned().await, (1, KEPT_DRILLS));
     let two: Vec<_> = repository.drills(2).await.unwrap().into_iter().map(|(report, _)| report.id).collect();
     assert_eq!((two.len(), &two[1]), (2, &newest.id));
+}
+
+/// The drills whose reports can be read, and whether each is by a writer that is believed: only such a one makes a backup good.
+async fn told(repository: &Repository) -> Vec<(JobId, bool)> {
+    let reports = repository.drills(usize::MAX).await.unwrap();
+    reports.into_iter().map(|(report, origin)| (report.id, matches!(origin, ProvenOrigin::Proven(_)))).collect()
+}
+
+fn path_of(report: &DrillReport) -> String {
+    format!("drills/{}/report", report.id)
+}
+
+/// The same report as of a later drill.
+fn newer_than(report: &DrillReport, fixture: &Fixture) -> DrillReport {
+    DrillReport { id: fixture.world.job_id(JobKind::Drill), started: fixture.world.now(), ..report.clone() }
+}
+
+/// A report as whoever can write to the store makes it: sealed and signed as he likes, and where it belongs.
+fn forged(repository: &Repository, report: &DrillReport, sealing: &Sealing, signer: Option<&WriterKey>) -> Vec<u8> {
+    let json = serde_json::to_vec(report).unwrap();
+    object::seal(ObjectType::Drill, repository.id(), &path_of(report), sealing, signer, [5; 32], &json).unwrap()
+}
+
+fn writer(byte: u8) -> WriterKey {
+    WriterKey::from_seed(&SecretKey::from_bytes([byte; 32]))
+}
+
+/// What a machine holds that signs, into a repository in the clear, and believes these.
+fn signing(writer: &WriterKey, pinned: Vec<WriterPublicKey>) -> Secrets {
+    Secrets { signing: Some(writer.clone()), pinned, ..Secrets::default() }
+}
+
+/// In the clear nothing but the signature stands between a report and whoever can write to the store.
+#[tokio::test]
+async fn a_report_that_somebody_else_signed_or_changed_makes_no_backup_good() {
+    let (fixture, _) = Fixture::new(40).await;
+    let (ours, stranger) = (writer(1), writer(2));
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let believing_us = signing(&ours, vec![ours.public()]);
+    let repository = Repository::init(store.clone(), believing_us, fixture.world.clone()).await.unwrap();
+    let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let good = drill(&repository, &manifest.id, target(&scratch()), SAMPLE).run().await.unwrap();
+    assert!(good.has_passed(), "{good:?}");
+    assert_eq!(told(&repository).await, [(good.id.clone(), true)]);
+    let put = async |report: &DrillReport, bytes: Vec<u8>| {
+        store.put(&path_of(report).into(), bytes.into()).await.unwrap();
+    };
+
+    let newer = newer_than(&good, &fixture);
+    let genuine = store.get(&path_of(&good).into()).await.unwrap().bytes().await.unwrap().to_vec();
+    let unsigned = forged(&repository, &newer, &Sealing::Plain, None);
+    let by_stranger = forged(&repository, &newer, &Sealing::Plain, Some(&stranger));
+    for bytes in [unsigned, genuine.clone(), by_stranger.clone()] {
+        put(&newer, bytes).await;
+        assert_eq!(told(&repository).await, [(good.id.clone(), true)]);
+    }
+    // it is the signer that it is refused for
+    put(&newer, forged(&repository, &newer, &Sealing::Plain, Some(&ours))).await;
+    assert_eq!(told(&repository).await, [(good.id.clone(), true), (newer.id.clone(), true)]);
+
+    // who says of nobody that he is believed reads all reports, and has none for proven
+    put(&newer, by_stranger).await;
+    let anybody = Repository::open(store.clone(), Secrets::default(), fixture.world.clone()).await.unwrap();
+    assert_eq!(told(&anybody).await, [(good.id.clone(), false), (newer.id.clone(), false)]);
+    let believing_him = signing(&ours, vec![stranger.public()]);
+    let other = Repository::open(store.clone(), believing_him, fixture.world.clone()).await.unwrap();
+    assert_eq!(told(&other).await, [(newer.id.clone(), true)], "ours is a stranger to whoever believes another one");
+
+    for at in 0..genuine.len() {
+        let mut changed = genuine.clone();
+        changed[at] ^= 1;
+        put(&good, changed).await;
+        assert!(told(&repository).await.is_empty(), "with byte {at} changed");
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_the_keys_of_an_encrypted_repository_did_not_seal_makes_no_backup_good() {
+    let (fixture, repository, snapshot) = captured_of(40).await;
+    let good = drill(&repository, &snapshot, target(&scratch()), WHOLE).run().await.unwrap();
+    assert_eq!(told(&repository).await, [(good.id.clone(), true)]);
+    let newer = newer_than(&good, &fixture);
+    let key = SecretKey::from_bytes([9; 32]);
+    let own = Sealing::Key { id: KeyId([9; 16]), key: key.clone() };
+    let under_our_name = Sealing::Key { id: repository.config().key.unwrap(), key };
+    for sealing in [Sealing::Plain, own, under_our_name] {
+        for signer in [None, Some(&writer(2))] {
+            let bytes = forged(&repository, &newer, &sealing, signer);
+            fixture.store.put(&path_of(&newer).into(), bytes.into()).await.unwrap();
+            assert_eq!(told(&repository).await, [(good.id.clone(), true)]);
+        }
+    }
 }
 
 #[tokio::test]

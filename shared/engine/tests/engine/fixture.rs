@@ -140,8 +140,13 @@ pub fn restore(repository: &Repository, snapshot: &SnapshotId, target: Target, o
 
 /// Documents without the times that the server sets.
 pub fn contents(database: &MemoryDatabase) -> BTreeMap<DocumentPath, Vec<u8>> {
+    contents_at(database, database.now())
+}
+
+/// The same as they were at a moment.
+pub fn contents_at(database: &MemoryDatabase, at: Timestamp) -> BTreeMap<DocumentPath, Vec<u8>> {
     let canonical = |bytes: Bytes| firebackup_codec::canonical::canonical(&bytes).unwrap();
-    database.documents().into_iter().map(|(path, bytes)| (path, canonical(bytes))).collect()
+    database.documents_at(at).into_iter().map(|(path, bytes)| (path, canonical(bytes))).collect()
 }
 
 /// Every snapshot that is listed must be whole.

@@ -56,6 +56,27 @@ async fn a_damaged_backup_is_told_and_no_longer_counted_as_good() {
     assert!(!restored(program));
 }
 
+/// Of a repository in the clear nobody can say who wrote a report: a drill passes there, and `list` counts it for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_anybody_may_have_written_makes_no_backup_good() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    std::fs::remove_dir_all(program.folder.path().join("repository")).unwrap();
+    let keyless = |arguments: &[&str]| {
+        let output = program.command(arguments).env_remove("FIREBACKUP_MASTER_KEY").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        output.stdout
+    };
+    keyless(&["init", "--no-encryption"]);
+    keyless(&["backup"]);
+    let drilled = keyless(&[&["drill"], &SCRATCH[..], &["--all", "--json"]].concat());
+    let report: Value = serde_json::from_slice(&drilled).unwrap();
+    assert_eq!((&report["passed"], &report["origin_proven"]), (&true.into(), &false.into()), "{report:#}");
+    let listed: Value = serde_json::from_slice(&keyless(&["list", "--json"])).unwrap();
+    let [backup] = &listed["snapshots"].as_array().unwrap()[..] else { panic!("{listed:#}") };
+    assert_eq!((&backup["origin_proven"], &backup["restored"]), (&false.into(), &Value::Null), "{listed:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_whose_manifest_is_damaged_does_not_pass_either() {
     let place = Place::begun().await;

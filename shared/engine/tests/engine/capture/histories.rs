@@ -1,15 +1,16 @@
 //! Random histories, with whatever goes wrong in between; every moment that is listed must be what the database was.
 
-use firebackup_engine::{Captured, PrunePolicy, RestoreOptions, prune, synthesize};
+use firebackup_engine::{CaptureEvent, Captured, Moments, PrunePolicy, RestoreOptions, prune, synthesize};
 use firebackup_model::ErrorKind;
 use firebackup_model::Timestamp;
 use firebackup_model::job::RestoreMode;
+use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::compacting::compaction;
 use super::{all_moments_are_right, begun, capture, moments};
-use crate::fixture::{backup, restore, target};
+use crate::fixture::{backup, contents, contents_at, restore, target};
 
 const GROUPS: [&str; 5] = ["users", "orders", "zoo", "fresh", "late"];
 
@@ -45,11 +46,48 @@ fn trouble(random: &mut StdRng, database: &firebackup_engine::memory::MemoryData
     });
 }
 
+/// What a capture told of, where that was a segment.
+fn sealed_by(event: CaptureEvent) -> Option<SegmentManifest> {
+    match event {
+        CaptureEvent::Sealed(segment) => Some(*segment),
+        _ => None,
+    }
+}
+
+/// Whether nothing is missing between two moments that follow one another, as far as captures told of what they sealed:
+/// the stream was listened to from the one to the other.
+fn was_heard(sealed: &[SegmentManifest], before: Timestamp, behind: Timestamp) -> bool {
+    let between: Vec<_> = sealed.iter().filter(|segment| segment.after < behind && segment.end() > before).collect();
+    let is_covered = between.first().is_some_and(|first| first.after <= before)
+        && between.last().is_some_and(|last| last.end() >= behind)
+        && between.windows(2).all(|pair| pair[0].end() == pair[1].after);
+    // a point that is no moment was never proven
+    let is_inside = |point: &Timestamp| before < *point && *point < behind;
+    is_covered
+        && between.iter().all(|segment| segment.kind == SegmentKind::Listened)
+        && !between.iter().flat_map(|segment| &segment.points).any(is_inside)
+}
+
+/// A time is the newest moment at or before it, and refused just where nobody listened between the moments around it.
+fn is_resolved_rightly(moments: &Moments, sealed: &[SegmentManifest], at: Timestamp) {
+    let newest = moments.points().filter(|point| *point <= at).last().unwrap();
+    let next = moments.points().find(|point| *point > at);
+    let is_missing = next.is_some_and(|next| at != newest && !was_heard(sealed, newest, next));
+    let windows = moments.windows();
+    let is_within = windows.iter().any(|window| window.start <= at && at <= window.end);
+    assert!(next.is_none() || is_within != is_missing, "{at} behind {newest}, before {next:?}, of {windows:?}");
+    match moments.resolve(at, false) {
+        Ok(moment) => assert_eq!((moment.point, is_missing), (newest, false), "{at}, before {next:?}, of {windows:?}"),
+        Err(error) => assert!(is_missing && error.to_string().contains("gap"), "{at} behind {newest}: {error}"),
+    }
+}
+
 async fn history(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let (fixture, repository, _) = begun(random.random_range(0..30)).await;
     let database = &fixture.database;
     let mut capture = capture(&repository, database);
+    let mut sealed = Vec::new();
     if random.random_range(0..3u32) == 0 {
         capture.options.prove_cheaply_every_seconds = 90;
         capture.options.prove_every_seconds = 90;
@@ -80,7 +118,7 @@ async fn history(seed: u64) {
             }
         }
         if random.random_range(0..4u32) > 0 {
-            let captured = capture.until_now(&mut |_| {}).await.unwrap();
+            let captured = capture.until_now(&mut |event| sealed.extend(sealed_by(event))).await.unwrap();
             assert!(matches!(captured, Captured::Through(_)));
         }
     }
@@ -89,13 +127,11 @@ async fn history(seed: u64) {
     let (first, last) = (moments.points().next().unwrap(), moments.points().last().unwrap());
     for _ in 0..5 {
         let span = last.seconds_since(first) as i64;
-        let at = first.plus_seconds(random.random_range(0..=span.max(1)));
-        let newest = moments.points().filter(|point| *point <= at).last().unwrap();
-        match moments.resolve(at, false) {
-            Ok(moment) => assert_eq!(moment.point, newest),
-            // refused only where something is missing behind the newest point
-            Err(error) => assert!(error.to_string().contains("gap"), "{error}"),
-        }
+        is_resolved_rightly(&moments, &sealed, first.plus_seconds(random.random_range(0..=span.max(1))));
+    }
+    // just behind each moment: the database's clock has no nanoseconds
+    for point in moments.points() {
+        is_resolved_rightly(&moments, &sealed, Timestamp::new(point.seconds, point.nanos + 1));
     }
     restores(&repository, database, moments.resolve(last, true).unwrap().point).await;
 }
@@ -111,8 +147,7 @@ async fn restores(
     let mut put_back = restore(repository, &moment.base, target(&empty), options);
     put_back.at = (!moment.is_base).then_some(moment.point);
     put_back.run().await.unwrap();
-    let expected: Vec<_> = database.documents_at(at).into_keys().collect();
-    assert_eq!(empty.documents().into_keys().collect::<Vec<_>>(), expected);
+    assert_eq!(contents(&empty), contents_at(database, at));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortErr
 use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, options, until_now};
-use crate::fixture::{contents, restore, target};
+use crate::fixture::{contents, contents_at, restore, target};
 
 #[tokio::test]
 async fn changes_are_captured_and_each_point_is_a_moment() {
@@ -63,10 +63,7 @@ async fn a_moment_is_restored_whole_and_a_moment_in_between_is_the_point_before(
     put_back.at = Some(moment.point);
     let report = put_back.run().await.unwrap();
     assert_eq!(report.tally.failed, 0);
-    let expected = database.documents_at(at);
-    let canonical = |bytes: &bytes::Bytes| firebackup_codec::canonical::canonical(bytes).unwrap();
-    let expected = expected.iter().map(|(path, bytes)| (path.clone(), canonical(bytes))).collect();
-    assert_eq!(contents(database), expected);
+    assert_eq!(contents(database), contents_at(database, at));
 }
 
 #[tokio::test]
@@ -84,6 +81,37 @@ async fn an_idle_database_makes_no_segment_until_an_hour_has_passed() {
     let [CaptureEvent::Sealed(segment)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((segment.runs.len(), segment.after), (0, manifest.read_time().unwrap()));
     assert_eq!(all_moments_are_right(&repository, &fixture.database).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_day_of_windows_of_an_idle_database_makes_a_segment_an_hour_and_nothing_else() {
+    let (fixture, repository, _) = begun(12).await;
+    let mut capture = capture(&repository, &fixture.database);
+    // as it is when nobody sets anything: what an idle day costs hangs on how often it proves and says that it lives
+    capture.options = CaptureOptions::default();
+    let (before, mut sealed) = (fixture.objects().await, 0);
+    for window in 1..=1440 {
+        fixture.database.pass_seconds(60);
+        if window % 60 == 0 {
+            fixture.clock.pass_hours(1);
+        }
+        let (captured, events) = until_now(&capture).await;
+        assert!(matches!(captured, Captured::Through(_)));
+        for event in &events {
+            let CaptureEvent::Sealed(segment) = event else { panic!("window {window}: {event:?}") };
+            assert!(segment.runs.is_empty(), "window {window}: {segment:?}");
+            sealed += 1;
+        }
+    }
+    assert!((23..=25).contains(&sealed), "{sealed} segments");
+    let after = fixture.objects().await;
+    let added: Vec<&String> = after.difference(&before).collect();
+    let are_in = |folder: &str| added.iter().filter(|path| path.starts_with(folder)).count();
+    assert_eq!(are_in("segments/"), sealed, "{added:?}");
+    assert_eq!(added.len(), sealed + are_in("keys/"), "{added:?}");
+    assert!(are_in("keys/") <= 3, "a key a day: {added:?}");
+    let windows = all_moments_are_right(&repository, &fixture.database).await;
+    assert_eq!((windows.len(), windows[0].moments), (1, sealed as u64 + 1));
 }
 
 #[tokio::test]
