@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::commands::demo::stage::Stage;
 use crate::commands::verify::is_damage;
-use crate::context::{Context, LATEST, world};
+use crate::context::{ANYBODY, Context, LATEST, world};
 use crate::error::{CliError, ErrorReport, Result, is_for_others};
 use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
@@ -243,7 +243,11 @@ fn reports_table(told: &[Told]) -> String {
         vec![
             crate::units::moment(report.finished),
             report.snapshot.to_string(),
-            verdict(report).to_owned(),
+            if one.origin_proven {
+                verdict(report).to_owned()
+            } else {
+                format!("{}, origin not proven", verdict(report))
+            },
             if report.is_whole { "everything" } else { "a sample" }.to_owned(),
             count(report.documents()),
             count(report.exercises.len() as u64),
@@ -251,7 +255,11 @@ fn reports_table(told: &[Told]) -> String {
     };
     let header = ["FINISHED", "SNAPSHOT", "RESULT", "WHAT", "DOCUMENTS", "RESTORES"];
     let rows: Vec<_> = told.iter().map(row).collect();
-    table(&header, &["DOCUMENTS", "RESTORES"], rows)
+    let table = table(&header, &["DOCUMENTS", "RESTORES"], rows);
+    match told.iter().all(|one| one.origin_proven) {
+        true => table,
+        false => format!("{table}\n\nOrigin not proven: {ANYBODY}"),
+    }
 }
 
 fn verdict(report: &DrillReport) -> &'static str {

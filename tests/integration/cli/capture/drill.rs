@@ -75,6 +75,8 @@ async fn a_report_that_anybody_may_have_written_makes_no_backup_good() {
     let listed: Value = serde_json::from_slice(&keyless(&["list", "--json"])).unwrap();
     let [backup] = &listed["snapshots"].as_array().unwrap()[..] else { panic!("{listed:#}") };
     assert_eq!((&backup["origin_proven"], &backup["restored"]), (&false.into(), &Value::Null), "{listed:#}");
+    let reports = String::from_utf8(keyless(&["drill", "--reports"])).unwrap();
+    assert!(reports.contains("passed, origin not proven"), "{reports}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
