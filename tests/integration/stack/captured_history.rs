@@ -47,6 +47,8 @@ struct History<'a> {
     random: StdRng,
     author: Author,
     oracle: Arc<Oracle>,
+    /// What must be moments at the end.
+    heard: Vec<Timestamp>,
     /// For whoever has to find out why it is not what it should be.
     tale: Vec<String>,
 }
@@ -62,7 +64,7 @@ pub async fn happens(all: &Captured) {
     let writer = Writer::new(&all.stack.google_proxy.host(), &database, Arc::clone(&oracle));
     let seed = number("FIREBACKUP_SEED").unwrap_or(SEED);
     let (random, author) = (StdRng::seed_from_u64(seed), Author::new(writer, None));
-    let mut history = History { all, seed, random, author, oracle, tale: Vec::new() };
+    let mut history = History { all, seed, random, author, oracle, heard: Vec::new(), tale: Vec::new() };
     history.happen().await;
 }
 
@@ -100,11 +102,11 @@ impl<'a> History<'a> {
         let (lost, found) = self.all.only_gap().await;
         assert!(start <= lost && found < end, "lost between {lost} and {found}, and not between {start} and {end}");
         let moments = self.moments().await;
-        for proven in [start, lost, found, end] {
-            assert!(moments.contains(&proven), "{proven} was said to be proven: {moments:?}");
+        for proven in self.heard.iter().copied().chain([start, lost, found, end]) {
+            assert!(moments.contains(&proven), "{proven} was captured and is no moment: {moments:?}");
         }
         let random = &mut self.random;
-        let unknown = between(random, after(lost), found.max(after(lost)));
+        let unknown = between(random, after(lost), found);
         let times = [lost, between(random, found, end), between(random, found, end)];
         for at in times {
             self.assert_put_back(at, &moments).await;
@@ -196,7 +198,8 @@ impl<'a> History<'a> {
         control.cut_listens_after(self.random.random_range(0..SAID), Code::Unavailable, 1);
         let last = self.author.put("users/cut").await;
         self.capture("cut").await;
-        self.all.captured(last).await;
+        let through = self.all.captured(last).await;
+        self.heard.push(through);
         assert!(control.counts().injected > broken, "no stream was cut");
     }
 

@@ -80,9 +80,9 @@ impl Captured {
         self.comes_through(("health", "provenThrough"), after).await
     }
 
-    /// Waits until everything up to a time stands in segments, proven or not.
-    pub async fn captured(&self, after: Timestamp) {
-        self.comes_through(("statistics", "capturedThrough"), after).await;
+    /// Waits until everything up to a time stands in segments, proven or not: up to where.
+    pub async fn captured(&self, after: Timestamp) -> Timestamp {
+        self.comes_through(("statistics", "capturedThrough"), after).await
     }
 
     async fn comes_through(&self, (route, what): (&str, &str), after: Timestamp) -> Timestamp {
