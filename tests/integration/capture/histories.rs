@@ -16,7 +16,8 @@ const TESTS: u64 = 4;
 const AT_ONCE: usize = 6;
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn number(variable: &str) -> Option<u64> {
+/// The number that a variable of the environment says, if it is set.
+pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 

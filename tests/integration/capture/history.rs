@@ -14,18 +14,12 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::author::{Author, Deed, Groups};
 use super::events::Events;
-use super::place::{Place, between, until_now};
+use super::place::{Place, after, between, until_now};
 use super::trouble::{self, Temper};
-use super::writer::{Changes, Writer};
+use super::writer::Changes;
 
-/// There from the start.
-const OLD: [&str; 3] = ["orders", "users", "zoo"];
-/// Nobody has heard of these at the start.
-const NEW: [&str; 4] = ["alpha", "fresh", "late", "yet"];
-/// A document that stays, in each new collection group: one that is empty again before anybody has looked was never
-/// seen, which is the one thing that counts cannot tell.
-const ANCHOR: &str = "anchor";
 const RESTORED: usize = 1;
 const LOOKED_AT: usize = 5;
 
@@ -48,10 +42,7 @@ pub struct History {
     seed: u64,
     random: StdRng,
     temper: Temper,
-    writer: Writer,
-    number: i64,
-    /// The new collection groups that were written to.
-    begun: BTreeSet<&'static str>,
+    author: Author,
     running: Vec<Running>,
     events: Events,
     tale: Tale,
@@ -75,14 +66,13 @@ impl History {
         trouble::set_up(&mut random, place.proxy.control());
         let temper = if random.random_ratio(2, 3) { Temper::Gentle } else { Temper::Rough };
         let proves_rarely = random.random_ratio(1, 3);
-        let (writer, begun, running) = (place.writer(), BTreeSet::new(), Vec::new());
-        let (events, tale) = (Events::default(), Tale::default());
-        let mut history =
-            Self { place, seed, random, temper, writer, number: 0, begun, running, events, tale, proves_rarely };
+        let author = Author::new(place.writer(), Some(place.proxy.control().clone()));
+        let (running, events, tale) = (Vec::new(), Events::default(), Tale::default());
+        let mut history = Self { place, seed, random, temper, author, running, events, tale, proves_rarely };
         for _ in 0..history.random.random_range(1..6u32) {
-            history.write(Self::old).await;
+            history.write(Groups::Old).await;
         }
-        history.writer.commit(Changes::default().put("users/first", 0)).await;
+        history.author.writer.commit(Changes::default().put("users/first", 0)).await;
         history.place.backup().await;
         history
     }
@@ -92,7 +82,7 @@ impl History {
         trouble::stir(&mut self.random, self.place.proxy.control(), self.temper);
         self.turn_captures().await;
         for _ in 0..self.random.random_range(0..8u32) {
-            self.write(Self::any).await;
+            self.write(Groups::Any).await;
             self.pause(15).await;
         }
         self.tidy().await;
@@ -190,7 +180,7 @@ impl History {
         self.stop().await;
         self.place.proxy.control().clear_faults();
         // behind whatever backup there is: how far nothing changed stands in the segment of the next change
-        self.writer.commit(Changes::default().put("users/last", 0)).await;
+        self.author.writer.commit(Changes::default().put("users/last", 0)).await;
         let capture = self.place.capture();
         for event in until_now(&capture).await {
             self.tale.note(&event);
@@ -248,121 +238,9 @@ impl History {
         }
     }
 
-    async fn write(&mut self, group: fn(&mut Self, &mut Changes) -> &'static str) {
-        let mut changes = Changes::default();
-        match self.random.random_range(0..10u32) {
-            0..4 => changes = self.change(changes, group),
-            4 => {
-                for _ in 0..self.random.random_range(2..6u32) {
-                    changes = self.change(changes, group);
-                }
-            }
-            5 => return self.transact(group).await,
-            6 => return self.come_and_go(group, false).await,
-            7 => return self.come_and_go(group, true).await,
-            8 => return self.rename(group).await,
-            _ => return self.burst(group).await,
-        }
-        self.writer.commit(changes).await;
-    }
-
-    /// Reads a document and changes others with it.
-    async fn transact(&mut self, group: fn(&mut Self, &mut Changes) -> &'static str) {
-        let mut changes = Changes::default();
-        for _ in 0..3 {
-            changes = self.change(changes, group);
-        }
-        let read = self.path("users");
-        self.writer.transact(&read, changes).await;
-    }
-
-    /// A document is there for a moment, or is gone for one.
-    async fn come_and_go(&mut self, group: fn(&mut Self, &mut Changes) -> &'static str, does_stay: bool) {
-        let mut first = Changes::default();
-        let group = group(self, &mut first);
-        let path = self.path(group);
-        let (put, gone) = (Changes::default().put(&path, self.next()), Changes::default().delete(&path));
-        if !first.is_empty() {
-            self.writer.commit(first).await;
-        }
-        for changes in if does_stay { [gone, put] } else { [put, gone] } {
-            self.writer.commit(changes).await;
-        }
-    }
-
-    /// A document goes to another collection, in one commit.
-    async fn rename(&mut self, group: fn(&mut Self, &mut Changes) -> &'static str) {
-        let mut changes = Changes::default();
-        let (from, to) = (group(self, &mut changes), group(self, &mut changes));
-        let id = self.random.random_range(0..8u32);
-        let changes = changes.delete(format!("{from}/{id}")).put(format!("{to}/{id}-moved"), self.next());
-        self.writer.commit(changes).await;
-    }
-
-    /// Many documents are written at one time.
-    async fn burst(&mut self, group: fn(&mut Self, &mut Changes) -> &'static str) {
-        let mut first = Changes::default();
-        let group = group(self, &mut first);
-        if !first.is_empty() {
-            self.writer.commit(first).await;
-        }
-        let changes = (0..self.random.random_range(5..15u32)).map(|id| {
-            let (mut writer, number) = (self.writer.clone(), self.next());
-            async move { writer.commit(Changes::default().put(format!("{group}/burst-{id}"), number)).await }
-        });
-        let changes: Vec<_> = changes.collect();
-        futures::future::join_all(changes).await;
-    }
-
-    fn change(&mut self, mut changes: Changes, group: fn(&mut Self, &mut Changes) -> &'static str) -> Changes {
-        let group = group(self, &mut changes);
-        let path = self.path(group);
-        match self.random.random_range(0..3u32) {
-            0 => changes.delete(path),
-            _ => changes.put_padded(path, self.next(), self.random.random_range(0..300)),
-        }
-    }
-
-    fn next(&mut self) -> i64 {
-        self.number += 1;
-        self.number
-    }
-
-    /// In the collection, below a document that may not be there, or below one that is deep.
-    fn path(&mut self, group: &str) -> String {
-        let id = self.random.random_range(0..8u32);
-        match self.random.random_range(0..5u32) {
-            0 => format!("users/{id}/{group}/{id}"),
-            1 => format!("nowhere/{id}/{group}/x"),
-            _ => format!("{group}/{id}"),
-        }
-    }
-
-    fn old(&mut self, _: &mut Changes) -> &'static str {
-        OLD[self.random.random_range(0..OLD.len())]
-    }
-
-    /// A collection group; one that is new begins with the document that stays, and may not be told of for a while.
-    fn any(&mut self, changes: &mut Changes) -> &'static str {
-        if self.random.random_ratio(2, 3) {
-            return self.old(changes);
-        }
-        let group = NEW[self.random.random_range(0..NEW.len())];
-        if self.begun.insert(group) {
-            *changes = std::mem::take(changes).put(format!("{group}/{ANCHOR}"), self.next());
-            if self.random.random() {
-                self.place.proxy.control().hide_group(group);
-            }
-        }
-        group
-    }
-}
-
-/// The first moment behind another.
-const fn after(moment: Timestamp) -> Timestamp {
-    match moment.nanos {
-        999_999_999 => Timestamp::new(moment.seconds + 1, 0),
-        nanos => Timestamp::new(moment.seconds, nanos + 1),
+    async fn write(&mut self, groups: Groups) {
+        let deed = Deed::drawn(&mut self.random);
+        self.author.does(&mut self.random, deed, groups).await;
     }
 }
 

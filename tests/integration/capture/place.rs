@@ -226,3 +226,11 @@ pub fn between(random: &mut StdRng, from: Timestamp, to: Timestamp) -> Timestamp
     let drawn = random.random_range(nanos(from)..=nanos(to));
     Timestamp::new(drawn.div_euclid(1_000_000_000) as i64, drawn.rem_euclid(1_000_000_000) as u32)
 }
+
+/// The first moment behind another.
+pub const fn after(moment: Timestamp) -> Timestamp {
+    match moment.nanos {
+        999_999_999 => Timestamp::new(moment.seconds + 1, 0),
+        nanos => Timestamp::new(moment.seconds, nanos + 1),
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use firebackup_testkit::http_client::HttpAnswer;
 use firebackup_testkit::{HttpClient, eventually};
 use serde_json::{Value, json};
 
@@ -33,6 +34,25 @@ impl Api {
 
     /// As [`Self::ask`], with an idempotency key.
     pub async fn ask_once(&self, method: &str, path: &str, body: &Value, once: Option<&str>) -> Value {
+        let answer = self.answer(method, path, body, once).await;
+        let mut value = answer.json();
+        assert!(
+            (200..300).contains(&answer.status) && value["success"] == true,
+            "{method} {path} {body}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        value["data"].take()
+    }
+
+    /// Posts what must be refused: with which status and code it was.
+    pub async fn refused(&self, path: &str, body: &Value) -> (u16, String) {
+        let answer = self.answer("POST", path, body, None).await;
+        let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
+        (answer.status, code)
+    }
+
+    async fn answer(&self, method: &str, path: &str, body: &Value, once: Option<&str>) -> HttpAnswer {
         let authorization = format!("Bearer {}", self.key);
         let mut headers = vec![("authorization", authorization.as_str())];
         headers.extend(once.map(|key| ("idempotency-key", key)));
@@ -50,14 +70,7 @@ impl Api {
             tokio::time::sleep(READ_PAUSE).await;
             answer = self.client.send(method, &url, &headers, text.clone()).await;
         }
-        let mut value = answer.json();
-        assert!(
-            (200..300).contains(&answer.status) && value["success"] == true,
-            "{method} {path} {body}: {} {}",
-            answer.status,
-            answer.text()
-        );
-        value["data"].take()
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Value {

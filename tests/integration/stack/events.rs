@@ -169,23 +169,12 @@ async fn is_put_back(all: &Taking) {
     for paths in [json!([PATH, "users/a"]), json!([])] {
         let mut wrong = asked.clone();
         wrong["paths"] = paths;
-        assert_eq!(all.refused(&wrong).await, (422, "VALIDATION_FAILED".to_owned()));
+        assert_eq!(all.stack.api.refused("/pitr/restore", &wrong).await, (422, "VALIDATION_FAILED".to_owned()));
     }
     let mut unknown = asked;
     unknown["paths"] = json!(["users/never"]);
     unknown["pointInTime"] = json!(at.plus_seconds(-86_400));
-    assert_eq!(all.refused(&unknown).await, (422, "MOMENT_UNAVAILABLE".to_owned()));
-}
-
-impl Taking {
-    /// A restore that must be refused: with which status and code.
-    async fn refused(&self, asked: &Value) -> (u16, String) {
-        let url = format!("{}/api/v1/pitr/restore", self.stack.api.url());
-        let call = self.client.post(url).bearer_auth(self.stack.key()).json(asked);
-        let answer = call.send().await.unwrap();
-        let (status, body) = (answer.status().as_u16(), answer.json::<Value>().await.unwrap());
-        (status, body["error"]["code"].as_str().unwrap_or_default().to_owned())
-    }
+    assert_eq!(all.stack.api.refused("/pitr/restore", &unknown).await, (422, "MOMENT_UNAVAILABLE".to_owned()));
 }
 
 /// Two functions at one time, past the queue that keeps them apart, and the message that `api` sent besides.
