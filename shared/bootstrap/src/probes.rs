@@ -59,7 +59,7 @@ impl DestinationProbes {
 async fn note_counts(source: &dyn DocumentSource, now: Timestamp) {
     let Ok(little) = PathRange::collection("firebackup-probe") else { return };
     if let Ok(Err(error)) = tokio::time::timeout(ASKING, source.count(&little, now)).await
-        && matches!(error.kind, ErrorKind::InvalidArgument | ErrorKind::Unimplemented | ErrorKind::FailedPrecondition)
+        && error.kind.is_refusal_of_query()
     {
         tracing::warn!(
             database = %source.database(), error = %error,

@@ -353,22 +353,12 @@ fn json_bytes(path: &DocumentPath) -> usize {
 async fn chunks_of(source: &dyn DocumentSource, range: &PathRange, at: Timestamp, documents: u64) -> Result<usize> {
     match source.count(range, at).await {
         Ok(count) => Ok(usize::try_from(count.div_ceil(documents.max(1))).unwrap_or(MAX_CHUNKS).max(1)),
-        Err(error) if may_be_too_many(error.kind) => {
+        Err(error) if error.kind.is_refusal_of_query() || error.kind == ErrorKind::DeadlineExceeded => {
             tracing::warn!(error = %error, "the server cannot count a range: it is cut as if it were large");
             Ok(UNCOUNTED_CHUNKS)
         }
         Err(error) => Err(error.into()),
     }
-}
-
-const fn may_be_too_many(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::DeadlineExceeded
-            | ErrorKind::Unimplemented
-            | ErrorKind::InvalidArgument
-            | ErrorKind::FailedPrecondition
-    )
 }
 
 /// At most `most` of the points, evenly spread.

@@ -1,7 +1,7 @@
 //! Counts documents by their names, for a server that does not count all collections together.
 
 use firebackup_model::document::RawDocument;
-use firebackup_model::error::{ErrorKind, PortError};
+use firebackup_model::error::PortError;
 use firebackup_model::path::DocumentPath;
 use firebackup_model::port::DocumentStream;
 use firebackup_model::range::PathRange;
@@ -13,11 +13,6 @@ use crate::query;
 use crate::status::Operation;
 
 const COUNT: Operation = Operation::reading("count documents by their names");
-
-/// Whether a server that fails like this may not count such queries at all, rather than not now.
-pub(crate) const fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidArgument | ErrorKind::Unimplemented | ErrorKind::FailedPrecondition)
-}
 
 impl Firestore {
     /// Counts the names of a range. A stream that breaks is gone on with behind its last name, as long as each tells some: from

@@ -23,7 +23,6 @@ use tonic::Streaming;
 use crate::access::Access;
 use crate::batch;
 use crate::channel::{self, Rpc};
-use crate::count;
 use crate::documents::Documents;
 use crate::proto::{
     BatchGetDocumentsResponse, BatchWriteResponse, DatabaseVersions, GetDatabaseRequest, from_proto, to_proto,
@@ -233,7 +232,7 @@ impl DocumentSource for Firestore {
     async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
         if !self.counts_by_reading() {
             match self.count(range, at).await {
-                Err(error) if count::is_refusal(error.kind) => {}
+                Err(error) if error.kind.is_refusal_of_query() => {}
                 counted => return counted,
             }
         }

@@ -48,13 +48,8 @@ pub(crate) async fn points(
 fn countable(count: Result<u64, PortError>) -> Result<Option<u64>, PortError> {
     match count {
         Ok(count) => Ok(Some(count)),
-        Err(error) => match error.kind {
-            ErrorKind::Unimplemented
-            | ErrorKind::InvalidArgument
-            | ErrorKind::FailedPrecondition
-            | ErrorKind::DeadlineExceeded => Ok(None),
-            _ => Err(error),
-        },
+        Err(error) if error.kind.is_refusal_of_query() || error.kind == ErrorKind::DeadlineExceeded => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -48,6 +48,12 @@ impl ErrorKind {
             Self::Aborted | Self::ResourceExhausted | Self::Unavailable | Self::DeadlineExceeded | Self::Internal
         )
     }
+
+    /// Whether a server that fails like this may not answer such a query at all, rather than not now.
+    #[must_use]
+    pub const fn is_refusal_of_query(self) -> bool {
+        matches!(self, Self::InvalidArgument | Self::Unimplemented | Self::FailedPrecondition)
+    }
 }
 
 /// A failure behind a port.

@@ -4,12 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use firebackup_codec::secret::SecretKey;
-use firebackup_embedded::system::{SystemClock, SystemRandom};
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
     Backup, Capture, CaptureOptions, Compaction, Contents, Meter, Moments, Period, PrunePolicy, Repository, Restore,
-    RestoreOptions, Resume, Secrets, Target, World, history, prune, synthesize,
+    RestoreOptions, Resume, Target, history, prune, synthesize,
 };
 use firebackup_google::sample::sample;
 use firebackup_model::id::SnapshotId;
@@ -21,7 +19,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::engine_alone::{blocks, in_memory};
-use crate::stage::{Rate, Result, median, rate, repository};
+use crate::stage::{Rate, Result, median, rate, repository, secrets, world};
 
 /// The project of the databases that are captured here.
 pub const PROJECT: &str = "demo-bench";
@@ -164,14 +162,6 @@ async fn many_segments() -> Result<()> {
     println!("capturing and compacting them took {:.0} s", start.elapsed().as_secs_f64());
     restoring(&repository, &database).await?;
     telling(store, &watched).await
-}
-
-fn secrets() -> Secrets {
-    Secrets { masters: vec![SecretKey::from_bytes([42; 32])], ..Secrets::default() }
-}
-
-fn world() -> World {
-    World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
 }
 
 /// The history of one document, and what it asks of the store.

@@ -96,9 +96,16 @@ pub async fn repository() -> Result<(TempDir, Repository)> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let url = format!("file://{}", folder.path().join("repository").display());
     let destination = Destination::create(&url, &DestinationSettings::default())?;
-    let secrets = Secrets { masters: vec![SecretKey::from_bytes([42; 32])], ..Secrets::default() };
-    let world = World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) };
-    Ok((folder, Repository::init(destination.store(), secrets, world).await?))
+    Ok((folder, Repository::init(destination.store(), secrets(), world()).await?))
+}
+
+/// What opens the repositories of all figures.
+pub fn secrets() -> Secrets {
+    Secrets { masters: vec![SecretKey::from_bytes([42; 32])], ..Secrets::default() }
+}
+
+pub fn world() -> World {
+    World { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom) }
 }
 
 /// Documents and bytes that passed, and how long it took.

@@ -233,6 +233,8 @@ pub enum Trouble {
     Poison(&'static str),
     /// A request that holds this one path fails as a whole, as the emulator does it.
     PoisonRequest(&'static str),
+    /// Counts of all collections are refused, and made by reading names: that is known once one was asked for.
+    CountsByName,
 }
 
 /// A database with troubles.
@@ -243,18 +245,24 @@ pub struct Troubled<D> {
     pub calls: AtomicU64,
     pub largest_batch: AtomicU64,
     pub gate: Option<Gate>,
+    was_counted: AtomicBool,
 }
 
 impl<D> Troubled<D> {
     pub fn new(inner: D, troubles: &[Trouble]) -> Self {
         let (calls, largest_batch) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { inner, troubles: troubles.to_vec(), calls, largest_batch, gate: None }
+        let was_counted = AtomicBool::new(false);
+        Self { inner, troubles: troubles.to_vec(), calls, largest_batch, gate: None, was_counted }
     }
 
     /// Without troubles, but its `nth` read of documents by path stands at a gate.
     pub fn gated(inner: D, nth: u64) -> Self {
         let gate = Gate { nth, reads: AtomicU64::new(0), reached: Notify::new(), open: Notify::new() };
         Self { gate: Some(gate), ..Self::new(inner, &[]) }
+    }
+
+    fn counts_by_name(&self) -> bool {
+        self.troubles.iter().any(|trouble| matches!(trouble, Trouble::CountsByName))
     }
 }
 
@@ -323,7 +331,19 @@ impl<D: DocumentSource> DocumentSource for Troubled<D> {
     }
 
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        if self.counts_by_name() {
+            return Err(PortError::new(ErrorKind::InvalidArgument, "count documents", "not of all collections"));
+        }
         self.inner.count(range, at).await
+    }
+
+    async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
+        self.was_counted.store(true, Ordering::SeqCst);
+        self.inner.count(range, at).await
+    }
+
+    fn counts_by_reading(&self) -> bool {
+        self.counts_by_name() && self.was_counted.load(Ordering::SeqCst)
     }
 
     async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {

@@ -1,19 +1,17 @@
 //! Each way in which a capture goes on, one at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, EngineError, RestoreOptions, as_reported};
-use firebackup_model::document::RawDocument;
 use firebackup_model::job::RestoreMode;
-use firebackup_model::port::{DocumentSource, DocumentStream};
+use firebackup_model::port::DocumentSource;
 use firebackup_model::segment::SegmentKind;
-use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortError, Timestamp};
+use firebackup_model::{DocumentPath, ErrorKind, Timestamp};
 use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, options, until_now};
+use crate::faults::{Trouble, Troubled};
 use crate::fixture::{contents, contents_at, restore, target};
 
 #[tokio::test]
@@ -287,57 +285,6 @@ async fn a_spent_budget_degrades_and_moments_stay_as_they_were() {
     assert_eq!(until_now(&capture).await.0, Captured::Degraded);
 }
 
-/// Counts by reading names, which it knows once it was asked.
-struct Reading {
-    inner: MemoryDatabase,
-    was_asked: AtomicBool,
-}
-
-#[async_trait]
-impl DocumentSource for Reading {
-    fn database(&self) -> &DatabaseName {
-        DocumentSource::database(&self.inner)
-    }
-
-    async fn snapshot_time(&self) -> Result<Timestamp, PortError> {
-        self.inner.snapshot_time().await
-    }
-
-    async fn versions_since(&self) -> Result<Option<Timestamp>, PortError> {
-        self.inner.versions_since().await
-    }
-
-    async fn split_points(
-        &self,
-        range: &PathRange,
-        wanted: usize,
-        at: Timestamp,
-    ) -> Result<Vec<DocumentPath>, PortError> {
-        self.inner.split_points(range, wanted, at).await
-    }
-
-    async fn stream(&self, range: &PathRange, at: Timestamp, limit: Option<u32>) -> Result<DocumentStream, PortError> {
-        self.inner.stream(range, at, limit).await
-    }
-
-    async fn count(&self, _: &PathRange, _: Timestamp) -> Result<u64, PortError> {
-        Err(PortError::new(ErrorKind::InvalidArgument, "count documents", "not of all collections"))
-    }
-
-    async fn count_surely(&self, range: &PathRange, at: Timestamp) -> Result<u64, PortError> {
-        self.was_asked.store(true, Ordering::SeqCst);
-        self.inner.count(range, at).await
-    }
-
-    fn counts_by_reading(&self) -> bool {
-        self.was_asked.load(Ordering::SeqCst)
-    }
-
-    async fn get(&self, paths: &[DocumentPath], at: Option<Timestamp>) -> Result<Vec<Option<RawDocument>>, PortError> {
-        self.inner.get(paths, at).await
-    }
-}
-
 /// Whether a window of so many seconds is proven, and how many document reads it takes.
 async fn window(capture: &Capture, database: &MemoryDatabase, seconds: i64) -> (bool, u64) {
     let before = capture.meter.reads.get();
@@ -352,7 +299,7 @@ async fn window(capture: &Capture, database: &MemoryDatabase, seconds: i64) -> (
 async fn where_a_proof_reads_every_name_those_of_a_day_keep_to_the_budget() {
     let (fixture, repository, _) = begun(400).await;
     let database = &fixture.database;
-    let source = Arc::new(Reading { inner: database.clone(), was_asked: AtomicBool::new(false) });
+    let source = Arc::new(Troubled::new(database.clone(), &[Trouble::CountsByName]));
     let mut capture = Capture { source, ..capture(&repository, database) };
     // two thousand seconds a proof, or a little more
     capture.options.max_scan_reads_a_day = Some(86_400 / 5);
