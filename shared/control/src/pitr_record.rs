@@ -118,6 +118,8 @@ pub(crate) struct Course {
     pub(crate) facts: CaptureFacts,
     /// When that was.
     pub(crate) looked_at: Option<Timestamp>,
+    /// Whether a window has begun and it was not looked since what came of it: one that died, or failed half way, may have sealed.
+    pub(crate) is_unseen: bool,
     /// When the last window ended well.
     pub(crate) captured_at: Option<Timestamp>,
     /// Windows that failed since.

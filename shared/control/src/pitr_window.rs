@@ -65,6 +65,7 @@ pub struct ClaimedWindow {
     holder: String,
     begun: Timestamp,
     lease_seconds: i64,
+    looks: bool,
 }
 
 /// What a window needs, secrets opened. Neither `Debug` nor anything stored shows them.
@@ -84,7 +85,8 @@ pub struct WindowWork {
     pub has_begun: bool,
     /// Whether segments are to be merged behind it.
     pub merges: bool,
-    /// Whether it is to be looked how the chain stands, even if nothing is captured.
+    /// Whether it is to be looked how the chain stands, even if nothing is captured: for long nobody did, or what the window before
+    /// had sealed is not known.
     pub looks: bool,
 }
 
@@ -138,7 +140,7 @@ const TOO_LONG: &str = "the stream of changes cannot be gone on with, and readin
     function may: have `firebackup serve` or `firebackup pitr start` capture it, or give the function more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
-/// How often it is looked how the chain stands where nothing changes.
+/// How often it is looked how the chain stands where nothing changes and each window ended well.
 const LOOK_SECONDS: i64 = 300;
 /// How often others are told of captured changes at most.
 const TELL_SECONDS: i64 = 60;
@@ -193,6 +195,7 @@ impl Control {
             }
             let claimed = self.claim(&record.value, lease_seconds);
             record.value.hold(&claimed, now);
+            record.value.course.is_unseen = true;
             // whoever moves the destination waits for those who hold a window, and sees this one
             let destination = scope.destination_key(&record.value.storage_destination_id);
             let destination = self.load::<DestinationRecord>(&destination).await?;
@@ -215,6 +218,7 @@ impl Control {
             holder: hex::encode(random),
             begun: self.now(),
             lease_seconds: i64::from(lease_seconds),
+            looks: record.course.is_unseen,
         }
     }
 
@@ -259,7 +263,7 @@ impl Control {
             window_seconds: record.change_window_minutes * 60,
             has_begun: record.course.facts.captured_through.is_some(),
             merges: is_over(record.course.compacted_at, MERGE_SECONDS),
-            looks: is_over(record.course.looked_at, LOOK_SECONDS),
+            looks: claimed.looks || is_over(record.course.looked_at, LOOK_SECONDS),
             database: record.database,
         })
     }
@@ -445,6 +449,7 @@ impl Course {
     fn captured(&mut self, captured: &CapturedWindow, now: Timestamp) {
         (self.failures, self.is_fatal) = (0, false);
         self.captured_at = Some(now);
+        self.is_unseen = false;
         self.through = captured.through.max(self.through);
         self.untold = self.untold.saturating_add(captured.changes);
         self.is_spent = captured.spent.is_some();

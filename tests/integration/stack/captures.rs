@@ -17,9 +17,8 @@ use super::deployed::{BOUND, Deployed};
 use crate::stage::{Documents, assert_same, firestore, read_all, write};
 
 pub const GOOGLE: &str = "demo-captures";
-/// Until a tick finds the first backup complete, which it looks for once a minute; and where a function died behind all that there
-/// was to put, until it is looked how the chain stands, which is done every five minutes.
-const UNTIL_CAPTURED: Duration = Duration::from_secs(420);
+/// Until a tick finds the first backup complete, which it looks for once a minute.
+const UNTIL_CAPTURED: Duration = Duration::from_secs(240);
 /// For how long the template's queue hides a message.
 const HIDDEN_SECONDS: u32 = 5400;
 

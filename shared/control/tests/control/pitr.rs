@@ -244,6 +244,40 @@ async fn of_many_who_claim_at_once_one_does() {
     assert_eq!(claims.into_iter().filter(|claim| claim.as_ref().unwrap().is_some()).count(), 1);
 }
 
+/// What a window that died, or failed half way, had sealed is not known: the one after it may find nothing more to seal, and yet
+/// has to say how the chain stands.
+#[tokio::test]
+async fn the_chain_is_looked_at_behind_a_window_that_did_not_end_well() {
+    let (world, _, _) = capturing().await;
+    let looks =
+        async |claimed: &ClaimedWindow| world.control.window_work(&world.worker().await, claimed).await.unwrap().looks;
+    capture_once(&world).await;
+    let next = async || {
+        world.clock.advance(60);
+        claim(&world).await.unwrap()
+    };
+    let idle = captured_without_a_look(&world);
+    let claimed = next().await;
+    assert!(!looks(&claimed).await, "the window before it ended well");
+    end(&world, &claimed, &idle).await;
+    let dies = next().await;
+    assert!(!looks(&dies).await);
+    world.clock.advance(i64::from(LEASE));
+    let fails = claim(&world).await.unwrap();
+    assert!(looks(&fails).await, "one died before it");
+    let failed = WindowEnd::Failed { message: "away".to_owned(), may_pass: true };
+    end(&world, &fails, &failed).await;
+    let claimed = next().await;
+    assert!(looks(&claimed).await, "one died, and one failed behind it");
+    end(&world, &claimed, &captured(&world, 0)).await;
+    assert!(!looks(&next().await).await, "somebody looked");
+}
+
+/// A window in which there was nothing, and nobody looked how the chain stands.
+fn captured_without_a_look(world: &World) -> WindowEnd {
+    WindowEnd::Captured(Box::new(CapturedWindow { through: Some(world.now()), ..CapturedWindow::default() }))
+}
+
 #[tokio::test]
 async fn where_somebody_looks_once_a_minute_a_window_is_due_before_it_is_over() {
     let ahead = ControlSettings { captures_changes: true, captures_ahead_seconds: 20, ..ControlSettings::default() };
