@@ -130,7 +130,7 @@ pub(crate) struct Course {
     pub(crate) trouble: Option<String>,
     /// When that was.
     pub(crate) trouble_at: Option<Timestamp>,
-    /// That the database would have to be read and may not be.
+    /// That the database would have to be read and cannot be: that may not cost so much, or takes longer than a window.
     pub(crate) is_spent: bool,
     /// When segments were last merged.
     pub(crate) compacted_at: Option<Timestamp>,

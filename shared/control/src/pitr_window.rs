@@ -117,7 +117,7 @@ pub enum WindowEnd {
     /// It was asked to stop: what it had captured stands, and the next one goes on at once.
     Stopped,
     /// The database had to be read, and there was not the time for all of it. The next window would begin anew and come no
-    /// further: it waits for long, for what is read is paid for.
+    /// further: a backup reads it in parts, and capturing goes on from there.
     TooLong,
     /// It failed.
     Failed {
@@ -134,10 +134,14 @@ const BACKUP_SECONDS: i64 = 15;
 const MOVING_SECONDS: i64 = 60;
 /// The longest pause after failures, unless a window is longer.
 const LONGEST_PAUSE_SECONDS: i64 = 600;
-/// When it is tried again to read a database for which there was not the time.
+/// How long after a backup to go on from no other one is begun, though there is again not the time to read a database: what is read is
+/// paid for.
 const TOO_LONG_SECONDS: i64 = 6 * 3600;
-const TOO_LONG: &str = "the stream of changes cannot be gone on with, and reading the whole database takes longer than a \
-    function may: have `firebackup serve` or `firebackup pitr start` capture it, or give the function more memory and resume";
+const TOO_LONG: &str =
+    "the stream of changes cannot be gone on with, and reading the whole database takes longer than a function may";
+const GOES_ON_BEHIND: &str = "it goes on behind a backup";
+const RESTS: &str = "the last backup to go on from is not six hours old: have `firebackup serve` or `firebackup pitr start` capture \
+    it, or give the function more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
 /// How often it is looked how the chain stands where nothing changes and each window ended well.
@@ -304,6 +308,7 @@ impl Control {
             record.value.holder = None;
             let written = match end {
                 WindowEnd::NoBackup => self.end_without_backup(worker, record).await?,
+                WindowEnd::TooLong => self.end_too_long(worker, record).await?,
                 _ => {
                     let ahead = self.ports().settings.captures_ahead_seconds;
                     let gaps = record.value.take(claimed, end, self.now(), ahead);
@@ -361,6 +366,27 @@ impl Control {
         }
     }
 
+    /// Begins a backup to go on from, which reads in parts what a window cannot, unless the last one is not old: then that did not
+    /// help.
+    async fn end_too_long(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
+        let now = self.now();
+        let last = self.initial_backup(worker, &record.value).await?;
+        let is_old = |last: JobFacts| last.ended_at.is_some_and(|ended| ended.plus_seconds(TOO_LONG_SECONDS) <= now);
+        if last.is_none_or(is_old) {
+            let mut begun = record.clone();
+            begun.value.course.failed(&format!("{TOO_LONG}: {GOES_ON_BEHIND}"), false, now);
+            begun.value.course.is_spent = true;
+            begun.value.due = whole_second(now).plus_seconds(BACKUP_SECONDS);
+            match self.begin_backup(worker, begun).await {
+                Err(error) => tracing::warn!(pitr = %record.value.id, error = %error, "no backup to go on from can be begun"),
+                begun => return begun,
+            }
+        }
+        record.value.course.failed(&format!("{TOO_LONG}, and {RESTS}"), true, now);
+        record.value.due = whole_second(now).plus_seconds(TOO_LONG_SECONDS);
+        self.note_window(worker, record, &[]).await
+    }
+
     async fn begin_backup(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
         self.check_active(worker.scope()).await?;
         let author = worker.author();
@@ -416,12 +442,8 @@ impl PitrRecord {
                 let ahead = i64::from(ahead_seconds).min(self.window_seconds() / 2);
                 self.due = whole_second(claimed.begun.plus_seconds(self.window_seconds() - ahead).max(now));
             }
-            WindowEnd::TooLong => {
-                self.course.failed(TOO_LONG, true, now);
-                self.due = whole_second(now).plus_seconds(TOO_LONG_SECONDS);
-            }
             WindowEnd::Failed { message, may_pass } => self.fail(message, *may_pass, now),
-            WindowEnd::Stopped | WindowEnd::NoBackup => self.due = whole_second(now),
+            WindowEnd::Stopped | WindowEnd::NoBackup | WindowEnd::TooLong => self.due = whole_second(now),
         }
         gaps
     }

@@ -115,8 +115,18 @@ impl Position {
         })
     }
 
+    /// Whether the database was backed up as a whole behind the end of the chain, at one read time.
+    pub(crate) async fn has_later_backup(&self, repository: &Repository, database: &DatabaseName) -> Result<bool> {
+        match Self::at_the_beginning(repository, database).await {
+            Ok(later) => Ok(later.after > self.after && later.must_scan.is_none()),
+            // there is none, or none that can be read: what there is else is as good as it was
+            Err(error) if error.is_damage() || matches!(error, EngineError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Begins anew at the newest backup of the whole database, where there is one behind the end of the chain: what the chain
-    /// builds on is gone. Says whether there was.
+    /// builds on is gone, or the stream is. Says whether there was.
     pub(crate) async fn begin_anew(&mut self, repository: &Repository, database: &DatabaseName) -> Result<bool> {
         let anew = Self::at_the_beginning(repository, database).await?;
         if anew.after <= self.after {

@@ -6,6 +6,7 @@ use firebackup_model::segment::{Gap, Proof, SegmentKind, SegmentManifest};
 
 use crate::backup::{Backup, Scan};
 use crate::capture::{Capture, CaptureEvent, Listening, Told, listening_at};
+use crate::capture_position::Position;
 use crate::error::{EngineError, Result};
 
 /// What came of a scan.
@@ -19,9 +20,12 @@ enum Scanned {
 }
 
 impl Capture {
-    /// Scans the database and goes on behind it, or says that it may not.
+    /// Scans the database and goes on behind it, or says that it may not. Where somebody backed it up since, that was read already.
     pub(crate) async fn scan_or_degrade(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<()> {
         listening.is_degraded = false;
+        if self.goes_on_at_a_backup(listening, reason, told).await? {
+            return Ok(());
+        }
         if let Some(spent) = self.spent(listening) {
             told(CaptureEvent::Degraded(format!("{reason}, and {spent}")));
             listening.is_degraded = true;
@@ -37,6 +41,26 @@ impl Capture {
         // what was heard since the last segment is in the scan
         *listening = self.begin().await?;
         Ok(())
+    }
+
+    /// Goes on at a backup of the whole database that was made behind the end of the chain; says whether there was one, or others
+    /// went on meanwhile.
+    async fn goes_on_at_a_backup(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<bool> {
+        let (repository, database) = (&self.repository, self.source.database());
+        if !listening.position.has_later_backup(repository, database).await? {
+            return Ok(false);
+        }
+        let mut anew = self.begin().await?;
+        if anew.position.after > listening.position.after {
+            told(CaptureEvent::Overtaken);
+            *listening = anew;
+            return Ok(true);
+        }
+        if !anew.position.begin_anew(repository, database).await? {
+            return Ok(false);
+        }
+        *listening = begun_anew(anew.position, reason, told);
+        Ok(true)
     }
 
     /// There is nothing to compare a scan with: the backup that the chain builds on is gone or damaged, or a segment since. A whole
@@ -57,13 +81,11 @@ impl Capture {
             *listening = anew;
             return Ok(());
         }
-        anew = listening_at(anew.position);
         if !anew.position.begin_anew(&self.repository, database).await? {
             let (reason, database) = (reason.to_owned(), database.clone());
             return Err(EngineError::NoBase { reason, database, source: damage.map(Box::new) });
         }
-        told(CaptureEvent::Reopened(format!("{reason}: it begins anew at the backup of {}", anew.position.after)));
-        *listening = Listening { is_anew: true, ..anew };
+        *listening = begun_anew(anew.position, reason, told);
         Ok(())
     }
 
@@ -119,8 +141,7 @@ impl Capture {
             ..self.segment(listening, read_time)
         };
         // a scan takes long: others may have gone on, and what they put may have been merged and dropped
-        let is_at_the_end = self.repository.ends_at(self.source.database(), position.after).await?;
-        let committed = if is_at_the_end { self.commit(&segment, &sealing).await? } else { None };
+        let committed = if self.ends_here(listening).await? { self.commit(&segment, &sealing).await? } else { None };
         self.repository.clear_quietly(&manifest.id).await;
         Ok(committed.map_or(Scanned::Overtaken, |segment| Scanned::Put(Box::new(segment))))
     }
@@ -146,4 +167,10 @@ impl Capture {
         self.resolve_assumed(listening, &filters.keys().cloned().collect()).await?;
         Ok(differs(listening))
     }
+}
+
+/// A capture that begins anew at a backup, and says so.
+fn begun_anew(position: Position, reason: &str, told: Told<'_>) -> Listening {
+    told(CaptureEvent::Reopened(format!("{reason}: it begins anew at the backup of {}", position.after)));
+    Listening { is_anew: true, ..listening_at(position) }
 }

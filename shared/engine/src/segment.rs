@@ -67,7 +67,18 @@ impl Capture {
         if now.seconds_since(listening.looked).abs() < TRUSTED_SECONDS {
             return Ok(true);
         }
-        self.repository.ends_at(self.source.database(), listening.position.after).await
+        self.ends_here(listening).await
+    }
+
+    /// Whether no segment reaches beyond where this capture goes on.
+    pub(crate) async fn ends_here(&self, listening: &Listening) -> Result<bool> {
+        let (database, end) = (self.source.database(), listening.position.after);
+        if listening.is_anew {
+            // no segment ends where a backup was made, and names do not say how far one reaches that others put meanwhile
+            let segments = self.repository.all_segments(database).await?;
+            return Ok(segments.iter().all(|segment| segment.end() <= end));
+        }
+        self.repository.ends_at(database, end).await
     }
 
     /// Whether a segment would say more than that nothing has changed: an idle database makes one an hour. What a proof

@@ -297,21 +297,51 @@ async fn where_somebody_looks_once_a_minute_a_window_is_due_before_it_is_over() 
     }
 }
 
+/// A backup reads in parts what a window cannot.
 #[tokio::test]
-async fn a_database_that_takes_too_long_to_read_waits_for_long_or_for_somebody_to_resume() {
+async fn a_database_that_takes_too_long_to_read_is_gone_on_with_behind_a_backup() {
+    let (world, project, _) = capturing().await;
+    capture_once(&world).await;
+    world.clock.advance(60);
+    let before = backups(&world).await.len();
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    let shown = world.control.pitr(&world.owner().await, &project.id, None).await.unwrap();
+    assert_eq!(shown.status, PitrStatus::Degraded);
+    assert!(shown.reason.unwrap().contains("goes on behind a backup"));
+    let all = backups(&world).await;
+    let begun = all.iter().find(|backup| Some(&backup.job.id) == shown.initial_backup_id.as_ref()).unwrap();
+    assert_eq!(all.len(), before + 1);
+    // nobody captures while it is made
+    world.clock.advance(15);
+    assert!(claim(&world).await.is_none());
+    world.control.finish_job(&world.worker().await, &begun.job.id, crate::world::completed()).await.unwrap();
+    world.clock.advance(15);
+    end(&world, &claim(&world).await.unwrap(), &captured(&world, 0)).await;
+    assert_eq!(status(&world, &project).await, PitrStatus::Active);
+}
+
+/// What is read is paid for: where a backup did not help, there is no second one soon.
+#[tokio::test]
+async fn a_database_that_takes_too_long_to_read_behind_a_backup_waits_for_long_or_for_somebody_to_resume() {
     let (world, project, _) = capturing().await;
     let owner = world.owner().await;
     end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    let begun = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id.unwrap();
+    world.control.finish_job(&world.worker().await, &begun, crate::world::completed()).await.unwrap();
+    world.clock.advance(15);
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
     let shown = world.control.pitr(&owner, &project.id, None).await.unwrap();
-    assert_eq!(shown.status, PitrStatus::Error);
-    assert!(shown.reason.unwrap().contains("takes longer than a function may"));
+    assert_eq!((shown.status, shown.initial_backup_id), (PitrStatus::Error, Some(begun.clone())));
+    assert!(shown.reason.unwrap().contains("not six hours old"));
     assert_eq!(world.events_of("pitr.degraded").len(), 1);
     world.clock.advance(6 * 3600 - 1);
     assert!(due(&world).await.is_empty());
     world.control.pause_pitr(&owner, &project.id, None).await.unwrap();
     world.control.resume_pitr(&owner, &project.id, None).await.unwrap();
-    end(&world, &claim(&world).await.unwrap(), &captured(&world, 0)).await;
-    assert_eq!(status(&world, &project).await, PitrStatus::Active);
+    world.clock.advance(1);
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    let again = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id;
+    assert_ne!(again, Some(begun), "six hours are over");
 }
 
 #[tokio::test]

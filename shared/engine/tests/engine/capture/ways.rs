@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, EngineError, RestoreOptions, as_reported};
+use firebackup_engine::{
+    Capture, CaptureEvent, CaptureOptions, Captured, EngineError, Repository, RestoreOptions, as_reported,
+};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::port::DocumentSource;
 use firebackup_model::segment::SegmentKind;
-use firebackup_model::{DocumentPath, ErrorKind, Timestamp};
+use firebackup_model::{DocumentPath, ErrorKind, Selection, Timestamp};
 use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, options, until_now};
 use crate::faults::{Trouble, Troubled};
-use crate::fixture::{contents, contents_at, restore, target};
+use crate::fixture::{backup_of, contents, contents_at, restore, target};
 
 #[tokio::test]
 async fn changes_are_captured_and_each_point_is_a_moment() {
@@ -476,6 +478,98 @@ async fn a_chain_whose_base_is_gone_begins_anew_at_a_later_backup() {
     until_now(&capture(&repository, database)).await;
     let windows = all_moments_are_right(&repository, database).await;
     assert!(windows.last().unwrap().moments >= 2, "{windows:?}");
+}
+
+/// What a backup has read need not be read again, and less time is lost: the gap ends where it was made.
+#[tokio::test]
+async fn where_the_stream_is_lost_capturing_goes_on_at_a_backup_that_was_made_since() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    let mut capture = capture(&repository, database);
+    // not even where nothing may be read
+    capture.options.max_scans_a_day = Some(0);
+    database.set("users/u00000", 1);
+    until_now(&capture).await;
+    let before = moments(&repository, database).await.points().last().unwrap();
+    database.set("users/u00001", 1);
+    let backup = crate::fixture::backup(&repository, database).build().run().await.unwrap().manifest;
+    let made = backup.read_time().unwrap();
+    database.set("users/u00004", 1);
+    database.listen_faults(|faults| faults.resets = 1);
+    let (captured, events) = until_now(&capture).await;
+    assert!(matches!(captured, Captured::Through(_)), "{events:?}");
+    let [CaptureEvent::Reopened(said), CaptureEvent::Sealed(segment)] = &events[..] else { panic!("{events:?}") };
+    assert!(said.contains("it begins anew at the backup"), "{said}");
+    assert_eq!((segment.after, segment.base.clone(), segment.gaps.len()), (made, backup.id.clone(), 0));
+    // what follows builds on it, also for whoever knows nothing of it
+    database.set("users/u00004", 2);
+    let (_, events) = until_now(&capture).await;
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(next)] if next.after == segment.end()), "{events:?}");
+    let gaps = moments(&repository, database).await.gaps();
+    assert_eq!(gaps.iter().map(|gap| (gap.after, gap.until)).collect::<Vec<_>>(), [(before, made)]);
+    assert_eq!(all_moments_are_right(&repository, database).await.len(), 2);
+    // where the stream is lost from the backup on as well, there is nothing newer
+    database.listen_faults(|faults| faults.resets = 1);
+    assert_eq!(until_now(&capture).await.0, Captured::Degraded);
+}
+
+/// A backup of a part says nothing of the rest, and one that was read at several times is a state of none of them.
+#[tokio::test]
+async fn nobody_goes_on_at_a_backup_of_a_part_or_of_several_times() {
+    let (fixture, repository, _) = begun(100).await;
+    let database = &fixture.database;
+    database.set("users/u00000", 1);
+    until_now(&capture(&repository, database)).await;
+    let users = Selection { include: vec!["users".to_owned()], ..Selection::default() };
+    crate::fixture::backup(&repository, database).selection(users).build().run().await.unwrap();
+    is_scanned(&repository, database).await;
+    let stopped = crate::fixture::backup(&repository, database).max_reads(Some(60)).build().run().await.unwrap_err();
+    assert!(stopped.is_resumable_stop(), "{stopped:?}");
+    let now = database.snapshot_time().await.unwrap();
+    let source = Arc::new(Troubled::new(database.clone(), &[Trouble::TooOld(now)]));
+    let ranged = backup_of(&repository, source).build().run().await.unwrap();
+    assert_eq!(ranged.manifest.read_times.len(), 2);
+    is_scanned(&repository, database).await;
+    all_moments_are_right(&repository, database).await;
+}
+
+/// Loses the stream once.
+async fn is_scanned(repository: &Repository, database: &MemoryDatabase) {
+    database.set("users/u00004", 1);
+    database.listen_faults(|faults| faults.resets = 1);
+    let (_, events) = until_now(&capture(repository, database)).await;
+    assert!(matches!(&events[..], [CaptureEvent::Scanning(_), CaptureEvent::Sealed(_)]), "{events:?}");
+}
+
+/// While one begins anew at a backup, another one that hears what there is goes on from before it, to behind it.
+#[tokio::test]
+async fn who_begins_anew_at_a_backup_does_not_go_on_beside_others() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    database.set("users/u00000", 1);
+    until_now(&capture(&repository, database)).await;
+    crate::fixture::backup(&repository, database).build().run().await.unwrap();
+    database.set("users/u00001", 1);
+    database.listen_faults(|faults| faults.resets = 1);
+    let (one, other) = (capture(&repository, database), capture(&repository, database));
+    let mut events = Vec::new();
+    let meanwhile = |event: &CaptureEvent| {
+        if matches!(event, CaptureEvent::Reopened(_)) {
+            std::thread::scope(|scope| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                scope.spawn(|| runtime.block_on(until_now(&other)));
+            });
+        }
+    };
+    let ended = one
+        .until_now(&mut |event| {
+            meanwhile(&event);
+            events.push(event);
+        })
+        .await;
+    assert!(matches!(ended, Ok(Captured::Through(_))), "{ended:?}");
+    assert!(matches!(&events[..], [CaptureEvent::Reopened(_), CaptureEvent::Overtaken, ..]), "{events:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await.len(), 1, "nothing is missing");
 }
 
 #[tokio::test]
