@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use firebackup_bootstrap::buckets::kept_versions;
 use firebackup_engine::{FOLDERS, GRACE_SECONDS, PrunePolicy, PruneReport, prune, prune_versions};
+use firebackup_model::Generations;
 use firebackup_model::id::SnapshotId;
 use firebackup_storage::Staging;
 use serde::Serialize;
@@ -20,17 +21,30 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   firebackup prune --keep-last 30 --dry-run --repo file:///srv/backups --master-key-file master.key
   firebackup prune --keep-days 90 --keep-last 10 --repo s3://bucket/prod --master-key-file master.key
+  firebackup prune --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --repo s3://bucket/prod --master-key-file master.key
   firebackup prune --drop bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV --repo file:///srv/backups --master-key-file master.key";
 
 /// What is kept.
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Keep so many of the newest backups of each database and selection, by the moment they hold; with --keep-days, what either keeps stays
+    /// Keep so many of the newest backups of each database and selection, by the moment they hold; of several options, what any of them keeps stays
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keep_last: Option<u64>,
-    /// Keep backups of moments younger than so many days; without either option all are kept
+    /// Keep backups of moments younger than so many days
     #[arg(long, value_name = "DAYS")]
     keep_days: Option<u32>,
+    /// Keep the newest backup of each of the last N days (in UTC, by the moment it holds) in which there is one, of each database and selection
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_daily: Option<u32>,
+    /// The same for weeks, which begin on Monday (ISO 8601)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_weekly: Option<u32>,
+    /// The same for months
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_monthly: Option<u32>,
+    /// The same for years; without any of these six options all backups are kept
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    keep_yearly: Option<u32>,
     /// Keep what restores replaced for so many days
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     keep_undo_days: u32,
@@ -49,6 +63,17 @@ pub(crate) struct PruneArgs {
     /// Say what would happen, and change nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+impl PruneArgs {
+    fn generations(&self) -> Generations {
+        Generations {
+            daily: self.keep_daily.unwrap_or_default(),
+            weekly: self.keep_weekly.unwrap_or_default(),
+            monthly: self.keep_monthly.unwrap_or_default(),
+            yearly: self.keep_yearly.unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -73,6 +98,7 @@ pub(crate) async fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     let policy = PrunePolicy {
         keep_last: args.keep_last.map(|last| usize::try_from(last).unwrap_or(usize::MAX)),
         keep_days: args.keep_days,
+        keep_generations: args.generations(),
         keep_undo_days: args.keep_undo_days,
         keep_moments_days: args.keep_moments_days,
         drop: args.drop,
@@ -152,4 +178,38 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
         lines.push(format!("nothing {}", if policy.dry_run { "would be deleted" } else { "to delete" }));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    /// The arguments of a prune, parsed from a line.
+    fn parse(line: &str) -> Result<PruneArgs, clap::Error> {
+        let cli = Cli::try_parse_from(["firebackup", "prune"].into_iter().chain(line.split_whitespace()))?;
+        match cli.command {
+            Command::Prune(args) => Ok(args),
+            other => panic!("{other:?} is no prune"),
+        }
+    }
+
+    #[test]
+    fn each_period_has_a_number_of_its_own() {
+        let all = parse("--keep-daily 7 --keep-weekly 5 --keep-monthly 12 --keep-yearly 36500").unwrap();
+        assert_eq!(all.generations(), Generations { daily: 7, weekly: 5, monthly: 12, yearly: 36_500 });
+        let weeks = parse("--keep-weekly 1 --keep-last 3").unwrap();
+        assert_eq!(weeks.generations(), Generations { weekly: 1, ..Generations::default() });
+        assert!(parse("--keep-last 3").unwrap().generations().is_empty());
+    }
+
+    #[test]
+    fn the_number_of_each_period_is_1_to_36500() {
+        for period in ["daily", "weekly", "monthly", "yearly"] {
+            for number in ["0", "36501", "-1", "all"] {
+                assert!(parse(&format!("--keep-{period}={number}")).is_err(), "{period} {number}");
+            }
+        }
+    }
 }

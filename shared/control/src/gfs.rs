@@ -1,8 +1,7 @@
 //! Keeping one backup of each of the last days, weeks, months and years: grandfather, father, son.
 
-use std::collections::BTreeSet;
-
-use chrono::{Datelike, NaiveDate};
+use chrono::NaiveDate;
+use firebackup_model::Generations;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ControlError, Result};
@@ -43,26 +42,8 @@ impl Gfs {
 
     /// Which backups are kept, by the days that they are of, the newest first. What is of no day is kept.
     pub(crate) fn keeps(&self, days: &[Option<NaiveDate>]) -> Vec<bool> {
-        let mut kept: Vec<bool> = days.iter().map(Option::is_none).collect();
-        keep_first_of_each(&mut kept, days, self.daily, |day| day);
-        keep_first_of_each(&mut kept, days, self.weekly, |day| day.iso_week());
-        keep_first_of_each(&mut kept, days, self.monthly, |day| (day.year(), day.month()));
-        keep_first_of_each(&mut kept, days, self.yearly, |day| day.year());
-        kept
-    }
-}
-
-/// Marks the first of each of the first `most` periods.
-fn keep_first_of_each<P: Ord>(
-    kept: &mut [bool],
-    days: &[Option<NaiveDate>],
-    most: u32,
-    period: impl Fn(NaiveDate) -> P,
-) {
-    let mut seen = BTreeSet::new();
-    for (kept, day) in kept.iter_mut().zip(days) {
-        let Some(day) = day else { continue };
-        *kept |= (seen.len() as u32) < most && seen.insert(period(*day));
+        let Self { daily, weekly, monthly, yearly } = *self;
+        Generations { daily, weekly, monthly, yearly }.keeps(days)
     }
 }
 
@@ -70,33 +51,20 @@ fn keep_first_of_each<P: Ord>(
 mod tests {
     use super::*;
 
-    fn check(gfs: Gfs, days: &[&str], expected: &[&str]) {
-        let read: Vec<_> = days.iter().map(|day| Some(day.parse().unwrap())).collect();
-        let kept = gfs.keeps(&read).into_iter().zip(days).filter(|(kept, _)| *kept);
-        assert_eq!(kept.map(|(_, day)| *day).collect::<Vec<_>>(), expected, "{gfs:?}");
-    }
-
     #[test]
-    fn the_newest_of_each_period_is_kept() {
-        let days = [
-            "2026-01-05",
-            "2026-01-05",
-            "2026-01-04",
-            "2026-01-01",
-            "2025-12-31",
-            "2025-12-29",
-            "2025-12-28",
-            "2025-11-30",
-            "2024-06-01",
-        ];
+    fn each_number_counts_periods_of_its_own() {
+        // each begins a period that is longer than the one that the day before it begins
+        let days = ["2026-02-20", "2026-02-19", "2026-02-02", "2026-01-05", "2025-12-05"];
+        let days = days.map(|day| Some(day.parse::<NaiveDate>().unwrap()));
         let none = Gfs::default();
-        check(Gfs { daily: 2, ..none }, &days, &["2026-01-05", "2026-01-04"]);
-        // the week of the new year began on 29 December
-        check(Gfs { weekly: 3, ..none }, &days, &["2026-01-05", "2026-01-04", "2025-12-28"]);
-        check(Gfs { monthly: 3, ..none }, &days, &["2026-01-05", "2025-12-31", "2025-11-30"]);
-        check(Gfs { yearly: 9, ..none }, &days, &["2026-01-05", "2025-12-31", "2024-06-01"]);
-        let both = Gfs { daily: 1, yearly: 2, ..none };
-        check(both, &days, &["2026-01-05", "2025-12-31"]);
+        for (gfs, expected) in [
+            (Gfs { daily: 2, ..none }, [true, true, false, false, false]),
+            (Gfs { weekly: 2, ..none }, [true, false, true, false, false]),
+            (Gfs { monthly: 2, ..none }, [true, false, false, true, false]),
+            (Gfs { yearly: 2, ..none }, [true, false, false, false, true]),
+        ] {
+            assert_eq!(gfs.keeps(&days), expected, "{gfs:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{ObjectVersions, Removal};
-use firebackup_model::{DatabaseName, Timestamp};
+use firebackup_model::{DatabaseName, Generations, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
 
@@ -34,8 +34,11 @@ const DAY: i64 = 24 * 3600;
 pub struct PrunePolicy {
     /// Keep so many of the newest backups of each database and selection.
     pub keep_last: Option<usize>,
-    /// Keep backups that are younger than so many days. Without either, all are kept.
+    /// Keep backups that are younger than so many days.
     pub keep_days: Option<u32>,
+    /// Keep the newest backups of so many days, weeks, months and years, in UTC, of each database and selection. What any of
+    /// the three keeps is kept; without any of them, all are.
+    pub keep_generations: Generations,
     /// Keep what restores replaced for so many days.
     pub keep_undo_days: u32,
     /// Keep every captured moment of so many days.
@@ -55,6 +58,7 @@ impl Default for PrunePolicy {
         Self {
             keep_last: None,
             keep_days: None,
+            keep_generations: Generations::default(),
             keep_undo_days: 7,
             keep_moments_days: 7,
             drop: Vec::new(),
@@ -648,20 +652,22 @@ fn dropped(
     if policy.only.is_some() {
         return BTreeSet::new();
     }
-    let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some();
+    let generations = policy.keep_generations;
+    let has_policy = policy.keep_last.is_some() || policy.keep_days.is_some() || !generations.is_empty();
     let old_backups = series.into_values().flat_map(|mut backups| {
         backups.sort_by_key(|manifest| std::cmp::Reverse((moment(manifest), manifest.finished)));
-        backups.into_iter().enumerate()
+        let days: Vec<_> = backups.iter().map(|manifest| moment(manifest).date()).collect();
+        backups.into_iter().zip(generations.keeps(&days)).enumerate()
     });
-    let old_backups = old_backups.filter(|(newer, manifest)| {
+    let old_backups = old_backups.filter(|(newer, (manifest, kept_as_generation))| {
         let kept_by_number = policy.keep_last.is_some_and(|number| *newer < number.max(1));
         let kept_by_age = policy.keep_days.is_some_and(|days| !older_than(moment(manifest), days));
         // the newest backup of a series is never dropped, whatever the policy says
-        has_policy && *newer > 0 && !kept_by_number && !kept_by_age
+        has_policy && *newer > 0 && !kept_by_number && !kept_by_age && !kept_as_generation
     });
     let undos = manifests.values().filter(|manifest| manifest.kind == SnapshotKind::Undo);
     let old_undos = undos.filter(|manifest| older_than(manifest.finished, policy.keep_undo_days));
-    let candidates = old_backups.map(|(_, manifest)| manifest).chain(old_undos);
+    let candidates = old_backups.map(|(_, (manifest, _))| manifest).chain(old_undos);
     candidates.map(|manifest| manifest.id.clone()).filter(|id| !pinned.contains(id)).collect()
 }
 

@@ -11,6 +11,7 @@ pub mod database;
 pub mod document;
 pub mod drill;
 pub mod error;
+pub mod generations;
 pub mod id;
 pub mod job;
 pub mod lock;
@@ -26,6 +27,7 @@ pub mod wire;
 
 pub use database::DatabaseName;
 pub use error::{ErrorKind, PortError};
+pub use generations::Generations;
 pub use lock::{LockMode, LockRule};
 pub use path::DocumentPath;
 pub use range::{PathRange, RangeStart};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, NaiveDate};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -64,6 +65,12 @@ impl Timestamp {
         let (date, time) = name.split_once('T')?;
         let moment: Self = format!("{date}T{}", time.replace('-', ":")).parse().ok()?;
         (moment.as_name().as_deref() == Some(name)).then_some(moment)
+    }
+
+    /// The day in UTC. Nothing for a moment outside the calendar, some 262,000 years to either side.
+    #[must_use]
+    pub fn date(self) -> Option<NaiveDate> {
+        DateTime::from_timestamp(self.seconds, self.nanos).map(|moment| moment.date_naive())
     }
 
     /// This moment moved by whole seconds.
@@ -135,6 +142,20 @@ mod tests {
         assert!("2026-01-31T14:03:00".parse::<Timestamp>().is_err());
         let zoned: Timestamp = "2026-01-31T15:03:00+01:00".parse().unwrap();
         assert_eq!(zoned.to_string(), "2026-01-31T14:03:00Z");
+    }
+
+    #[test]
+    fn a_day_ends_at_midnight_in_utc() {
+        let date = |text: &str| text.parse::<Timestamp>().unwrap().date().map(|date| date.to_string());
+        for (moment, day) in [
+            ("2026-01-31T23:59:59.999999Z", "2026-01-31"),
+            ("2026-02-01T00:00:00Z", "2026-02-01"),
+            ("2026-02-01T00:30:00+01:00", "2026-01-31"),
+            ("1969-12-31T23:59:59.999999Z", "1969-12-31"),
+        ] {
+            assert_eq!(date(moment).as_deref(), Some(day), "{moment}");
+        }
+        assert_eq!(Timestamp::new(i64::MAX, 0).date(), None);
     }
 
     proptest! {

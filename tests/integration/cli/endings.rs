@@ -53,6 +53,7 @@ fn what_is_not_there_and_what_makes_no_sense_are_told_apart() {
         &["backup", "--collection", "a/b"],
         &["restore", "--document", "users"],
         &["prune", "--keep-last", "0"],
+        &["prune", "--keep-daily", "0"],
         &["restore", "--undo", "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV"],
         &["bench", "--documents", "0"],
         &["export", "--path", "users["],

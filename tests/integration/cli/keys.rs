@@ -161,6 +161,14 @@ async fn a_prune_does_what_its_dry_run_said_and_the_dry_run_nothing() {
     assert_eq!(disk(program), before, "a dry run changes nothing");
     assert_eq!(dry["dropped"], serde_json::json!([first["id"]]));
     assert!(dry["deleted"].as_u64().is_some_and(|objects| objects >= 2), "{dry:#}");
+    // the newest of whichever period is kept, and what any option keeps
+    for period in ["--keep-daily", "--keep-weekly", "--keep-monthly", "--keep-yearly"] {
+        let one = json_ends(program, &["prune", period, "1", "--exclusive", "--dry-run"], 0);
+        assert_eq!(one, dry, "{period}");
+        let both = json_ends(program, &["prune", period, "1", "--keep-last", "2", "--exclusive", "--dry-run"], 0);
+        assert_eq!(both["dropped"], serde_json::json!([]), "{period}");
+    }
+    assert_eq!(disk(program), before, "a dry run changes nothing");
     assert_eq!(json_ends(program, &policy, 0), dry);
     let after = disk(program);
     assert!(after.len() < before.len() && after.iter().all(|(path, bytes)| before.get(path) == Some(bytes)));

@@ -1,6 +1,8 @@
 //! What a prune keeps, marks and deletes.
 
-use firebackup_engine::{EngineError, PrunePolicy, RestoreOptions, Resume, prune};
+use firebackup_engine::{EngineError, PrunePolicy, Repository, RestoreOptions, Resume, prune};
+use firebackup_model::id::SnapshotId;
+use firebackup_model::{Generations, Timestamp};
 
 use crate::fixture::{Fixture, all_whole, backup, restore};
 
@@ -41,6 +43,79 @@ async fn the_newest_backup_is_never_dropped() {
         prune(&repository, &PrunePolicy { exclusive: true, ..policy }).await.unwrap();
         assert_eq!(all_whole(&repository).await.len(), 1);
     }
+}
+
+/// A backup at each of these moments, which are whole hours apart.
+async fn backups_at(fixture: &Fixture, repository: &Repository, moments: &[&str]) -> Vec<SnapshotId> {
+    let mut made = Vec::new();
+    for moment in moments {
+        let moment: Timestamp = moment.parse().unwrap();
+        let seconds = moment.seconds - fixture.database.now().seconds;
+        fixture.database.pass_seconds(seconds);
+        fixture.clock.pass_hours(seconds / 3600);
+        let manifest = backup(repository, &fixture.database).build().run().await.unwrap().manifest;
+        assert_eq!(manifest.read_time().unwrap().seconds, moment.seconds);
+        made.push(manifest.id);
+    }
+    made
+}
+
+#[tokio::test]
+async fn of_the_last_days_weeks_months_and_years_the_newest_backup_is_kept() {
+    let (fixture, repository) = Fixture::new(10).await;
+    let moments = [
+        "2023-11-14T22:13:20Z",
+        "2023-11-14T23:13:20Z",
+        "2023-11-15T00:13:20Z",
+        // a Monday
+        "2023-11-20T00:13:20Z",
+        "2023-12-01T00:13:20Z",
+        "2024-01-01T00:13:20Z",
+    ];
+    let made = backups_at(&fixture, &repository, &moments).await;
+    let before = fixture.objects().await;
+    let none = Generations::default();
+    let dry = PrunePolicy { exclusive: true, dry_run: true, ..PrunePolicy::default() };
+    let of = |keep_generations| PrunePolicy { keep_generations, ..dry.clone() };
+    for (policy, dropped) in [
+        (of(none), 0),
+        (of(Generations { daily: 3, ..none }), 3),
+        (of(Generations { daily: 5, ..none }), 1),
+        (of(Generations { weekly: 4, ..none }), 2),
+        (of(Generations { monthly: 2, ..none }), 4),
+        (of(Generations { monthly: 9, ..none }), 3),
+        (of(Generations { yearly: 1, ..none }), 5),
+        (of(Generations { yearly: 2, ..none }), 4),
+        // what any of them keeps is kept
+        (of(Generations { yearly: 1, weekly: 3, ..none }), 3),
+        (PrunePolicy { keep_last: Some(4), ..of(Generations { yearly: 2, ..none }) }, 2),
+        (PrunePolicy { keep_last: Some(1), ..of(Generations { yearly: 2, ..none }) }, 4),
+        (PrunePolicy { keep_days: Some(32), ..of(Generations { yearly: 1, ..none }) }, 4),
+        (PrunePolicy { keep_days: Some(1), ..of(Generations { monthly: 3, ..none }) }, 3),
+    ] {
+        // of these the older ones go, whatever is counted
+        assert_eq!(prune(&repository, &policy).await.unwrap().dropped, made[..dropped], "{policy:?}");
+    }
+    let dry = of(Generations { weekly: 4, ..none });
+    let told = prune(&repository, &dry).await.unwrap();
+    assert_eq!(fixture.objects().await, before, "a dry run changes nothing");
+    assert_eq!(prune(&repository, &PrunePolicy { dry_run: false, ..dry }).await.unwrap(), told);
+    assert_eq!(repository.snapshot_ids().await.unwrap(), made[2..]);
+    all_whole(&repository).await;
+}
+
+#[tokio::test]
+async fn the_last_days_are_those_of_each_database_for_itself() {
+    use firebackup_engine::memory::MemoryDatabase;
+    use firebackup_model::DatabaseName;
+    let (fixture, repository) = Fixture::new(10).await;
+    let other = MemoryDatabase::new(DatabaseName::new("other", "(default)"));
+    let of_the_other = backup(&repository, &other).build().run().await.unwrap().manifest.id;
+    let made = backups_at(&fixture, &repository, &["2023-11-14T22:13:20Z", "2023-11-16T00:13:20Z"]).await;
+    let keep_generations = Generations { daily: 1, ..Generations::default() };
+    let policy = PrunePolicy { keep_generations, ..PrunePolicy::default() };
+    assert_eq!(prune(&repository, &policy).await.unwrap().dropped, made[..1]);
+    assert_eq!(repository.snapshot_ids().await.unwrap(), [of_the_other, made[1].clone()]);
 }
 
 #[tokio::test]

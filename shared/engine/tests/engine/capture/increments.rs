@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firebackup_engine::{Increment, MAX_DEPTH, PrunePolicy, Repository, increment, lookup, prune};
-use firebackup_model::Selection;
+use firebackup_model::{Generations, Selection};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::DocumentSource;
 
@@ -125,6 +125,41 @@ async fn what_a_kept_backup_builds_on_is_not_dropped() {
     backup(&repository, &fixture.database).build().run().await.unwrap();
     assert_eq!(prune(&repository, &policy).await.unwrap().dropped.len(), 5);
     all_whole(&repository).await;
+}
+
+#[tokio::test]
+async fn what_the_kept_backup_of_a_day_builds_on_is_kept_with_it() {
+    let (fixture, repository, full) = begun(24).await;
+    let pass_a_day = || {
+        fixture.database.pass_seconds(24 * 3600);
+        fixture.clock.pass_hours(24);
+    };
+    change(&fixture, 0);
+    let same_day = back_up(&repository, &fixture).await.unwrap().1;
+    pass_a_day();
+    change(&fixture, 1);
+    let next_day = back_up(&repository, &fixture).await.unwrap().1;
+    assert_eq!((&next_day.parent, &same_day.parent), (&Some(same_day.id.clone()), &Some(full.id.clone())));
+    pass_a_day();
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    pass_a_day();
+    change(&fixture, 2);
+    let newest = back_up(&repository, &fixture).await.unwrap().1;
+
+    let of_days = |daily| {
+        let keep_generations = Generations { daily, ..Generations::default() };
+        PrunePolicy { keep_generations, exclusive: true, ..PrunePolicy::default() }
+    };
+    // that of the second day is kept, and needs both of the first
+    assert_eq!(prune(&repository, &of_days(3)).await.unwrap().dropped.len(), 0);
+    is_right(&repository, &fixture, &next_day).await;
+    // where it is not kept, nobody needs them
+    let dry = prune(&repository, &PrunePolicy { dry_run: true, ..of_days(2) }).await.unwrap();
+    assert_eq!(dry.dropped, [full.id, same_day.id, next_day.id]);
+    assert_eq!(all_whole(&repository).await.len(), 5, "a dry run changes nothing");
+    assert_eq!(prune(&repository, &of_days(2)).await.unwrap(), dry);
+    assert_eq!(all_whole(&repository).await.len(), 2);
+    is_right(&repository, &fixture, &newest).await;
 }
 
 #[tokio::test]
