@@ -378,7 +378,9 @@ impl Control {
             begun.value.course.is_spent = true;
             begun.value.due = whole_second(now).plus_seconds(BACKUP_SECONDS);
             match self.begin_backup(worker, begun).await {
-                Err(error) => tracing::warn!(pitr = %record.value.id, error = %error, "no backup to go on from can be begun"),
+                Err(error) => {
+                    tracing::warn!(pitr = %record.value.id, error = %error, "no backup to go on from can be begun")
+                }
                 begun => return begun,
             }
         }

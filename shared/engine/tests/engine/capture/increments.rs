@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use firebackup_engine::{Increment, MAX_DEPTH, PrunePolicy, Repository, increment, lookup, prune};
-use firebackup_model::{Generations, Selection};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::DocumentSource;
+use firebackup_model::{Generations, Selection};
 
 use super::merging::documents;
 use super::{all_moments_are_right, begun, capture, until_now};

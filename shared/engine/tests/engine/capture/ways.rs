@@ -555,9 +555,10 @@ async fn who_begins_anew_at_a_backup_does_not_go_on_beside_others() {
     let mut events = Vec::new();
     let meanwhile = |event: &CaptureEvent| {
         if matches!(event, CaptureEvent::Reopened(_)) {
+            let other = &other;
             std::thread::scope(|scope| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                scope.spawn(|| runtime.block_on(until_now(&other)));
+                scope.spawn(move || runtime.block_on(until_now(other)));
             });
         }
     };
