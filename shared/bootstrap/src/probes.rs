@@ -10,6 +10,7 @@ use firebackup_control::{
 };
 use firebackup_google::{self as google, Collection, Firestore};
 use firebackup_model::database::DEFAULT_DATABASE;
+use firebackup_model::path::PROBE_COLLECTION;
 use firebackup_model::port::DocumentSource;
 use firebackup_model::{ErrorKind, PathRange, PortError, Timestamp};
 use firebackup_storage::{Destination, DestinationKind};
@@ -57,7 +58,7 @@ impl DestinationProbes {
 /// Says in the log where a database does not count documents of all collections together, which proofs of captured changes
 /// would: they read names instead.
 async fn note_counts(source: &dyn DocumentSource, now: Timestamp) {
-    let Ok(little) = PathRange::collection("firebackup-probe") else { return };
+    let Ok(little) = PathRange::collection(PROBE_COLLECTION) else { return };
     if let Ok(Err(error)) = tokio::time::timeout(ASKING, source.count(&little, now)).await
         && error.kind.is_refusal_of_query()
     {

@@ -9,7 +9,7 @@ use firebackup_model::job::{Against, Plan};
 use firebackup_model::manifest::{Compression, Manifest};
 use firebackup_model::port::{DocumentSource, UserSource};
 use firebackup_model::selection::Selection;
-use firebackup_model::{PathRange, PortError, Timestamp};
+use firebackup_model::{PathRange, Timestamp};
 use futures::{StreamExt, stream};
 
 use crate::backup_steps::BackupSteps;
@@ -18,7 +18,7 @@ use crate::error::{EngineError, Result};
 use crate::export::{Exporter, StepBounds};
 use crate::finalize::{Allowed, Whole, finalize, prove_whole};
 use crate::merge::Layer;
-use crate::plan::{Cut, PlanRequest, Resume, Unfinished, check_age, plan, resumable};
+use crate::plan::{Cut, PlanRequest, Resume, Unfinished, check_age, plan, resumable, try_count};
 use crate::repository::Repository;
 use crate::run_upload::RunSettings;
 use crate::unmatched::nothing_fits;
@@ -562,8 +562,9 @@ pub async fn quick_backup(repository: &Repository, source: Arc<dyn DocumentSourc
 pub struct Estimate {
     /// When it was counted.
     pub read_time: Timestamp,
-    /// Documents in the ranges that would be read: each is a billed read.
-    pub documents: u64,
+    /// Documents in the ranges that would be read: each is a billed read. Nothing where the server does not count them and the
+    /// sample is not all of them.
+    pub documents: Option<u64>,
     /// Patterns that fit no document, as far as counting tells: whole collections.
     pub unmatched: Vec<String>,
     /// Billed reads of the count itself.
@@ -577,7 +578,8 @@ pub struct Estimate {
 /// Documents read to learn their mean size.
 const SAMPLE: u32 = 100;
 
-/// Counts by aggregation what a backup of `selection` would read, and samples the size of documents.
+/// Counts by aggregation what a backup of `selection` would read, and samples the size of documents. Where the server does not
+/// count, no more than the sample and a document a range is read: whoever asks for the bill does not want to pay it.
 ///
 /// # Errors
 /// When the source fails.
@@ -585,30 +587,43 @@ pub async fn estimate(source: &dyn DocumentSource, selection: &Selection) -> Res
     let read_time = source.snapshot_time().await?;
     let mut estimate = Estimate {
         read_time,
-        documents: 0,
+        documents: Some(0),
         unmatched: Vec::new(),
         count_reads: 0,
         sampled_documents: 0,
         sampled_bytes: 0,
     };
     for range in selection.ranges()? {
-        let documents = source.count(&range, read_time).await?;
-        estimate.documents += documents;
-        estimate.count_reads += documents.div_ceil(1000).max(1);
+        let counted = try_count(source, &range, read_time).await?;
+        let left = u64::from(SAMPLE).saturating_sub(estimate.sampled_documents);
+        let wanted = match counted {
+            Some(0) => 0,
+            Some(_) => left,
+            // at least whether there is any
+            None => left.max(1),
+        };
+        let sampled = sample(source, &range, &mut estimate, wanted).await?;
+        // an answer of nothing is billed as one
+        estimate.count_reads += counted.map_or(u64::from(sampled == 0), |documents| documents.div_ceil(1000).max(1));
+        // a sample that has less than was wanted has all
+        let documents = counted.or((sampled < wanted).then_some(sampled));
+        estimate.documents = estimate.documents.zip(documents).map(|(sum, more)| sum + more);
         let is_of_range =
             |pattern: &&String| PathRange::collection(pattern).is_ok_and(|collection| collection == range);
-        if documents == 0 {
+        if documents == Some(0) {
             estimate.unmatched.extend(selection.include.iter().find(is_of_range).cloned());
-        }
-        let left = u64::from(SAMPLE).saturating_sub(estimate.sampled_documents);
-        if left > 0 && documents > 0 {
-            let mut sample = source.stream(&range, read_time, Some(left as u32)).await?;
-            while let Some(document) = sample.next().await {
-                let document = document.map_err(|error: PortError| EngineError::Port(error))?;
-                estimate.sampled_documents += 1;
-                estimate.sampled_bytes += document.0.len() as u64;
-            }
         }
     }
     Ok(estimate)
+}
+
+/// Adds up to `wanted` documents of a range to the sample, and says how many they are.
+async fn sample(source: &dyn DocumentSource, range: &PathRange, estimate: &mut Estimate, wanted: u64) -> Result<u64> {
+    let before = estimate.sampled_documents;
+    let mut documents = source.stream(range, estimate.read_time, Some(wanted as u32)).await?;
+    while let Some(document) = documents.next().await {
+        estimate.sampled_bytes += document?.0.len() as u64;
+        estimate.sampled_documents += 1;
+    }
+    Ok(estimate.sampled_documents - before)
 }

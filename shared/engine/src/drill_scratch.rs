@@ -41,12 +41,12 @@ impl Drill {
                 self.forget(other).await?;
             }
         }
-        match self.count().await? {
-            0 => Ok(()),
-            documents => Err(EngineError::Refused(format!(
-                "{scratch} holds {documents} documents: a drill needs a database that is empty, and leaves it empty"
-            ))),
+        if self.is_empty().await? {
+            return Ok(());
         }
+        Err(EngineError::Refused(format!(
+            "{scratch} holds documents: a drill needs a database that is empty, and leaves it empty"
+        )))
     }
 
     /// Whether the repository has backups of a database. Those that cannot be read say nothing of it.
@@ -68,12 +68,28 @@ impl Drill {
         self.options.take_over || self.by.is_some() && self.by == other.by
     }
 
-    /// How many documents there are, without those that say who drills.
+    /// How many documents there are, without those that say who drills. Where the server does not count, their names are read:
+    /// they are the drill's own.
     pub(crate) async fn count(&self) -> Result<u64> {
         let source = &self.scratch.source;
+        let (now, mut documents) = (source.snapshot_time().await?, 0);
+        for range in drilled().ranges()? {
+            documents += source.count_surely(&range, now).await?;
+        }
+        Ok(documents)
+    }
+
+    /// Whether there are none. They are not counted: a database that is not empty may be a large one.
+    async fn is_empty(&self) -> Result<bool> {
+        let source = &self.scratch.source;
         let now = source.snapshot_time().await?;
-        let all = source.count(&PathRange::everything(), now).await?;
-        Ok(all - source.count(&marks()?, now).await?.min(all))
+        for range in drilled().ranges()? {
+            let mut first = source.stream(&range, now, Some(1)).await?;
+            if first.next().await.transpose()?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Other drills in the same database.
@@ -112,10 +128,7 @@ impl Drill {
         put_bytes_field(&mut document, NAME_FIELD, name.as_bytes());
         self.write(vec![Write { path, document: Some(document.into()), precondition: Precondition::None }]).await?;
         self.check_marks(&[ours]).await?;
-        match self.count().await? {
-            0 => Ok(()),
-            _ => Err(self.in_use_elsewhere()),
-        }
+        if self.is_empty().await? { Ok(()) } else { Err(self.in_use_elsewhere()) }
     }
 
     async fn unmark(&self, drills: &[&JobId]) -> Result<()> {
@@ -191,9 +204,8 @@ impl Drill {
     async fn delete_all(&self) -> Result<u64> {
         let source = &self.scratch.source;
         let (world, meter) = (self.repository.world(), Arc::default());
-        let everything = Selection { exclude: vec![MARKS.to_owned()], ..Selection::default() };
         let now = source.snapshot_time().await?;
-        let mut contents = Contents::of_database(Arc::clone(source), now, &everything, world, &meter)?.reanchoring();
+        let mut contents = Contents::of_database(Arc::clone(source), now, &drilled(), world, &meter)?.reanchoring();
         let (mut deletions, mut deleted) = (Vec::new(), 0);
         while let Some(item) = contents.next().await? {
             deletions.push(deletion(item.path));
@@ -223,6 +235,11 @@ fn in_trouble(text: String) -> EngineError {
 
 const fn deletion(path: DocumentPath) -> Write {
     Write { path, document: None, precondition: Precondition::None }
+}
+
+/// All but the documents that say who drills.
+fn drilled() -> Selection {
+    Selection { exclude: vec![MARKS.to_owned()], ..Selection::default() }
 }
 
 /// The document that says that a database is a drill's.

@@ -349,13 +349,19 @@ fn json_bytes(path: &DocumentPath) -> usize {
     2 + path.as_str().bytes().map(escaped).sum::<usize>()
 }
 
-/// Into how many chunks a range is cut.
+/// Into how many chunks a range is cut; one that cannot be counted as if it were large.
 async fn chunks_of(source: &dyn DocumentSource, range: &PathRange, at: Timestamp, documents: u64) -> Result<usize> {
+    let chunks = |count: u64| usize::try_from(count.div_ceil(documents.max(1))).unwrap_or(MAX_CHUNKS).max(1);
+    Ok(try_count(source, range, at).await?.map_or(UNCOUNTED_CHUNKS, chunks))
+}
+
+/// How many documents a range has; nothing where the server refuses to count them, or cannot in time. No name is read for it.
+pub(crate) async fn try_count(source: &dyn DocumentSource, range: &PathRange, at: Timestamp) -> Result<Option<u64>> {
     match source.count(range, at).await {
-        Ok(count) => Ok(usize::try_from(count.div_ceil(documents.max(1))).unwrap_or(MAX_CHUNKS).max(1)),
+        Ok(count) => Ok(Some(count)),
         Err(error) if error.kind.is_refusal_of_query() || error.kind == ErrorKind::DeadlineExceeded => {
-            tracing::warn!(error = %error, "the server cannot count a range: it is cut as if it were large");
-            Ok(UNCOUNTED_CHUNKS)
+            tracing::warn!(error = %error, "the server cannot count a range");
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firebackup_model::id::SnapshotId;
+use firebackup_model::path::PROBE_COLLECTION;
 use firebackup_model::port::{ChangeSource, DocumentSource};
 use firebackup_model::{DocumentPath, ErrorKind, PathRange, Timestamp, document};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -28,9 +29,6 @@ const READ_RATHER: u64 = 300;
 const READABLE_SECONDS: f64 = 3500.0;
 /// The most documents of new groups that are read at each point; with more, the database is scanned.
 const MAX_NEW_DOCUMENTS: u64 = 20_000;
-
-/// A collection that nobody has, or hardly anybody.
-const PROBE: &str = "firebackup-probe";
 
 /// What a proof comes to.
 #[derive(Debug)]
@@ -59,7 +57,7 @@ pub(crate) struct Prover<'p> {
 impl Prover<'_> {
     /// Counts next to nothing, so that it is known what counting costs.
     pub(crate) async fn try_counting(&self, at: Timestamp) -> Result<()> {
-        let little = PathRange::collection(PROBE).map_err(|error| EngineError::Refused(error.to_string()))?;
+        let little = PathRange::collection(PROBE_COLLECTION).map_err(|error| EngineError::Refused(error.to_string()))?;
         self.count(&little, at).await?;
         if self.source.counts_by_reading() {
             tracing::warn!(

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use firebackup_model::database::DatabaseName;
 use firebackup_model::document::RawDocument;
 use firebackup_model::error::{ErrorKind, PortError};
-use firebackup_model::path::DocumentPath;
+use firebackup_model::path::{DocumentPath, PROBE_COLLECTION};
 use firebackup_model::port::{DocumentSink, DocumentSource, DocumentStream, Precondition, Write, WriteOutcome};
 use firebackup_model::range::PathRange;
 use firebackup_model::timestamp::Timestamp;
@@ -39,8 +39,6 @@ const GET: Operation = Operation::reading("read documents");
 const WRITE: Operation = Operation::writing("write documents");
 const CHECK_WRITE: Operation = Operation::writing("check that documents may be written");
 
-/// A document that nobody has: asking for it tells the time, and trying to delete it tells the permissions.
-const PROBE_PATH: &str = "firebackup-probe/never-written";
 const DOCUMENTS_PER_GET: usize = 300;
 /// `PointInTimeRecoveryEnablement.POINT_IN_TIME_RECOVERY_ENABLED`.
 const RECOVERY_ENABLED: i32 = 1;
@@ -163,8 +161,10 @@ impl Firestore {
     }
 }
 
+/// A document that nobody has: asking for it tells the time, and trying to delete it tells the permissions.
 fn probe_path(operation: Operation) -> Result<DocumentPath, PortError> {
-    DocumentPath::new(PROBE_PATH).map_err(|source| operation.corrupt("no probe").with_source(source))
+    let path = DocumentPath::new(format!("{PROBE_COLLECTION}/never-written"));
+    path.map_err(|source| operation.corrupt("no probe").with_source(source))
 }
 
 /// Whether the write got as far as its condition.

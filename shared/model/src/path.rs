@@ -17,6 +17,8 @@ pub const MAX_PATH_BYTES: usize = 6 * 1024;
 pub const MAX_SEGMENTS: usize = 200;
 /// The lowest document id there is, for cursors that begin a collection.
 pub const LOWEST_ID: &str = "__id-9223372036854775808__";
+/// A collection that nobody has, or hardly anybody: what is asked of it tells of the server and costs next to nothing.
+pub const PROBE_COLLECTION: &str = "firebackup-probe";
 
 /// A validated document path relative to the documents root; ordered as Firestore orders `__name__`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, schemars::JsonSchema)]

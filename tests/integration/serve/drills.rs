@@ -118,7 +118,7 @@ async fn a_drill_passes_by_the_clock_and_a_damaged_backup_does_not() {
     api.post(&drilled.path("/run"), json!({})).await;
     let refused = drilled.runs(&api, &failed).await;
     assert_eq!(refused["outcome"], "notRun", "{refused:#}");
-    assert!(refused["message"].as_str().unwrap().contains("holds 3 documents"), "{refused:#}");
+    assert!(refused["message"].as_str().unwrap().contains("holds documents"), "{refused:#}");
     assert_eq!(read_all(&drilled.scratch).await.len(), 3);
     let (status, refused) =
         api.ask(Method::DELETE, &format!("/projects/{}", drilled.scratch_project), None, None).await;

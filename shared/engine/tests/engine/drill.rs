@@ -12,12 +12,13 @@ use firebackup_engine::{
 };
 use firebackup_model::drill::DrillReport;
 use firebackup_model::id::{JobId, JobKind, KeyId, SnapshotId};
-use firebackup_model::port::{DocumentSink, Write, WriteOutcome};
+use firebackup_model::port::{DocumentSink, DocumentSource, Write, WriteOutcome};
 use firebackup_model::{DatabaseName, PortError, Selection};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::capture::{back_up, begun, capture, until_now};
+use crate::faults::{Trouble, Troubled};
 use crate::fixture::{Fixture, backup, target, target_of};
 
 const WHOLE: DrillOptions = DrillOptions { sample: None, moments: 2, seed: 1, ramp: false, take_over: false };
@@ -174,15 +175,35 @@ impl DocumentSink for Forgetful {
 #[tokio::test]
 async fn a_document_that_does_not_arrive_is_found_missing() {
     let (_fixture, repository, snapshot) = captured().await;
+    for troubles in [&[Trouble::CountsByName][..], &[]] {
+        let database = scratch();
+        let sink = Arc::new(Forgetful(database.clone(), "zoo/ü3"));
+        let scratch = Target { source: Arc::new(Troubled::new(database.clone(), troubles)), sink };
+        let report = drill(&repository, &snapshot, scratch, WHOLE).run().await.unwrap();
+        assert!(!report.has_passed() && report.failure.is_none(), "{report:?}");
+        let found = &report.exercises[0];
+        assert_eq!((found.documents, found.same), (400, 399));
+        let expected = ["`zoo/ü3` is not there", "400 documents were to be restored, and 399 are there"];
+        assert_eq!(found.differences, expected);
+        assert!(database.documents().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn on_a_server_that_does_not_count_a_drill_passes_and_nothing_is_counted_that_is_not_its_own() {
+    let (_fixture, repository, snapshot) = captured().await;
     let database = scratch();
-    let sink = Arc::new(Forgetful(database.clone(), "zoo/ü3"));
-    let scratch = Target { source: Arc::new(database.clone()), sink };
-    let report = drill(&repository, &snapshot, scratch, WHOLE).run().await.unwrap();
-    assert!(!report.has_passed() && report.failure.is_none());
-    let found = &report.exercises[0];
-    assert_eq!((found.documents, found.same), (400, 399));
-    assert_eq!(found.differences, ["`zoo/ü3` is not there", "400 documents were to be restored, and 399 are there"]);
-    assert!(database.documents().is_empty());
+    let uncounted = Arc::new(Troubled::new(database.clone(), &[Trouble::CountsByName]));
+    for options in [WHOLE, SAMPLE] {
+        let report = drill(&repository, &snapshot, target_of(uncounted.clone()), options).run().await.unwrap();
+        assert!(report.has_passed(), "{report:?}");
+        assert!(database.documents().is_empty());
+    }
+    database.set("mine/1", 1);
+    let uncounted = Arc::new(Troubled::new(database.clone(), &[Trouble::CountsByName]));
+    let error = drill(&repository, &snapshot, target_of(uncounted.clone()), WHOLE).run().await.unwrap_err();
+    assert!(matches!(&error, EngineError::Refused(text) if text.contains("holds documents")), "{error}");
+    assert!(!uncounted.counts_by_reading(), "names were read");
 }
 
 #[tokio::test]
@@ -196,9 +217,12 @@ async fn what_is_not_the_drills_own_is_never_touched() {
         assert_eq!(scratch.documents(), before);
     };
     refused(&fixture.database, "was backed up into this repository").await;
-    let used = scratch();
-    used.set("mine/1", 1);
-    refused(&used, "holds 1 documents").await;
+    // before and behind the place of those that say who drills
+    for path in ["books/1", "mine/1"] {
+        let used = scratch();
+        used.set(path, 1);
+        refused(&used, "holds documents").await;
+    }
     assert!(kept(&repository).await.is_empty());
 }
 
@@ -206,7 +230,7 @@ async fn what_is_not_the_drills_own_is_never_touched() {
 async fn what_a_drill_that_died_has_left_is_taken_over_only_when_asked() {
     let (fixture, repository, snapshot) = captured().await;
     let database = scratch();
-    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 2));
+    let troubled = Arc::new(Troubled::gated(database.clone(), 2));
     let dying = drill(&repository, &snapshot, target_of(troubled.clone()), WHOLE);
     let task = tokio::spawn(async move { dying.run().await });
     troubled.gate.as_ref().unwrap().reached.notified().await;
@@ -280,7 +304,7 @@ async fn of_two_repositories_whose_drills_meet_in_one_database_one_steps_back_an
     let (_fixture, repository, snapshot) = captured().await;
     let (_other, other_repository, other_snapshot) = captured_of(401).await;
     let database = scratch();
-    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 1));
+    let troubled = Arc::new(Troubled::gated(database.clone(), 1));
     let first = drill(&repository, &snapshot, target_of(troubled.clone()), SAMPLE);
     let task = tokio::spawn(async move { first.run().await });
     let gate = troubled.gate.as_ref().unwrap();
@@ -311,7 +335,7 @@ async fn beside_the_mark_of_another_drill_nothing_is_begun_and_nothing_deleted()
 async fn whoever_is_taken_for_dead_says_nothing_of_the_backup() {
     let (_fixture, repository, snapshot) = captured().await;
     let database = scratch();
-    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 1));
+    let troubled = Arc::new(Troubled::gated(database.clone(), 1));
     let first = drill(&repository, &snapshot, target_of(troubled.clone()), SAMPLE);
     let task = tokio::spawn(async move { first.run().await });
     let gate = troubled.gate.as_ref().unwrap();
@@ -330,7 +354,7 @@ async fn drills_that_follow_each_other_take_over_from_their_own_and_from_nobody_
     let (_fixture, repository, snapshot) = captured().await;
     let database = scratch();
     let of = |by: &str, scratch| Drill { by: Some(by.to_owned()), ..drill(&repository, &snapshot, scratch, SAMPLE) };
-    let troubled = Arc::new(crate::faults::Troubled::gated(database.clone(), 1));
+    let troubled = Arc::new(Troubled::gated(database.clone(), 1));
     let dying = of("proj_a", target_of(troubled.clone()));
     let task = tokio::spawn(async move { dying.run().await });
     troubled.gate.as_ref().unwrap().reached.notified().await;

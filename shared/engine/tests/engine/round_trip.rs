@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use firebackup_engine::{
-    Change, Contents, EngineError, Meter, ProvenOrigin, RestoreOptions, Stop, diff, estimate, lookup, verify,
+    Change, Contents, EngineError, Estimate, Meter, ProvenOrigin, RestoreOptions, Stop, diff, estimate, lookup, verify,
 };
 use firebackup_model::manifest::{Consistency, Level};
+use firebackup_model::port::DocumentSource;
 use firebackup_model::{DocumentPath, ErrorKind, Selection, Timestamp};
 
 use crate::faults::{Trouble, Troubled};
@@ -54,7 +55,7 @@ async fn every_read_is_at_one_time_whatever_is_written_meanwhile() {
     let (fixture, repository) = Fixture::new(100).await;
     let before = contents(&fixture.database);
     let at = fixture.database.clone();
-    let read_time = firebackup_model::port::DocumentSource::snapshot_time(&at).await.unwrap();
+    let read_time = at.snapshot_time().await.unwrap();
     fixture.database.set("users/u00000", 99);
     fixture.database.set("users/later", 99);
     fixture.database.remove("users/u00004");
@@ -99,7 +100,7 @@ async fn a_read_time_that_became_too_old_is_replaced_and_the_manifest_says_so() 
     assert!(stopped.is_resumable_stop(), "{stopped:?}");
     // the last document of all, in a chunk that is not read yet
     fixture.database.set("zzz/later", 1);
-    let oldest = firebackup_model::port::DocumentSource::snapshot_time(&fixture.database).await.unwrap();
+    let oldest = fixture.database.snapshot_time().await.unwrap();
     let source = Arc::new(Troubled::new(fixture.database.clone(), &[Trouble::TooOld(oldest)]));
     let strict = backup_of(&repository, source.clone()).may_reanchor(false).build().run().await.unwrap_err();
     assert_eq!(strict.port_kind(), Some(ErrorKind::ReadTimeTooOld));
@@ -248,7 +249,7 @@ async fn two_snapshots_and_the_live_database_can_be_compared() {
         (difference.totals.created, difference.totals.updated, difference.totals.deleted, difference.totals.same),
         (1, 1, 1, 38)
     );
-    let now = firebackup_model::port::DocumentSource::snapshot_time(&fixture.database).await.unwrap();
+    let now = fixture.database.snapshot_time().await.unwrap();
     let mut live =
         Contents::of_database(Arc::new(fixture.database.clone()), now, &everything, &fixture.world, &Arc::default())
             .unwrap();
@@ -259,8 +260,31 @@ async fn two_snapshots_and_the_live_database_can_be_compared() {
 async fn the_bill_is_known_before_the_run() {
     let (fixture, _) = Fixture::new(250).await;
     let estimate = estimate(&fixture.database, &Selection::default()).await.unwrap();
-    assert_eq!((estimate.documents, estimate.count_reads, estimate.sampled_documents), (250, 1, 100));
+    assert_eq!((estimate.documents, estimate.count_reads, estimate.sampled_documents), (Some(250), 1, 100));
     assert!(estimate.sampled_bytes > 100 * 40);
+}
+
+/// The bill of so many documents, on a server that does not count.
+async fn uncounted(documents: usize, collections: &[&str]) -> Estimate {
+    let (fixture, _) = Fixture::new(documents).await;
+    let source = Troubled::new(fixture.database.clone(), &[Trouble::CountsByName]);
+    let include = collections.iter().map(ToString::to_string).collect();
+    let estimate = estimate(&source, &Selection { include, ..Selection::default() }).await.unwrap();
+    assert!(!source.counts_by_reading(), "names were read");
+    estimate
+}
+
+#[tokio::test]
+async fn where_nothing_is_counted_the_bill_costs_a_sample_and_says_what_that_tells() {
+    let told = |estimate: &Estimate| (estimate.documents, estimate.count_reads, estimate.sampled_documents);
+    assert_eq!(told(&uncounted(250, &[]).await), (None, 0, 100));
+    assert_eq!(told(&uncounted(100, &[]).await), (None, 0, 100), "there may be more");
+    assert_eq!(told(&uncounted(99, &[]).await), (Some(99), 0, 99), "that is all there is");
+    assert_eq!(told(&uncounted(0, &[]).await), (Some(0), 1, 0));
+    // the first is more than a sample
+    let some = uncounted(250, &["users", "usres", "zoo"]).await;
+    assert_eq!(told(&some), (None, 1, 101));
+    assert_eq!(some.unmatched, ["usres"]);
 }
 
 #[tokio::test]
@@ -302,7 +326,7 @@ async fn a_database_that_keeps_versions_is_read_at_a_whole_minute_which_lasts() 
 
     // without, the server's own time is taken, and an hour is the end of it
     let (fixture, repository) = Fixture::new(60).await;
-    let now = firebackup_model::port::DocumentSource::snapshot_time(&fixture.database).await.unwrap();
+    let now = fixture.database.snapshot_time().await.unwrap();
     backup(&repository, &fixture.database).max_reads(Some(20)).build().run().await.unwrap_err();
     fixture.clock.pass_hours(2);
     let outcome = backup(&repository, &fixture.database).build().run().await.unwrap();

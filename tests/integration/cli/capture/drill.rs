@@ -1,7 +1,10 @@
 //! Drills, as the program runs them: into a database of the same emulator, and what passes and what does not.
 
+use tonic::Code;
+
 use super::*;
 use crate::binary::Program;
+use crate::cli::{ends, stdout};
 
 const SCRATCH: [&str; 2] = ["--scratch-database", "drill"];
 
@@ -108,11 +111,27 @@ async fn a_database_that_is_not_empty_or_was_backed_up_is_refused_and_stays_as_i
     let path = DocumentPath::new("mine/1").unwrap();
     write(&scratch, vec![Write { path, document: Some(document), precondition: Precondition::None }]).await;
     let refused = drill(&place.program, &["--take-over"], 1);
-    assert!(refused["error"]["message"].as_str().unwrap().contains("holds 1 documents"), "{refused:#}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("holds documents"), "{refused:#}");
     assert_eq!(read_all(&scratch).await.len(), 1);
     let before = read_all(&place.source).await;
     json_ends(&place.program, &["drill", "--scratch-database", &database().database], 2);
     assert_eq!(read_all(&place.source).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_server_that_counts_single_groups_only_a_drill_passes_and_a_plan_says_what_it_can() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    place.proxy.control().refuse_kindless_counts(Some(Code::InvalidArgument));
+    let report = drill(program, &["--all", "--moments", "0"], 0);
+    assert_eq!((&report["passed"], &report["exercises"][0]["same"]), (&true.into(), &21.into()), "{report:#}");
+    let plan = json_ends(program, &["backup", "--plan"], 0);
+    assert_eq!((&plan["documents"], &plan["billed_reads"]), (&21.into(), &21.into()), "the sample has all: {plan:#}");
+    put(&place.source, (0..100).map(|n| (format!("more/m{n:02}"), n))).await;
+    let plan = json_ends(program, &["backup", "--plan"], 0);
+    assert!(plan["documents"].is_null() && plan.get("billed_reads").is_none(), "{plan:#}");
+    assert_eq!(plan["plan_reads"], 100, "no more than the sample is read: {plan:#}");
+    assert!(stdout(&ends(program, &["backup", "--plan"], 0)).contains("cannot be counted"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
