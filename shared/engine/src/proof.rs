@@ -57,7 +57,8 @@ pub(crate) struct Prover<'p> {
 impl Prover<'_> {
     /// Counts next to nothing, so that it is known what counting costs.
     pub(crate) async fn try_counting(&self, at: Timestamp) -> Result<()> {
-        let little = PathRange::collection(PROBE_COLLECTION).map_err(|error| EngineError::Refused(error.to_string()))?;
+        let little =
+            PathRange::collection(PROBE_COLLECTION).map_err(|error| EngineError::Refused(error.to_string()))?;
         self.count(&little, at).await?;
         if self.source.counts_by_reading() {
             tracing::warn!(
