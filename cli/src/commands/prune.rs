@@ -134,6 +134,14 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
             report.segments_kept
         ));
     }
+    for moments in report.moments.iter().filter(|moments| moments.from_after != Some(moments.from_before)) {
+        let (database, from) = (&moments.database, moments.from_before);
+        let stays = match moments.from_after {
+            Some(oldest) => format!("the oldest that stays is {oldest}"),
+            None => "none stays".to_owned(),
+        };
+        lines.push(format!("captured moments of {database} from {from} on {would}dropped; {stays}"));
+    }
     if report.reported_dropped + report.reported_kept > 0 {
         lines.push(format!(
             "{} of reported versions {would}dropped, {} kept",
@@ -185,6 +193,8 @@ mod tests {
     use super::*;
     use crate::args::{Cli, Command};
     use clap::Parser;
+    use firebackup_engine::MomentsKept;
+    use firebackup_model::{DatabaseName, Timestamp};
 
     /// The arguments of a prune, parsed from a line.
     fn parse(line: &str) -> Result<PruneArgs, clap::Error> {
@@ -202,6 +212,22 @@ mod tests {
         let weeks = parse("--keep-weekly 1 --keep-last 3").unwrap();
         assert_eq!(weeks.generations(), Generations { weekly: 1, ..Generations::default() });
         assert!(parse("--keep-last 3").unwrap().generations().is_empty());
+    }
+
+    #[test]
+    fn moments_that_go_are_told_and_those_that_all_stay_are_not() {
+        let moment = |seconds| Timestamp::new(1_700_000_000 + seconds, 0);
+        let told = |from_after| {
+            let database = DatabaseName::new("shop", "(default)");
+            let moments = vec![MomentsKept { database, from_before: moment(0), from_after }];
+            let report = PruneReport { moments, ..PruneReport::default() };
+            let policy = PrunePolicy { dry_run: true, ..PrunePolicy::default() };
+            text(&report, &Staging::default(), &policy)
+        };
+        let from = "captured moments of shop/(default) from 2023-11-14T22:13:20Z on would be dropped";
+        assert!(told(Some(moment(60))).contains(&format!("{from}; the oldest that stays is 2023-11-14T22:14:20Z")));
+        assert!(told(None).contains(&format!("{from}; none stays")));
+        assert!(!told(Some(moment(0))).contains("moments"));
     }
 
     #[test]

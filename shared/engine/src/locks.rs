@@ -19,7 +19,8 @@ use serde::Serialize;
 use crate::chain::path_of;
 use crate::error::{EngineError, Result};
 use crate::layout;
-use crate::prune::{PrunePolicy, moments_since};
+use crate::prune::{PrunePolicy, moments_since, readable};
+use crate::prune_lineage;
 use crate::prune_reported::ReportedKept;
 use crate::prune_segments::SegmentsKept;
 use crate::reported;
@@ -51,7 +52,8 @@ pub struct LockReport {
     pub failed_reported: u64,
 }
 
-/// Locks everything that the backups of a repository need, `except` those that are about to go. Locks are made longer,
+/// Locks everything that the backups of a repository need, `except` those that are about to go, of which only those are locked
+/// that a prune keeps all the same, because captured moments or incremental backups build on them. Locks are made longer,
 /// never shorter. A snapshot's manifest is locked after all that it needs, and not when one of these could not be. What a
 /// restore replaced is kept for days, and stays under the lock that it was put with: a longer one would keep it for ever.
 /// Captured changes are locked with the snapshots as far as a prune keeps them, which keeps moments of `moments_days`.
@@ -69,23 +71,13 @@ pub async fn extend_locks(
     let mut locks = Locks { versions, until: rule.until(repository.world().now()), done: HashMap::new(), moments_days };
     let mut report = LockReport { until: locks.until, ..LockReport::default() };
     locks.extend(&shared(repository).await?, &mut report).await?;
-    let mut manifests = BTreeMap::new();
-    let ids = repository.snapshot_ids().await?;
-    for id in ids.into_iter().filter(|id| id.kind() == JobKind::Backup && !except.contains(id)) {
-        match locks.extend_snapshot(repository, &id, &mut report).await {
-            Ok(manifest) => {
-                report.snapshots += 1;
-                manifests.insert(id, manifest);
-            }
-            // a prune dropped it since it was listed
-            Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
-            Err(error) => {
-                tracing::warn!(snapshot = %id, error = %error.in_full(), "not all that a snapshot needs could be locked");
-                report.failed.push(id);
-            }
-        }
-    }
-    locks.extend_segments(repository, &manifests, &mut report).await?;
+    let backups = repository.snapshot_ids().await?.into_iter().filter(|id| id.kind() == JobKind::Backup);
+    let (going, stays): (Vec<_>, Vec<_>) = backups.partition(|id| except.contains(id));
+    let manifests = locks.extend_snapshots(repository, stays, &mut report).await?;
+    let named = readable(repository, &going).await?;
+    let bases = locks.extend_segments(repository, &manifests, &named, &mut report).await?;
+    let (needed, _) = prune_lineage::needed(going, &manifests, &named, &bases);
+    locks.extend_snapshots(repository, needed, &mut report).await?;
     locks.extend_reported(repository, &mut report).await?;
     Ok(report)
 }
@@ -124,6 +116,31 @@ struct Locks<'a> {
 }
 
 impl Locks<'_> {
+    /// Locks snapshots; returns the manifests of those of which everything is.
+    async fn extend_snapshots(
+        &mut self,
+        repository: &Repository,
+        ids: Vec<SnapshotId>,
+        report: &mut LockReport,
+    ) -> Result<BTreeMap<SnapshotId, Manifest>> {
+        let mut manifests = BTreeMap::new();
+        for id in ids {
+            match self.extend_snapshot(repository, &id, report).await {
+                Ok(manifest) => {
+                    report.snapshots += 1;
+                    manifests.insert(id, manifest);
+                }
+                // a prune dropped it since it was listed
+                Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => {}
+                Err(error) => {
+                    tracing::warn!(snapshot = %id, error = %error.in_full(), "not all that a snapshot needs could be locked");
+                    report.failed.push(id);
+                }
+            }
+        }
+        Ok(manifests)
+    }
+
     async fn extend_snapshot(
         &mut self,
         repository: &Repository,
@@ -136,16 +153,18 @@ impl Locks<'_> {
         Ok(manifest)
     }
 
-    /// Locks the captured changes that a prune keeps; those that it would drop must get free in the end.
+    /// Locks the captured changes that a prune keeps; those that it would drop must get free in the end. Returns the snapshots
+    /// that they build on, which may be `named` to be dropped.
     async fn extend_segments(
         &mut self,
         repository: &Repository,
         manifests: &BTreeMap<SnapshotId, Manifest>,
+        named: &BTreeMap<SnapshotId, Manifest>,
         report: &mut LockReport,
-    ) -> Result<()> {
+    ) -> Result<BTreeSet<SnapshotId>> {
         let policy = PrunePolicy { keep_moments_days: self.moments_days, ..PrunePolicy::default() };
         let since = moments_since(&policy, repository.world().now());
-        let segments = SegmentsKept::decide(repository.all_captures().await?, manifests.values(), since);
+        let segments = SegmentsKept::decide(repository.all_captures().await?, manifests, named, since);
         for segment in &segments.kept {
             match self.extend_segment(repository, segment, report).await {
                 Ok(()) => report.segments += 1,
@@ -155,7 +174,7 @@ impl Locks<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(segments.bases)
     }
 
     async fn extend_segment(

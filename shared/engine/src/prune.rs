@@ -22,7 +22,7 @@ use crate::plan::{MAX_JOB_SECONDS, joined};
 use crate::prune_lineage::{needed, parent_of, without_parents};
 use crate::prune_marks::{Marks, PruneMark};
 use crate::prune_reported::ReportedKept;
-use crate::prune_segments::SegmentsKept;
+use crate::prune_segments::{MomentsKept, SegmentsKept};
 use crate::repository::Repository;
 
 /// How long something stays marked before it is deleted.
@@ -96,6 +96,8 @@ pub struct PruneReport {
     pub segments_dropped: u64,
     /// Segments of captured changes kept.
     pub segments_kept: u64,
+    /// Of each database that has captured moments, the oldest of them, before and after.
+    pub moments: Vec<MomentsKept>,
     /// Manifests of reported versions dropped.
     pub reported_dropped: u64,
     /// Manifests of reported versions kept.
@@ -146,6 +148,7 @@ impl Pruning<'_> {
             needed: view.needed.clone(),
             segments_dropped: view.segments.dropped.len() as u64,
             segments_kept: view.segments.kept.len() as u64,
+            moments: view.moments.clone(),
             reported_dropped: view.reported.dropped.len() as u64,
             reported_kept: view.reported.kept.len() as u64,
             ..PruneReport::default()
@@ -266,9 +269,8 @@ impl Pruning<'_> {
         named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
     ) -> Result<SegmentsKept> {
-        let all: BTreeMap<_, _> = manifests.iter().chain(named).collect();
         let captures = self.repository.all_captures().await?;
-        let mut segments = SegmentsKept::decide(captures, all.into_values(), since);
+        let mut segments = SegmentsKept::decide(captures, manifests, named, since);
         self.keep_locked(&mut segments).await?;
         Ok(segments)
     }
@@ -367,6 +369,7 @@ pub(crate) struct View {
     /// Of those kept, the ones that were named and that kept moments build on.
     needed: Vec<SnapshotId>,
     segments: SegmentsKept,
+    moments: Vec<MomentsKept>,
     reported: ReportedKept,
     /// What incremental backups build on, those that are dropped included.
     parents: BTreeMap<SnapshotId, SnapshotId>,
@@ -411,12 +414,15 @@ impl View {
         let (needed, drop) = needed(drop, &manifests, &named, &segments.bases);
         manifests.extend(named.into_iter().filter(|(id, _)| needed.contains(id)));
         let old = dropped(&manifests, policy, now, &pinned);
-        let old = old.into_iter().filter(|id| !locked.contains(id) && !segments.bases.contains(id)).collect();
+        let builds_on = |id: &SnapshotId| segments.bases.contains(id) || segments.next_bases.contains(id);
+        let old = old.into_iter().filter(|id| !locked.contains(id) && !builds_on(id)).collect();
         let (old, old_and_locked) = pruning.unlocked(without_parents(old, &manifests)).await?;
         locked.extend(old_and_locked);
         // of those that are locked the parents stay too
         let old = without_parents(old, &manifests);
         let dropped: BTreeSet<_> = old.into_iter().chain(drop).collect();
+        let stays: Vec<&Manifest> = manifests.values().filter(|manifest| !dropped.contains(&manifest.id)).collect();
+        let moments = segments.moments(&stays);
         let mut view = Self {
             kept: manifests.keys().filter(|id| !dropped.contains(*id)).cloned().collect(),
             alive: HashSet::new(),
@@ -427,6 +433,7 @@ impl View {
             locked,
             needed,
             segments,
+            moments,
             reported,
             parents: manifests.values().filter_map(|one| Some((one.id.clone(), parent_of(one)?))).collect(),
         };
@@ -608,7 +615,7 @@ pub(crate) fn moments_since(policy: &PrunePolicy, now: Timestamp) -> Timestamp {
 
 /// Those of these snapshots that can be read: one that is damaged is no base of anything. A store that does not answer says
 /// nothing of what it holds.
-async fn readable(repository: &Repository, ids: &[SnapshotId]) -> Result<BTreeMap<SnapshotId, Manifest>> {
+pub(crate) async fn readable(repository: &Repository, ids: &[SnapshotId]) -> Result<BTreeMap<SnapshotId, Manifest>> {
     let mut manifests = BTreeMap::new();
     for id in ids {
         match repository.manifest(id).await {

@@ -2,72 +2,127 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firebackup_model::Timestamp;
 use firebackup_model::id::{CaptureId, SnapshotId};
 use firebackup_model::manifest::Manifest;
 use firebackup_model::segment::SegmentManifest;
+use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
+use serde::Serialize;
 
 use crate::chain::{Captured, Stretch, path_in};
 use crate::moments::is_base_in;
+
+/// What a prune keeps of the captured moments of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MomentsKept {
+    /// Whose moments.
+    pub database: DatabaseName,
+    /// The oldest captured moment that there was.
+    pub from_before: Timestamp,
+    /// The oldest one that stays; nothing where all go.
+    pub from_after: Option<Timestamp>,
+}
 
 /// Segments of all databases, parted by whether they are kept.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentsKept {
     /// Snapshots that kept moments build on.
     pub(crate) bases: BTreeSet<SnapshotId>,
+    /// Those that they will build on next: no policy drops them, and whoever names them does.
+    pub(crate) next_bases: BTreeSet<SnapshotId>,
+    /// The oldest captured moment of each database, as long as nothing is dropped.
+    oldest: BTreeMap<DatabaseName, Timestamp>,
     pub(crate) kept: Vec<SegmentManifest>,
     /// The manifests to drop, of each database those that another one is read in place of, then the oldest first.
     pub(crate) dropped: Vec<Path>,
 }
 
 impl SegmentsKept {
-    /// Decides for all databases; moments at or behind `since` are kept.
-    pub(crate) fn decide<'m>(
+    /// Decides for all databases; moments at or behind `since` are kept. Snapshots that are `named` to be dropped stay where such
+    /// a moment builds on them, and not for what comes.
+    pub(crate) fn decide(
         captures: BTreeMap<CaptureId, Captured>,
-        manifests: impl Iterator<Item = &'m Manifest>,
+        manifests: &BTreeMap<SnapshotId, Manifest>,
+        named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
     ) -> Self {
         let mut all = Self::default();
-        let whole: Vec<&Manifest> = manifests.filter(|manifest| manifest.is_whole()).collect();
+        let every = manifests.values().chain(named.values());
+        let whole: Vec<&Manifest> = every.filter(|manifest| manifest.is_whole()).collect();
         for (capture, Captured { segments, covered }) in captures {
             all.dropped.extend(covered);
             let is_of_it = |one: &&&Manifest| segments.first().is_some_and(|first| first.source == one.source);
             let mut bases: Vec<&Manifest> = whole.iter().filter(is_of_it).copied().collect();
-            bases.sort_by_key(|manifest| manifest.read_time());
+            bases.sort_by(|a, b| (a.read_time(), &a.id).cmp(&(b.read_time(), &b.id)));
             let stretches = Stretch::all(&segments);
+            if let (Some(first), Some(oldest)) = (segments.first(), oldest_moment(&stretches, &bases)) {
+                all.oldest.insert(first.source.clone(), oldest);
+            }
             let last = stretches.len().saturating_sub(1);
             for (place, stretch) in stretches.into_iter().enumerate() {
-                all.decide_stretch(capture, stretch, &bases, since, place == last);
+                let is_last = place == last;
+                let has_kept = is_last || stretch.end() >= since;
+                let fit = bases.iter().filter(|manifest| has_kept && is_base_in(&stretch, manifest));
+                let from = all.choose_base(&fit.copied().collect::<Vec<_>>(), named, since);
+                all.part(capture, stretch, from, is_last);
             }
         }
         all
     }
 
-    fn decide_stretch(
+    /// Chooses what the moments of a stretch build on, of the snapshots that fit, oldest first; says from when on its changes are
+    /// needed then. Where that one lies before all moments that are kept, the next one stays too, named ones aside: once it lies
+    /// before them it takes its place, also where snapshots are kept for a shorter time than moments. Without it the first base
+    /// would stay for ever, and every change since.
+    fn choose_base(
         &mut self,
-        capture: CaptureId,
-        stretch: Stretch,
-        bases: &[&Manifest],
+        fit: &[&Manifest],
+        named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
-        is_last: bool,
-    ) {
-        let mut from = stretch.end();
-        if is_last || stretch.end() >= since {
-            let mut fit = bases.iter().filter(|manifest| is_base_in(&stretch, manifest)).copied().peekable();
-            let oldest = fit.peek().copied();
-            let base = fit.rfind(|manifest| manifest.read_time() <= Some(since)).or(oldest);
-            if let Some(base) = base {
-                self.bases.insert(base.id.clone());
-                from = base.read_times.first().copied().unwrap_or_default();
-            }
+    ) -> Option<Timestamp> {
+        let before = fit.partition_point(|manifest| manifest.read_time() <= Some(since));
+        let base = fit.get(before.saturating_sub(1))?;
+        self.bases.insert(base.id.clone());
+        if before > 0 {
+            let next = fit.iter().skip(before).find(|manifest| !named.contains_key(&manifest.id));
+            self.next_bases.extend(next.map(|manifest| manifest.id.clone()));
         }
+        base.read_times.first().copied()
+    }
+
+    /// Parts the segments of a stretch; without a base only those are kept that capturing goes on from.
+    fn part(&mut self, capture: CaptureId, stretch: Stretch, from: Option<Timestamp>, is_last: bool) {
+        let from = from.unwrap_or(stretch.end());
         let first = stretch.segments.partition_point(|segment| segment.end() <= from);
         let first = if is_last { first.min(goes_on_from(&stretch)) } else { first };
         let mut segments = stretch.segments;
         self.kept.extend(segments.split_off(first));
         self.dropped.extend(segments.iter().filter_map(|segment| path_in(capture, segment)));
     }
+
+    /// What stays of the captured moments of each database that has any, with these snapshots.
+    pub(crate) fn moments(&self, kept: &[&Manifest]) -> Vec<MomentsKept> {
+        let moments = self.oldest.iter().map(|(database, before)| {
+            let is_whole = |one: &&&Manifest| one.is_whole() && one.source == *database;
+            let bases: Vec<&Manifest> = kept.iter().filter(is_whole).copied().collect();
+            let segments = self.kept.iter().filter(|segment| segment.source == *database);
+            let mut segments: Vec<SegmentManifest> = segments.cloned().collect();
+            segments.sort_by_key(|segment| segment.after);
+            let from_after = oldest_moment(&Stretch::all(&segments), &bases);
+            MomentsKept { database: database.clone(), from_before: *before, from_after }
+        });
+        moments.collect()
+    }
+}
+
+/// The oldest moment of captured changes: the first that was proven behind a snapshot which they can be put on top of.
+fn oldest_moment(stretches: &[Stretch], snapshots: &[&Manifest]) -> Option<Timestamp> {
+    let oldest = stretches.iter().filter_map(|stretch| {
+        let bases = snapshots.iter().filter(|manifest| is_base_in(stretch, manifest));
+        let first = bases.filter_map(|manifest| manifest.read_time()).min()?;
+        stretch.proven.range(first..).next().map(|(point, _)| *point)
+    });
+    oldest.min()
 }
 
 /// The segment that capturing counts from: the last that proves something, or the first of all.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use firebackup_engine::{PrunePolicy, Repository, RestoreOptions, extend_locks, prune, prune_versions};
+use firebackup_model::id::SnapshotId;
 use firebackup_model::port::{ObjectVersions, Removal};
 use firebackup_model::{ErrorKind, LockMode, LockRule, PortError, Timestamp};
 use object_store::path::Path;
@@ -253,4 +254,38 @@ async fn what_a_locked_incremental_backup_builds_on_stays_with_it() {
     let report = prune_versions(&repository, &policy, &LockedInBetween(locks)).await.unwrap();
     assert_eq!((report.dropped.len(), report.locked.len()), (0, 2), "{report:?}");
     assert!(all_whole(&repository).await.iter().any(|one| one.id == full.id));
+}
+
+#[tokio::test]
+async fn what_moments_build_on_is_locked_anew_also_when_it_is_to_go() {
+    let (fixture, repository, base) = crate::capture::begun(24).await;
+    let mut going = vec![base.id.clone()];
+    for round in 0..4 {
+        fixture.database.set("users/u00000", round);
+        crate::capture::until_now(&crate::capture::capture(&repository, &fixture.database)).await;
+        if round == 1 {
+            going.push(backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id);
+        }
+    }
+    let kept = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    let locks = Locks::new(&fixture);
+    let report = extend_locks(&repository, &locks, RULE, &going, 7).await.unwrap();
+    assert_eq!((report.snapshots, report.failed.len(), report.segments), (2, 0, 4), "{report:?}");
+    let locked = locks.locked();
+    let is_locked = |id: &SnapshotId| locked.contains(&format!("snapshots/{id}.manifest"));
+    assert!(is_locked(&base.id) && is_locked(&kept.id) && !is_locked(&going[1]), "{locked:?}");
+    for run in base.all_runs().map(|run| run.id.to_string()) {
+        assert!(locked.contains(&format!("runs/{}/{run}.run", &run[..2])), "{run} of {locked:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_kept_incremental_backup_builds_on_is_locked_anew_also_when_it_is_to_go() {
+    let (fixture, repository, full) = crate::capture::begun(24).await;
+    fixture.database.set("users/u00000", 1);
+    crate::capture::back_up(&repository, &fixture).await.unwrap();
+    let locks = Locks::new(&fixture);
+    let report = extend_locks(&repository, &locks, RULE, std::slice::from_ref(&full.id), 7).await.unwrap();
+    assert_eq!((report.snapshots, report.failed.len()), (2, 0), "{report:?}");
+    assert!(locks.locked().contains(&format!("snapshots/{}.manifest", full.id)));
 }

@@ -1,12 +1,16 @@
 //! What a prune keeps of captured changes, and what it drops.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use firebackup_engine::{PrunePolicy, prune, verify_segments};
 use firebackup_model::Timestamp;
-use object_store::ObjectStoreExt;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{all_moments_are_right, begun, capture, moments, until_now};
+use crate::faults::{DyingStore, Fuse};
 use crate::fixture::{Fixture, backup};
 
 const DAY: i64 = 24 * 3600;
@@ -84,27 +88,116 @@ async fn a_segment_that_cannot_be_read_keeps_everything() {
     assert_eq!(fixture.objects().await, objects);
 }
 
+/// The same objects in a store of their own.
+async fn copy_of(store: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    let copy = InMemory::new();
+    let metas: Vec<_> = store.list(None).try_collect().await.unwrap();
+    for meta in metas {
+        let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+        copy.put(&meta.location, bytes.into()).await.unwrap();
+    }
+    Arc::new(copy)
+}
+
+async fn objects_in(store: &Arc<dyn ObjectStore>) -> usize {
+    store.list(None).try_collect::<Vec<_>>().await.unwrap().len()
+}
+
 #[tokio::test]
-async fn a_prune_killed_at_any_operation_takes_no_moment_of_the_window() {
-    for operations in (1..).step_by(9) {
-        let (fixture, _, _) = begun(12).await;
-        days(&fixture, 4).await;
-        let before = points(&fixture).await;
-        let policy = PrunePolicy { keep_last: Some(1), keep_moments_days: 1, ..PrunePolicy::default() };
-        let fuse = crate::faults::Fuse::new(operations);
-        let store = std::sync::Arc::new(crate::faults::DyingStore::new(fixture.store.clone(), fuse.clone(), false));
-        let lived = match fixture.open_on(store).await {
-            Ok(dying) => prune(&dying, &policy).await.is_ok(),
-            Err(_) => false,
+async fn a_prune_killed_at_any_operation_takes_no_moment_of_the_window_and_leaves_all_that_are_listed_right() {
+    let (fixture, repository, _) = begun(12).await;
+    days(&fixture, 4).await;
+    // what the first one marks the second deletes, and drops a day more
+    let policy = PrunePolicy { keep_last: Some(1), keep_moments_days: 3, ..PrunePolicy::default() };
+    assert!(prune(&repository, &policy).await.unwrap().segments_dropped > 0);
+    fixture.clock.pass_hours(25);
+    let before = points(&fixture).await;
+    let all = objects_in(&fixture.store).await;
+    let mut killed_while_deleting = 0;
+    for operations in (1..).step_by(3) {
+        let store = copy_of(&fixture.store).await;
+        let since = fixture.world.now().plus_seconds(-3 * DAY);
+        let dying = DyingStore::new(store.clone(), Fuse::new(operations), operations % 2 == 0);
+        let pruned = match fixture.open_on(Arc::new(dying)).await {
+            Ok(dying) => prune(&dying, &policy).await.ok(),
+            Err(_) => None,
         };
-        let since = fixture.database.now().plus_seconds(-DAY);
-        let after = points(&fixture).await;
+        let left = fixture.open_on(store.clone()).await.unwrap();
+        let after: BTreeSet<_> = moments(&left, &fixture.database).await.points().collect();
         assert!(before.iter().all(|point| *point < since || after.contains(point)), "killed at {operations}");
-        if lived {
-            assert!(operations > 30, "{operations}");
+        // as long as nothing is gone they are what they were
+        if objects_in(&store).await < all {
+            all_moments_are_right(&left, &fixture.database).await;
+            killed_while_deleting += 1;
+        }
+        if let Some(report) = pruned {
+            assert!(report.segments_dropped > 0 && report.deleted > 8, "{report:?}");
             break;
         }
     }
+    assert!(killed_while_deleting > 4, "{killed_while_deleting}");
+}
+
+/// A capture, a full backup and a prune a day.
+#[tokio::test]
+async fn the_oldest_moment_follows_where_snapshots_are_kept_for_a_shorter_time_than_moments() {
+    let (fixture, repository, _) = begun(12).await;
+    let database = &fixture.database;
+    let policy = PrunePolicy { keep_last: Some(1), keep_moments_days: 7, ..PrunePolicy::default() };
+    let mut captured = Vec::new();
+    for day in 1..=24 {
+        database.set("users/u00000", day);
+        database.set(&format!("users/d{day}"), day);
+        database.pass_seconds(DAY);
+        fixture.clock.pass_hours(24);
+        until_now(&capture(&repository, database)).await;
+        captured.extend(points(&fixture).await.last().copied());
+        backup(&repository, database).build().run().await.unwrap();
+        let report = prune(&repository, &policy).await.unwrap();
+        // two windows at most, and the snapshots that they begin with
+        assert!(report.segments_kept <= 14 && report.kept <= 3, "day {day}: {report:?}");
+        let left = points(&fixture).await;
+        let days_ago = |days: i64| database.now().plus_seconds(-days * DAY);
+        assert!(left.first() >= Some(&days_ago(14)), "day {day}: {left:?}");
+        let lost: Vec<_> = captured.iter().filter(|point| **point >= days_ago(7) && !left.contains(point)).collect();
+        assert!(lost.is_empty(), "day {day}: {lost:?}");
+        all_moments_are_right(&fixture.open().await, database).await;
+    }
+}
+
+#[tokio::test]
+async fn what_moments_build_on_next_is_kept_from_policies_and_dropped_by_name() {
+    let (fixture, repository, _) = begun(24).await;
+    days(&fixture, 7).await;
+    let backups = repository.snapshot_ids().await.unwrap();
+    let policy = PrunePolicy { keep_last: Some(1), keep_moments_days: 4, exclusive: true, ..PrunePolicy::default() };
+    // four days ago the fourth was just made; the last one is kept for itself
+    let report = prune(&repository, &policy).await.unwrap();
+    assert_eq!(report.dropped, backups[..3]);
+    assert_eq!(repository.snapshot_ids().await.unwrap(), backups[3..]);
+    let named = PrunePolicy { drop: backups[3..5].to_vec(), ..policy };
+    let report = prune(&repository, &named).await.unwrap();
+    assert_eq!((report.needed, report.dropped), (vec![backups[3].clone()], vec![backups[4].clone()]));
+    all_moments_are_right(&fixture.open().await, &fixture.database).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_says_which_moment_is_the_oldest_that_stays() {
+    let (fixture, repository, _) = begun(24).await;
+    days(&fixture, 5).await;
+    let before = points(&fixture).await;
+    let policy = PrunePolicy { keep_last: Some(1), keep_moments_days: 2, ..PrunePolicy::default() };
+    let dry = prune(&repository, &PrunePolicy { dry_run: true, ..policy.clone() }).await.unwrap();
+    assert_eq!(prune(&repository, &policy).await.unwrap().moments, dry.moments);
+    let after = points(&fixture).await;
+    let [told] = &dry.moments[..] else { panic!("{:?}", dry.moments) };
+    // the first moment of each is that of the snapshot it begins with
+    assert_eq!(Some(&told.from_before), before.iter().nth(1));
+    assert_eq!(told.from_after.as_ref(), after.iter().nth(1));
+    assert!(told.from_after > Some(told.from_before));
+    let again = prune(&repository, &policy).await.unwrap().moments;
+    assert_eq!(again[0].from_before, told.from_after.unwrap());
+    assert_eq!(again[0].from_after, told.from_after);
 }
 
 #[tokio::test]
@@ -114,7 +207,7 @@ async fn damage_anywhere_in_captured_changes_is_found_and_named() {
         fixture.database.set("users/u00000", round);
         until_now(&capture(&repository, &fixture.database)).await;
     }
-    let whole = verify_segments(&repository, &std::sync::Arc::default()).await.unwrap();
+    let whole = verify_segments(&repository, &Arc::default()).await.unwrap();
     assert_eq!((whole.segments, whole.records, whole.damaged.len()), (3, 3, 0));
     let of_backup: BTreeSet<String> = first.all_runs().map(|run| run.id.to_string()).collect();
     let is_captured = |path: &&String| {
@@ -126,7 +219,7 @@ async fn damage_anywhere_in_captured_changes_is_found_and_named() {
     for object in captured {
         let bytes = fixture.read(&object).await;
         fixture.damage(&object).await;
-        let verified = verify_segments(&fixture.open().await, &std::sync::Arc::default()).await.unwrap();
+        let verified = verify_segments(&fixture.open().await, &Arc::default()).await.unwrap();
         assert_eq!((verified.segments, verified.damaged.len()), (2, 1), "{object}");
         assert!(verified.damaged[0].1.in_full().contains(&object), "{:?}", verified.damaged);
         fixture.store.put(&object.as_str().into(), bytes.into()).await.unwrap();
