@@ -9,7 +9,8 @@ use firebackup_control::{
     PlaceToClean, QueuedJobs, Worker,
 };
 use firebackup_engine::{
-    EngineError, LockReport, PrunePolicy, PruneReport, captured_since, extend_locks, prune, prune_versions,
+    EngineError, LockReport, PrunePolicy, PruneReport, captured_since, extend_locks, is_next_base, prune,
+    prune_versions,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::port::{JobQueue, StepError, StepErrorKind};
@@ -490,12 +491,34 @@ impl Maintenance {
     }
 
     async fn drop_by_schedule(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
+        let going = self.control().deleted_backups(worker).await.map_err(of_control)?;
         for schedule in self.control().schedules_of(worker).await.map_err(of_control)? {
             let now = self.steps.places.world().now();
             let outcome = self.control().kept_by_schedule(worker, &schedule.id, now).await.map_err(of_control)?;
-            self.drop_backups(worker, outcome.dropped, retained).await?;
+            for backup in outcome.dropped {
+                match self.is_built_on_next(worker, &backup, &going).await {
+                    Ok(true) => {}
+                    Ok(false) => self.drop_backups(worker, vec![backup], retained).await?,
+                    Err(error) => {
+                        retained.failed += 1;
+                        tracing::warn!(job = %backup, error = %error, "a backup is not dropped yet: what builds on it is not known");
+                    }
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Whether captured moments will build on a backup next. A schedule leaves it until then, else the first one would stay for
+    /// ever, with every change since; whoever names it has it deleted.
+    async fn is_built_on_next(&self, worker: &Worker, backup: &JobId, going: &[JobId]) -> Result<bool, StepError> {
+        let place = self.control().work_to_end(worker, backup).await.map_err(of_control)?.place;
+        let repository = match self.steps.places.open(&place).await {
+            Err(EngineError::NotFound(_)) => return Ok(false),
+            opened => opened.map_err(of_engine)?,
+        };
+        let days = self.moments_kept(&place).await?;
+        is_next_base(&repository, backup, going, days).await.map_err(of_engine)
     }
 
     /// Merges that were made by themselves go with the moments that build on them.

@@ -127,6 +127,31 @@ pub async fn prune_versions(
     Pruning { repository, policy, versions: Some(versions) }.run().await
 }
 
+/// Whether captured moments will build on a snapshot next, once the one that they build on now lies far enough before all that
+/// are kept for `moments_days`. A policy that would drop it leaves it until then, so that what is kept moves on; `going` are those
+/// that are dropped by name.
+///
+/// # Errors
+/// When the store fails, or a manifest cannot be read.
+pub async fn is_next_base(
+    repository: &Repository,
+    snapshot: &SnapshotId,
+    going: &[SnapshotId],
+    moments_days: u32,
+) -> Result<bool> {
+    let captures = repository.all_captures().await?;
+    if captures.is_empty() {
+        return Ok(false);
+    }
+    let here = repository.snapshot_ids().await?;
+    let going: Vec<_> = here.into_iter().filter(|id| going.contains(id)).collect();
+    let manifests = manifests(repository, &going).await?;
+    let named = readable(repository, &going).await?;
+    let policy = PrunePolicy { keep_moments_days: moments_days, ..PrunePolicy::default() };
+    let since = moments_since(&policy, repository.world().now());
+    Ok(SegmentsKept::decide(captures, &manifests, &named, since).next_bases.contains(snapshot))
+}
+
 pub(crate) struct Pruning<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) policy: &'a PrunePolicy,

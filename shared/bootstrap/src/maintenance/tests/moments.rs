@@ -135,8 +135,9 @@ async fn a_week_of_moments_is_kept_beside_the_backups_of_some_days_weeks_and_mon
 
     let repository = home.repository(&backups[44]).await;
     let kept: Vec<_> = repository.snapshot_ids().await.unwrap();
-    let january_31_and_february_7_12_13_14 = [30, 37, 42, 43, 44];
-    let expected: BTreeSet<_> = january_31_and_february_7_12_13_14.map(|day| backups[day].job.id.clone()).into();
+    // moments build on that of the seventh, and on that of the eleventh next
+    let january_31_and_february_7_11_12_13_14 = [30, 37, 41, 42, 43, 44];
+    let expected: BTreeSet<_> = january_31_and_february_7_11_12_13_14.map(|day| backups[day].job.id.clone()).into();
     assert_eq!(kept.into_iter().collect::<BTreeSet<_>>(), expected);
     let moments = Moments::read(&repository, &name).await.unwrap();
     let week = home.clock.now().plus_seconds(-7 * DAY);
@@ -147,5 +148,39 @@ async fn a_week_of_moments_is_kept_beside_the_backups_of_some_days_weeks_and_mon
     }
     for moment in offered {
         held(&repository, &moments, moment).await;
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_moment_follows_where_a_schedule_keeps_one_backup() {
+    const DAY: i64 = 24 * 3600;
+    let home = Home::new().await;
+    let database = MemoryDatabase::new(name());
+    database.flow();
+    database.set("users/bob", 1);
+    let new = json!({
+        "name": "Nightly", "projectId": home.project.id, "cronExpression": "0 0 * * *", "timezone": "Etc/UTC",
+        "retention": { "type": "count", "value": 1 },
+    });
+    let schedule = home.control.create_schedule(&home.owner, serde_json::from_value(new).unwrap()).await.unwrap();
+    let pitr = json!({ "projectId": home.project.id, "config": { "retentionDays": 7 } });
+    home.control.enable_pitr(&home.owner, serde_json::from_value(pitr).unwrap()).await.unwrap();
+    let mut points = Vec::new();
+    for day in 0..22 {
+        database.pass_seconds(home.clock.now().seconds - database.now().seconds);
+        let repository = home.repository(&scheduled(&home, &schedule.id, &database).await).await;
+        home.clock.advance(DAY);
+        database.pass_seconds(home.clock.now().seconds - database.now().seconds);
+        captured(&repository, &database, day).await;
+        points.extend(Moments::read(&repository, &name()).await.unwrap().points().last());
+        let retained = home.maintenance.run(&MaintenanceTask::Retention).await.unwrap();
+        assert_eq!(retained["failed"], 0, "{retained}");
+        // what moments build on, what they build on next, and the newest
+        assert!(repository.snapshot_ids().await.unwrap().len() <= 3, "day {day}: {retained}");
+        let moments = Moments::read(&repository, &name()).await.unwrap();
+        let left: BTreeSet<_> = moments.points().collect();
+        let days_ago = |days: i64| home.clock.now().plus_seconds(-days * DAY);
+        assert!(left.first() >= Some(&days_ago(14)), "day {day}: {left:?}");
+        assert!(points.iter().all(|point| *point < days_ago(7) || left.contains(point)), "day {day}: {left:?}");
     }
 }
