@@ -10,6 +10,7 @@ use firebackup_model::manifest::Manifest;
 use firebackup_model::{DatabaseName, DocumentPath, Selection, Timestamp};
 use serde::Serialize;
 
+use super::get::looks_like_a_time;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::exit::Exit;
@@ -61,6 +62,7 @@ enum Side {
 }
 
 /// A side as it was asked for.
+#[derive(Debug, PartialEq, Eq)]
 enum Asked {
     Live,
     At(Timestamp),
@@ -117,14 +119,9 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
 
 async fn sides(context: &Context, repository: &Repository, args: &DiffArgs) -> Result<(Side, Side)> {
     let asked = |named: &Option<String>, given: &Option<String>| {
-        let text = named.as_ref().or(given.as_ref()).map_or(LIVE, String::as_str);
-        match text.parse() {
-            Ok(at) => Asked::At(at),
-            Err(_) if text == LIVE => Asked::Live,
-            Err(_) => Asked::Snapshot(text.to_owned()),
-        }
+        asked(named.as_ref().or(given.as_ref()).map_or(LIVE, String::as_str))
     };
-    let (before, after) = (asked(&args.from, &args.before), asked(&args.to, &args.after));
+    let (before, after) = (asked(&args.from, &args.before)?, asked(&args.to, &args.after)?);
     // a time that is compared with a snapshot is one of the same database
     match (&before, &after) {
         (Asked::At(_), _) => {
@@ -136,6 +133,15 @@ async fn sides(context: &Context, repository: &Repository, args: &DiffArgs) -> R
             let after = side(context, repository, after, Some(&before)).await?;
             Ok((before, after))
         }
+    }
+}
+
+fn asked(text: &str) -> Result<Asked> {
+    match text.parse::<Timestamp>() {
+        Ok(at) => Ok(Asked::At(at)),
+        Err(_) if text == LIVE => Ok(Asked::Live),
+        Err(error) if looks_like_a_time(text) => Err(CliError::Usage(error.to_string())),
+        Err(_) => Ok(Asked::Snapshot(text.to_owned())),
     }
 }
 
@@ -260,5 +266,25 @@ const fn sign(change: Change) -> char {
         Change::Deleted => '-',
         Change::Updated => '~',
         Change::Same => '=',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_a_time_a_snapshot_or_the_database_and_half_a_time_is_none() {
+        assert_eq!(asked("live").unwrap(), Asked::Live);
+        let time = "2026-11-24T10:00:00Z";
+        assert_eq!(asked(time).unwrap(), Asked::At(time.parse().unwrap()));
+        for name in ["latest", "bkp_01K1", "rst_01K1", "2026"] {
+            assert_eq!(asked(name).unwrap(), Asked::Snapshot(name.to_owned()));
+        }
+        for wrong in ["2026-11-24T10:00:00", "2026-13-01T00:00:00Z", "2026-11-24"] {
+            let refused = asked(wrong).unwrap_err();
+            assert_eq!(refused.kind(), "usage", "{refused}");
+            assert!(refused.to_string().contains("with a time zone"), "{refused}");
+        }
     }
 }

@@ -145,7 +145,7 @@ async fn look_up(
 }
 
 /// Whether somebody meant a time: no snapshot's name begins with a year.
-fn looks_like_a_time(at: &str) -> bool {
+pub(crate) fn looks_like_a_time(at: &str) -> bool {
     at.split_once('-').is_some_and(|(year, _)| year.len() == 4 && year.bytes().all(|digit| digit.is_ascii_digit()))
 }
 

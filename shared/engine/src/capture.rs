@@ -32,6 +32,9 @@ use crate::world::{Meter, Stop};
 /// How often a capture looks whether it should stop or seal while nothing is said.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How many silences long a stream may say only that it lives: what it begins with may be long in coming.
+const SILENCES_WITHOUT_NEWS: u32 = 5;
+
 /// How long a capture that may not scan waits before it looks at its budget again.
 const DEGRADED_PAUSE: Duration = Duration::from_secs(60);
 /// After how long without a failure the next one is the first again.
@@ -43,7 +46,7 @@ pub struct CaptureOptions {
     /// How segments are compressed.
     pub compression: Compression,
     /// After how long a stream that says nothing is dead. One that fell silent is to be found within two minutes, a slow machine
-    /// included.
+    /// included. One that only says that it lives is dead after five times as long.
     pub silence: Duration,
     /// How long a change waits at most, once it belongs to a point, where the stream stays open.
     pub seal_every: Duration,
@@ -147,7 +150,7 @@ pub(crate) enum End {
     Broken(PortError),
     /// None can be had.
     Failed(PortError),
-    /// It said nothing for too long.
+    /// It said nothing, or nothing but that it lives, for too long.
     Silent,
     /// It cannot be gone on with, and neither can another one.
     Lost(String),
@@ -218,9 +221,9 @@ impl Capture {
                 End::Silent if silences == 0 => {
                     silences += 1;
                     listening.must_prove_behind = Some(listening.through());
-                    told(CaptureEvent::Reopened("the stream said nothing for too long".to_owned()));
+                    told(CaptureEvent::Reopened("the stream said nothing new for too long".to_owned()));
                 }
-                End::Silent => self.go_on_without(&mut listening, "no stream says anything", goal, told).await?,
+                End::Silent => self.go_on_without(&mut listening, "no stream says anything new", goal, told).await?,
                 End::Lost(reason) => self.go_on_without(&mut listening, &reason, goal, told).await?,
             }
             if listening.is_degraded {
@@ -270,17 +273,28 @@ impl Capture {
             Err(error) => return Ok(ended(error)),
         };
         let mut heard = Instant::now();
+        // only what was waited for: while a proof reads for long, the stream is not to blame
+        let mut without_news = Duration::ZERO;
         loop {
             if self.stop.is_requested() {
                 return Ok(self.seal(listening, told).await?.unwrap_or(End::Stopped));
             }
-            let end = match tokio::time::timeout(TICK, stream.next()).await {
+            let asked = Instant::now();
+            let said = tokio::time::timeout(TICK, stream.next()).await;
+            without_news += asked.elapsed();
+            let end = match said {
                 Err(_) if heard.elapsed() >= self.options.silence => Some(End::Silent),
                 Err(_) => self.seal_if_due(listening, told).await?,
                 Ok(None) => Some(End::Broken(PortError::new(ErrorKind::Unavailable, "listen", "the stream ended"))),
                 Ok(Some(Err(error))) => Some(ended(error)),
+                Ok(Some(Ok(Change::Alive))) if without_news >= self.options.silence * SILENCES_WITHOUT_NEWS => {
+                    Some(End::Silent)
+                }
                 Ok(Some(Ok(change))) => {
                     heard = Instant::now();
+                    if change != Change::Alive {
+                        without_news = Duration::ZERO;
+                    }
                     self.take(listening, change, goal, told).await?
                 }
             };

@@ -19,6 +19,8 @@ use crate::repository::Repository;
 
 /// How long after its last moment a captured database may be as it was then without a word: a heartbeat comes once an hour.
 pub(crate) const QUIET_SECONDS: f64 = 4500.0;
+/// How far the clocks of this machine and of Firestore may be apart before a time that has not come is refused.
+const SKEW_SECONDS: f64 = 60.0;
 
 /// A stretch of time in which the newest moment at or before any time is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,6 +61,8 @@ pub struct Moments {
     snapshots: Vec<Manifest>,
     stretches: Vec<Stretch>,
     all: BTreeSet<Timestamp>,
+    /// When they were read, by the clock of the machine; nothing where they were given.
+    read: Option<Timestamp>,
 }
 
 impl Moments {
@@ -69,7 +73,8 @@ impl Moments {
     pub async fn read(repository: &Repository, database: &DatabaseName) -> Result<Self> {
         let snapshots = repository.all_manifests(|manifest| manifest.source == *database).await?;
         let segments = repository.all_segments(database).await?;
-        Ok(Self::of(database.clone(), snapshots, &segments))
+        let read = Some(repository.world().now());
+        Ok(Self { read, ..Self::of(database.clone(), snapshots, &segments) })
     }
 
     /// Of snapshots of the database, and all its segments.
@@ -77,7 +82,7 @@ impl Moments {
         snapshots.retain(Manifest::is_whole);
         snapshots.sort_by_key(Manifest::read_time);
         let stretches = Stretch::all(segments);
-        let mut moments = Self { database, snapshots, stretches, all: BTreeSet::new() };
+        let mut moments = Self { database, snapshots, stretches, all: BTreeSet::new(), read: None };
         moments.all = moments.find_all();
         moments
     }
@@ -158,20 +163,26 @@ impl Moments {
     }
 
     /// The newest moment at or before `at`. With `exact`, `at` itself. Behind the last moment it is taken for as long as a database
-    /// that does not change may go without one.
+    /// that does not change may go without one, and has come.
     ///
     /// # Errors
-    /// When there is none, `at` lies in a gap, or `exact` is wanted of what is no moment; the text says what there is.
+    /// When there is none, `at` lies in a gap or in the future, or `exact` is wanted of what is no moment; the text says what there is.
     pub fn resolve(&self, at: Timestamp, exact: bool) -> Result<Moment> {
         let Some(point) = self.all.range(..=at).next_back().copied() else { return Err(self.none_before(at)) };
         let next = self.all.range(at..).next().copied();
         match next {
             Some(next) if point != at && !self.are_joined(point, next) => Err(in_a_gap(at, point, next)),
             None if self.hole().is_some_and(|hole| hole.after < at) => Err(behind_a_hole(at, point)),
+            None if self.is_in_the_future(at, point) => Err(in_the_future(at, point)),
             None if at.seconds_since(point) > QUIET_SECONDS => Err(behind_all(at, point)),
             _ if point != at && exact => Err(not_exact(at, point, next)),
             _ => self.moment(point),
         }
+    }
+
+    /// Whether a time had not come when this was read. What is known has come, whatever the clock says.
+    fn is_in_the_future(&self, at: Timestamp, last: Timestamp) -> bool {
+        self.read.is_some_and(|read| at.seconds_since(read.max(last)) > SKEW_SECONDS)
     }
 
     /// What was captured behind the last moment and leads there from nowhere, for something before it is missing: until the next
@@ -335,6 +346,10 @@ pub(crate) fn behind_all(at: Timestamp, last: Timestamp) -> EngineError {
     EngineError::Refused(format!(
         "nothing is known of {at} yet: the last moment is {last}; give that one, or capture or back up what came behind it"
     ))
+}
+
+fn in_the_future(at: Timestamp, last: Timestamp) -> EngineError {
+    EngineError::Refused(format!("{at} is in the future: the last moment is {last}; give that one"))
 }
 
 fn behind_a_hole(at: Timestamp, last: Timestamp) -> EngineError {

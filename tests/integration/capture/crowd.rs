@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use firebackup_engine::{Capture, Captured, Compaction, GRACE_SECONDS, PrunePolicy, Stop, prune, synthesize};
+use firebackup_engine::{
+    Capture, Captured, Compaction, EngineError, GRACE_SECONDS, Moment, PrunePolicy, Stop, prune, synthesize,
+};
 use firebackup_model::Timestamp;
 use futures::future::join_all;
 use rand::rngs::StdRng;
@@ -16,15 +18,19 @@ use super::writer::Changes;
 use crate::stage::emulator;
 
 /// How often everybody goes to work. In between a day passes, so that prunes delete in one round what they marked in the one
-/// before. Nobody is at work then, for whoever is would be told to begin anew.
+/// before. Nobody is at work then, for whoever is would be told to begin anew, or find gone what was dropped a day ago.
 const ROUNDS: u64 = 3;
 /// How long everybody is at work in a round.
 const BUSY: Duration = Duration::from_secs(5);
 const MORE_THAN_THE_GRACE: i64 = GRACE_SECONDS + 3600;
 
-/// Keeps more backups than are made while somebody looks for a moment and says that he reads it.
+/// More backups than are made while somebody looks for one and says that he reads it.
+const KEPT: usize = 6;
+
+/// From the second round on the clock is more than a day ahead of what is captured: then everything goes that the newest backup
+/// does without.
 fn policy() -> PrunePolicy {
-    PrunePolicy { keep_last: Some(4), ..PrunePolicy::default() }
+    PrunePolicy { keep_last: Some(KEPT), keep_moments_days: 1, ..PrunePolicy::default() }
 }
 
 type Following = JoinHandle<firebackup_engine::Result<Captured>>;
@@ -44,10 +50,13 @@ struct Crowd {
 struct Done {
     looked: usize,
     restored: usize,
+    /// Of these, the ones of any moment, not of the newest.
+    restored_any: usize,
     dropped: usize,
     deleted: u64,
     compacted: u64,
     synthesized: usize,
+    incremented: usize,
 }
 
 impl Crowd {
@@ -64,7 +73,7 @@ impl Crowd {
     async fn work(&self, round: u64, done: &mut Done) {
         self.is_over.store(false, Ordering::Relaxed);
         let following: Vec<_> = (0..2).map(|_| follow(self.place.capture())).collect();
-        let ((dropped, deleted), (), (), (), looked, restored, compacted, synthesized) = tokio::join!(
+        let ((dropped, deleted), (), (), (), looked, restored, compacted, synthesized, incremented) = tokio::join!(
             self.prune(),
             self.write(round),
             self.back_up(),
@@ -73,17 +82,20 @@ impl Crowd {
             self.restore(round),
             self.compact(),
             self.synthesize(),
+            self.increment(),
         );
         for (stop, following) in following {
             stop.request();
             following.await.unwrap().unwrap();
         }
         done.looked += looked;
-        done.restored += restored;
+        done.restored += restored.0 + restored.1;
+        done.restored_any += restored.1;
         done.dropped += dropped;
         done.deleted += deleted;
         done.compacted += compacted;
         done.synthesized += synthesized;
+        done.incremented += incremented;
     }
 
     async fn write(&self, seed: u64) {
@@ -145,8 +157,26 @@ impl Crowd {
             }
             match synthesize(repository, &moments, &moment).unwrap().build().run().await {
                 Ok(_) => made += 1,
-                // a prune was faster: it dropped what this one had not yet said that it reads
-                Err(error) => assert!(repository.is_dropped(&moment.base).await.unwrap(), "{}", error.in_full()),
+                Err(error) => assert!(self.is_gone(&moment).await, "{moment:?}: {}", error.in_full()),
+            }
+        }
+        made
+    }
+
+    /// Whether a prune was faster: it dropped what whoever wanted this moment had not yet said that it reads.
+    async fn is_gone(&self, moment: &Moment) -> bool {
+        let now = self.place.moments().await.resolve(moment.point, true).ok();
+        now.as_ref() != Some(moment) || self.place.repository.is_dropped(&moment.base).await.unwrap()
+    }
+
+    /// Backs up what changed since the newest backup; says how often.
+    async fn increment(&self) -> usize {
+        let mut made = 0;
+        while self.goes_on() {
+            tokio::time::sleep(Duration::from_millis(800)).await;
+            if let Some(manifest) = self.place.increment().await {
+                self.place.assert_backed_up(&manifest).await;
+                made += 1;
             }
         }
         made
@@ -165,17 +195,28 @@ impl Crowd {
         looked
     }
 
-    /// Puts the newest moments back, which no prune drops; says how many.
-    async fn restore(&self, round: u64) -> usize {
-        let mut restored = 0;
-        while self.goes_on() {
+    /// Puts back the newest moment and any of those that are listed, in turn, unless they go before; says how many of each.
+    async fn restore(&self, round: u64) -> (usize, usize) {
+        let (mut random, mut newest, mut any) = (StdRng::seed_from_u64(round), 0, 0);
+        for number in 0.. {
             let moments = self.place.moments().await;
-            let newest = moments.points().last().unwrap();
-            let moment = moments.resolve(newest, true).unwrap();
-            self.place.assert_restores(&moment, &format!("crowd-{round}-{restored}")).await;
-            restored += 1;
+            let points: Vec<Timestamp> = moments.points().collect();
+            let is_any = number % 2 == 1;
+            let place = if is_any { random.random_range(0..points.len()) } else { points.len() - 1 };
+            let moment = moments.resolve(points[place], true).unwrap();
+            // round and number say which moment was drawn
+            let into = format!("crowd-{round}-{number}");
+            match self.place.restores(&moment, &into).await {
+                Ok(()) if is_any => any += 1,
+                Ok(()) => newest += 1,
+                Err(EngineError::NotFound(_)) if self.is_gone(&moment).await => {}
+                Err(error) => panic!("{into}, {moment:?}: {}", error.in_full()),
+            }
+            if !self.goes_on() {
+                break;
+            }
         }
-        restored
+        (newest, any)
     }
 }
 
@@ -185,12 +226,15 @@ async fn in_a_crowd_every_listed_moment_can_be_put_back() {
     let place = Place::begun(emulator.host(), "crowd", Changes::default().put("users/1", 0)).await;
     let mut crowd = Crowd { place, is_over: AtomicBool::new(false) };
     let mut done = Done::default();
-    for round in 1..=ROUNDS {
-        crowd.work(round, &mut done).await;
+    crowd.work(1, &mut done).await;
+    let first: Vec<Timestamp> = crowd.place.moments().await.points().collect();
+    for round in 2..=ROUNDS {
         crowd.place.clock.jump(MORE_THAN_THE_GRACE);
+        crowd.work(round, &mut done).await;
     }
-    assert!(done.looked > 20 && done.restored > 2, "{done:?}");
-    assert!(done.compacted > 0 && done.synthesized > 0, "{done:?}");
+    crowd.place.clock.jump(MORE_THAN_THE_GRACE);
+    assert!(done.looked > 20 && done.restored > 2 && done.restored_any > 0, "{done:?}");
+    assert!(done.compacted > 0 && done.synthesized > 0 && done.incremented > 0, "{done:?}");
     assert!(done.dropped > 0 && done.deleted > 0, "{done:?}");
     // opened anew: keys that a prune took away too early may still be known to who wrote with them
     crowd.place.repository = crowd.place.open(crowd.place.store.clone()).await.unwrap();
@@ -200,6 +244,9 @@ async fn in_a_crowd_every_listed_moment_can_be_put_back() {
     assert!(pruned.deleted > 0, "{pruned:?}");
     let moments = crowd.place.assert_all_right().await;
     assert!(moments.points().last() >= Some(crowd.place.oracle.last_commit()));
+    // a segment that another one is read in place of takes no moment with it
+    let left = moments.points().filter(|point| first.contains(point)).count();
+    assert!(first.len() > 2 * KEPT && left <= KEPT, "of {} moments of the first round {left} are left", first.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

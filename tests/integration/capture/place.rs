@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use firebackup_embedded::system::{SystemClock, SystemRandom};
 use firebackup_engine::{
-    Backup, Capture, CaptureEvent, CaptureOptions, Captured, Contents, Meter, Moment, Moments, Repository,
-    RestoreOptions, Stop, World,
+    Backup, Capture, CaptureEvent, CaptureOptions, Captured, Contents, Increment, Meter, Moment, Moments, Repository,
+    RestoreOptions, Stop, World, increment,
 };
 use firebackup_google::{Firestore, Retrying};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::Manifest;
-use firebackup_model::port::{ChangeSource, ChangeStream, Clock, DocumentStream, ListenFrom};
+use firebackup_model::port::{ChangeSource, ChangeStream, Clock, DocumentSource, DocumentStream, ListenFrom};
 use firebackup_model::{DatabaseName, PathRange, PortError, Selection, Timestamp};
 use firebackup_testkit::proxy::Control;
 use firebackup_testkit::{ListenMode, Proxy, ProxyOptions};
@@ -121,6 +121,16 @@ impl Place {
         Backup::builder(self.repository.clone(), self.retrying()).build().run().await.unwrap().manifest
     }
 
+    /// Backs up what changed since the newest backup; nothing where that takes a full one.
+    pub async fn increment(&self) -> Option<Manifest> {
+        let source: Arc<dyn DocumentSource> = self.retrying();
+        let backup = match increment(&self.repository, &source, &Selection::default()).await.unwrap() {
+            Increment::Captured(backup) | Increment::Scanned(backup) => *backup,
+            Increment::Full(_) => return None,
+        };
+        Some(backup.build().run().await.unwrap().manifest)
+    }
+
     fn retrying(&self) -> Arc<Retrying<Firestore>> {
         Arc::new(Retrying::new(self.source.clone()))
     }
@@ -163,14 +173,15 @@ impl Place {
     /// What the repository says that the database held at a moment.
     pub async fn held_at(&self, moments: &Moments, moment: &Moment) -> State {
         let everything = Selection::default();
-        let mut held = State::new();
-        let mut stored = Contents::of_moment(&self.repository, moments, moment, &everything, &Arc::default()).unwrap();
-        while let Some(item) = stored.next().await.unwrap() {
-            let document = Known::of(&item.document.expect("a moment holds documents"));
-            assert_eq!(item.update_time, Some(document.updated));
-            assert!(held.insert(item.path, document).is_none(), "a document stands twice");
-        }
-        held
+        held(Contents::of_moment(&self.repository, moments, moment, &everything, &Arc::default()).unwrap()).await
+    }
+
+    /// A backup is what the database was when it was read.
+    pub async fn assert_backed_up(&self, manifest: &Manifest) {
+        let everything = Selection::default();
+        let stored = Contents::of_snapshot(&self.repository, &manifest.id, &everything, &Arc::default()).await;
+        let differing = differences(&held(stored.unwrap()).await, &self.oracle.at(manifest.read_time().unwrap()));
+        assert!(differing.is_empty(), "{} of {:?}: {differing:?}", manifest.id, manifest.read_time());
     }
 
     pub async fn assert_right(&self, moments: &Moments, moment: &Moment) {
@@ -189,23 +200,39 @@ impl Place {
 
     /// Puts a moment back for real, into a database of its own that holds something else.
     pub async fn assert_restores(&self, moment: &Moment, into: &str) {
+        self.restores(moment, into).await.unwrap();
+    }
+
+    /// The same where the moment may go meanwhile.
+    pub async fn restores(&self, moment: &Moment, into: &str) -> firebackup_engine::Result<()> {
         let elsewhere = firestore(&self.upstream, &DatabaseName::new(PROJECT, into)).await;
         let mut rubbish = Writer::new(&self.upstream, &DatabaseName::new(PROJECT, into), Arc::default());
         rubbish.commit(Changes::default().put("users/1", -1).put("rubbish/1", -1).put("a/b/c/d", -1)).await;
         let options = RestoreOptions { mode: RestoreMode::Mirror, ..RestoreOptions::default() };
         let mut restore = restore(&self.repository, &moment.base, target(&elsewhere), options);
         restore.at = (!moment.is_base).then_some(moment.point);
-        let report = restore.run().await.unwrap();
+        let report = restore.run().await?;
         assert_eq!(report.tally.failed, 0);
         let restored = stage::contents(&read_all(&elsewhere).await);
         let expected = contents(&self.oracle.at(moment.point));
         let is_same = restored.iter().map(|(path, content)| (path, content.as_slice()));
         assert!(
             is_same.eq(expected.iter().map(|(path, content)| (path, content.as_ref()))),
-            "{} was not restored",
+            "{} was not restored into {into}",
             moment.point
         );
+        Ok(())
     }
+}
+
+async fn held(mut stored: Contents) -> State {
+    let mut held = State::new();
+    while let Some(item) = stored.next().await.unwrap() {
+        let document = Known::of(&item.document.expect("a moment holds documents"));
+        assert_eq!(item.update_time, Some(document.updated));
+        assert!(held.insert(item.path, document).is_none(), "a document stands twice");
+    }
+    held
 }
 
 fn world(clock: &Arc<SkewedClock>) -> World {

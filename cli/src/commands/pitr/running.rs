@@ -56,7 +56,7 @@ impl Mark {
     /// Marks that this process captures.
     ///
     /// # Errors
-    /// When another one on this machine does, or the mark cannot be written.
+    /// When another one on this machine does, or the mark cannot be written ([`CliError::File`]).
     pub(super) async fn claim(&self) -> Result<Running> {
         if let Some(folder) = self.lock.parent() {
             std::fs::create_dir_all(folder).map_err(CliError::file("make the folder", folder))?;
@@ -162,5 +162,17 @@ mod tests {
         let running = mark.claim().await.unwrap();
         assert_eq!(mark.holder().await.unwrap(), Holder::Process(Some(std::process::id())));
         drop(running);
+    }
+
+    #[tokio::test]
+    async fn that_no_mark_can_be_left_is_a_failure_of_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let taken = Mark::named(folder.path(), "taken");
+        std::fs::create_dir(&taken.lock).unwrap();
+        for mark in [Mark::named(&file.join("state"), "a"), taken] {
+            assert!(matches!(mark.claim().await.unwrap_err(), CliError::File { .. }), "{mark:?}");
+        }
     }
 }

@@ -107,15 +107,18 @@ pub(super) async fn run(context: &Context, args: StartArgs) -> Result<Exit> {
 }
 
 async fn claim(context: &Context, repository: &Repository, database: &DatabaseName) -> Result<Option<Running>> {
-    match Mark::of(context, repository, database) {
-        Some(mark) => mark.claim().await.map(Some),
-        None => {
-            context
-                .output
-                .warn("neither XDG_STATE_HOME nor HOME is set: `firebackup pitr stop` will not find this capture");
-            Ok(None)
-        }
-    }
+    let reason = match Mark::of(context, repository, database) {
+        Some(mark) => match mark.claim().await {
+            // the repository alone keeps captures apart, too
+            Err(CliError::File { operation, path, source }) => {
+                format!("could not {operation} {}: {source}", path.display())
+            }
+            claimed => return claimed.map(Some),
+        },
+        None => "neither XDG_STATE_HOME nor HOME is set".to_owned(),
+    };
+    context.output.warn(&format!("{reason}: `firebackup pitr stop` will not find this capture"));
+    Ok(None)
 }
 
 async fn capture(

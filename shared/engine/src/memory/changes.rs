@@ -1,6 +1,7 @@
 //! Listening to a database in memory: changes since a moment, coalesced, then a point; with what goes wrong in production.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,11 +13,16 @@ use tokio::sync::watch;
 
 use super::{MemoryDatabase, State, Version, at};
 
+/// How often a stream says that it lives, where it does.
+const HEARTBEAT: Duration = Duration::from_millis(50);
+
 /// What goes wrong with streams of changes. Whoever sets it calls [`MemoryDatabase::tell`] for it to be noticed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListenFaults {
     /// Nothing is told, not even points.
     pub is_silent: bool,
+    /// Whether it is said all the time that the stream lives, also where nothing else is.
+    pub has_heartbeats: bool,
     /// Changes of these groups are not told.
     pub hidden: BTreeSet<String>,
     /// Whether before each point the documents of each group are counted.
@@ -62,8 +68,13 @@ impl Listener {
             if let Some(change) = self.queue.pop_front() {
                 return Some(change);
             }
-            if !self.is_first && self.told.changed().await.is_err() {
-                return None;
+            if !self.is_first {
+                let has_heartbeats = self.database.lock().faults.has_heartbeats;
+                let patience = if has_heartbeats { HEARTBEAT } else { Duration::MAX };
+                match tokio::time::timeout(patience, self.told.changed()).await {
+                    Ok(changed) => changed.ok()?,
+                    Err(_) => return Some(Ok(Change::Alive)),
+                }
             }
             let until = *self.told.borrow_and_update();
             self.look(until);

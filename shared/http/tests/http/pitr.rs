@@ -80,9 +80,9 @@ async fn moments_are_listed_and_put_back() {
     let moment = json!({"pointInTime": read_time, "consistentPoint": read_time, "isBackup": true});
     assert_eq!((exact.status, &exact.data()["moment"]), (202, &moment), "{}", exact.text);
     assert_eq!(exact.data()["backupId"], json!(backup));
-    let later = restore(&json!("2023-11-14T22:20:00Z"), false).await;
+    let later = restore(&json!("2023-11-14T22:14:00Z"), false).await;
     assert_eq!(later.data()["moment"]["consistentPoint"], read_time, "{}", later.text);
-    let refused = restore(&json!("2023-11-14T22:20:00Z"), true).await;
+    let refused = restore(&json!("2023-11-14T22:14:00Z"), true).await;
     assert_eq!(refused.outcome(), (422, "MOMENT_UNAVAILABLE"));
     // longer behind the last moment than a database may be silent
     let unknown = restore(&json!("2030-01-01T00:00:00Z"), false).await;
@@ -106,7 +106,7 @@ async fn a_backup_is_no_moment_for_this_route_and_a_store_that_fails_is_named() 
     world.repositories.fail_from_now_on();
     assert_eq!(world.get(&format!("{pitr}/windows")).await.outcome(), (502, "DESTINATION_FAILED"));
     let project = pitr.rsplit('/').next().unwrap();
-    let body = json!({"projectId": project, "pointInTime": "2023-11-14T22:20:00Z"});
+    let body = json!({"projectId": project, "pointInTime": "2023-11-14T22:14:00Z"});
     let reply = world.call("POST", "/api/v1/backups/restore").json(&body).send().await;
     assert_eq!(reply.outcome(), (502, "DESTINATION_FAILED"));
 }

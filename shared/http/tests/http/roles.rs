@@ -165,7 +165,7 @@ fn body(method: &str, path: &str, ids: &BTreeMap<&str, String>) -> Option<Value>
         ("POST", "/storage/destinations") => bucket("Another"),
         ("POST", "/organizations/current/service-account") => json!({"name": "Another", "role": "viewer"}),
         ("POST", "/pitr/restore") => {
-            json!({"projectId": ids["projectId"], "pointInTime": "2023-11-14T22:20:00Z", "dryRun": true})
+            json!({"projectId": ids["projectId"], "pointInTime": "2023-11-14T22:14:00Z", "dryRun": true})
         }
         ("POST", "/pitr/enable") => json!({"projectId": ids["projectId"]}),
         ("PATCH", path) if path.ends_with("/config") => json!({"retentionDays": 14}),

@@ -645,7 +645,7 @@ pub async fn furnish(world: &World) -> BTreeMap<&'static str, String> {
     let pushed = json!({"projectId": project, "config": {"push": {"hmac": true}}});
     world.post("/api/v1/pitr/enable", pushed).await;
     world.call("PUT", &format!("/api/v1/drills/{project}/config")).json(&drills()).send().await;
-    let moment = json!({"projectId": project, "pointInTime": "2023-11-14T22:20:00Z", "dryRun": true});
+    let moment = json!({"projectId": project, "pointInTime": "2023-11-14T22:14:00Z", "dryRun": true});
     let moment = id(&world.post("/api/v1/pitr/restore", moment).await);
     let destinations = world.get("/api/v1/storage/destinations").await;
     let destination = id(&destinations.data()[0]);

@@ -40,3 +40,14 @@ async fn a_second_capture_is_refused_and_stop_ends_the_one_that_runs() {
     super::signal(&capture.child, "-TERM");
     capture.ends(0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_can_be_written_to_the_state_folder_changes_are_captured_all_the_same() {
+    let place = Place::begun().await;
+    let mut command = place.program.command(&["pitr", "start", "--once"]);
+    // below a file no folder can be made
+    let output = command.env("XDG_STATE_HOME", std::env::current_exe().unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = stderr(&output);
+    assert!(said.contains("could not make the folder") && said.contains("will not find this capture"), "{said}");
+}

@@ -1,13 +1,14 @@
 //! Each way in which a capture goes on, one at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
     Capture, CaptureEvent, CaptureOptions, Captured, EngineError, Repository, RestoreOptions, as_reported,
 };
 use firebackup_model::job::RestoreMode;
-use firebackup_model::port::DocumentSource;
+use firebackup_model::port::{Clock, DocumentSource};
 use firebackup_model::segment::SegmentKind;
 use firebackup_model::{DocumentPath, ErrorKind, Selection, Timestamp};
 use object_store::ObjectStoreExt;
@@ -236,6 +237,36 @@ async fn streams_that_say_nothing_are_replaced_and_then_end_in_a_scan() {
     ends_in_a_scan(|faults| faults.is_silent = true).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn streams_that_only_say_that_they_live_are_replaced_and_then_end_in_a_scan() {
+    let ends = ends_in_a_scan(|faults| (faults.is_silent, faults.has_heartbeats) = (true, true));
+    tokio::time::timeout(Duration::from_secs(60), ends).await.expect("they are waited for without end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_comes_further_now_and_then_is_not_taken_for_dead() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = fixture.database.clone();
+    database.listen_faults(|faults| faults.has_heartbeats = true);
+    let following = Arc::new(capture(&repository, &database));
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let task = tokio::spawn({
+        let following = following.clone();
+        async move { following.follow(&mut |event| drop(tell.send(event))).await }
+    });
+    for round in 0..4 {
+        // longer than a stream may be silent; in all, longer than it may come no further
+        tokio::time::sleep(following.options.silence * 3).await;
+        database.set("users/u00000", round);
+        database.tell();
+        let event = told.recv().await.unwrap();
+        assert!(matches!(event, CaptureEvent::Sealed(_)), "{event:?}");
+    }
+    following.stop.request();
+    task.await.unwrap().unwrap();
+    assert_eq!(all_moments_are_right(&repository, &database).await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_stream_that_breaks_before_its_point_is_opened_again_and_nothing_is_lost() {
     let (fixture, repository, _) = begun(40).await;
@@ -356,7 +387,7 @@ async fn whoever_follows_seals_while_the_stream_stays_open_and_stops_when_asked(
     for round in 0..5 {
         database.set("users/u00000", round);
         database.tell();
-        let event = tokio::time::timeout(std::time::Duration::from_secs(30), told.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(30), told.recv()).await.unwrap().unwrap();
         assert!(matches!(event, CaptureEvent::Sealed(_)), "{event:?}");
     }
     database.set("users/last", 1);
@@ -578,9 +609,33 @@ async fn behind_the_last_moment_nothing_is_known_longer_than_a_heartbeat_may_tak
     let (fixture, repository, _) = begun(8).await;
     fixture.database.set("users/u00000", 1);
     until_now(&capture(&repository, &fixture.database)).await;
+    fixture.clock.pass_hours(3);
     let moments = moments(&repository, &fixture.database).await;
     let last = moments.points().last().unwrap();
     assert_eq!(moments.resolve(last.plus_seconds(3700), false).unwrap().point, last);
     let refusal = moments.resolve(last.plus_seconds(7200), false).unwrap_err().to_string();
-    assert!(refusal.contains(&format!("the last moment is {last}")), "{refusal}");
+    assert!(refusal.contains(&format!("yet: the last moment is {last}")), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_time_that_has_not_come_is_refused_and_what_is_known_is_not_whatever_the_clock_says() {
+    let (fixture, repository, _) = begun(8).await;
+    fixture.database.set("users/u00000", 1);
+    until_now(&capture(&repository, &fixture.database)).await;
+    let now = fixture.clock.now();
+    let known = moments(&repository, &fixture.database).await;
+    let last = known.points().last().unwrap();
+    assert!(last < now);
+    let refusal = known.resolve(now.plus_seconds(120), false).unwrap_err().to_string();
+    assert!(refusal.contains("is in the future") && refusal.contains(&last.to_string()), "{refusal}");
+    assert_eq!(known.resolve(now.plus_seconds(30), false).unwrap().point, last);
+    // a clock that is hours behind Firestore's
+    fixture.clock.pass_hours(-2);
+    let known = moments(&repository, &fixture.database).await;
+    for at in known.points() {
+        assert_eq!(known.resolve(at, true).unwrap().point, at);
+    }
+    assert_eq!(known.resolve(last.plus_seconds(30), false).unwrap().point, last);
+    let refusal = known.resolve(last.plus_seconds(120), false).unwrap_err().to_string();
+    assert!(refusal.contains("is in the future"), "{refusal}");
 }
