@@ -132,8 +132,10 @@ pub(crate) struct Course {
     pub(crate) trouble_at: Option<Timestamp>,
     /// That the database would have to be read and cannot be: that may not cost so much, or takes longer than a window.
     pub(crate) is_spent: bool,
-    /// When segments were last merged.
+    /// When segments were last merged, or it was tried.
     pub(crate) compacted_at: Option<Timestamp>,
+    /// When there was last not the time to merge them.
+    pub(crate) merging_took_too_long_at: Option<Timestamp>,
     /// Whether somebody was told that it is not as it should be.
     pub(crate) is_told_ill: bool,
     /// Changes of which nobody was told yet.

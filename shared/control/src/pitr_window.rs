@@ -90,6 +90,18 @@ pub struct WindowWork {
     pub looks: bool,
 }
 
+/// What became of merging segments behind a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Merging {
+    /// It was not tried.
+    #[default]
+    NotTried,
+    /// They were merged, or there were none to merge; or it failed, or was stopped, which the next windows need not try at once.
+    Tried,
+    /// There was not the time for it. The next one would come no further, and what changes meanwhile is captured late.
+    TooLong,
+}
+
 /// What was captured in a window.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CapturedWindow {
@@ -101,8 +113,8 @@ pub struct CapturedWindow {
     pub spent: Option<String>,
     /// How the chain stands, where somebody looked.
     pub facts: Option<CaptureFacts>,
-    /// Whether segments were merged, or there were none to merge.
-    pub merged: bool,
+    /// What became of merging segments.
+    pub merging: Merging,
     /// Whether gaps are how it goes, and nobody is told of one: an emulator is read anew in each window.
     pub expects_gaps: bool,
 }
@@ -144,6 +156,8 @@ const RESTS: &str = "the last backup to go on from is not six hours old: have `f
     it, or give the function more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
+/// How long it is not tried to merge them once there was not the time for it: each try is time in which nothing is captured.
+const MERGE_TOO_LONG_SECONDS: i64 = 6 * 3600;
 /// How often it is looked how the chain stands where nothing changes and each window ended well.
 const LOOK_SECONDS: i64 = 300;
 /// How often others are told of captured changes at most.
@@ -260,14 +274,16 @@ impl Control {
         let place = self.place_at(scope, organization, record.storage_destination_id, record.repository()).await?;
         let now = self.now();
         let is_over = |last: Option<Timestamp>, seconds| last.is_none_or(|last| last.plus_seconds(seconds) <= now);
+        let course = &record.course;
         Ok(WindowWork {
             project,
             project_access,
             place,
             window_seconds: record.change_window_minutes * 60,
-            has_begun: record.course.facts.captured_through.is_some(),
-            merges: is_over(record.course.compacted_at, MERGE_SECONDS),
-            looks: claimed.looks || is_over(record.course.looked_at, LOOK_SECONDS),
+            has_begun: course.facts.captured_through.is_some(),
+            merges: is_over(course.compacted_at, MERGE_SECONDS)
+                && is_over(course.merging_took_too_long_at, MERGE_TOO_LONG_SECONDS),
+            looks: claimed.looks || is_over(course.looked_at, LOOK_SECONDS),
             database: record.database,
         })
     }
@@ -483,8 +499,10 @@ impl Course {
         if let Some(facts) = &captured.facts {
             (self.facts, self.looked_at) = (facts.clone(), Some(now));
         }
-        if captured.merged {
-            self.compacted_at = Some(now);
+        match captured.merging {
+            Merging::NotTried => {}
+            Merging::Tried => self.compacted_at = Some(now),
+            Merging::TooLong => self.merging_took_too_long_at = Some(now),
         }
     }
 }

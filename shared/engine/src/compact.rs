@@ -3,8 +3,13 @@
 //! Eight segments of a level make one of the next, within a day of UTC; when the day is over, what it has left makes one, and
 //! eight days make one again. So a chain of any length has at most seven segments of each level, however close its points are.
 //! Who merges as [`CompactReport::segments_until_next`] says opens at most [`MAX_FAN_IN`] runs at one time, base included.
+//!
+//! That holds as long as no more than [`MERGED_BYTES`] would have to be merged together: what is larger stays apart, and what lies
+//! beside it is merged all the same. Up to 5 GiB of changes a day that is every day, up to 640 MiB every eight days; a chain of
+//! more is longer (`docs/adr/0013-merged-segments.md` has the numbers).
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use firebackup_codec::object::ObjectType;
@@ -12,6 +17,7 @@ use firebackup_codec::sealing::Sealing;
 use firebackup_model::manifest::{
     Algorithm, Compression, Counts, FORMAT_VERSION, GroupCounts, Level, RunEntry, RunKind,
 };
+use firebackup_model::reported::ReportedManifest;
 use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
 use serde::Serialize;
@@ -29,14 +35,18 @@ use crate::world::{Meter, Stop};
 
 /// Segments of a level that make one of the next: a day of two seconds a segment has six levels, and ten years of days have four,
 /// so that ten are too many for [`MAX_FAN_IN`].
-pub(crate) const TIER: usize = 8;
+const TIER: usize = 8;
 /// The most runs that are merged at one time.
-pub(crate) const MAX_FAN_IN: usize = 64;
+const MAX_FAN_IN: usize = 64;
 /// The level of a day that is over.
 const DAY_LEVEL: u32 = 100;
 pub(crate) const DAY_SECONDS: i64 = 24 * 3600;
-/// Bytes of records after which a run ends.
+/// Bytes of records after which a run ends, where the path changes.
 const RUN_BYTES: u64 = 512 * 1024 * 1024;
+/// Bytes of records, before compression, that are merged together at most. All of them may be versions of one document, and then
+/// stand in one run: 5,121 blocks of 1 MiB at least, of 65,536 that there may be, in 641 parts of 10,000. The index of that run names
+/// two paths a block, which are 60 of its 64 MiB where the path is as long as it may be. And a function must be done in 14 minutes.
+const MERGED_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 pub(crate) const COMPRESSION: Compression = Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) };
 
 /// A compaction of the segments of one database that is ready to run.
@@ -47,7 +57,7 @@ pub struct Compaction {
     pub database: DatabaseName,
     /// Where progress is counted.
     pub meter: Arc<Meter>,
-    /// What may ask it to stop, between two merges.
+    /// What may ask it to stop. A merge that goes on then leaves at most runs that nothing refers to, for a prune to find.
     pub stop: Stop,
 }
 
@@ -65,11 +75,14 @@ pub struct CompactReport {
     pub segments: u64,
     /// Bytes that were stored.
     pub stored_bytes: u64,
+    /// Whether it was asked to stop while there was more to merge.
+    pub is_stopped: bool,
 }
 
 impl CompactReport {
     /// How many segments may be put before the next compaction, so that a restore opens no more than 64 runs: those of the
-    /// chain, and its base. As many as are merged at least: a chain with a hole has segments besides, which no restore opens.
+    /// chain, and its base. As many as are merged at least: a chain with a hole has segments besides, which no restore opens, and
+    /// one of very many changes more than may be merged.
     #[must_use]
     pub const fn segments_until_next(&self) -> u64 {
         let left = (MAX_FAN_IN as u64 - 1).saturating_sub(self.segments);
@@ -84,12 +97,23 @@ impl Compaction {
     /// # Errors
     /// When the store fails. When a segment is damaged: whatever else there is was merged then.
     pub async fn run(&self) -> Result<CompactReport> {
+        self.run_within(MERGED_BYTES).await
+    }
+
+    /// The same with another bound of what is merged together, in bytes of records before compression. Two at once must have the
+    /// same one: what they choose would overlap.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_within(&self, most: u64) -> Result<CompactReport> {
         let mut segments = self.repository.all_segments(&self.database).await?;
         let mut report = CompactReport::default();
         let (mut broken, mut damage) = (HashSet::new(), None);
-        while let Some(range) = next_merge(&segments, &broken)
-            && !self.stop.is_requested()
-        {
+        while let Some(range) = next_merge(&segments, &broken, most) {
+            if self.stop.is_requested() {
+                report.is_stopped = true;
+                break;
+            }
             let merged = match self.merge(&segments[range.clone()]).await {
                 Err(error) if error.is_damage() => {
                     broken.extend(segments[range].iter().map(|segment| segment.after));
@@ -99,7 +123,7 @@ impl Compaction {
                 merged => merged?,
             };
             let Some(merged) = merged else {
-                // another process was faster
+                // another process was faster, or this one is to stop
                 segments = self.repository.all_segments(&self.database).await?;
                 continue;
             };
@@ -109,10 +133,11 @@ impl Compaction {
             segments.splice(range, [merged]);
         }
         report.segments = segments.len() as u64;
-        self.merge_reported(&mut report).await?;
+        self.merge_reported(&mut report, most).await?;
         damage.map_or(Ok(report), Err)
     }
 
+    /// One segment in the place of several; nothing where another process was faster, or this one was asked to stop.
     async fn merge(&self, segments: &[SegmentManifest]) -> Result<Option<SegmentManifest>> {
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
             return Err(EngineError::Refused("there is nothing to merge".to_owned()));
@@ -121,7 +146,9 @@ impl Compaction {
         let sealing = self.repository.sealing(last.key).await?;
         let everything = Span { after: EARLIEST, until: LATEST };
         let layers: Vec<Layer> = segment_layers(segments, everything).collect();
-        let (runs, collections) = self.merge_runs(&layers, &sealing, &OF_A_POINT).await?;
+        let Some((runs, collections)) = self.merge_runs(&layers, &sealing, &OF_A_POINT).await? else {
+            return Ok(None);
+        };
         let points: Vec<Timestamp> = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
         let merged = SegmentManifest {
             format: FORMAT_VERSION,
@@ -164,13 +191,13 @@ impl Compaction {
         Ok(segments.iter().all(is_there) && took < MAX_JOB_SECONDS as f64)
     }
 
-    /// Merges runs into new ones, without what is `repeated`.
+    /// Merges runs into new ones, without what is `repeated`; nothing where it was asked to stop.
     pub(crate) async fn merge_runs(
         &self,
         layers: &[Layer],
         sealing: &Sealing,
         repeated: &Repeated,
-    ) -> Result<(Vec<RunEntry>, GroupCounts)> {
+    ) -> Result<Option<(Vec<RunEntry>, GroupCounts)>> {
         let mut heads = Heads::new(&self.repository, layers, &PathRange::everything(), &self.meter);
         let (mut runs, mut collections) = (Vec::new(), GroupCounts::new());
         let mut next = heads.next().await?;
@@ -182,6 +209,10 @@ impl Compaction {
             while let Some((mut record, _)) =
                 next.take_if(|(record, _)| ends_at.as_ref().is_none_or(|end| record.path == *end))
             {
+                // a run that is dropped before its last block is given up by who uploads it
+                if self.stop.is_requested() {
+                    return Ok(None);
+                }
                 next = heads.next().await?;
                 while let Some((later, _)) = next.take_if(|(later, _)| (repeated.is_one)(&record, later)) {
                     record = (repeated.left)(record, later);
@@ -198,8 +229,61 @@ impl Compaction {
                 collections.entry(group).or_default().add(counts);
             }
         }
-        Ok((runs, collections))
+        Ok(Some((runs, collections)))
     }
+}
+
+/// What is merged has runs.
+pub(crate) trait OfRuns {
+    fn runs(&self) -> &[RunEntry];
+}
+
+impl OfRuns for SegmentManifest {
+    fn runs(&self) -> &[RunEntry] {
+        &self.runs
+    }
+}
+
+impl OfRuns for ReportedManifest {
+    fn runs(&self) -> &[RunEntry] {
+        &self.runs
+    }
+}
+
+fn raw_bytes<T: OfRuns>(one: &T) -> u64 {
+    one.runs().iter().map(|run| run.raw_bytes).fold(0, u64::saturating_add)
+}
+
+/// The first eight that follow one another and may be merged together.
+pub(crate) fn eight<T: OfRuns>(same: &[T], most: u64) -> Option<Range<usize>> {
+    let fits = |eight: &[T]| eight.iter().map(raw_bytes).fold(0, u64::saturating_add) <= most;
+    let start = same.windows(TIER).position(fits)?;
+    Some(start..start + TIER)
+}
+
+/// The first two or more that follow one another and may be merged together, as many as may be.
+pub(crate) fn together<T: OfRuns>(all: &[T], most: u64) -> Option<Range<usize>> {
+    (0..all.len()).find_map(|start| {
+        let sums = all[start..].iter().scan(0_u64, |sum, one| {
+            *sum = sum.saturating_add(raw_bytes(one));
+            Some(*sum)
+        });
+        let fitting = sums.take(MAX_FAN_IN).take_while(|sum| *sum <= most).count();
+        (fitting > 1).then_some(start..start + fitting)
+    })
+}
+
+/// The first that is found in one of several parts that follow one another.
+pub(crate) fn first_in<'p, T: 'p>(
+    mut parts: impl Iterator<Item = &'p [T]>,
+    find: impl Fn(&'p [T]) -> Option<Range<usize>>,
+) -> Option<Range<usize>> {
+    let mut start = 0;
+    parts.find_map(|part| {
+        let found = find(part).map(|range| start + range.start..start + range.end);
+        start += part.len();
+        found
+    })
 }
 
 /// Which records that follow one another stand for one, and which of two is left.
@@ -222,61 +306,47 @@ fn day(segment: &SegmentManifest) -> i64 {
 }
 
 /// Of what follows one another in one chain, what is to be merged next; nothing of what is known to be broken.
-fn next_merge(segments: &[SegmentManifest], broken: &HashSet<Timestamp>) -> Option<std::ops::Range<usize>> {
+fn next_merge(segments: &[SegmentManifest], broken: &HashSet<Timestamp>, most: u64) -> Option<Range<usize>> {
     let is_broken = |segment: &SegmentManifest| broken.contains(&segment.after);
-    let mut start = 0;
-    for stretch in segments.chunk_by(|a, b| a.end() == b.after && is_broken(a) == is_broken(b)) {
-        if let Some(range) = next_merge_in(stretch).filter(|_| !stretch.first().is_some_and(is_broken)) {
-            return Some(start + range.start..start + range.end);
-        }
-        start += stretch.len();
-    }
-    None
+    let stretches = segments.chunk_by(|a, b| a.end() == b.after && is_broken(a) == is_broken(b));
+    first_in(stretches, |stretch| {
+        if stretch.first().is_some_and(is_broken) { None } else { next_merge_in(stretch, most) }
+    })
 }
 
-fn next_merge_in(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
+/// What is small comes first: a merge for which there is not the time must not keep the others from being done.
+fn next_merge_in(segments: &[SegmentManifest], most: u64) -> Option<Range<usize>> {
     let today = segments.last().map(day)?;
-    let mut start = 0;
-    for of_day in segments.chunk_by(|a, b| day(a) == day(b)) {
-        if let Some(range) = tier(of_day).or_else(|| whole_day(of_day, today)) {
-            return Some(start + range.start..start + range.end);
-        }
-        start += of_day.len();
-    }
-    tier_of_days(segments, today)
+    let days = || segments.chunk_by(|a, b| day(a) == day(b));
+    first_in(days(), |of_day| tier(of_day, most))
+        .or_else(|| first_in(days(), |of_day| whole_day(of_day, today, most)))
+        .or_else(|| tier_of_days(segments, today, most))
 }
 
 /// The first of one level that follow one another, as many as make one.
-fn tier(segments: &[SegmentManifest]) -> Option<std::ops::Range<usize>> {
-    let mut start = 0;
-    for same in segments.chunk_by(|a, b| a.level == b.level) {
-        if same.len() >= TIER && same.first().is_some_and(|first| first.level < DAY_LEVEL) {
-            return Some(start..start + TIER);
-        }
-        start += same.len();
+fn tier(segments: &[SegmentManifest], most: u64) -> Option<Range<usize>> {
+    first_in(segments.chunk_by(|a, b| a.level == b.level), |same| {
+        if same.first()?.level < DAY_LEVEL { eight(same, most) } else { None }
+    })
+}
+
+/// All of a day that is over, or of one of very many changes what may be merged together. Otherwise there are never too many: each
+/// level has less than make one, and levels are few.
+fn whole_day(segments: &[SegmentManifest], today: i64, most: u64) -> Option<Range<usize>> {
+    match segments {
+        [first, ..] if day(first) >= today => None,
+        // one that was merged has the name that it would be given again
+        [one] => (one.kind != SegmentKind::Compacted && raw_bytes(one) <= most).then_some(0..1),
+        all => together(all, most),
     }
-    None
 }
 
-/// All of a day that is over. There are never too many: each level has less than make one, and levels are few.
-fn whole_day(segments: &[SegmentManifest], today: i64) -> Option<std::ops::Range<usize>> {
-    let is_over = segments.first().is_some_and(|first| day(first) < today);
-    // one that was merged has the name that it would be given again
-    let is_one = segments.len() == 1 && segments.first().is_some_and(|first| first.kind == SegmentKind::Compacted);
-    (is_over && !is_one).then(|| 0..segments.len().min(MAX_FAN_IN))
-}
-
-fn tier_of_days(segments: &[SegmentManifest], today: i64) -> Option<std::ops::Range<usize>> {
+fn tier_of_days(segments: &[SegmentManifest], today: i64, most: u64) -> Option<Range<usize>> {
     // what a tier has left of a day that is over is that day
     let level = |segment: &SegmentManifest| segment.level.max(if day(segment) < today { DAY_LEVEL } else { 0 });
-    let mut start = 0;
-    for same in segments.chunk_by(|a, b| level(a) == level(b)) {
-        if same.len() >= TIER && same.first().is_some_and(|first| level(first) >= DAY_LEVEL) {
-            return Some(start..start + TIER);
-        }
-        start += same.len();
-    }
-    None
+    first_in(segments.chunk_by(|a, b| level(a) == level(b)), |same| {
+        if level(same.first()?) >= DAY_LEVEL { eight(same, most) } else { None }
+    })
 }
 
 fn level_of_merged(segments: &[SegmentManifest]) -> u32 {
@@ -313,7 +383,8 @@ fn joined(proofs: impl Iterator<Item = Proof>, points: &[Timestamp]) -> Vec<Proo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firebackup_model::id::{JobId, JobKind};
+    use firebackup_model::DocumentPath;
+    use firebackup_model::id::{JobId, JobKind, RunId};
 
     fn segment(after: i64, end: i64, level: u32) -> SegmentManifest {
         let points = vec![Timestamp::new(end, 0)];
@@ -345,36 +416,61 @@ mod tests {
         }
     }
 
-    /// As the real thing merges, without runs.
-    fn merge(segments: &mut Vec<SegmentManifest>, range: std::ops::Range<usize>) {
+    /// A run of so many bytes.
+    fn run(raw_bytes: u64) -> RunEntry {
+        let path = DocumentPath::new("a/b").unwrap();
+        RunEntry {
+            id: RunId([0; 16]),
+            kind: RunKind::Delta,
+            size: 0,
+            sha256: String::new(),
+            records: 0,
+            blocks: 0,
+            raw_bytes,
+            first: path.clone(),
+            last: path,
+            read_time: None,
+        }
+    }
+
+    /// As the real thing merges, without records.
+    fn merge(segments: &mut Vec<SegmentManifest>, range: Range<usize>) {
         let (first, last) = (&segments[range.start], &segments[range.end - 1]);
         let level = level_of_merged(&segments[range.clone()]);
         let points = segments[range.clone()].iter().flat_map(|segment| segment.points.clone()).collect();
         let kind = SegmentKind::Compacted;
-        let merged = SegmentManifest { after: first.after, kind, level, points, ..last.clone() };
+        let runs = vec![run(segments[range.clone()].iter().map(raw_bytes).sum())];
+        let merged = SegmentManifest { after: first.after, kind, level, points, runs, ..last.clone() };
         // what has the name of another is never put
         assert!(range.len() > 1 || last.kind != kind, "{merged:?}");
         segments.splice(range, [merged]);
     }
 
-    /// The longest chain that is merged as often as is asked for, and at least once in ten minutes; and the widest merge.
-    fn longest_chain(segment_seconds: i64, days: i64) -> (usize, usize) {
+    /// Only the last point counts: to keep a test short.
+    fn forget_points(segments: &mut [SegmentManifest]) {
+        segments.iter_mut().for_each(|segment| drop(segment.points.drain(..segment.points.len() - 1)));
+    }
+
+    /// The longest chain of so many bytes a day that is merged as often as is asked for, and at least once in ten minutes; and the
+    /// widest merge.
+    fn longest_chain(segment_seconds: i64, days: i64, bytes_a_day: u64) -> (usize, usize) {
         let (mut segments, mut longest, mut widest) = (Vec::new(), 0, 0);
         let mut due = 0;
+        let bytes = bytes_a_day / (DAY_SECONDS / segment_seconds).cast_unsigned();
         for number in 0..days * DAY_SECONDS / segment_seconds {
-            segments.push(segment(number * segment_seconds, (number + 1) * segment_seconds, 0));
+            let new = segment(number * segment_seconds, (number + 1) * segment_seconds, 0);
+            segments.push(SegmentManifest { runs: vec![run(bytes)], ..new });
             longest = longest.max(segments.len());
             if number < due {
                 continue;
             }
-            while let Some(range) = next_merge(&segments, &HashSet::new()) {
+            while let Some(range) = next_merge(&segments, &HashSet::new(), MERGED_BYTES) {
                 widest = widest.max(range.len());
                 merge(&mut segments, range);
             }
             let report = CompactReport { segments: segments.len() as u64, ..CompactReport::default() };
             due = number + report.segments_until_next().cast_signed().min(600 / segment_seconds).max(1);
-            // to keep the test short
-            segments.iter_mut().for_each(|segment| drop(segment.points.drain(..segment.points.len() - 1)));
+            forget_points(&mut segments);
         }
         assert!(segments.windows(2).all(|pair| pair[0].end() == pair[1].after));
         (longest, widest)
@@ -382,18 +478,49 @@ mod tests {
 
     #[test]
     fn a_chain_stays_short_and_a_merge_narrow_however_close_the_points_are() {
-        for (seconds, days) in [(60, 30), (2, 3), (3600, 200), (17, 12), (8640, 4100), (864, 60)] {
-            let (longest, widest) = longest_chain(seconds, days);
-            assert!(longest < MAX_FAN_IN && widest < MAX_FAN_IN, "{longest} segments, {widest} merged at {seconds} s");
+        let few_changes = [(60, 30, 0), (2, 3, 0), (3600, 200, 0), (17, 12, 0), (8640, 4100, 0), (864, 60, 0)];
+        // as many a day as are merged together, and an eighth of that
+        let many_changes = [(60, 29, MERGED_BYTES), (60, 176, MERGED_BYTES / 8), (24, 24, MERGED_BYTES)];
+        for (seconds, days, bytes) in few_changes.into_iter().chain(many_changes) {
+            let (longest, widest) = longest_chain(seconds, days, bytes);
+            let found = format!("{longest} segments, {widest} merged at {seconds} s, {bytes} bytes a day");
+            assert!(longest < MAX_FAN_IN && widest < MAX_FAN_IN, "{found}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_together_stays_apart_and_all_else_is_merged() {
+        const DAYS: i64 = 12;
+        for most in [500, 2000, 12_000] {
+            let (mut segments, mut longest) = (Vec::new(), 0);
+            for minute in 0..DAYS * 1440 {
+                // one a day is too large by itself
+                let bytes = if minute % 1440 == 700 { most + 1 } else { 1 };
+                let new = segment(minute * 60, (minute + 1) * 60, 0);
+                segments.push(SegmentManifest { runs: vec![run(bytes)], ..new });
+                while minute % 10 == 9
+                    && let Some(range) = next_merge(&segments, &HashSet::new(), most)
+                {
+                    let bytes: u64 = segments[range.clone()].iter().map(raw_bytes).sum();
+                    assert!(bytes <= most, "{bytes} bytes were merged");
+                    merge(&mut segments, range);
+                }
+                forget_points(&mut segments);
+                longest = longest.max(segments.len());
+            }
+            let large = segments.iter().filter(|segment| raw_bytes(*segment) > most);
+            assert_eq!(large.filter(|segment| segment.kind == SegmentKind::Listened).count(), DAYS as usize);
+            // of each day that one and at most four besides, and what is open of a day
+            assert!(longest < 5 * DAYS as usize + 100, "{longest} segments where {most} bytes are merged");
         }
     }
 
     #[test]
     fn segments_between_which_one_is_missing_are_not_merged() {
         let mut segments: Vec<_> = (0..TIER as i64).map(|number| segment(number, number + 1, 0)).collect();
-        assert_eq!(next_merge(&segments, &HashSet::new()), Some(0..TIER));
+        assert_eq!(next_merge(&segments, &HashSet::new(), 0), Some(0..TIER));
         segments.remove(4);
-        assert_eq!(next_merge(&segments, &HashSet::new()), None);
+        assert_eq!(next_merge(&segments, &HashSet::new(), 0), None);
     }
 
     #[test]

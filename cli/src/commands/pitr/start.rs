@@ -11,6 +11,7 @@ use firebackup_engine::{
 use firebackup_model::DatabaseName;
 use firebackup_model::manifest::Compression;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::pace::Pace;
@@ -93,7 +94,7 @@ pub(super) async fn run(context: &Context, args: StartArgs) -> Result<Exit> {
     teller.tell(&Event::Started { database, captured_through, proven_through });
     let merging = Merging::behind(status.segments);
     let exit = match (args.once, args.follow) {
-        (true, _) => once(&capture, &mut teller, &merging).await,
+        (true, _) => once(context, &capture, &mut teller, &merging).await,
         (false, true) => follow(&capture, &mut teller, merging).await,
         (false, false) => in_windows(context, &capture, args.window, &mut teller, merging).await,
     };
@@ -142,6 +143,8 @@ async fn capture(
 struct Merging {
     /// How many segments were put since this process began.
     put: watch::Sender<u64>,
+    /// How many that were when they were last merged: those that come meanwhile are not among what was merged.
+    before: u64,
     /// How many that may be when they are merged next.
     due: u64,
     last: Instant,
@@ -150,29 +153,38 @@ struct Merging {
 impl Merging {
     fn behind(segments: u64) -> Self {
         let due = CompactReport { segments, ..CompactReport::default() }.segments_until_next();
-        Self { put: watch::Sender::new(0), due, last: Instant::now() }
+        Self { put: watch::Sender::new(0), before: 0, due, last: Instant::now() }
     }
 
     fn is_due(&self) -> bool {
         *self.put.borrow() >= self.due || self.last.elapsed() >= COMPACT_EVERY
     }
 
+    /// Notes that they are merged now.
+    fn begins(&mut self) {
+        self.before = *self.put.borrow();
+    }
+
     /// Notes that they were merged, or could not be: then it is tried again later.
     fn was_tried(&mut self, report: Option<&CompactReport>) {
-        let left = report.map_or(TRIED_AGAIN_BEHIND, CompactReport::segments_until_next);
-        (self.due, self.last) = (*self.put.borrow() + left, Instant::now());
+        self.due = match report {
+            Some(report) => self.before + report.segments_until_next(),
+            None => *self.put.borrow() + TRIED_AGAIN_BEHIND,
+        };
+        self.last = Instant::now();
     }
 }
 
-/// One window. Ends with 3 where it could not catch up with the database, and with 4 where it was stopped before.
-async fn once(capture: &Capture, teller: &mut Teller, merging: &Merging) -> Result<Exit> {
+/// One window. Ends with 3 where it could not catch up with the database, and with 4 where it was stopped before. Where only
+/// merging fails it is a good one: what was captured stands.
+async fn once(context: &Context, capture: &Capture, teller: &mut Teller, merging: &Merging) -> Result<Exit> {
     let captured = window(capture, teller, merging).await?;
     match captured {
         _ if capture.stop.is_requested() => return Ok(Exit::Stopped),
         Captured::Degraded => return Ok(Exit::Partial),
         Captured::Through(_) => {}
     }
-    teller.compacted(&compaction(capture).run().await?);
+    tell_merged(context, teller, compaction(capture).run().await);
     Ok(Exit::Done)
 }
 
@@ -201,6 +213,7 @@ fn told<'t>(
     }
 }
 
+/// One window after the other, and segments merged beside: meanwhile it is captured on.
 async fn in_windows(
     context: &Context,
     capture: &Capture,
@@ -209,15 +222,22 @@ async fn in_windows(
     mut merging: Merging,
 ) -> Result<Exit> {
     let mut pace = Pace::new(every, Instant::now());
+    // one at a time; dropped, it is ended
+    let mut beside: JoinSet<Result<CompactReport, EngineError>> = JoinSet::new();
     loop {
         let failure = match window(capture, teller, &merging).await {
             Ok(_) => None,
             Err(error) if error.may_pass() && !capture.stop.is_requested() => Some(error),
             Err(error) => return Err(error.into()),
         };
-        if failure.is_none() && merging.is_due() {
-            let report = compact(context, capture, teller).await;
-            merging.was_tried(report.as_ref());
+        if let Some(merged) = beside.try_join_next() {
+            let merged = merged.unwrap_or_else(|error| Err(error.into()));
+            merging.was_tried(tell_merged(context, teller, merged).as_ref());
+        }
+        if failure.is_none() && merging.is_due() && beside.is_empty() {
+            merging.begins();
+            let compaction = compaction(capture);
+            beside.spawn(async move { compaction.run().await });
         }
         if capture.stop.is_requested() || !teller.is_heard() {
             return Ok(Exit::Stopped);
@@ -254,6 +274,7 @@ async fn compact_regularly(capture: &Capture, mut merging: Merging) {
     loop {
         let due = merging.due;
         let _ = tokio::time::timeout_at(merging.last + COMPACT_EVERY, put.wait_for(|put| *put >= due)).await;
+        merging.begins();
         let report = compaction(capture).run().await;
         if let Err(error) = &report {
             tracing::warn!(error = %error.in_full(), "segments could not be merged");
@@ -262,8 +283,13 @@ async fn compact_regularly(capture: &Capture, mut merging: Merging) {
     }
 }
 
-async fn compact(context: &Context, capture: &Capture, teller: &mut Teller) -> Option<CompactReport> {
-    match compaction(capture).run().await {
+/// Tells what merging came to. What fails is tried again: the chain is whole without it.
+fn tell_merged(
+    context: &Context,
+    teller: &mut Teller,
+    merged: Result<CompactReport, EngineError>,
+) -> Option<CompactReport> {
+    match merged {
         Ok(report) => {
             teller.compacted(&report);
             Some(report)
@@ -294,10 +320,14 @@ mod tests {
         assert!(!merging.is_due());
         merging.put.send_replace(53);
         assert!(merging.is_due());
+        merging.begins();
+        merging.put.send_replace(60);
         merging.was_tried(Some(&CompactReport { segments: 63, ..CompactReport::default() }));
         assert!(!merging.is_due());
+        // eight, seven of which came while it was merged
         merging.put.send_replace(61);
         assert!(merging.is_due());
+        merging.begins();
         merging.was_tried(None);
         merging.put.send_replace(61 + TRIED_AGAIN_BEHIND - 1);
         assert!(!merging.is_due());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_control::{
-    CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Credentials, DueCapture, WindowEnd, WindowWork, Worker,
+    CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Credentials, DueCapture, Merging, WindowEnd, WindowWork,
+    Worker,
 };
 use firebackup_engine::{
     Capture, CaptureEvent, CaptureOptions, CaptureState, Captured, Compaction, EngineError, Repository, StatusBounds,
@@ -27,6 +28,9 @@ const LEASE_SECONDS: u32 = 30;
 const HOLD: Duration = Duration::from_secs(10);
 /// For how long a capture that works may put nothing: a quiet database puts something once an hour.
 const QUIET_SECONDS: f64 = 3600.0;
+/// For how long it must have been merged, before whoever captures had no more time, for that to be too little time: with less the
+/// window itself took it, and the next one may leave more.
+const TIME_TO_MERGE: Duration = Duration::from_secs(300);
 /// How many gaps are told with how a capture stands.
 const GAPS: usize = 20;
 
@@ -69,10 +73,22 @@ struct Bounds {
 impl Bounds {
     /// How a window ends that was stopped: what was sealed stands, what a scan had read does not.
     fn end(&self, is_scanning: bool) -> WindowEnd {
-        match is_scanning && self.until.is_some_and(|until| until <= Instant::now()) {
+        match is_scanning && self.are_over() {
             true => WindowEnd::TooLong,
             false => WindowEnd::Stopped,
         }
+    }
+
+    /// What became of merging that went on for so long.
+    fn merging(&self, is_whole: bool, took: Duration) -> Merging {
+        match !is_whole && took >= TIME_TO_MERGE && self.are_over() {
+            true => Merging::TooLong,
+            false => Merging::Tried,
+        }
+    }
+
+    fn are_over(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
     }
 }
 
@@ -202,14 +218,14 @@ impl AppSteps {
             }
             Err(error) => return Err(error),
         };
-        let merged = work.merges && merged(&capture).await;
-        let facts = match heard.has_sealed || merged || work.looks {
+        let merging = if work.merges { merge(&capture, bounds).await } else { Merging::NotTried };
+        let facts = match heard.has_sealed || merging != Merging::NotTried || work.looks {
             true => Some(facts(repository, database, f64::from(work.window_seconds)).await?),
             false => None,
         };
         let Heard { changes, spent, .. } = heard;
         let expects_gaps = is_emulator(&work.project_access.credentials);
-        Ok(WindowEnd::Captured(Box::new(CapturedWindow { through, changes, spent, facts, merged, expects_gaps })))
+        Ok(WindowEnd::Captured(Box::new(CapturedWindow { through, changes, spent, facts, merging, expects_gaps })))
     }
 
     async fn capture(&self, work: &WindowWork, repository: Repository, stop: &Stop) -> Result<Capture, PortError> {
@@ -265,20 +281,27 @@ fn options(window_seconds: u32, is_emulator: bool) -> CaptureOptions {
     CaptureOptions { max_scans_a_day, max_scan_reads_a_day, prove_cheaply_every_seconds, seal_every, ..usual }
 }
 
-/// Merges segments, where there are some to merge. What fails is tried again: the chain is whole without it.
-async fn merged(capture: &Capture) -> bool {
+/// Merges segments, where there are some to merge. What fails or is stopped is tried again later: the chain is whole without it.
+async fn merge(capture: &Capture, bounds: &Bounds) -> Merging {
+    let begun = Instant::now();
     let (repository, database) = (capture.repository.clone(), capture.source.database().clone());
     let compaction = Compaction { repository, database, meter: Arc::default(), stop: capture.stop.clone() };
-    match compaction.run().await {
+    let is_whole = match compaction.run().await {
         Ok(report) => {
             tracing::debug!(merged = report.merged, segments = report.segments, "segments were merged");
-            true
+            !report.is_stopped
         }
         Err(error) => {
             tracing::warn!(error = %of_engine(error), "segments could not be merged");
             false
         }
+    };
+    let merging = bounds.merging(is_whole, begun.elapsed());
+    if merging == Merging::TooLong {
+        let database = &compaction.database;
+        tracing::warn!(database = %database, "there was not the time to merge segments: they are merged in six hours");
     }
+    merging
 }
 
 /// How a chain stands, as its repository says.
@@ -312,6 +335,19 @@ mod tests {
         assert_eq!((over.end(true), over.end(false)), (WindowEnd::TooLong, WindowEnd::Stopped));
         // somebody paused it, or a server is to stop
         assert_eq!((not_over.end(true), Bounds::default().end(true)), (WindowEnd::Stopped, WindowEnd::Stopped));
+    }
+
+    #[test]
+    fn merging_takes_too_long_only_where_it_had_some_time_and_that_was_up() {
+        let over = Bounds { until: Some(Instant::now()), ..Bounds::default() };
+        let not_over = Bounds { until: Some(Instant::now() + Duration::from_secs(60)), ..Bounds::default() };
+        let short = Duration::from_secs(299);
+        assert_eq!(over.merging(false, TIME_TO_MERGE), Merging::TooLong);
+        assert_eq!((over.merging(true, TIME_TO_MERGE), over.merging(false, short)), (Merging::Tried, Merging::Tried));
+        // it failed, or a server is to stop
+        for bounds in [not_over, Bounds::default()] {
+            assert_eq!(bounds.merging(false, TIME_TO_MERGE), Merging::Tried);
+        }
     }
 
     #[test]

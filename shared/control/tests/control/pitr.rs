@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use firebackup_control::{
     AskedMoment, BackupJob, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
-    DueCapture, FindMoment, FoundMoment, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange,
-    PitrStatus, Project, RestoredReport, Result, Right, Role, WindowEnd,
+    DueCapture, FindMoment, FoundMoment, Merging, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr,
+    PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role, WindowEnd,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
@@ -276,6 +276,25 @@ async fn the_chain_is_looked_at_behind_a_window_that_did_not_end_well() {
 /// A window in which there was nothing, and nobody looked how the chain stands.
 fn captured_without_a_look(world: &World) -> WindowEnd {
     WindowEnd::Captured(Box::new(CapturedWindow { through: Some(world.now()), ..CapturedWindow::default() }))
+}
+
+#[tokio::test]
+async fn segments_are_merged_every_ten_minutes_and_where_there_was_not_the_time_for_it_after_six_hours() {
+    let (world, _, _) = capturing().await;
+    let merges = async |claimed: &ClaimedWindow| {
+        world.control.window_work(&world.worker().await, claimed).await.unwrap().merges
+    };
+    for (merging, pause) in [(Merging::Tried, 600), (Merging::TooLong, 6 * 3600), (Merging::Tried, 600)] {
+        let claimed = claim(&world).await.unwrap();
+        assert!(merges(&claimed).await, "before {merging:?}");
+        let window = CapturedWindow { through: Some(world.now()), merging, ..CapturedWindow::default() };
+        end(&world, &claimed, &WindowEnd::Captured(Box::new(window))).await;
+        world.clock.advance(pause - 1);
+        let claimed = claim(&world).await.unwrap();
+        assert!(!merges(&claimed).await, "soon behind {merging:?}");
+        end(&world, &claimed, &captured_without_a_look(&world)).await;
+        world.clock.advance(60);
+    }
 }
 
 #[tokio::test]

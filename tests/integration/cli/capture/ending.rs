@@ -1,7 +1,9 @@
 //! One capture a machine: a second one is refused, and the one that runs is ended by another command.
 
-use super::{Capture, Place, put};
-use crate::cli::{ends, failure_kind, json_ends, stderr};
+use std::collections::BTreeSet;
+
+use super::{Capture, Place, once, put};
+use crate::cli::{ends, failure_kind, json_ends, stderr, stdout};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_capture_is_refused_and_stop_ends_the_one_that_runs() {
@@ -50,4 +52,26 @@ async fn where_nothing_can_be_written_to_the_state_folder_changes_are_captured_a
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = stderr(&output);
     assert!(said.contains("could not make the folder") && said.contains("will not find this capture"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_was_sealed_ends_well_though_segments_cannot_be_merged() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    let runs = || program.objects().into_iter().filter(|path| path.starts_with("runs/")).collect::<BTreeSet<_>>();
+    let before = runs();
+    // with the next one they are eight
+    for n in 100..107 {
+        put(&place.source, [("users/u00".to_owned(), n)]).await;
+        once(program, 0);
+        if n == 100 {
+            let run = runs().difference(&before).next().cloned().unwrap();
+            std::fs::remove_file(program.folder.path().join("repository").join(run)).unwrap();
+        }
+    }
+    put(&place.source, [("users/u00".to_owned(), 107)]).await;
+    let output = ends(program, &["pitr", "start", "--once", "--prove-every", "1s"], 0);
+    assert!(stderr(&output).contains("segments could not be merged"), "{output:?}");
+    let told = stdout(&output);
+    assert!(told.contains("sealed ") && told.lines().last().unwrap().starts_with("stopped"), "{told}");
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firebackup_engine::{CompactReport, Compaction, PrunePolicy, Repository, prune};
+use firebackup_engine::{
+    CaptureEvent, CompactReport, Compaction, PrunePolicy, Repository, StatusBounds, Stop, capture_status, prune,
+};
 use firebackup_model::port::{ChangeSource, ChangeStream, DocumentStream, ListenFrom};
 use firebackup_model::{PathRange, PortError, Timestamp};
 
@@ -17,7 +19,7 @@ pub fn compaction(repository: &Repository, fixture: &Fixture) -> Compaction {
         repository: repository.clone(),
         database: source.database().clone(),
         meter: Arc::default(),
-        stop: firebackup_engine::Stop::default(),
+        stop: Stop::default(),
     }
 }
 
@@ -151,7 +153,7 @@ async fn what_is_not_proven_behind_what_is_in_one_merged_segment_becomes_moments
     assert_eq!(compact(&fixture).await.made, 1);
     database.set("users/u00000", 7);
     let (_, events) = until_now(&capture(&repository, database)).await;
-    assert!(matches!(&events[..], [firebackup_engine::CaptureEvent::Sealed(_)]), "{events:?}");
+    assert!(matches!(&events[..], [CaptureEvent::Sealed(_)]), "{events:?}");
     let windows = all_moments_are_right(&repository, database).await;
     assert_eq!((windows.len(), windows[0].moments), (1, 14));
 }
@@ -205,4 +207,77 @@ async fn who_slept_while_others_went_on_and_merged_and_pruned_takes_no_moment_aw
         let after: BTreeSet<_> = moments(&repository, &fixture.database).await.points().collect();
         assert!(before.is_subset(&after), "lost: {:?}", before.difference(&after).collect::<Vec<_>>());
     }
+}
+
+async fn segments_now(fixture: &Fixture, repository: &Repository) -> u64 {
+    let source: &dyn firebackup_model::port::DocumentSource = &fixture.database;
+    let status = capture_status(repository, source.database(), StatusBounds::of_window(60.0)).await.unwrap();
+    status.segments
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_be_merged_stays_and_what_lies_beside_it_is_merged() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    segments(&fixture, 20, 60).await;
+    let before = segments_now(&fixture, &repository).await;
+    for number in 0..400 {
+        database.set(&format!("users/large{number}"), number);
+    }
+    let (_, events) = until_now(&capture(&repository, database)).await;
+    let large = events.iter().find_map(|event| match event {
+        CaptureEvent::Sealed(segment) => Some(segment.runs.iter().map(|run| run.raw_bytes).sum::<u64>()),
+        _ => None,
+    });
+    let most = large.unwrap() - 1;
+    let with_it = segments_now(&fixture, &repository).await;
+    segments(&fixture, 20, 60).await;
+    let behind = segments_now(&fixture, &repository).await - with_it;
+    assert!(with_it == before + 1 && behind < 64, "{before} {with_it} {behind}");
+
+    let moments = all_moments_are_right(&repository, database).await;
+    let report = compaction(&repository, &fixture).run_within(most).await.unwrap();
+    let left = |segments: u64| segments / 8 + segments % 8;
+    assert_eq!(report.segments, left(before) + 1 + left(behind), "{report:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await, moments);
+    let idle = CompactReport { segments: report.segments, ..CompactReport::default() };
+    assert_eq!(compaction(&repository, &fixture).run_within(most).await.unwrap(), idle);
+
+    // once the day is over, what lies before and behind it is one each
+    database.pass_seconds(24 * 3600);
+    segments(&fixture, 1, 60).await;
+    let moments = all_moments_are_right(&repository, database).await;
+    let today = segments_now(&fixture, &repository).await - report.segments;
+    let report = compaction(&repository, &fixture).run_within(most).await.unwrap();
+    assert_eq!(report.segments, 3 + today, "{report:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await, moments);
+    assert_eq!(compaction(&repository, &fixture).run_within(most).await.unwrap().made, 0);
+    // and where it is not too large, all of it is
+    assert_eq!(compact(&fixture).await.segments, 1 + today);
+    assert_eq!(all_moments_are_right(&repository, database).await, moments);
+}
+
+#[tokio::test]
+async fn a_merge_that_is_asked_to_stop_ends_at_once_and_leaves_nothing() {
+    let (fixture, repository, _) = begun(24).await;
+    segments(&fixture, 9, 60).await;
+    let moments = all_moments_are_right(&repository, &fixture.database).await;
+    let objects = fixture.objects().await;
+    let stop = Stop::default();
+    let stopped = Compaction { stop: stop.clone(), ..compaction(&repository, &fixture) };
+    fixture.shared.take_gets();
+    let ask = async {
+        // until it reads what it merges
+        while !fixture.shared.take_gets().keys().any(|path| path.to_string().starts_with("runs/")) {
+            tokio::task::yield_now().await;
+        }
+        stop.request();
+    };
+    let (report, ()) = tokio::join!(stopped.run(), ask);
+    let report = report.unwrap();
+    assert_eq!((report.made, report.is_stopped), (0, true), "{report:?}");
+    let report = compact(&fixture).await;
+    assert_eq!((report.made, report.is_stopped), (1, false), "{report:?}");
+    assert_eq!(fixture.objects().await.len(), objects.len() + 2, "one run and its manifest, and none of the one before");
+    assert_eq!(all_moments_are_right(&repository, &fixture.database).await, moments);
 }
