@@ -309,9 +309,12 @@ fn day(segment: &SegmentManifest) -> i64 {
 fn next_merge(segments: &[SegmentManifest], broken: &HashSet<Timestamp>, most: u64) -> Option<Range<usize>> {
     let is_broken = |segment: &SegmentManifest| broken.contains(&segment.after);
     let stretches = segments.chunk_by(|a, b| a.end() == b.after && is_broken(a) == is_broken(b));
-    first_in(stretches, |stretch| {
-        if stretch.first().is_some_and(is_broken) { None } else { next_merge_in(stretch, most) }
-    })
+    first_in(
+        stretches,
+        |stretch| {
+            if stretch.first().is_some_and(is_broken) { None } else { next_merge_in(stretch, most) }
+        },
+    )
 }
 
 /// What is small comes first: a merge for which there is not the time must not keep the others from being done.

@@ -281,9 +281,8 @@ fn captured_without_a_look(world: &World) -> WindowEnd {
 #[tokio::test]
 async fn segments_are_merged_every_ten_minutes_and_where_there_was_not_the_time_for_it_after_six_hours() {
     let (world, _, _) = capturing().await;
-    let merges = async |claimed: &ClaimedWindow| {
-        world.control.window_work(&world.worker().await, claimed).await.unwrap().merges
-    };
+    let merges =
+        async |claimed: &ClaimedWindow| world.control.window_work(&world.worker().await, claimed).await.unwrap().merges;
     for (merging, pause) in [(Merging::Tried, 600), (Merging::TooLong, 6 * 3600), (Merging::Tried, 600)] {
         let claimed = claim(&world).await.unwrap();
         assert!(merges(&claimed).await, "before {merging:?}");

@@ -278,6 +278,10 @@ async fn a_merge_that_is_asked_to_stop_ends_at_once_and_leaves_nothing() {
     assert_eq!((report.made, report.is_stopped), (0, true), "{report:?}");
     let report = compact(&fixture).await;
     assert_eq!((report.made, report.is_stopped), (1, false), "{report:?}");
-    assert_eq!(fixture.objects().await.len(), objects.len() + 2, "one run and its manifest, and none of the one before");
+    assert_eq!(
+        fixture.objects().await.len(),
+        objects.len() + 2,
+        "one run and its manifest, and none of the one before"
+    );
     assert_eq!(all_moments_are_right(&repository, &fixture.database).await, moments);
 }
