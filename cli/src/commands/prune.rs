@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn moments_that_go_are_told_and_those_that_all_stay_are_not() {
-        let moment = |seconds| Timestamp::new(1_700_000_000 + seconds, 0);
+        let moment = |seconds: i64| Timestamp::new(1_700_000_000 + seconds, 0);
         let told = |from_after| {
             let database = DatabaseName::new("shop", "(default)");
             let moments = vec![MomentsKept { database, from_before: moment(0), from_after }];
