@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Capture, Place, once, put};
+use super::{Capture, Place, put};
 use crate::cli::{ends, failure_kind, json_ends, stderr, stdout};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,18 +59,17 @@ async fn a_window_that_was_sealed_ends_well_though_segments_cannot_be_merged() {
     let place = Place::begun().await;
     let program = &place.program;
     let runs = || program.objects().into_iter().filter(|path| path.starts_with("runs/")).collect::<BTreeSet<_>>();
-    let before = runs();
+    let window = || ends(program, &["pitr", "start", "--once", "--prove-every", "1s"], 0);
+    let (before, mut first) = (runs(), None);
     // with the next one they are eight
     for n in 100..107 {
         put(&place.source, [("users/u00".to_owned(), n)]).await;
-        once(program, 0);
-        if n == 100 {
-            let run = runs().difference(&before).next().cloned().unwrap();
-            std::fs::remove_file(program.folder.path().join("repository").join(run)).unwrap();
-        }
+        window();
+        first = first.or_else(|| runs().difference(&before).next().cloned());
     }
+    std::fs::remove_file(program.folder.path().join("repository").join(first.unwrap())).unwrap();
     put(&place.source, [("users/u00".to_owned(), 107)]).await;
-    let output = ends(program, &["pitr", "start", "--once", "--prove-every", "1s"], 0);
+    let output = window();
     assert!(stderr(&output).contains("segments could not be merged"), "{output:?}");
     let told = stdout(&output);
     assert!(told.contains("sealed ") && told.lines().last().unwrap().starts_with("stopped"), "{told}");
