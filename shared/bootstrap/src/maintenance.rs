@@ -1,16 +1,16 @@
 //! What is looked after from time to time: jobs that were forgotten, retention, what nothing refers to any more, locks,
 //! keys.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_control::{
-    CapturedChain, Care, CleanupOutcome, Control, FirstOwner, Job, JobStatus, LONGEST_RETENTION_DAYS, OpenedPlace,
-    PlaceToClean, QueuedJobs, Worker,
+    CapturedChain, Care, CleanupOutcome, Control, DestinationId, FirstOwner, Job, JobStatus, LONGEST_RETENTION_DAYS,
+    OpenedPlace, PlaceToClean, ProjectId, QueuedJobs, Worker,
 };
 use firebackup_engine::{
-    EngineError, LockReport, PrunePolicy, PruneReport, captured_since, extend_locks, is_next_base, prune,
-    prune_versions,
+    EngineError, LockReport, PrunePolicy, PruneReport, captured_since, extend_locks, next_bases, prune, prune_versions,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::port::{JobQueue, StepError, StepErrorKind};
@@ -56,6 +56,9 @@ pub enum MaintenanceTask {
 fn first_name() -> String {
     "My organization".to_owned()
 }
+
+/// The backups that captured moments of a repository will build on next, by its project and destination, and whether it is encrypted.
+type NextBases = HashMap<(ProjectId, DestinationId, bool), BTreeSet<JobId>>;
 
 /// Does what is to be done from time to time.
 #[derive(Clone)]
@@ -492,11 +495,12 @@ impl Maintenance {
 
     async fn drop_by_schedule(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
         let going = self.control().deleted_backups(worker).await.map_err(of_control)?;
+        let mut next = HashMap::new();
         for schedule in self.control().schedules_of(worker).await.map_err(of_control)? {
             let now = self.steps.places.world().now();
             let outcome = self.control().kept_by_schedule(worker, &schedule.id, now).await.map_err(of_control)?;
             for backup in outcome.dropped {
-                match self.is_built_on_next(worker, &backup, &going).await {
+                match self.is_built_on_next(worker, &backup, &going, &mut next).await {
                     Ok(true) => {}
                     Ok(false) => self.drop_backups(worker, vec![backup], retained).await?,
                     Err(error) => {
@@ -510,15 +514,27 @@ impl Maintenance {
     }
 
     /// Whether captured moments will build on a backup next. A schedule leaves it until then, else the first one would stay for
-    /// ever, with every change since; whoever names it has it deleted.
-    async fn is_built_on_next(&self, worker: &Worker, backup: &JobId, going: &[JobId]) -> Result<bool, StepError> {
+    /// ever, with every change since; whoever names it has it deleted. A repository is asked once.
+    async fn is_built_on_next(
+        &self,
+        worker: &Worker,
+        backup: &JobId,
+        going: &[JobId],
+        known: &mut NextBases,
+    ) -> Result<bool, StepError> {
         let place = self.control().work_to_end(worker, backup).await.map_err(of_control)?.place;
-        let repository = match self.steps.places.open(&place).await {
-            Err(EngineError::NotFound(_)) => return Ok(false),
-            opened => opened.map_err(of_engine)?,
+        let key = (place.project, place.destination.id, place.encrypted);
+        if let Some(next) = known.get(&key) {
+            return Ok(next.contains(backup));
+        }
+        let next = match self.steps.places.open(&place).await {
+            Err(EngineError::NotFound(_)) => BTreeSet::new(),
+            opened => {
+                let days = self.moments_kept(&place).await?;
+                next_bases(&opened.map_err(of_engine)?, going, days).await.map_err(of_engine)?
+            }
         };
-        let days = self.moments_kept(&place).await?;
-        is_next_base(&repository, backup, going, days).await.map_err(of_engine)
+        Ok(known.entry(key).or_insert(next).contains(backup))
     }
 
     /// Merges that were made by themselves go with the moments that build on them.

@@ -149,11 +149,15 @@ const LONGEST_PAUSE_SECONDS: i64 = 600;
 /// How long after a backup to go on from no other one is begun, though there is again not the time to read a database: what is read is
 /// paid for.
 const TOO_LONG_SECONDS: i64 = 6 * 3600;
+/// The same where nothing was captured behind it: then the next one is as likely to help as that one was.
+const IN_VAIN_SECONDS: i64 = 24 * 3600;
+/// How long it rests where such a backup cannot be begun just now.
+const NOT_BEGUN_SECONDS: i64 = 3600;
 const TOO_LONG: &str =
     "the stream of changes cannot be gone on with, and reading the whole database takes longer than a function may";
 const GOES_ON_BEHIND: &str = "it goes on behind a backup";
-const RESTS: &str = "the last backup to go on from is not six hours old: have `firebackup serve` or `firebackup pitr start` capture \
-    it, or give the function more memory and resume";
+const RESTS: &str = "it is tried again later: have `firebackup serve` or `firebackup pitr start` capture it, or give the function \
+    more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
 /// How long it is not tried to merge them once there was not the time for it: each try is time in which nothing is captured.
@@ -382,26 +386,26 @@ impl Control {
         }
     }
 
-    /// Begins a backup to go on from, which reads in parts what a window cannot, unless the last one is not old: then that did not
-    /// help.
+    /// Begins a backup to go on from, which reads in parts what a window cannot, unless there was one not long ago.
     async fn end_too_long(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
         let now = self.now();
         let last = self.initial_backup(worker, &record.value).await?;
-        let is_old = |last: JobFacts| last.ended_at.is_some_and(|ended| ended.plus_seconds(TOO_LONG_SECONDS) <= now);
-        if last.is_none_or(is_old) {
+        let (mut why, mut is_fatal, mut rests) = (String::new(), true, record.value.rests_behind(last.as_ref()));
+        if last.and_then(|last| last.ended_at).is_none_or(|ended| ended.plus_seconds(rests) <= now) {
             let mut begun = record.clone();
             begun.value.course.failed(&format!("{TOO_LONG}: {GOES_ON_BEHIND}"), false, now);
             begun.value.course.is_spent = true;
             begun.value.due = whole_second(now).plus_seconds(BACKUP_SECONDS);
             match self.begin_backup(worker, begun).await {
                 Err(error) => {
-                    tracing::warn!(pitr = %record.value.id, error = %error, "no backup to go on from can be begun")
+                    why = format!(", and no backup to go on from can be begun ({error})");
+                    (is_fatal, rests) = (!error.can_be_retried(), NOT_BEGUN_SECONDS);
                 }
                 begun => return begun,
             }
         }
-        record.value.course.failed(&format!("{TOO_LONG}, and {RESTS}"), true, now);
-        record.value.due = whole_second(now).plus_seconds(TOO_LONG_SECONDS);
+        record.value.course.failed(&format!("{TOO_LONG}{why}: {RESTS}"), is_fatal, now);
+        record.value.due = whole_second(now).plus_seconds(rests);
         self.note_window(worker, record, &[]).await
     }
 
@@ -437,6 +441,15 @@ impl PitrRecord {
         let doubled = 1_i64 << self.course.failures.saturating_sub(1).min(16);
         let window = self.window_seconds();
         window.saturating_mul(doubled).min(LONGEST_PAUSE_SECONDS.max(window))
+    }
+
+    /// For how many seconds behind a backup to go on from no other one is begun.
+    fn rests_behind(&self, last: Option<&JobFacts>) -> i64 {
+        let ended = last.and_then(|last| last.ended_at);
+        match ended.is_none() || self.course.captured_at > ended {
+            true => TOO_LONG_SECONDS,
+            false => IN_VAIN_SECONDS,
+        }
     }
 
     fn fail(&mut self, message: &str, may_pass: bool, now: Timestamp) {

@@ -32,8 +32,9 @@ use crate::world::{Meter, Stop};
 /// How often a capture looks whether it should stop or seal while nothing is said.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How many silences long a stream may say only that it lives: what it begins with may be long in coming.
-const SILENCES_WITHOUT_NEWS: u32 = 5;
+/// How many silences long a stream may say only that it lives: what it begins with may be long in coming. Two such streams are to end
+/// within the 14 minutes of a function.
+const SILENCES_WITHOUT_NEWS: u32 = 3;
 
 /// How long a capture that may not scan waits before it looks at its budget again.
 const DEGRADED_PAUSE: Duration = Duration::from_secs(60);

@@ -159,8 +159,8 @@ pub async fn as_reported(
 struct Around {
     history: History,
     moments: Moments,
-    /// What scans have left.
-    scanned: Vec<Gap>,
+    /// The times of which nothing was captured: what scans have left, and what lies between two segments that do not follow one another.
+    not_captured: Vec<Gap>,
     /// The last time of which anybody told.
     heard: Option<Timestamp>,
 }
@@ -176,8 +176,8 @@ impl Around {
 
     /// The gap in which a time lies. What was captured and not proven so far is none.
     fn gap_at(&self, at: Timestamp) -> Option<Gap> {
-        let is_scanned = |gap: &Gap| self.scanned.iter().any(|scan| scan.after < gap.until && scan.until > gap.after);
-        self.moments.between_windows().into_iter().filter(is_scanned).find(|gap| gap.after < at && at < gap.until)
+        let is_one = |gap: &Gap| self.not_captured.iter().any(|time| time.after < gap.until && time.until > gap.after);
+        self.moments.between_windows().into_iter().filter(is_one).find(|gap| gap.after < at && at < gap.until)
     }
 }
 
@@ -215,8 +215,19 @@ async fn around(
     let heard = heard.chain(told).max();
     let seen = Knowledge::new(&moments, &backups).between(seen, reported);
     let history = History { versions: versions(seen, &moments), runs: lookup.opened().await };
-    let scanned = segments.iter().flat_map(|segment| segment.gaps.iter().copied()).collect();
-    Ok(Around { history, moments, scanned, heard })
+    let scanned = segments.iter().flat_map(|segment| segment.gaps.iter().copied());
+    let not_captured = scanned.chain(cuts(&segments)).collect();
+    Ok(Around { history, moments, not_captured, heard })
+}
+
+/// What lies between segments that do not follow one another: a chain that began anew at a backup, or one of which a part is lost.
+fn cuts(segments: &[SegmentManifest]) -> impl Iterator<Item = Gap> + '_ {
+    let mut reached: Option<Timestamp> = None;
+    segments.iter().filter_map(move |segment| {
+        let cut = reached.filter(|reached| *reached < segment.after);
+        reached = reached.max(Some(segment.end()));
+        cut.map(|after| Gap { after, until: segment.after })
+    })
 }
 
 /// The backups of one read time around a period: behind and before them nothing is to be found.

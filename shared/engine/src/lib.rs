@@ -105,7 +105,7 @@ pub use lookup::{Found, lookup, lookup_at};
 pub use moments::{Moment, Moments, Window};
 pub use orphans::{Fate, Orphans, fates, orphans};
 pub use plan::{MAX_JOB_SECONDS, Resume};
-pub use prune::{GRACE_SECONDS, PrunePolicy, PruneReport, is_next_base, prune, prune_versions};
+pub use prune::{GRACE_SECONDS, PrunePolicy, PruneReport, next_bases, prune, prune_versions};
 pub use prune_segments::MomentsKept;
 pub use repository::{ProvenOrigin, Repository};
 pub use restore::{DryRun, Problem, Restore, RestoreOptions, RestoreReport, Tally, Target};

@@ -127,21 +127,20 @@ pub async fn prune_versions(
     Pruning { repository, policy, versions: Some(versions) }.run().await
 }
 
-/// Whether captured moments will build on a snapshot next, once the one that they build on now lies far enough before all that
-/// are kept for `moments_days`. A policy that would drop it leaves it until then, so that what is kept moves on; `going` are those
-/// that are dropped by name.
+/// The snapshots that captured moments will build on next, once those that they build on now lie far enough before all that are
+/// kept for `moments_days`. A policy that would drop one leaves it until then, so that what is kept moves on; `going` are those that
+/// are dropped by name.
 ///
 /// # Errors
 /// When the store fails, or a manifest cannot be read.
-pub async fn is_next_base(
+pub async fn next_bases(
     repository: &Repository,
-    snapshot: &SnapshotId,
     going: &[SnapshotId],
     moments_days: u32,
-) -> Result<bool> {
+) -> Result<BTreeSet<SnapshotId>> {
     let captures = repository.all_captures().await?;
     if captures.is_empty() {
-        return Ok(false);
+        return Ok(BTreeSet::new());
     }
     let here = repository.snapshot_ids().await?;
     let going: Vec<_> = here.into_iter().filter(|id| going.contains(id)).collect();
@@ -149,7 +148,7 @@ pub async fn is_next_base(
     let named = readable(repository, &going).await?;
     let policy = PrunePolicy { keep_moments_days: moments_days, ..PrunePolicy::default() };
     let since = moments_since(&policy, repository.world().now());
-    Ok(SegmentsKept::decide(captures, &manifests, &named, since).next_bases.contains(snapshot))
+    Ok(SegmentsKept::decide(captures, &manifests, &named, since).next_bases)
 }
 
 pub(crate) struct Pruning<'a> {

@@ -175,8 +175,8 @@ impl Merging {
     }
 }
 
-/// One window. Ends with 3 where it could not catch up with the database, and with 4 where it was stopped before. Where only
-/// merging fails it is a good one: what was captured stands.
+/// One window. Ends with 3 where it could not catch up with the database, or found segments that cannot be merged, which are damaged
+/// then: what was captured stands all the same. Ends with 4 where it was stopped before.
 async fn once(context: &Context, capture: &Capture, teller: &mut Teller, merging: &Merging) -> Result<Exit> {
     let captured = window(capture, teller, merging).await?;
     match captured {
@@ -184,8 +184,10 @@ async fn once(context: &Context, capture: &Capture, teller: &mut Teller, merging
         Captured::Degraded => return Ok(Exit::Partial),
         Captured::Through(_) => {}
     }
-    tell_merged(context, teller, compaction(capture).run().await);
-    Ok(Exit::Done)
+    let merged = compaction(capture).run().await;
+    let is_well = merged.as_ref().err().is_none_or(EngineError::may_pass);
+    tell_merged(context, teller, merged);
+    Ok(if is_well { Exit::Done } else { Exit::Partial })
 }
 
 async fn window(capture: &Capture, teller: &mut Teller, merging: &Merging) -> Result<Captured, EngineError> {

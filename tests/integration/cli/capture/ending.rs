@@ -55,21 +55,21 @@ async fn where_nothing_can_be_written_to_the_state_folder_changes_are_captured_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_that_was_sealed_ends_well_though_segments_cannot_be_merged() {
+async fn a_window_is_sealed_though_segments_are_damaged_and_cannot_be_merged() {
     let place = Place::begun().await;
     let program = &place.program;
     let runs = || program.objects().into_iter().filter(|path| path.starts_with("runs/")).collect::<BTreeSet<_>>();
-    let window = || ends(program, &["pitr", "start", "--once", "--prove-every", "1s"], 0);
+    let window = |code| ends(program, &["pitr", "start", "--once", "--prove-every", "1s"], code);
     let (before, mut first) = (runs(), None);
     // with the next one they are eight
     for n in 100..107 {
         put(&place.source, [("users/u00".to_owned(), n)]).await;
-        window();
+        window(0);
         first = first.or_else(|| runs().difference(&before).next().cloned());
     }
     std::fs::remove_file(program.folder.path().join("repository").join(first.unwrap())).unwrap();
     put(&place.source, [("users/u00".to_owned(), 107)]).await;
-    let output = window();
+    let output = window(3);
     assert!(stderr(&output).contains("segments could not be merged"), "{output:?}");
     let told = stdout(&output);
     assert!(told.contains("sealed ") && told.lines().last().unwrap().starts_with("stopped"), "{told}");

@@ -523,7 +523,8 @@ async fn where_the_stream_is_lost_capturing_goes_on_at_a_backup_that_was_made_si
     database.set("users/u00000", 1);
     until_now(&capture).await;
     let before = moments(&repository, database).await.points().last().unwrap();
-    database.set("users/u00001", 1);
+    database.set("users/u00000", 2);
+    let within = database.now();
     let backup = crate::fixture::backup(&repository, database).build().run().await.unwrap().manifest;
     let made = backup.read_time().unwrap();
     database.set("users/u00004", 1);
@@ -540,6 +541,11 @@ async fn where_the_stream_is_lost_capturing_goes_on_at_a_backup_that_was_made_si
     let gaps = moments(&repository, database).await.gaps();
     assert_eq!(gaps.iter().map(|gap| (gap.after, gap.until)).collect::<Vec<_>>(), [(before, made)]);
     assert_eq!(all_moments_are_right(&repository, database).await.len(), 2);
+    // what was seen before the gap is not taken to last through it
+    assert!(before < within && within < made);
+    let (path, name) = (DocumentPath::new("users/u00000").unwrap(), DocumentSource::database(database).clone());
+    let reported = as_reported(&repository, &name, &path, within, &Arc::default()).await;
+    assert!(matches!(&reported, Err(EngineError::Refused(text)) if text.contains("gap")), "{reported:?}");
     // where the stream is lost from the backup on as well, there is nothing newer
     database.listen_faults(|faults| faults.resets = 1);
     assert_eq!(until_now(&capture).await.0, Captured::Degraded);
