@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Nothing is kept between two captures but what stands in the repository. Two at once cannot fork the chain: of two
-//! segments that begin at one point only one can be put, and who loses goes on behind it.
+//! segments that begin at one point only one can be put, and who loses goes on behind it. Who begins at a backup first
+//! puts in the place of the segment that would go on before it that the chain goes on there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -399,7 +400,7 @@ impl Capture {
 
     pub(crate) fn needs_heartbeat(&self, listening: &Listening) -> bool {
         let quiet = listening.through().seconds_since(listening.position.after);
-        listening.is_anew || quiet >= f64::from(self.options.heartbeat_seconds)
+        listening.position.is_anew || quiet >= f64::from(self.options.heartbeat_seconds)
     }
 }
 
@@ -422,7 +423,6 @@ pub(crate) fn listening_at(position: Position) -> Listening {
         waiting_since: None,
         is_degraded: false,
         must_prove_behind: None,
-        is_anew: false,
         looked: Timestamp::default(),
         has_counted: false,
     }
@@ -437,8 +437,6 @@ pub(crate) struct Listening {
     pub(crate) is_degraded: bool,
     /// A stream was silent behind this point: the first point behind it is to be proven, due or not.
     pub(crate) must_prove_behind: Option<Timestamp>,
-    /// Whether the chain begins anew: its first point is sealed at once, so that nobody else has to find the beginning again.
-    pub(crate) is_anew: bool,
     /// When it was last known that the chain ends where this goes on, by the clock of the machine.
     pub(crate) looked: Timestamp,
     /// Whether it was tried what counting costs.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use firebackup_codec::sealing::Sealing;
 use firebackup_model::id::{KeyId, SnapshotId};
 use firebackup_model::manifest::{Consistency, Manifest};
-use firebackup_model::segment::SegmentManifest;
+use firebackup_model::segment::{BEFORE_ALL, SegmentManifest};
 use firebackup_model::{DatabaseName, PathRange, Timestamp};
 
 use crate::chain::Stretch;
@@ -29,6 +29,10 @@ pub(crate) struct Position {
     pub(crate) sequence: u64,
     /// Where it begins.
     pub(crate) after: Timestamp,
+    /// Where the chain ends that this goes on behind, where it begins at a backup and that was not said yet.
+    pub(crate) follows: Option<Timestamp>,
+    /// Whether the chain begins anew: its first point is sealed at once, so that it can be seen that it goes on.
+    pub(crate) is_anew: bool,
     /// What to listen from; without it, from `after`.
     pub(crate) token: Option<Bytes>,
     pub(crate) ledger: Ledger,
@@ -45,14 +49,17 @@ pub(crate) struct Position {
 impl Position {
     /// Finds where the chain ends, or where it can begin: at the newest backup of the whole database.
     pub(crate) async fn find(repository: &Repository, database: &DatabaseName) -> Result<Self> {
-        let segments = repository.all_segments(database).await?;
-        match segments.last() {
-            Some(last) => Self::behind(repository, last, &segments).await,
-            None => Self::at_the_beginning(repository, database).await,
+        let captured = repository.all_captured(database).await?;
+        if let Some(begun) = captured.last_begun() {
+            return Self::at(repository, begun, &captured.segments).await;
+        }
+        match captured.segments.last() {
+            Some(last) => Self::behind(repository, last, &captured.segments).await,
+            None => Self::at_the_newest(repository, database).await,
         }
     }
 
-    async fn at_the_beginning(repository: &Repository, database: &DatabaseName) -> Result<Self> {
+    async fn at_the_newest(repository: &Repository, database: &DatabaseName) -> Result<Self> {
         let newest = repository.latest(|manifest| manifest.is_whole() && manifest.source == *database).await?;
         let newest = newest.ok_or_else(|| {
             EngineError::NotFound(format!(
@@ -63,16 +70,43 @@ impl Position {
         let after = manifest.read_times.first().copied().unwrap_or_default();
         let is_ranged = manifest.consistency == Consistency::Ranged;
         Ok(Self {
-            base: manifest.id.clone(),
+            follows: Some(BEFORE_ALL),
+            must_scan: is_ranged.then(|| format!("{newest} was read at several times")),
+            ..Self::on(newest, after, documents(&manifest))
+        })
+    }
+
+    /// Where somebody said that the chain goes on, and nothing was put behind it.
+    async fn at(repository: &Repository, begun: &SegmentManifest, all: &[SegmentManifest]) -> Result<Self> {
+        let (counts, must_scan) = match repository.manifest(&begun.base).await {
+            Ok((base, _)) => (documents(&base), None),
+            Err(EngineError::NotFound(reason)) => (BTreeMap::new(), Some(reason)),
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            sequence: begun.sequence,
+            is_anew: begun.after != BEFORE_ALL,
+            must_scan,
+            scans: scans(all),
+            ..Self::on(begun.base.clone(), begun.end(), counts)
+        })
+    }
+
+    /// At the read time of a backup, of which the counts are known.
+    fn on(base: SnapshotId, after: Timestamp, counts: BTreeMap<String, u64>) -> Self {
+        Self {
+            base,
             sequence: 0,
             after,
+            follows: None,
+            is_anew: false,
             token: None,
-            ledger: Ledger::new(after, documents(&manifest)),
+            ledger: Ledger::new(after, counts),
             unproven: Vec::new(),
             key: None,
-            must_scan: is_ranged.then(|| format!("{newest} was read at several times")),
+            must_scan: None,
             scans: Vec::new(),
-        })
+        }
     }
 
     async fn behind(repository: &Repository, last: &SegmentManifest, all: &[SegmentManifest]) -> Result<Self> {
@@ -106,6 +140,8 @@ impl Position {
             base: last.base.clone(),
             sequence: last.sequence + 1,
             after: last.end(),
+            follows: None,
+            is_anew: false,
             token,
             unproven: unproven.copied().collect(),
             ledger,
@@ -115,32 +151,24 @@ impl Position {
         })
     }
 
-    /// Whether the database was backed up as a whole behind the end of the chain, at one read time.
-    pub(crate) async fn has_later_backup(&self, repository: &Repository, database: &DatabaseName) -> Result<bool> {
-        match Self::at_the_beginning(repository, database).await {
-            Ok(later) => Ok(later.after > self.after && later.must_scan.is_none()),
-            // there is none, or none that can be read: what there is else is as good as it was
-            Err(error) if error.is_damage() || matches!(error, EngineError::NotFound(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Where the chain ends, in the place that of two only one can take.
+    pub(crate) fn end(&self) -> Timestamp {
+        self.follows.unwrap_or(self.after)
     }
 
-    /// Begins anew at the newest backup of the whole database, where there is one behind the end of the chain: what the chain
-    /// builds on is gone, or the stream is. Says whether there was.
-    pub(crate) async fn begin_anew(&mut self, repository: &Repository, database: &DatabaseName) -> Result<bool> {
-        let anew = Self::at_the_beginning(repository, database).await?;
-        if anew.after <= self.after {
-            return Ok(false);
-        }
-        let (sequence, scans) = (self.sequence, std::mem::take(&mut self.scans));
-        *self = Self { sequence, scans, ..anew };
-        Ok(true)
+    /// The beginning at the newest backup of the whole database, where there is one behind where this goes on: what the chain
+    /// builds on is gone, or the stream is.
+    pub(crate) async fn anew(&self, repository: &Repository, database: &DatabaseName) -> Result<Option<Self>> {
+        let newest = Self::at_the_newest(repository, database).await?;
+        let (sequence, scans, follows) = (self.sequence, self.scans.clone(), Some(self.end()));
+        Ok((newest.after > self.after).then_some(Self { sequence, scans, follows, is_anew: true, ..newest }))
     }
 
     /// Goes on behind a segment that was put just now.
     pub(crate) fn advance(&mut self, segment: &SegmentManifest, token: Option<Bytes>) {
         self.sequence = segment.sequence + 1;
         self.after = segment.end();
+        (self.follows, self.is_anew) = (None, false);
         self.token = token;
         self.key = segment.key.map(|key| (key, segment.finished));
         self.must_scan = None;
@@ -198,8 +226,8 @@ impl Position {
 /// When the store fails, or a manifest cannot be read.
 pub async fn lacks_base(repository: &Repository, database: &DatabaseName) -> Result<bool> {
     let looked = async {
-        let mut position = Position::find(repository, database).await?;
-        Ok(!position.is_known(repository, database).await? && !position.begin_anew(repository, database).await?)
+        let position = Position::find(repository, database).await?;
+        Ok(!position.is_known(repository, database).await? && position.anew(repository, database).await?.is_none())
     };
     match looked.await {
         Err(EngineError::NotFound(_)) => Ok(true),

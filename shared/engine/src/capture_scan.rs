@@ -46,20 +46,19 @@ impl Capture {
     /// Goes on at a backup of the whole database that was made behind the end of the chain; says whether there was one, or others
     /// went on meanwhile.
     async fn goes_on_at_a_backup(&self, listening: &mut Listening, reason: &str, told: Told<'_>) -> Result<bool> {
-        let (repository, database) = (&self.repository, self.source.database());
-        if !listening.position.has_later_backup(repository, database).await? {
-            return Ok(false);
-        }
-        let mut anew = self.begin().await?;
-        if anew.position.after > listening.position.after {
+        let anew = match listening.position.anew(&self.repository, self.source.database()).await {
+            // there is none, or none that can be read: what there is else is as good as it was
+            Err(error) if error.is_damage() || matches!(error, EngineError::NotFound(_)) => None,
+            anew => anew?.filter(|anew| anew.must_scan.is_none()),
+        };
+        let Some(anew) = anew else { return Ok(false) };
+        let there = self.begin().await?;
+        if there.position.end() == listening.position.end() {
+            *listening = begun_anew(anew, reason, told);
+        } else {
             told(CaptureEvent::Overtaken);
-            *listening = anew;
-            return Ok(true);
+            *listening = there;
         }
-        if !anew.position.begin_anew(repository, database).await? {
-            return Ok(false);
-        }
-        *listening = begun_anew(anew.position, reason, told);
         Ok(true)
     }
 
@@ -74,18 +73,18 @@ impl Capture {
         told: Told<'_>,
     ) -> Result<()> {
         let database = self.source.database();
-        let mut anew = self.begin().await?;
-        let has_moved = anew.position.after > listening.position.after;
-        if has_moved || damage.is_none() && anew.position.is_known(&self.repository, database).await? {
+        let there = self.begin().await?;
+        let has_moved = there.position.end() != listening.position.end();
+        if has_moved || damage.is_none() && there.position.is_known(&self.repository, database).await? {
             told(CaptureEvent::Overtaken);
-            *listening = anew;
+            *listening = there;
             return Ok(());
         }
-        if !anew.position.begin_anew(&self.repository, database).await? {
+        let Some(anew) = listening.position.anew(&self.repository, database).await? else {
             let (reason, database) = (reason.to_owned(), database.clone());
             return Err(EngineError::NoBase { reason, database, source: damage.map(Box::new) });
-        }
-        *listening = begun_anew(anew.position, reason, told);
+        };
+        *listening = begun_anew(anew, reason, told);
         Ok(())
     }
 
@@ -141,7 +140,8 @@ impl Capture {
             ..self.segment(listening, read_time)
         };
         // a scan takes long: others may have gone on, and what they put may have been merged and dropped
-        let committed = if self.ends_here(listening).await? { self.commit(&segment, &sealing).await? } else { None };
+        let committed =
+            if self.ends_here(listening).await? { self.commit(listening, &segment, &sealing).await? } else { None };
         self.repository.clear_quietly(&manifest.id).await;
         Ok(committed.map_or(Scanned::Overtaken, |segment| Scanned::Put(Box::new(segment))))
     }
@@ -172,5 +172,5 @@ impl Capture {
 /// A capture that begins anew at a backup, and says so.
 fn begun_anew(position: Position, reason: &str, told: Told<'_>) -> Listening {
     told(CaptureEvent::Reopened(format!("{reason}: it begins anew at the backup of {}", position.after)));
-    Listening { is_anew: true, ..listening_at(position) }
+    listening_at(position)
 }

@@ -152,8 +152,18 @@ fn tiled(mut names: Vec<Name>) -> (Vec<Name>, Vec<Name>) {
 pub(crate) struct Captured {
     /// Those that are read, by where they begin.
     pub(crate) segments: Vec<SegmentManifest>,
+    /// What says where the chain began, and began anew.
+    pub(crate) beginnings: Vec<SegmentManifest>,
     /// Those in whose place a compacted one is read.
     pub(crate) covered: Vec<Path>,
+}
+
+impl Captured {
+    /// That the chain goes on at a backup, where that is the last that was put.
+    pub(crate) fn last_begun(&self) -> Option<&SegmentManifest> {
+        let newest = self.segments.last().map(|segment| segment.after);
+        self.beginnings.last().filter(|begun| newest <= Some(begun.after))
+    }
 }
 
 /// Where a segment's manifest stands.
@@ -197,7 +207,10 @@ impl Repository {
         let segments: Vec<Option<SegmentManifest>> = reads.try_collect().await?;
         let covered = covered.iter().filter_map(|name| name.path(capture)).collect();
         let segments: Option<Vec<_>> = segments.into_iter().collect();
-        Ok(segments.map(|segments| Captured { segments, covered }))
+        Ok(segments.map(|segments| {
+            let (beginnings, segments) = segments.into_iter().partition(|one| one.kind == SegmentKind::Begun);
+            Captured { segments, beginnings, covered }
+        }))
     }
 
     /// The names of the segments of all databases, and what is named like none.
@@ -260,9 +273,21 @@ impl Repository {
         ))
     }
 
+    /// Reads what is captured of a database.
+    pub(crate) async fn all_captured(&self, database: &DatabaseName) -> Result<Captured> {
+        self.capture_of(capture_id(self.id(), database)).await
+    }
+
     /// Reads the segments of a database, by where they begin.
     pub(crate) async fn all_segments(&self, database: &DatabaseName) -> Result<Vec<SegmentManifest>> {
-        Ok(self.capture_of(capture_id(self.id(), database)).await?.segments)
+        Ok(self.all_captured(database).await?.segments)
+    }
+
+    /// Whether what stands where this beginning belongs says the same.
+    pub(crate) async fn begins_like(&self, begun: &SegmentManifest) -> Result<bool> {
+        let capture = capture_id(self.id(), &begun.source);
+        let there = self.segment(capture, Name { after: begun.after, end: None }).await?;
+        Ok(there.is_some_and(|there| (there.kind, &there.base) == (begun.kind, &begun.base)))
     }
 
     /// Whether the chain ends at `end`, as far as names say: nothing begins behind it or reaches beyond it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firebackup_model::id::{CaptureId, SnapshotId};
 use firebackup_model::manifest::Manifest;
-use firebackup_model::segment::SegmentManifest;
+use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use firebackup_model::{DatabaseName, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
@@ -49,7 +49,9 @@ impl SegmentsKept {
         let mut all = Self::default();
         let every = manifests.values().chain(named.values());
         let whole: Vec<&Manifest> = every.filter(|manifest| manifest.is_whole()).collect();
-        for (capture, Captured { segments, covered }) in captures {
+        for (capture, captured) in captures {
+            all.part_beginnings(capture, &captured, since);
+            let Captured { segments, covered, .. } = captured;
             all.dropped.extend(covered);
             let is_of_it = |one: &&&Manifest| segments.first().is_some_and(|first| first.source == one.source);
             let mut bases: Vec<&Manifest> = whole.iter().filter(is_of_it).copied().collect();
@@ -68,6 +70,15 @@ impl SegmentsKept {
             }
         }
         all
+    }
+
+    /// Parts what says where the chain began: it stays where nothing is behind it, and as long as somebody could still go on before.
+    fn part_beginnings(&mut self, capture: CaptureId, captured: &Captured, since: Timestamp) {
+        let last = captured.last_begun().map(|begun| begun.after);
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            captured.beginnings.iter().partition(|begun| begun.end() >= since || last == Some(begun.after));
+        self.kept.extend(kept.into_iter().cloned());
+        self.dropped.extend(dropped.into_iter().filter_map(|begun| path_in(capture, begun)));
     }
 
     /// Chooses what the moments of a stretch build on, of the snapshots that fit, oldest first; says from when on its changes are
@@ -105,7 +116,8 @@ impl SegmentsKept {
         let moments = self.oldest.iter().map(|(database, before)| {
             let is_whole = |one: &&&Manifest| one.is_whole() && one.source == *database;
             let bases: Vec<&Manifest> = kept.iter().filter(is_whole).copied().collect();
-            let segments = self.kept.iter().filter(|segment| segment.source == *database);
+            let is_captured = |one: &&SegmentManifest| one.kind != SegmentKind::Begun && one.source == *database;
+            let segments = self.kept.iter().filter(is_captured);
             let mut segments: Vec<SegmentManifest> = segments.cloned().collect();
             segments.sort_by_key(|segment| segment.after);
             let from_after = oldest_moment(&Stretch::all(&segments), &bases);

@@ -56,7 +56,7 @@ impl Capture {
         let token = listening.buffer.token().filter(|_| !is_regrouped).cloned();
         listening.position.advance(&segment, token);
         listening.buffer.sealed();
-        (listening.waiting_since, listening.is_anew) = (None, false);
+        listening.waiting_since = None;
         told(CaptureEvent::Sealed(Box::new(segment)));
         Ok(is_regrouped.then_some(End::Regrouped))
     }
@@ -72,13 +72,7 @@ impl Capture {
 
     /// Whether no segment reaches beyond where this capture goes on.
     pub(crate) async fn ends_here(&self, listening: &Listening) -> Result<bool> {
-        let (database, end) = (self.source.database(), listening.position.after);
-        if listening.is_anew {
-            // no segment ends where a backup was made, and names do not say how far one reaches that others put meanwhile
-            let segments = self.repository.all_segments(database).await?;
-            return Ok(segments.iter().all(|segment| segment.end() <= end));
-        }
-        self.repository.ends_at(database, end).await
+        self.repository.ends_at(self.source.database(), listening.position.end()).await
     }
 
     /// Whether a segment would say more than that nothing has changed: an idle database makes one an hour. What a proof
@@ -185,7 +179,7 @@ impl Capture {
             key: sealing.key_id(),
             ..self.segment(listening, point)
         };
-        self.commit(&segment, &sealing).await
+        self.commit(listening, &segment, &sealing).await
     }
 
     async fn write_run(&self, listening: &Listening, sealing: &Sealing) -> Result<(Vec<RunEntry>, GroupCounts)> {
@@ -232,11 +226,30 @@ impl Capture {
     }
 
     /// Puts a segment's manifest; nothing where there is another one in its place.
-    pub(crate) async fn commit(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<Option<SegmentManifest>> {
-        let path = path_of(&self.repository, segment)?;
-        match self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? {
-            Put::Stored => Ok(Some(segment.clone())),
-            Put::Existed => Ok(None),
+    pub(crate) async fn commit(
+        &self,
+        listening: &Listening,
+        segment: &SegmentManifest,
+        sealing: &Sealing,
+    ) -> Result<Option<SegmentManifest>> {
+        if !self.takes_the_end(listening, sealing).await? {
+            return Ok(None);
         }
+        Ok(self.put_segment(segment, sealing).await?.then(|| segment.clone()))
+    }
+
+    /// Where the chain begins at a backup, says so in the place where another capture would go on before it; says whether that was
+    /// free. Segments that begin at two backups have two names: both could be put.
+    async fn takes_the_end(&self, listening: &Listening, sealing: &Sealing) -> Result<bool> {
+        let Some(end) = listening.position.follows else { return Ok(true) };
+        let at = self.segment(listening, listening.position.after);
+        let begun = SegmentManifest { kind: SegmentKind::Begun, after: end, key: sealing.key_id(), ..at };
+        Ok(self.put_segment(&begun, sealing).await? || self.repository.begins_like(&begun).await?)
+    }
+
+    /// Puts a manifest, unless there is one.
+    async fn put_segment(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<bool> {
+        let path = path_of(&self.repository, segment)?;
+        Ok(self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? == Put::Stored)
     }
 }

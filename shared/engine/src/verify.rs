@@ -8,7 +8,7 @@ use firebackup_codec::run::footer::Footer;
 use firebackup_codec::run::header::HEADER;
 use firebackup_model::id::{KeyId, SnapshotId};
 use firebackup_model::manifest::{Counts, GroupCounts, Manifest, RunEntry, RunKind};
-use firebackup_model::segment::SegmentManifest;
+use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use futures::{StreamExt, stream};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
@@ -116,6 +116,10 @@ pub async fn verify_segments(repository: &Repository, meter: &Arc<Meter>) -> Res
                 continue;
             }
         };
+        if segment.kind == SegmentKind::Begun {
+            // it is whole, and stands for nothing
+            continue;
+        }
         let missing = missing_before(before_it.as_ref(), &segment);
         verified.damaged.extend(missing.map(|error| (path.to_string(), error)));
         match verify_runs(repository, &segment.runs, segment.key, meter).await {

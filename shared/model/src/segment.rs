@@ -10,6 +10,9 @@ use crate::id::{JobId, KeyId, SnapshotId};
 use crate::manifest::{Compression, Counts, GroupCounts, RunEntry};
 use crate::timestamp::Timestamp;
 
+/// Where what says where a chain begins stands, where nothing was captured before: before whatever Firestore holds.
+pub const BEFORE_ALL: Timestamp = Timestamp::new(0, 0);
+
 /// How a segment came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -20,6 +23,9 @@ pub enum SegmentKind {
     Compared,
     /// Merged from segments that followed one another, in whose place it is read.
     Compacted,
+    /// That the chain goes on at its base, at whose read time the next segment begins: its only point. It holds nothing, and takes
+    /// the place of the segment that could have gone on before the base. What lies in between is not known.
+    Begun,
 }
 
 /// Moments of which nothing is known.
@@ -62,7 +68,8 @@ pub struct SegmentManifest {
     /// Of a compacted one the place of the first that it was merged from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_sequence: Option<u64>,
-    /// Where it begins: the last point of the segment before, or of the first one the read time of the base.
+    /// Where it begins: the last point of the segment before, or of the first one the read time of the base. Of what says where a
+    /// chain begins that follows none, [`BEFORE_ALL`].
     pub after: Timestamp,
     /// How it came about.
     pub kind: SegmentKind,

@@ -18,7 +18,10 @@ pub async fn run() -> Result<()> {
         read(&program, &replay, documents)?;
         merged(&program, &replay, documents).await?;
     }
-    Ok(())
+    // whether a merge stays bounded shows only where what is read ahead and written behind has long been filled
+    let documents = 1_000_000;
+    let nobody_reads_it = ReplayProcess::start(1)?;
+    merged(&program, &nobody_reads_it, documents).await
 }
 
 /// What reads documents from the replay server, and back from the repository.

@@ -169,7 +169,7 @@ fn sealed(event: &Event) -> String {
     };
     let how = match kind {
         SegmentKind::Compared => format!("compared, {}", of(*reads, "document read")),
-        SegmentKind::Listened | SegmentKind::Compacted => "captured".to_owned(),
+        SegmentKind::Listened | SegmentKind::Compacted | SegmentKind::Begun => "captured".to_owned(),
     };
     let changes = format!("{} put, {} deleted", count(*puts), count(*deletions));
     format!("sealed {point}: {how}: {changes}, {}{}", bytes(*stored_bytes), proven(*proven_through))

@@ -1,5 +1,6 @@
 //! Change capture against a database in memory that keeps all its versions: it is the oracle.
 
+mod beginning;
 mod broken;
 mod compacting;
 pub use compacting::compaction;

@@ -27,12 +27,39 @@ pub struct SharedStore {
     inner: Arc<InMemory>,
     late: Mutex<Vec<Path>>,
     gets: Mutex<BTreeMap<Path, usize>>,
+    held: Mutex<Option<(&'static str, Arc<Held>)>>,
+}
+
+/// A put that waits before it is done.
+#[derive(Debug, Default)]
+pub struct Held {
+    came: Notify,
+    goes: Notify,
+}
+
+impl Held {
+    /// Waits until the put comes.
+    pub async fn came(&self) {
+        self.came.notified().await;
+    }
+
+    /// Lets it go on.
+    pub fn goes(&self) {
+        self.goes.notify_one();
+    }
 }
 
 impl SharedStore {
     /// How often each object was read since this was asked last.
     pub fn take_gets(&self) -> BTreeMap<Path, usize> {
         std::mem::take(&mut self.gets.lock().unwrap())
+    }
+
+    /// Holds the next put into a folder, and no other.
+    pub fn hold_put(&self, folder: &'static str) -> Arc<Held> {
+        let held = Arc::<Held>::default();
+        *self.held.lock().unwrap() = Some((folder, held.clone()));
+        held
     }
 
     /// How many puts into a folder found that somebody else had been faster.
@@ -51,6 +78,11 @@ impl fmt::Display for SharedStore {
 impl ObjectStore for SharedStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         yield_now().await;
+        let held = self.held.lock().unwrap().take_if(|(folder, _)| location.prefix_matches(&(*folder).into()));
+        if let Some((_, held)) = held {
+            held.came.notify_one();
+            held.goes.notified().await;
+        }
         let result = self.inner.put_opts(location, payload, options).await;
         if let Err(Error::AlreadyExists { .. }) = &result {
             self.late.lock().unwrap().push(location.clone());

@@ -109,8 +109,9 @@ async fn a_day_of_windows_of_an_idle_database_makes_a_segment_an_hour_and_nothin
     let after = fixture.objects().await;
     let added: Vec<&String> = after.difference(&before).collect();
     let are_in = |folder: &str| added.iter().filter(|path| path.starts_with(folder)).count();
-    assert_eq!(are_in("segments/"), sealed, "{added:?}");
-    assert_eq!(added.len(), sealed + are_in("keys/"), "{added:?}");
+    // and what says where the chain begins
+    assert_eq!(are_in("segments/"), sealed + 1, "{added:?}");
+    assert_eq!(added.len(), sealed + 1 + are_in("keys/"), "{added:?}");
     assert!(are_in("keys/") <= 3, "a key a day: {added:?}");
     let windows = all_moments_are_right(&repository, &fixture.database).await;
     assert_eq!((windows.len(), windows[0].moments), (1, sealed as u64 + 1));
@@ -492,7 +493,8 @@ async fn a_chain_whose_base_is_gone_begins_anew_at_a_later_backup() {
     }
     let objects = fixture.objects().await;
     let segments: Vec<_> = objects.iter().filter(|path| path.starts_with("segments/")).collect();
-    fixture.store.delete(&segments[2].as_str().into()).await.unwrap();
+    // the first of these says where the chain begins
+    fixture.store.delete(&segments[3].as_str().into()).await.unwrap();
     let verified = firebackup_engine::verify_segments(&repository, &Arc::default()).await.unwrap();
     assert_eq!((verified.segments, verified.damaged.len()), (4, 1), "{verified:?}");
     assert!(verified.damaged[0].1.to_string().contains("a segment before it is missing"));
