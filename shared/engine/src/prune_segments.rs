@@ -41,7 +41,7 @@ impl SegmentsKept {
     /// Decides for all databases; moments at or behind `since` are kept. Snapshots that are `named` to be dropped stay where such
     /// a moment builds on them, and not for what comes.
     pub(crate) fn decide(
-        captures: BTreeMap<CaptureId, Captured>,
+        captures: &BTreeMap<CaptureId, Captured>,
         manifests: &BTreeMap<SnapshotId, Manifest>,
         named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
@@ -50,11 +50,11 @@ impl SegmentsKept {
         let every = manifests.values().chain(named.values());
         let whole: Vec<&Manifest> = every.filter(|manifest| manifest.is_whole()).collect();
         for (capture, Captured { segments, covered }) in captures {
-            all.dropped.extend(covered);
+            all.dropped.extend(covered.iter().cloned());
             let is_of_it = |one: &&&Manifest| segments.first().is_some_and(|first| first.source == one.source);
             let mut bases: Vec<&Manifest> = whole.iter().filter(is_of_it).copied().collect();
             bases.sort_by(|a, b| (a.read_time(), &a.id).cmp(&(b.read_time(), &b.id)));
-            let stretches = Stretch::all(&segments);
+            let stretches = Stretch::all(segments);
             if let (Some(first), Some(oldest)) = (segments.first(), oldest_moment(&stretches, &bases)) {
                 all.oldest.insert(first.source.clone(), oldest);
             }
@@ -64,10 +64,17 @@ impl SegmentsKept {
                 let has_kept = is_last || stretch.end() >= since;
                 let fit = bases.iter().filter(|manifest| has_kept && is_base_in(&stretch, manifest));
                 let from = all.choose_base(&fit.copied().collect::<Vec<_>>(), named, since);
-                all.part(capture, stretch, from, is_last);
+                all.part(*capture, stretch, from, is_last);
             }
         }
         all
+    }
+
+    /// What is kept for a job that reads what is old gives way, once the job has ended, to what is kept without it (`unread`): no
+    /// policy drops that in the meantime.
+    pub(crate) fn build_next_on(&mut self, unread: Self) {
+        self.next_bases = unread.next_bases;
+        self.next_bases.extend(unread.bases);
     }
 
     /// Chooses what the moments of a stretch build on, of the snapshots that fit, oldest first; says from when on its changes are
