@@ -44,6 +44,20 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+#[cfg(test)]
+impl Cli {
+    /// The arguments of a command, such as `pitr start`, parsed from the rest of its line.
+    pub(crate) fn arguments<T: clap::FromArgMatches>(command: &str, line: &str) -> Result<T, clap::Error> {
+        use clap::CommandFactory;
+        let words = ["firebackup"].into_iter().chain(command.split(' ')).chain(line.split_whitespace());
+        let mut matches = Self::command().try_get_matches_from(words)?;
+        while let Some((_, of_command)) = matches.remove_subcommand() {
+            matches = of_command;
+        }
+        T::from_arg_matches_mut(&mut matches)
+    }
+}
+
 const REPOSITORY: &str = "Repository";
 const KEYS: &str = "Keys";
 const FIRESTORE: &str = "Firestore";

@@ -132,15 +132,10 @@ fn documents(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-    use clap::Parser;
+    use crate::args::Cli;
 
     fn parse(line: &str) -> Result<BenchArgs, clap::Error> {
-        let cli = Cli::try_parse_from(["firebackup", "bench"].into_iter().chain(line.split_whitespace()))?;
-        match cli.command {
-            Command::Bench(args) => Ok(args),
-            other => panic!("{other:?} is no bench"),
-        }
+        Cli::arguments("bench", line)
     }
 
     #[test]

@@ -191,18 +191,12 @@ fn text(report: &PruneReport, staging: &Staging, policy: &PrunePolicy) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-    use clap::Parser;
+    use crate::args::Cli;
     use firebackup_engine::MomentsKept;
     use firebackup_model::{DatabaseName, Timestamp};
 
-    /// The arguments of a prune, parsed from a line.
     fn parse(line: &str) -> Result<PruneArgs, clap::Error> {
-        let cli = Cli::try_parse_from(["firebackup", "prune"].into_iter().chain(line.split_whitespace()))?;
-        match cli.command {
-            Command::Prune(args) => Ok(args),
-            other => panic!("{other:?} is no prune"),
-        }
+        Cli::arguments("prune", line)
     }
 
     #[test]

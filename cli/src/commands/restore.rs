@@ -253,16 +253,10 @@ fn rename(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-    use clap::Parser;
+    use crate::args::Cli;
 
-    /// The arguments of a restore, parsed from a line.
-    pub(super) fn parse(line: &str) -> Result<RestoreArgs, clap::Error> {
-        let cli = Cli::try_parse_from(["firebackup", "restore"].into_iter().chain(line.split_whitespace()))?;
-        match cli.command {
-            Command::Restore(args) => Ok(args),
-            other => panic!("{other:?} is no restore"),
-        }
+    fn parse(line: &str) -> Result<RestoreArgs, clap::Error> {
+        Cli::arguments("restore", line)
     }
 
     #[test]

@@ -500,7 +500,12 @@ impl Maintenance {
             let now = self.steps.places.world().now();
             let outcome = self.control().kept_by_schedule(worker, &schedule.id, now).await.map_err(of_control)?;
             for backup in outcome.dropped {
-                match self.is_built_on_next(worker, &backup, &going, &mut next).await {
+                let known = outcome.places.get(&backup).and_then(|place| next.get(place));
+                let is_next = match known {
+                    Some(known) => Ok(known.contains(&backup)),
+                    None => self.is_built_on_next(worker, &backup, &going, &mut next).await,
+                };
+                match is_next {
                     Ok(true) => {}
                     Ok(false) => self.drop_backups(worker, vec![backup], retained).await?,
                     Err(error) => {
@@ -514,7 +519,7 @@ impl Maintenance {
     }
 
     /// Whether captured moments will build on a backup next. A schedule leaves it until then, else the first one would stay for
-    /// ever, with every change since; whoever names it has it deleted. A repository is asked once.
+    /// ever, with every change since; whoever names it has it deleted. What a repository answers is kept in `known`.
     async fn is_built_on_next(
         &self,
         worker: &Worker,
@@ -523,10 +528,6 @@ impl Maintenance {
         known: &mut NextBases,
     ) -> Result<bool, StepError> {
         let place = self.control().work_to_end(worker, backup).await.map_err(of_control)?.place;
-        let key = (place.project, place.destination.id, place.encrypted);
-        if let Some(next) = known.get(&key) {
-            return Ok(next.contains(backup));
-        }
         let next = match self.steps.places.open(&place).await {
             Err(EngineError::NotFound(_)) => BTreeSet::new(),
             opened => {
@@ -534,7 +535,9 @@ impl Maintenance {
                 next_bases(&opened.map_err(of_engine)?, going, days).await.map_err(of_engine)?
             }
         };
-        Ok(known.entry(key).or_insert(next).contains(backup))
+        let is_next = next.contains(backup);
+        known.insert((place.project, place.destination.id, place.encrypted), next);
+        Ok(is_next)
     }
 
     /// Merges that were made by themselves go with the moments that build on them.

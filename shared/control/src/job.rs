@@ -257,6 +257,12 @@ impl BackupJob {
             None => self.project_id,
         }
     }
+
+    /// In which repository it lies: the project's in a destination, encrypted or not.
+    #[must_use]
+    pub(crate) const fn place(&self) -> (ProjectId, DestinationId, bool) {
+        (self.repository(), self.storage_destination_id, self.config.encrypt)
+    }
 }
 
 impl JobResult {

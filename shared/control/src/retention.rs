@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::Control;
 use crate::error::{ControlError, Result};
 use crate::gfs::Gfs;
-use crate::id::ScheduleId;
+use crate::id::{DestinationId, ProjectId, ScheduleId};
 use crate::job::{BackupJob, JobStatus};
 use crate::job_records::in_days;
 use crate::pitr::LONGEST_RETENTION_DAYS;
@@ -48,6 +48,8 @@ pub struct RetentionOutcome {
     pub kept: Vec<JobId>,
     /// Completed backups that are to be deleted, newest first.
     pub dropped: Vec<JobId>,
+    /// In which repository each of a schedule's lies: the project's in a destination, encrypted or not.
+    pub places: BTreeMap<JobId, (ProjectId, DestinationId, bool)>,
 }
 
 /// The most that may be kept: a hundred years of days.
@@ -154,8 +156,11 @@ impl Control {
         let backups = self.all::<BackupJob>(scope.backups()).await?.into_iter().map(|backup| backup.value);
         let completed: Vec<_> = backups.filter(|backup| backup.job.status == JobStatus::Completed).collect();
         let parents = completed.iter().filter_map(|one| Some((one.job.id.clone(), one.builds_on()?.clone()))).collect();
-        let own = completed.into_iter().filter(|backup| backup.schedule_id == Some(*schedule));
-        Ok(stored.keeps(own.map(Completed::of).collect(), now)?.with_parents(&parents))
+        let mut own = completed;
+        own.retain(|backup| backup.schedule_id == Some(*schedule));
+        let places = own.iter().map(|backup| (backup.job.id.clone(), backup.place())).collect();
+        let outcome = stored.keeps(own.into_iter().map(Completed::of).collect(), now)?.with_parents(&parents);
+        Ok(RetentionOutcome { places, ..outcome })
     }
 }
 
@@ -172,9 +177,8 @@ impl Control {
         let parents = completed.iter().filter_map(|one| Some((one.job.id.clone(), one.builds_on()?.clone()))).collect();
         let mut merges: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for backup in completed.into_iter().filter(BackupJob::is_merged_by_itself) {
-            // where they lie: a moment builds on what is in its own repository
-            let place = (backup.repository(), backup.storage_destination_id, backup.config.encrypt);
-            merges.entry((place, backup.database.clone())).or_default().push(backup);
+            // a moment builds on what is in its own repository
+            merges.entry((backup.place(), backup.database.clone())).or_default().push(backup);
         }
         let mut outcome = RetentionOutcome::default();
         for ((place, _), merges) in merges {

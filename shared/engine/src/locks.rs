@@ -164,7 +164,7 @@ impl Locks<'_> {
     ) -> Result<BTreeSet<SnapshotId>> {
         let policy = PrunePolicy { keep_moments_days: self.moments_days, ..PrunePolicy::default() };
         let since = moments_since(&policy, repository.world().now());
-        let segments = SegmentsKept::decide(repository.all_captures().await?, manifests, named, since);
+        let segments = SegmentsKept::decide(&repository.all_captures().await?, manifests, named, since);
         for segment in &segments.kept {
             match self.extend_segment(repository, segment, report).await {
                 Ok(()) => report.segments += 1,

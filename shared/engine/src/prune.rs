@@ -148,7 +148,7 @@ pub async fn next_bases(
     let named = readable(repository, &going).await?;
     let policy = PrunePolicy { keep_moments_days: moments_days, ..PrunePolicy::default() };
     let since = moments_since(&policy, repository.world().now());
-    Ok(SegmentsKept::decide(captures, &manifests, &named, since).next_bases)
+    Ok(SegmentsKept::decide(&captures, &manifests, &named, since).next_bases)
 }
 
 pub(crate) struct Pruning<'a> {
@@ -286,15 +286,21 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    /// What is kept of captured changes.
+    /// What is kept of captured changes: what moments at or behind `since` need, and those behind `read` too, where a job reads a
+    /// snapshot of then.
     async fn segments(
         &self,
         manifests: &BTreeMap<SnapshotId, Manifest>,
         named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
+        read: Option<Timestamp>,
     ) -> Result<SegmentsKept> {
         let captures = self.repository.all_captures().await?;
-        let mut segments = SegmentsKept::decide(captures, manifests, named, since);
+        let mut segments = SegmentsKept::decide(&captures, manifests, named, since);
+        if let Some(read) = read.filter(|read| *read < since) {
+            let unread = std::mem::replace(&mut segments, SegmentsKept::decide(&captures, manifests, named, read));
+            segments.build_next_on(unread);
+        }
         self.keep_locked(&mut segments).await?;
         Ok(segments)
     }
@@ -431,9 +437,7 @@ impl View {
         // what was captured since what a job reads is kept as long as it does
         let read = manifests.values().filter(|manifest| pinned.contains(&manifest.id));
         let read = read.filter_map(|manifest| manifest.read_times.first()).min().copied();
-        let since = moments_since(policy, now);
-        let since = read.map_or(since, |read| read.min(since));
-        let segments = pruning.segments(&manifests, &named, since).await?;
+        let segments = pruning.segments(&manifests, &named, moments_since(policy, now), read).await?;
         let reported = pruning.reported(now).await?;
         let (needed, drop) = needed(drop, &manifests, &named, &segments.bases);
         manifests.extend(named.into_iter().filter(|(id, _)| needed.contains(id)));

@@ -10,6 +10,7 @@ use object_store::path::Path;
 use serde::Serialize;
 
 use crate::chain::{Captured, Stretch, path_in};
+use crate::compact::DAY_SECONDS;
 use crate::moments::is_base_in;
 
 /// What a prune keeps of the captured moments of a database.
@@ -41,7 +42,7 @@ impl SegmentsKept {
     /// Decides for all databases; moments at or behind `since` are kept. Snapshots that are `named` to be dropped stay where such
     /// a moment builds on them, and not for what comes.
     pub(crate) fn decide(
-        captures: BTreeMap<CaptureId, Captured>,
+        captures: &BTreeMap<CaptureId, Captured>,
         manifests: &BTreeMap<SnapshotId, Manifest>,
         named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
@@ -50,13 +51,13 @@ impl SegmentsKept {
         let every = manifests.values().chain(named.values());
         let whole: Vec<&Manifest> = every.filter(|manifest| manifest.is_whole()).collect();
         for (capture, captured) in captures {
-            all.part_beginnings(capture, &captured, since);
+            all.part_beginnings(*capture, captured, since);
             let Captured { segments, covered, .. } = captured;
-            all.dropped.extend(covered);
+            all.dropped.extend(covered.iter().cloned());
             let is_of_it = |one: &&&Manifest| segments.first().is_some_and(|first| first.source == one.source);
             let mut bases: Vec<&Manifest> = whole.iter().filter(is_of_it).copied().collect();
             bases.sort_by(|a, b| (a.read_time(), &a.id).cmp(&(b.read_time(), &b.id)));
-            let stretches = Stretch::all(&segments);
+            let stretches = Stretch::all(segments);
             if let (Some(first), Some(oldest)) = (segments.first(), oldest_moment(&stretches, &bases)) {
                 all.oldest.insert(first.source.clone(), oldest);
             }
@@ -66,19 +67,29 @@ impl SegmentsKept {
                 let has_kept = is_last || stretch.end() >= since;
                 let fit = bases.iter().filter(|manifest| has_kept && is_base_in(&stretch, manifest));
                 let from = all.choose_base(&fit.copied().collect::<Vec<_>>(), named, since);
-                all.part(capture, stretch, from, is_last);
+                all.part(*capture, stretch, from, is_last);
             }
         }
         all
     }
 
-    /// Parts what says where the chain began: it stays where nothing is behind it, and as long as somebody could still go on before.
+    /// Parts what says where the chain began: it stays where nothing is behind it, and long after anybody could still go on from
+    /// before it.
     fn part_beginnings(&mut self, capture: CaptureId, captured: &Captured, since: Timestamp) {
         let last = captured.last_begun().map(|begun| begun.after);
-        let (kept, dropped): (Vec<_>, Vec<_>) =
-            captured.beginnings.iter().partition(|begun| begun.end() >= since || last == Some(begun.after));
+        let stays = |begun: &&SegmentManifest| {
+            begun.finished.plus_seconds(DAY_SECONDS) >= since || last == Some(begun.after)
+        };
+        let (kept, dropped): (Vec<_>, Vec<_>) = captured.beginnings.iter().partition(stays);
         self.kept.extend(kept.into_iter().cloned());
         self.dropped.extend(dropped.into_iter().filter_map(|begun| path_in(capture, begun)));
+    }
+
+    /// What is kept for a job that reads what is old gives way, once the job has ended, to what is kept without it (`unread`): no
+    /// policy drops that in the meantime.
+    pub(crate) fn build_next_on(&mut self, unread: Self) {
+        self.next_bases = unread.next_bases;
+        self.next_bases.extend(unread.bases);
     }
 
     /// Chooses what the moments of a stretch build on, of the snapshots that fit, oldest first; says from when on its changes are

@@ -34,6 +34,8 @@ pub struct AwsCall {
     pub path: String,
     /// How many items it is about: those of a transaction of DynamoDB, otherwise one.
     pub items: usize,
+    /// The attributes that an update of DynamoDB names.
+    pub attributes: Vec<String>,
 }
 
 /// What happens to a request.
@@ -242,7 +244,14 @@ fn call(request: &Parts, body: &[u8]) -> AwsCall {
         operation: operation.to_owned(),
         path: request.uri.path().to_owned(),
         items: if operation == "TransactWriteItems" { items_of(body) } else { 1 },
+        attributes: if operation == "UpdateItem" { attributes_of(body) } else { Vec::new() },
     }
+}
+
+fn attributes_of(update: &[u8]) -> Vec<String> {
+    let update: Value = serde_json::from_slice(update).unwrap_or_default();
+    let names = update["ExpressionAttributeNames"].as_object().into_iter().flat_map(|names| names.values());
+    names.filter_map(|name| Some(name.as_str()?.to_owned())).collect()
 }
 
 fn items_of(transaction: &[u8]) -> usize {
@@ -310,7 +319,13 @@ mod tests {
         assert!(answer.text().contains("<Code>SlowDown</Code>"), "{}", answer.text());
         assert_eq!(client.send("PUT", &url, &[SIGNED], "body").await.status, 200);
         let struck = proxy.faults().clear();
-        let expected = AwsCall { service: "s3".into(), operation: "PUT".into(), path: "/bucket/key".into(), items: 1 };
+        let expected = AwsCall {
+            service: "s3".into(),
+            operation: "PUT".into(),
+            path: "/bucket/key".into(),
+            items: 1,
+            attributes: Vec::new(),
+        };
         assert_eq!(struck, [(expected, AwsFault::Throttle)]);
     }
 

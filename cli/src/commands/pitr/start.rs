@@ -311,9 +311,7 @@ fn compaction(capture: &Capture) -> Compaction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
-    use crate::commands::pitr::PitrCommand;
-    use clap::Parser;
+    use crate::args::Cli;
 
     #[test]
     fn segments_are_merged_before_a_restore_would_open_too_many_of_them() {
@@ -344,14 +342,7 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<StartArgs, clap::Error> {
-        let words = ["firebackup", "pitr", "start"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words)?.command {
-            Command::Pitr(args) => match args.command {
-                PitrCommand::Start(args) => Ok(args),
-                other => panic!("{other:?} is no start"),
-            },
-            other => panic!("{other:?} is no capture"),
-        }
+        Cli::arguments("pitr start", line)
     }
 
     #[test]

@@ -189,6 +189,8 @@ async fn retention_drops_completed_backups_of_the_schedule_only() {
     let now = world.clock.now();
     let outcome = control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap();
     assert_eq!((outcome.kept.as_slice(), outcome.dropped.as_slice()), (&made[1..3], &made[3..]));
+    let place = world.control.work_to_end(&worker, &made[3]).await.unwrap().place;
+    assert_eq!(outcome.places[&made[3]], (place.project, place.destination.id, place.encrypted));
     assert!(!outcome.dropped.contains(&by_hand.job.id));
     control.drop_backup(&worker, &made[3]).await.unwrap();
     assert!(control.kept_by_schedule(&worker, &schedule.id, now).await.unwrap().dropped.is_empty());

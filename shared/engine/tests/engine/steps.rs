@@ -239,7 +239,7 @@ async fn each_step_of_a_backup_killed_at_any_operation_and_tried_again_makes_one
     }
 }
 
-fn restoring(repository: &Repository, snapshot: &SnapshotId, to: Target, options: RestoreOptions) -> RestoreSteps {
+pub fn restoring(repository: &Repository, snapshot: &SnapshotId, to: Target, options: RestoreOptions) -> RestoreSteps {
     RestoreSteps {
         restore: restore(repository, snapshot, to, options),
         users: None,

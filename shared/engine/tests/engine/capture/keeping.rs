@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firebackup_engine::{PrunePolicy, prune, verify_segments};
+use firebackup_engine::{PrunePolicy, RestoreOptions, prune, verify_segments};
 use firebackup_model::Timestamp;
+use firebackup_model::id::JobKind;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -12,6 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::{all_moments_are_right, begun, capture, moments, until_now};
 use crate::faults::{DyingStore, Fuse};
 use crate::fixture::{Fixture, backup};
+use crate::steps::restoring;
 
 const DAY: i64 = 24 * 3600;
 
@@ -183,6 +185,26 @@ async fn what_moments_build_on_next_is_kept_from_policies_and_dropped_by_name() 
     let named = PrunePolicy { drop: backups[3..5].to_vec(), ..policy };
     let report = prune(&repository, &named).await.unwrap();
     assert_eq!((report.needed, report.dropped), (vec![backups[3].clone()], vec![backups[4].clone()]));
+    all_moments_are_right(&fixture.open().await, &fixture.database).await;
+}
+
+#[tokio::test]
+async fn a_restore_of_an_old_backup_keeps_it_and_leaves_what_moments_build_on_behind_it() {
+    let (fixture, repository, _) = begun(24).await;
+    days(&fixture, 7).await;
+    let backups = repository.snapshot_ids().await.unwrap();
+    let restore = restoring(&repository, &backups[0], fixture.target(), RestoreOptions::default());
+    restore.plan(&fixture.world.job_id(JobKind::Restore)).await.unwrap();
+    let policy = PrunePolicy { keep_last: Some(1), keep_moments_days: 4, ..PrunePolicy::default() };
+    let report = prune(&repository, &policy).await.unwrap();
+    // without the restore the window begins with the fourth, and goes on with the fifth
+    assert_eq!((&report.dropped[..], report.segments_dropped), (&backups[1..3], 0));
+    all_moments_are_right(&fixture.open().await, &fixture.database).await;
+    // once it is given up they take its place at once
+    let ended = PrunePolicy { keep_undo_days: 0, exclusive: true, ..policy };
+    let report = prune(&repository, &ended).await.unwrap();
+    assert_eq!((&report.dropped[..], report.abandoned.len()), (&backups[..1], 1));
+    assert!(report.segments_dropped > 20, "{report:?}");
     all_moments_are_right(&fixture.open().await, &fixture.database).await;
 }
 
