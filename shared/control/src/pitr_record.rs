@@ -134,8 +134,10 @@ pub(crate) struct Course {
     pub(crate) is_spent: bool,
     /// When segments were last merged, or it was tried.
     pub(crate) compacted_at: Option<Timestamp>,
-    /// When there was last not the time to merge them.
+    /// When there was last not the time to merge them all.
     pub(crate) merging_took_too_long_at: Option<Timestamp>,
+    /// When there was last not even the time to merge those that are small.
+    pub(crate) small_merging_took_too_long_at: Option<Timestamp>,
     /// Whether somebody was told that it is not as it should be.
     pub(crate) is_told_ill: bool,
     /// Changes of which nobody was told yet.

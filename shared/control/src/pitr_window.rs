@@ -83,11 +83,22 @@ pub struct WindowWork {
     pub window_seconds: u32,
     /// Whether something was captured there before: then there must be a repository.
     pub has_begun: bool,
-    /// Whether segments are to be merged behind it.
-    pub merges: bool,
+    /// Which segments are to be merged behind it.
+    pub merges: Merges,
     /// Whether it is to be looked how the chain stands, even if nothing is captured: for long nobody did, or what the window before
     /// had sealed is not known.
     pub looks: bool,
+}
+
+/// Which segments are to be merged behind a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merges {
+    /// None: it was done or tried just now, or there was not even the time for what is small.
+    Nothing,
+    /// Those that are small together: there was not the time for all of them.
+    Small,
+    /// All.
+    All,
 }
 
 /// What became of merging segments behind a window.
@@ -100,6 +111,8 @@ pub enum Merging {
     Tried,
     /// There was not the time for it. The next one would come no further, and what changes meanwhile is captured late.
     TooLong,
+    /// The same, though only what is small was merged.
+    SmallTooLong,
 }
 
 /// What was captured in a window.
@@ -160,7 +173,8 @@ const RESTS: &str = "it is tried again later: have `firebackup serve` or `fireba
     more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
-/// How long it is not tried to merge them once there was not the time for it: each try is time in which nothing is captured.
+/// How long it is not tried to merge what is large once there was not the time for it, nor anything where there was not the time for
+/// what is small either: each try is time in which nothing is captured.
 const MERGE_TOO_LONG_SECONDS: i64 = 6 * 3600;
 /// How often it is looked how the chain stands where nothing changes and each window ended well.
 const LOOK_SECONDS: i64 = 300;
@@ -277,7 +291,6 @@ impl Control {
         let (project, project_access) = self.opened_project(scope, &organization, record.project_id).await?;
         let place = self.place_at(scope, organization, record.storage_destination_id, record.repository()).await?;
         let now = self.now();
-        let is_over = |last: Option<Timestamp>, seconds| last.is_none_or(|last| last.plus_seconds(seconds) <= now);
         let course = &record.course;
         Ok(WindowWork {
             project,
@@ -285,9 +298,8 @@ impl Control {
             place,
             window_seconds: record.change_window_minutes * 60,
             has_begun: course.facts.captured_through.is_some(),
-            merges: is_over(course.compacted_at, MERGE_SECONDS)
-                && is_over(course.merging_took_too_long_at, MERGE_TOO_LONG_SECONDS),
-            looks: claimed.looks || is_over(course.looked_at, LOOK_SECONDS),
+            merges: course.merges(now),
+            looks: claimed.looks || is_over(course.looked_at, LOOK_SECONDS, now),
             database: record.database,
         })
     }
@@ -420,6 +432,11 @@ impl Control {
     }
 }
 
+/// Whether so many seconds have passed since, or it never was.
+fn is_over(last: Option<Timestamp>, seconds: i64, now: Timestamp) -> bool {
+    last.is_none_or(|last| last.plus_seconds(seconds) <= now)
+}
+
 fn failure_of(backup: &JobFacts) -> String {
     let id: &JobId = &backup.id;
     match &backup.error {
@@ -492,6 +509,18 @@ impl PitrRecord {
 }
 
 impl Course {
+    /// Which segments are to be merged now.
+    fn merges(&self, now: Timestamp) -> Merges {
+        let may_be_small = is_over(self.compacted_at, MERGE_SECONDS, now)
+            && is_over(self.small_merging_took_too_long_at, MERGE_TOO_LONG_SECONDS, now);
+        let may_be_large = is_over(self.merging_took_too_long_at, MERGE_TOO_LONG_SECONDS, now);
+        match (may_be_small, may_be_large) {
+            (false, _) => Merges::Nothing,
+            (true, false) => Merges::Small,
+            (true, true) => Merges::All,
+        }
+    }
+
     fn failed(&mut self, message: &str, is_fatal: bool, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         self.is_fatal = is_fatal;
@@ -512,10 +541,13 @@ impl Course {
         if let Some(facts) = &captured.facts {
             (self.facts, self.looked_at) = (facts.clone(), Some(now));
         }
+        if captured.merging != Merging::NotTried {
+            self.compacted_at = Some(now);
+        }
         match captured.merging {
-            Merging::NotTried => {}
-            Merging::Tried => self.compacted_at = Some(now),
+            Merging::NotTried | Merging::Tried => {}
             Merging::TooLong => self.merging_took_too_long_at = Some(now),
+            Merging::SmallTooLong => self.small_merging_took_too_long_at = Some(now),
         }
     }
 }

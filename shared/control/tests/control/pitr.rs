@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use firebackup_control::{
     AskedMoment, BackupJob, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
-    DueCapture, FindMoment, FoundMoment, Merging, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr,
+    DueCapture, FindMoment, FoundMoment, Merges, Merging, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr,
     PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role, WindowEnd,
 };
 use firebackup_model::id::JobId;
@@ -118,7 +118,7 @@ async fn enabling_begins_a_backup_where_there_is_none_to_begin_from() {
     let claimed = claim(&world).await.unwrap();
     let work = world.control.window_work(&world.worker().await, &claimed).await.unwrap();
     assert_eq!((work.database.as_str(), work.place.project, work.place.encrypted), ("(default)", project.id, true));
-    assert!(work.merges && work.looks && work.window_seconds == 60);
+    assert!(work.merges == Merges::All && work.looks && work.window_seconds == 60);
     end(&world, &claimed, &captured(&world, 3)).await;
     assert_eq!(status(&world, &project).await, PitrStatus::Active);
 }
@@ -278,21 +278,38 @@ fn captured_without_a_look(world: &World) -> WindowEnd {
     WindowEnd::Captured(Box::new(CapturedWindow { through: Some(world.now()), ..CapturedWindow::default() }))
 }
 
+/// Ends a claimed window in which this became of merging.
+async fn merged(world: &World, claimed: &ClaimedWindow, merging: Merging) {
+    let window = CapturedWindow { through: Some(world.now()), merging, ..CapturedWindow::default() };
+    end(world, claimed, &WindowEnd::Captured(Box::new(window))).await;
+}
+
 #[tokio::test]
-async fn segments_are_merged_every_ten_minutes_and_where_there_was_not_the_time_for_it_after_six_hours() {
+async fn segments_are_merged_every_ten_minutes_and_what_there_was_not_the_time_for_rests_for_six_hours() {
+    const REST: i64 = 6 * 3600;
     let (world, _, _) = capturing().await;
-    let merges =
-        async |claimed: &ClaimedWindow| world.control.window_work(&world.worker().await, claimed).await.unwrap().merges;
-    for (merging, pause) in [(Merging::Tried, 600), (Merging::TooLong, 6 * 3600), (Merging::Tried, 600)] {
+    let begun = world.now();
+    // at which second behind the first window, what is merged then, and what becomes of that
+    for (second, merges, merging) in [
+        (0, Merges::All, Merging::Tried),
+        (599, Merges::Nothing, Merging::NotTried),
+        (660, Merges::All, Merging::TooLong),
+        // what is small goes on, each ten minutes
+        (660 + 599, Merges::Nothing, Merging::NotTried),
+        (660 + 660, Merges::Small, Merging::Tried),
+        (660 + REST - 1, Merges::Small, Merging::NotTried),
+        (660 + REST + 59, Merges::All, Merging::TooLong),
+        (10_000 + REST, Merges::Small, Merging::SmallTooLong),
+        // nothing does any more, not even where what is large would be tried again
+        (10_700 + REST, Merges::Nothing, Merging::NotTried),
+        (9999 + 2 * REST, Merges::Nothing, Merging::NotTried),
+        (10_060 + 2 * REST, Merges::All, Merging::Tried),
+    ] {
+        world.clock.advance(second - world.now().seconds_since(begun) as i64);
         let claimed = claim(&world).await.unwrap();
-        assert!(merges(&claimed).await, "before {merging:?}");
-        let window = CapturedWindow { through: Some(world.now()), merging, ..CapturedWindow::default() };
-        end(&world, &claimed, &WindowEnd::Captured(Box::new(window))).await;
-        world.clock.advance(pause - 1);
-        let claimed = claim(&world).await.unwrap();
-        assert!(!merges(&claimed).await, "soon behind {merging:?}");
-        end(&world, &claimed, &captured_without_a_look(&world)).await;
-        world.clock.advance(60);
+        let work = world.control.window_work(&world.worker().await, &claimed).await.unwrap();
+        assert_eq!(work.merges, merges, "in second {second}");
+        merged(&world, &claimed, merging).await;
     }
 }
 
