@@ -132,6 +132,8 @@ pub(crate) struct Course {
     pub(crate) trouble_at: Option<Timestamp>,
     /// That the database would have to be read and cannot be: that may not cost so much, or takes longer than a window.
     pub(crate) is_spent: bool,
+    /// Since when it rests because reading it takes longer than a window, until the next one begins.
+    pub(crate) rests_since: Option<Timestamp>,
     /// When segments were last merged, or it was tried.
     pub(crate) compacted_at: Option<Timestamp>,
     /// When there was last not the time to merge them all.

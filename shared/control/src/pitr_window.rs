@@ -8,12 +8,13 @@ use firebackup_model::id::JobId;
 use serde::{Deserialize, Serialize};
 
 use crate::access::ProjectAccess;
+use crate::backup::BackupType;
 use crate::control::Control;
 use crate::destination::DestinationRecord;
 use crate::error::{ControlError, Kind, Result};
 use crate::id::{OrganizationId, PitrId, ProjectId};
 use crate::item_keys;
-use crate::job::{Job, JobFacts};
+use crate::job::{BackupJob, Job, JobFacts, JobStatus};
 use crate::pitr_record::{CaptureFacts, CapturedGap, Course, PitrRecord, whole_second};
 use crate::project::Project;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
@@ -417,8 +418,37 @@ impl Control {
             }
         }
         record.value.course.failed(&format!("{TOO_LONG}{why}: {RESTS}"), is_fatal, now);
+        record.value.course.rests_since = Some(now);
         record.value.due = whole_second(now).plus_seconds(rests);
         self.note_window(worker, record, &[]).await
+    }
+
+    /// Has a capture that rests go on at once where a backup to go on from was made meanwhile, whoever asked for it. Where that
+    /// fails, it goes on once it has rested.
+    pub(crate) async fn wake_capture(&self, worker: &Worker, job: &Job) {
+        let Job::Backup(backup) = job else { return };
+        if let Err(error) = self.try_to_wake(worker, backup).await {
+            tracing::warn!(backup = %backup.job.id, error = %error, "a capture that could go on behind a backup rests on");
+        }
+    }
+
+    async fn try_to_wake(&self, worker: &Worker, backup: &BackupJob) -> Result<()> {
+        if backup.job.status != JobStatus::Completed {
+            return Ok(());
+        }
+        let scope = worker.scope();
+        let key = scope.pitr_key(&backup.project_id, &backup.database);
+        for _ in 0..MAX_ATTEMPTS {
+            let record = self.load::<PitrRecord>(&key).await?;
+            let Some(mut record) = record.filter(|record| record.value.is_woken_by(backup)) else { return Ok(()) };
+            record.value.due = record.value.due.min(whole_second(self.now()));
+            record.value.course.rests_since = None;
+            let index = record.value.index(scope);
+            if self.write_unrecorded(vec![record.replace(index)?]).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
     }
 
     async fn begin_backup(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
@@ -451,6 +481,19 @@ impl PitrRecord {
     fn hold(&mut self, claimed: &ClaimedWindow, now: Timestamp) {
         self.holder = Some(claimed.holder.clone());
         self.due = whole_second(now).plus_seconds(claimed.lease_seconds);
+        self.course.rests_since = None;
+    }
+
+    /// Whether it rests for want of a backup such as this one, which was made since. One that was read before the changes end, or
+    /// merged from them, does not help, nor one that was not read at one time.
+    fn is_woken_by(&self, backup: &BackupJob) -> bool {
+        let rests = self.course.rests_since.is_some_and(|since| backup.job.ended_at > Some(since));
+        let result = backup.job.result.as_ref();
+        let read = result.and_then(|result| result.read_time);
+        let is_behind = read.is_none_or(|read| Some(read) > self.course.facts.captured_through);
+        let is_of_one_time = result.and_then(|result| result.consistency.as_deref()) != Some("ranged");
+        let is_read = backup.config.kind != BackupType::Synthetic && is_behind && is_of_one_time;
+        self.is_on() && rests && is_read && self.can_begin_from(backup)
     }
 
     /// How long it rests after as many failures as there were.

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use firebackup_control::{
-    AskedMoment, BackupJob, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
-    DueCapture, FindMoment, FoundMoment, Merges, Merging, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr,
-    PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role, WindowEnd,
+    AskedMoment, BackupJob, BackupType, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
+    DueCapture, FindMoment, FoundMoment, JobEnd, JobResult, Merges, Merging, NewBackup, NewDestination, NewPitr,
+    NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role,
+    WindowEnd,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
@@ -388,6 +389,58 @@ async fn a_database_that_takes_too_long_to_read_behind_a_backup_waits_for_long_o
     end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
     let third = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id;
     assert_ne!(third, Some(again), "six hours are enough then");
+}
+
+/// A backup that is completed with this.
+async fn completed_with(world: &World, project: &Project, result: JobResult) {
+    let backup = world.backup(project).await;
+    let end = JobEnd::Completed(Box::new(result));
+    world.control.finish_job(&world.worker().await, &backup.job.id, end).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_rests_because_a_database_takes_too_long_to_read_goes_on_behind_whoevers_backup_of_it() {
+    let (world, project, _) = capturing().await;
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let read_before = world.now();
+    capture_once(&world).await;
+    world.clock.advance(60);
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    let begun = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id.unwrap();
+    world.control.finish_job(&worker, &begun, crate::world::completed()).await.unwrap();
+    world.clock.advance(15);
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    assert_eq!(status(&world, &project).await, PitrStatus::Error);
+    world.clock.advance(60);
+    // in part, in another repository, merged from what was captured
+    for other in [
+        NewBackup { collections: vec!["users".to_owned()], ..new_backup(&project) },
+        NewBackup { encrypt: false, ..new_backup(&project) },
+        NewBackup { kind: BackupType::Synthetic, ..new_backup(&project) },
+    ] {
+        world.completed_of(other.clone()).await;
+        assert!(due(&world).await.is_empty(), "{other:?}");
+    }
+    let ranged = JobResult { consistency: Some("ranged".to_owned()), ..JobResult::default() };
+    let before = JobResult { read_time: Some(read_before), ..JobResult::default() };
+    for result in [ranged, before] {
+        completed_with(&world, &project, result.clone()).await;
+        assert!(due(&world).await.is_empty(), "{result:?}");
+    }
+    let failing = world.backup(&project).await;
+    world.control.finish_job(&worker, &failing.job.id, failed()).await.unwrap();
+    // the one that did not help is told once more
+    world.control.finish_job(&worker, &begun, crate::world::completed()).await.unwrap();
+    assert!(due(&world).await.is_empty());
+
+    completed_with(&world, &project, JobResult { read_time: Some(world.now()), ..JobResult::default() }).await;
+    capture_once(&world).await;
+    assert_eq!(status(&world, &project).await, PitrStatus::Active);
+    // what does not rest stays on its beat
+    world.completed(&project).await;
+    assert!(due(&world).await.is_empty());
+    world.clock.advance(60);
+    assert!(!due(&world).await.is_empty());
 }
 
 #[tokio::test]
