@@ -195,6 +195,7 @@ impl Control {
             job.value.name_request();
             if job.value.status().has_ended() {
                 self.note_trouble_of(worker, &job.value).await;
+                self.wake_capture(worker, &job.value).await;
                 self.publish_ended(scope, &job.value).await?;
                 self.wake_waiting(scope).await?;
                 return Ok(job.value);
@@ -202,6 +203,7 @@ impl Control {
             if self.end_if_unchanged(&worker.author(), job, end.clone()).await? == Written::Yes {
                 let job = self.job(scope, id).await?.value;
                 self.note_trouble_of(worker, &job).await;
+                self.wake_capture(worker, &job).await;
                 self.publish_ended(scope, &job).await?;
                 self.wake_waiting(scope).await?;
                 return Ok(job);

@@ -160,7 +160,7 @@ pub use pitr::{LONGEST_RETENTION_DAYS, NewPitr, PitrChange, PitrConfig};
 pub use pitr_record::{CaptureFacts, CapturedGap, Pitr, PitrStatus};
 pub use pitr_status::{PitrHealth, PitrStatistics};
 pub use pitr_watch::CapturesSeen;
-pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, DueWindow, Merging, WindowEnd, WindowWork};
+pub use pitr_window::{CapturedWindow, ClaimedWindow, DueCapture, DueWindow, Merges, Merging, WindowEnd, WindowWork};
 pub use probes::{CollectionFindings, DestinationFindings, Probes, ProjectFindings};
 pub use project::{NewProject, Project, ProjectChange, ProjectFilter, ProjectStatus};
 pub use quota::{Quota, Quotas};

@@ -132,10 +132,14 @@ pub(crate) struct Course {
     pub(crate) trouble_at: Option<Timestamp>,
     /// That the database would have to be read and cannot be: that may not cost so much, or takes longer than a window.
     pub(crate) is_spent: bool,
+    /// Since when it rests because reading it takes longer than a window, until the next one begins.
+    pub(crate) rests_since: Option<Timestamp>,
     /// When segments were last merged, or it was tried.
     pub(crate) compacted_at: Option<Timestamp>,
-    /// When there was last not the time to merge them.
+    /// When there was last not the time to merge them all.
     pub(crate) merging_took_too_long_at: Option<Timestamp>,
+    /// When there was last not even the time to merge those that are small.
+    pub(crate) small_merging_took_too_long_at: Option<Timestamp>,
     /// Whether somebody was told that it is not as it should be.
     pub(crate) is_told_ill: bool,
     /// Changes of which nobody was told yet.

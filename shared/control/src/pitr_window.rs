@@ -8,12 +8,13 @@ use firebackup_model::id::JobId;
 use serde::{Deserialize, Serialize};
 
 use crate::access::ProjectAccess;
+use crate::backup::BackupType;
 use crate::control::Control;
 use crate::destination::DestinationRecord;
 use crate::error::{ControlError, Kind, Result};
 use crate::id::{OrganizationId, PitrId, ProjectId};
 use crate::item_keys;
-use crate::job::{Job, JobFacts};
+use crate::job::{BackupJob, Job, JobFacts, JobStatus};
 use crate::pitr_record::{CaptureFacts, CapturedGap, Course, PitrRecord, whole_second};
 use crate::project::Project;
 use crate::record::{MAX_ATTEMPTS, Stored, Written, decode};
@@ -83,11 +84,22 @@ pub struct WindowWork {
     pub window_seconds: u32,
     /// Whether something was captured there before: then there must be a repository.
     pub has_begun: bool,
-    /// Whether segments are to be merged behind it.
-    pub merges: bool,
+    /// Which segments are to be merged behind it.
+    pub merges: Merges,
     /// Whether it is to be looked how the chain stands, even if nothing is captured: for long nobody did, or what the window before
     /// had sealed is not known.
     pub looks: bool,
+}
+
+/// Which segments are to be merged behind a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merges {
+    /// None: it was done or tried just now, or there was not even the time for what is small.
+    Nothing,
+    /// Those that are small together: there was not the time for all of them.
+    Small,
+    /// All.
+    All,
 }
 
 /// What became of merging segments behind a window.
@@ -100,6 +112,8 @@ pub enum Merging {
     Tried,
     /// There was not the time for it. The next one would come no further, and what changes meanwhile is captured late.
     TooLong,
+    /// The same, though only what is small was merged.
+    SmallTooLong,
 }
 
 /// What was captured in a window.
@@ -160,7 +174,8 @@ const RESTS: &str = "it is tried again later: have `firebackup serve` or `fireba
     more memory and resume";
 /// How often segments are merged.
 const MERGE_SECONDS: i64 = 600;
-/// How long it is not tried to merge them once there was not the time for it: each try is time in which nothing is captured.
+/// How long it is not tried to merge what is large once there was not the time for it, nor anything where there was not the time for
+/// what is small either: each try is time in which nothing is captured.
 const MERGE_TOO_LONG_SECONDS: i64 = 6 * 3600;
 /// How often it is looked how the chain stands where nothing changes and each window ended well.
 const LOOK_SECONDS: i64 = 300;
@@ -277,7 +292,6 @@ impl Control {
         let (project, project_access) = self.opened_project(scope, &organization, record.project_id).await?;
         let place = self.place_at(scope, organization, record.storage_destination_id, record.repository()).await?;
         let now = self.now();
-        let is_over = |last: Option<Timestamp>, seconds| last.is_none_or(|last| last.plus_seconds(seconds) <= now);
         let course = &record.course;
         Ok(WindowWork {
             project,
@@ -285,9 +299,8 @@ impl Control {
             place,
             window_seconds: record.change_window_minutes * 60,
             has_begun: course.facts.captured_through.is_some(),
-            merges: is_over(course.compacted_at, MERGE_SECONDS)
-                && is_over(course.merging_took_too_long_at, MERGE_TOO_LONG_SECONDS),
-            looks: claimed.looks || is_over(course.looked_at, LOOK_SECONDS),
+            merges: course.merges(now),
+            looks: claimed.looks || is_over(course.looked_at, LOOK_SECONDS, now),
             database: record.database,
         })
     }
@@ -405,8 +418,37 @@ impl Control {
             }
         }
         record.value.course.failed(&format!("{TOO_LONG}{why}: {RESTS}"), is_fatal, now);
+        record.value.course.rests_since = Some(now);
         record.value.due = whole_second(now).plus_seconds(rests);
         self.note_window(worker, record, &[]).await
+    }
+
+    /// Has a capture that rests go on at once where a backup to go on from was made meanwhile, whoever asked for it. Where that
+    /// fails, it goes on once it has rested.
+    pub(crate) async fn wake_capture(&self, worker: &Worker, job: &Job) {
+        let Job::Backup(backup) = job else { return };
+        if let Err(error) = self.try_to_wake(worker, backup).await {
+            tracing::warn!(backup = %backup.job.id, error = %error, "a capture that could go on behind a backup rests on");
+        }
+    }
+
+    async fn try_to_wake(&self, worker: &Worker, backup: &BackupJob) -> Result<()> {
+        if backup.job.status != JobStatus::Completed {
+            return Ok(());
+        }
+        let scope = worker.scope();
+        let key = scope.pitr_key(&backup.project_id, &backup.database);
+        for _ in 0..MAX_ATTEMPTS {
+            let record = self.load::<PitrRecord>(&key).await?;
+            let Some(mut record) = record.filter(|record| record.value.is_woken_by(backup)) else { return Ok(()) };
+            record.value.due = record.value.due.min(whole_second(self.now()));
+            record.value.course.rests_since = None;
+            let index = record.value.index(scope);
+            if self.write_unrecorded(vec![record.replace(index)?]).await? == Written::Yes {
+                return Ok(());
+            }
+        }
+        Err(ControlError::concurrent_change())
     }
 
     async fn begin_backup(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
@@ -418,6 +460,11 @@ impl Control {
         with.extend(checks);
         self.store_backup(&author, backup, with).await
     }
+}
+
+/// Whether so many seconds have passed since, or it never was.
+fn is_over(last: Option<Timestamp>, seconds: i64, now: Timestamp) -> bool {
+    last.is_none_or(|last| last.plus_seconds(seconds) <= now)
 }
 
 fn failure_of(backup: &JobFacts) -> String {
@@ -434,6 +481,19 @@ impl PitrRecord {
     fn hold(&mut self, claimed: &ClaimedWindow, now: Timestamp) {
         self.holder = Some(claimed.holder.clone());
         self.due = whole_second(now).plus_seconds(claimed.lease_seconds);
+        self.course.rests_since = None;
+    }
+
+    /// Whether it rests for want of a backup such as this one, which was made since. One that was read before the changes end, or
+    /// merged from them, does not help, nor one that was not read at one time.
+    fn is_woken_by(&self, backup: &BackupJob) -> bool {
+        let rests = self.course.rests_since.is_some_and(|since| backup.job.ended_at > Some(since));
+        let result = backup.job.result.as_ref();
+        let read = result.and_then(|result| result.read_time);
+        let is_behind = read.is_none_or(|read| Some(read) > self.course.facts.captured_through);
+        let is_of_one_time = result.and_then(|result| result.consistency.as_deref()) != Some("ranged");
+        let is_read = backup.config.kind != BackupType::Synthetic && is_behind && is_of_one_time;
+        self.is_on() && rests && is_read && self.can_begin_from(backup)
     }
 
     /// How long it rests after as many failures as there were.
@@ -492,6 +552,18 @@ impl PitrRecord {
 }
 
 impl Course {
+    /// Which segments are to be merged now.
+    fn merges(&self, now: Timestamp) -> Merges {
+        let may_be_small = is_over(self.compacted_at, MERGE_SECONDS, now)
+            && is_over(self.small_merging_took_too_long_at, MERGE_TOO_LONG_SECONDS, now);
+        let may_be_large = is_over(self.merging_took_too_long_at, MERGE_TOO_LONG_SECONDS, now);
+        match (may_be_small, may_be_large) {
+            (false, _) => Merges::Nothing,
+            (true, false) => Merges::Small,
+            (true, true) => Merges::All,
+        }
+    }
+
     fn failed(&mut self, message: &str, is_fatal: bool, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         self.is_fatal = is_fatal;
@@ -512,10 +584,13 @@ impl Course {
         if let Some(facts) = &captured.facts {
             (self.facts, self.looked_at) = (facts.clone(), Some(now));
         }
+        if captured.merging != Merging::NotTried {
+            self.compacted_at = Some(now);
+        }
         match captured.merging {
-            Merging::NotTried => {}
-            Merging::Tried => self.compacted_at = Some(now),
+            Merging::NotTried | Merging::Tried => {}
             Merging::TooLong => self.merging_took_too_long_at = Some(now),
+            Merging::SmallTooLong => self.small_merging_took_too_long_at = Some(now),
         }
     }
 }

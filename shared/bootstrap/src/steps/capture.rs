@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_control::{
-    CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Credentials, DueCapture, Merging, WindowEnd, WindowWork,
-    Worker,
+    CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Credentials, DueCapture, Merges, Merging, WindowEnd,
+    WindowWork, Worker,
 };
 use firebackup_engine::{
     Capture, CaptureEvent, CaptureOptions, CaptureState, Captured, Compaction, EngineError, Repository, StatusBounds,
@@ -80,10 +80,11 @@ impl Bounds {
     }
 
     /// What became of merging that went on for so long.
-    fn merging(&self, is_whole: bool, took: Duration) -> Merging {
-        match !is_whole && took >= TIME_TO_MERGE && self.are_over() {
-            true => Merging::TooLong,
-            false => Merging::Tried,
+    fn merging(&self, merges: Merges, is_whole: bool, took: Duration) -> Merging {
+        match (!is_whole && took >= TIME_TO_MERGE && self.are_over(), merges) {
+            (false, _) => Merging::Tried,
+            (true, Merges::Small) => Merging::SmallTooLong,
+            (true, _) => Merging::TooLong,
         }
     }
 
@@ -218,7 +219,7 @@ impl AppSteps {
             }
             Err(error) => return Err(error),
         };
-        let merging = if work.merges { merge(&capture, bounds).await } else { Merging::NotTried };
+        let merging = merge(&capture, work.merges, bounds).await;
         let facts = match heard.has_sealed || merging != Merging::NotTried || work.looks {
             true => Some(facts(repository, database, f64::from(work.window_seconds)).await?),
             false => None,
@@ -282,11 +283,16 @@ fn options(window_seconds: u32, is_emulator: bool) -> CaptureOptions {
 }
 
 /// Merges segments, where there are some to merge. What fails or is stopped is tried again later: the chain is whole without it.
-async fn merge(capture: &Capture, bounds: &Bounds) -> Merging {
+async fn merge(capture: &Capture, merges: Merges, bounds: &Bounds) -> Merging {
     let begun = Instant::now();
     let (repository, database) = (capture.repository.clone(), capture.source.database().clone());
     let compaction = Compaction { repository, database, meter: Arc::default(), stop: capture.stop.clone() };
-    let is_whole = match compaction.run().await {
+    let merged = match merges {
+        Merges::Nothing => return Merging::NotTried,
+        Merges::Small => compaction.run_small().await,
+        Merges::All => compaction.run().await,
+    };
+    let is_whole = match merged {
         Ok(report) => {
             tracing::debug!(merged = report.merged, segments = report.segments, "segments were merged");
             !report.is_stopped
@@ -296,11 +302,13 @@ async fn merge(capture: &Capture, bounds: &Bounds) -> Merging {
             false
         }
     };
-    let merging = bounds.merging(is_whole, begun.elapsed());
-    if merging == Merging::TooLong {
-        let database = &compaction.database;
-        tracing::warn!(database = %database, "there was not the time to merge segments: they are merged in six hours");
-    }
+    let merging = bounds.merging(merges, is_whole, begun.elapsed());
+    let rests = match merging {
+        Merging::TooLong => "what is large is merged in six hours",
+        Merging::SmallTooLong => "they are merged in six hours",
+        Merging::NotTried | Merging::Tried => return merging,
+    };
+    tracing::warn!(database = %compaction.database, rests, "there was not the time to merge segments");
     merging
 }
 
@@ -342,11 +350,14 @@ mod tests {
         let over = Bounds { until: Some(Instant::now()), ..Bounds::default() };
         let not_over = Bounds { until: Some(Instant::now() + Duration::from_secs(60)), ..Bounds::default() };
         let short = Duration::from_secs(299);
-        assert_eq!(over.merging(false, TIME_TO_MERGE), Merging::TooLong);
-        assert_eq!((over.merging(true, TIME_TO_MERGE), over.merging(false, short)), (Merging::Tried, Merging::Tried));
-        // it failed, or a server is to stop
-        for bounds in [not_over, Bounds::default()] {
-            assert_eq!(bounds.merging(false, TIME_TO_MERGE), Merging::Tried);
+        for (merges, too_long) in [(Merges::All, Merging::TooLong), (Merges::Small, Merging::SmallTooLong)] {
+            assert_eq!(over.merging(merges, false, TIME_TO_MERGE), too_long);
+            assert_eq!(over.merging(merges, true, TIME_TO_MERGE), Merging::Tried);
+            assert_eq!(over.merging(merges, false, short), Merging::Tried);
+            // it failed, or a server is to stop
+            for bounds in [&not_over, &Bounds::default()] {
+                assert_eq!(bounds.merging(merges, false, TIME_TO_MERGE), Merging::Tried);
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 use async_trait::async_trait;
 use firebackup_control::{
-    AskedMoment, BackupJob, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
-    DueCapture, FindMoment, FoundMoment, Merging, NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr,
-    PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role, WindowEnd,
+    AskedMoment, BackupJob, BackupType, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
+    DueCapture, FindMoment, FoundMoment, JobEnd, JobResult, Merges, Merging, NewBackup, NewDestination, NewPitr,
+    NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role,
+    WindowEnd,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
@@ -118,7 +119,7 @@ async fn enabling_begins_a_backup_where_there_is_none_to_begin_from() {
     let claimed = claim(&world).await.unwrap();
     let work = world.control.window_work(&world.worker().await, &claimed).await.unwrap();
     assert_eq!((work.database.as_str(), work.place.project, work.place.encrypted), ("(default)", project.id, true));
-    assert!(work.merges && work.looks && work.window_seconds == 60);
+    assert!(work.merges == Merges::All && work.looks && work.window_seconds == 60);
     end(&world, &claimed, &captured(&world, 3)).await;
     assert_eq!(status(&world, &project).await, PitrStatus::Active);
 }
@@ -278,21 +279,38 @@ fn captured_without_a_look(world: &World) -> WindowEnd {
     WindowEnd::Captured(Box::new(CapturedWindow { through: Some(world.now()), ..CapturedWindow::default() }))
 }
 
+/// Ends a claimed window in which this became of merging.
+async fn merged(world: &World, claimed: &ClaimedWindow, merging: Merging) {
+    let window = CapturedWindow { through: Some(world.now()), merging, ..CapturedWindow::default() };
+    end(world, claimed, &WindowEnd::Captured(Box::new(window))).await;
+}
+
 #[tokio::test]
-async fn segments_are_merged_every_ten_minutes_and_where_there_was_not_the_time_for_it_after_six_hours() {
+async fn segments_are_merged_every_ten_minutes_and_what_there_was_not_the_time_for_rests_for_six_hours() {
+    const REST: i64 = 6 * 3600;
     let (world, _, _) = capturing().await;
-    let merges =
-        async |claimed: &ClaimedWindow| world.control.window_work(&world.worker().await, claimed).await.unwrap().merges;
-    for (merging, pause) in [(Merging::Tried, 600), (Merging::TooLong, 6 * 3600), (Merging::Tried, 600)] {
+    let begun = world.now();
+    // at which second behind the first window, what is merged then, and what becomes of that
+    for (second, merges, merging) in [
+        (0, Merges::All, Merging::Tried),
+        (599, Merges::Nothing, Merging::NotTried),
+        (660, Merges::All, Merging::TooLong),
+        // what is small goes on, each ten minutes
+        (660 + 599, Merges::Nothing, Merging::NotTried),
+        (660 + 660, Merges::Small, Merging::Tried),
+        (660 + REST - 1, Merges::Small, Merging::NotTried),
+        (660 + REST + 59, Merges::All, Merging::TooLong),
+        (10_000 + REST, Merges::Small, Merging::SmallTooLong),
+        // nothing does any more, not even where what is large would be tried again
+        (10_700 + REST, Merges::Nothing, Merging::NotTried),
+        (9999 + 2 * REST, Merges::Nothing, Merging::NotTried),
+        (10_060 + 2 * REST, Merges::All, Merging::Tried),
+    ] {
+        world.clock.advance(second - world.now().seconds_since(begun) as i64);
         let claimed = claim(&world).await.unwrap();
-        assert!(merges(&claimed).await, "before {merging:?}");
-        let window = CapturedWindow { through: Some(world.now()), merging, ..CapturedWindow::default() };
-        end(&world, &claimed, &WindowEnd::Captured(Box::new(window))).await;
-        world.clock.advance(pause - 1);
-        let claimed = claim(&world).await.unwrap();
-        assert!(!merges(&claimed).await, "soon behind {merging:?}");
-        end(&world, &claimed, &captured_without_a_look(&world)).await;
-        world.clock.advance(60);
+        let work = world.control.window_work(&world.worker().await, &claimed).await.unwrap();
+        assert_eq!(work.merges, merges, "in second {second}");
+        merged(&world, &claimed, merging).await;
     }
 }
 
@@ -371,6 +389,58 @@ async fn a_database_that_takes_too_long_to_read_behind_a_backup_waits_for_long_o
     end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
     let third = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id;
     assert_ne!(third, Some(again), "six hours are enough then");
+}
+
+/// A backup that is completed with this.
+async fn completed_with(world: &World, project: &Project, result: JobResult) {
+    let backup = world.backup(project).await;
+    let end = JobEnd::Completed(Box::new(result));
+    world.control.finish_job(&world.worker().await, &backup.job.id, end).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_rests_because_a_database_takes_too_long_to_read_goes_on_behind_whoevers_backup_of_it() {
+    let (world, project, _) = capturing().await;
+    let (owner, worker) = (world.owner().await, world.worker().await);
+    let read_before = world.now();
+    capture_once(&world).await;
+    world.clock.advance(60);
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    let begun = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id.unwrap();
+    world.control.finish_job(&worker, &begun, crate::world::completed()).await.unwrap();
+    world.clock.advance(15);
+    end(&world, &claim(&world).await.unwrap(), &WindowEnd::TooLong).await;
+    assert_eq!(status(&world, &project).await, PitrStatus::Error);
+    world.clock.advance(60);
+    // in part, in another repository, merged from what was captured
+    for other in [
+        NewBackup { collections: vec!["users".to_owned()], ..new_backup(&project) },
+        NewBackup { encrypt: false, ..new_backup(&project) },
+        NewBackup { kind: BackupType::Synthetic, ..new_backup(&project) },
+    ] {
+        world.completed_of(other.clone()).await;
+        assert!(due(&world).await.is_empty(), "{other:?}");
+    }
+    let ranged = JobResult { consistency: Some("ranged".to_owned()), ..JobResult::default() };
+    let before = JobResult { read_time: Some(read_before), ..JobResult::default() };
+    for result in [ranged, before] {
+        completed_with(&world, &project, result.clone()).await;
+        assert!(due(&world).await.is_empty(), "{result:?}");
+    }
+    let failing = world.backup(&project).await;
+    world.control.finish_job(&worker, &failing.job.id, failed()).await.unwrap();
+    // the one that did not help is told once more
+    world.control.finish_job(&worker, &begun, crate::world::completed()).await.unwrap();
+    assert!(due(&world).await.is_empty());
+
+    completed_with(&world, &project, JobResult { read_time: Some(world.now()), ..JobResult::default() }).await;
+    capture_once(&world).await;
+    assert_eq!(status(&world, &project).await, PitrStatus::Active);
+    // what does not rest stays on its beat
+    world.completed(&project).await;
+    assert!(due(&world).await.is_empty());
+    world.clock.advance(60);
+    assert!(!due(&world).await.is_empty());
 }
 
 #[tokio::test]

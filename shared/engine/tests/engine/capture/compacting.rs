@@ -215,21 +215,48 @@ async fn segments_now(fixture: &Fixture, repository: &Repository) -> u64 {
     status.segments
 }
 
+/// One more segment, of very much more than any other; says of how many bytes.
+async fn large_segment(fixture: &Fixture, repository: &Repository) -> u64 {
+    for number in 0..400 {
+        fixture.database.set(&format!("users/large{number}"), number);
+    }
+    let (_, events) = until_now(&capture(repository, &fixture.database)).await;
+    let large = events.iter().find_map(|event| match event {
+        CaptureEvent::Sealed(segment) => Some(segment.runs.iter().map(|run| run.raw_bytes).sum::<u64>()),
+        _ => None,
+    });
+    large.unwrap()
+}
+
+#[tokio::test]
+async fn where_what_is_large_rests_what_is_small_is_merged_and_a_later_merge_does_the_rest() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    segments(&fixture, 20, 60).await;
+    let small = large_segment(&fixture, &repository).await - 1;
+    segments(&fixture, 20, 60).await;
+    let there = segments_now(&fixture, &repository).await;
+    assert!((40..64).contains(&there), "{there}");
+    let moments = all_moments_are_right(&repository, database).await;
+    let report = compaction(&repository, &fixture).run_small_up_to(small).await.unwrap();
+    // of the eights the one with the large one in it rests
+    assert_eq!((report.made, report.segments), (there / 8 - 1, there / 8 - 1 + 8 + there % 8), "{report:?}");
+    assert_eq!(segments_now(&fixture, &repository).await, report.segments);
+    assert_eq!(all_moments_are_right(&repository, database).await, moments);
+    let idle = CompactReport { segments: report.segments, ..CompactReport::default() };
+    assert_eq!(compaction(&repository, &fixture).run_small_up_to(small).await.unwrap(), idle);
+    let report = compact(&fixture).await;
+    assert_eq!((report.made, report.segments), (1, there / 8 + there % 8), "{report:?}");
+    assert_eq!(all_moments_are_right(&repository, database).await, moments);
+}
+
 #[tokio::test]
 async fn what_is_too_large_to_be_merged_stays_and_what_lies_beside_it_is_merged() {
     let (fixture, repository, _) = begun(24).await;
     let database = &fixture.database;
     segments(&fixture, 20, 60).await;
     let before = segments_now(&fixture, &repository).await;
-    for number in 0..400 {
-        database.set(&format!("users/large{number}"), number);
-    }
-    let (_, events) = until_now(&capture(&repository, database)).await;
-    let large = events.iter().find_map(|event| match event {
-        CaptureEvent::Sealed(segment) => Some(segment.runs.iter().map(|run| run.raw_bytes).sum::<u64>()),
-        _ => None,
-    });
-    let most = large.unwrap() - 1;
+    let most = large_segment(&fixture, &repository).await - 1;
     let with_it = segments_now(&fixture, &repository).await;
     segments(&fixture, 20, 60).await;
     let behind = segments_now(&fixture, &repository).await - with_it;
