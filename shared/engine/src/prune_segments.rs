@@ -77,9 +77,8 @@ impl SegmentsKept {
     /// before it.
     fn part_beginnings(&mut self, capture: CaptureId, captured: &Captured, since: Timestamp) {
         let last = captured.last_begun().map(|begun| begun.after);
-        let stays = |begun: &&SegmentManifest| {
-            begun.finished.plus_seconds(DAY_SECONDS) >= since || last == Some(begun.after)
-        };
+        let stays =
+            |begun: &&SegmentManifest| begun.finished.plus_seconds(DAY_SECONDS) >= since || last == Some(begun.after);
         let (kept, dropped): (Vec<_>, Vec<_>) = captured.beginnings.iter().partition(stays);
         self.kept.extend(kept.into_iter().cloned());
         self.dropped.extend(dropped.into_iter().filter_map(|begun| path_in(capture, begun)));

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use firebackup_control::{
-    AskedMoment, BackupJob, BackupType, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code, ControlSettings,
-    DueCapture, FindMoment, FoundMoment, JobEnd, JobResult, Merges, Merging, NewBackup, NewDestination, NewPitr,
-    NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project, RestoredReport, Result, Right, Role,
-    WindowEnd,
+    AskedMoment, BackupJob, BackupType, CaptureFacts, CapturedGap, CapturedWindow, ClaimedWindow, Code,
+    ControlSettings, DueCapture, FindMoment, FoundMoment, JobEnd, JobResult, Merges, Merging, NewBackup,
+    NewDestination, NewPitr, NewRestore, OpenedPlace, Page, Pitr, PitrChange, PitrStatus, Project, RestoredReport,
+    Result, Right, Role, WindowEnd,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::{DatabaseName, Timestamp};
