@@ -495,7 +495,7 @@ impl Maintenance {
 
     async fn drop_by_schedule(&self, worker: &Worker, retained: &mut Retained) -> Result<(), StepError> {
         let going = self.control().deleted_backups(worker).await.map_err(of_control)?;
-        let mut next = HashMap::new();
+        let mut next = NextBases::new();
         for schedule in self.control().schedules_of(worker).await.map_err(of_control)? {
             let now = self.steps.places.world().now();
             let outcome = self.control().kept_by_schedule(worker, &schedule.id, now).await.map_err(of_control)?;
