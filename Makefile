@@ -17,6 +17,9 @@ FIGURES ?=
 DOCUMENTS ?= 5000
 RUNS ?= 1
 NEXTEST_FLAGS ?=
+# Two slots a core: `.config/nextest.toml` says what takes how many.
+SLOTS := $(shell echo $$((2 * $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))))
+export NEXTEST_PROFILE ?= suite
 # Eleven functions link the same SDKs: for the tests one program stands for all, beside two of the real ones.
 TEST_BINS := firebackup bootstrap api backup-chunk
 
@@ -44,9 +47,11 @@ up: ## Build firebackup, serve it with a demo project on a local Firestore emula
 test: target/auth/.installed target/client/.installed target/oauth/.installed target/schemathesis/.installed target/webhooks/.installed target/ministack/.installed target/sam/.installed ## Run every test (installs the Auth emulator, a local AWS and more at first use)
 	$(CARGO) build --locked --workspace --lib --tests $(foreach bin,$(TEST_BINS),--bin $(bin))
 	scripts/fuzz-corpus $(TARGET_DIR)/fuzz
+	@scripts/emulator-classes $(TARGET_DIR)/emulator
 	$(CARGO) test --locked --workspace --doc
 	@if scripts/install-tool cargo-nextest; then \
-		set -x; $(CARGO) nextest run --locked --workspace $(NEXTEST_FLAGS); \
+		export JAVA_TOOL_OPTIONS="$$JAVA_TOOL_OPTIONS $$(cat $(TARGET_DIR)/emulator/options)"; \
+		set -x; $(CARGO) nextest run --locked --workspace --test-threads $(SLOTS) $(NEXTEST_FLAGS); \
 	else \
 		echo "cargo-nextest could not be installed: cargo's own runner is used" >&2; \
 		set -x; $(CARGO) test --locked --workspace --lib --bins --tests --no-fail-fast; \

@@ -134,6 +134,8 @@ pub(crate) struct Course {
     pub(crate) is_spent: bool,
     /// Since when it rests because reading it takes longer than a window, until the next one begins.
     pub(crate) rests_since: Option<Timestamp>,
+    /// Whether a backup to go on from was completed while the window went on that is going on.
+    pub(crate) has_new_backup: bool,
     /// When segments were last merged, or it was tried.
     pub(crate) compacted_at: Option<Timestamp>,
     /// When there was last not the time to merge them all.

@@ -233,6 +233,7 @@ impl Control {
             let claimed = self.claim(&record.value, lease_seconds);
             record.value.hold(&claimed, now);
             record.value.course.is_unseen = true;
+            (record.value.course.rests_since, record.value.course.has_new_backup) = (None, false);
             // whoever moves the destination waits for those who hold a window, and sees this one
             let destination = scope.destination_key(&record.value.storage_destination_id);
             let destination = self.load::<DestinationRecord>(&destination).await?;
@@ -402,6 +403,11 @@ impl Control {
     /// Begins a backup to go on from, which reads in parts what a window cannot, unless there was one not long ago.
     async fn end_too_long(&self, worker: &Worker, mut record: Stored<PitrRecord>) -> Result<Written> {
         let now = self.now();
+        if record.value.course.has_new_backup {
+            // the window did not see it yet
+            record.value.due = whole_second(now);
+            return self.note_window(worker, record, &[]).await;
+        }
         let last = self.initial_backup(worker, &record.value).await?;
         let (mut why, mut is_fatal, mut rests) = (String::new(), true, record.value.rests_behind(last.as_ref()));
         if last.and_then(|last| last.ended_at).is_none_or(|ended| ended.plus_seconds(rests) <= now) {
@@ -441,8 +447,12 @@ impl Control {
         for _ in 0..MAX_ATTEMPTS {
             let record = self.load::<PitrRecord>(&key).await?;
             let Some(mut record) = record.filter(|record| record.value.is_woken_by(backup)) else { return Ok(()) };
-            record.value.due = record.value.due.min(whole_second(self.now()));
-            record.value.course.rests_since = None;
+            if record.value.holder.is_some() {
+                record.value.course.has_new_backup = true;
+            } else {
+                record.value.due = record.value.due.min(whole_second(self.now()));
+                record.value.course.rests_since = None;
+            }
             let index = record.value.index(scope);
             if self.write_unrecorded(vec![record.replace(index)?]).await? == Written::Yes {
                 return Ok(());
@@ -481,19 +491,19 @@ impl PitrRecord {
     fn hold(&mut self, claimed: &ClaimedWindow, now: Timestamp) {
         self.holder = Some(claimed.holder.clone());
         self.due = whole_second(now).plus_seconds(claimed.lease_seconds);
-        self.course.rests_since = None;
     }
 
-    /// Whether it rests for want of a backup such as this one, which was made since. One that was read before the changes end, or
-    /// merged from them, does not help, nor one that was not read at one time.
+    /// Whether it rests for want of a backup such as this one, which was made since, or may have to when its window ends. One that
+    /// was read before the changes end, or merged from them, does not help, nor one that was not read at one time.
     fn is_woken_by(&self, backup: &BackupJob) -> bool {
         let rests = self.course.rests_since.is_some_and(|since| backup.job.ended_at > Some(since));
+        let may_rest = self.holder.is_some() && !self.course.has_new_backup;
         let result = backup.job.result.as_ref();
         let read = result.and_then(|result| result.read_time);
         let is_behind = read.is_none_or(|read| Some(read) > self.course.facts.captured_through);
         let is_of_one_time = result.and_then(|result| result.consistency.as_deref()) != Some("ranged");
         let is_read = backup.config.kind != BackupType::Synthetic && is_behind && is_of_one_time;
-        self.is_on() && rests && is_read && self.can_begin_from(backup)
+        self.is_on() && (rests || may_rest) && is_read && self.can_begin_from(backup)
     }
 
     /// How long it rests after as many failures as there were.

@@ -68,19 +68,16 @@ impl Position {
         })?;
         let (manifest, _) = repository.manifest(&newest).await?;
         let after = manifest.read_times.first().copied().unwrap_or_default();
-        let is_ranged = manifest.consistency == Consistency::Ranged;
-        Ok(Self {
-            follows: Some(BEFORE_ALL),
-            must_scan: is_ranged.then(|| format!("{newest} was read at several times")),
-            ..Self::on(newest, after, documents(&manifest))
-        })
+        let must_scan = is_of_several_times(&manifest);
+        Ok(Self { follows: Some(BEFORE_ALL), must_scan, ..Self::on(newest, after, documents(&manifest)) })
     }
 
     /// Where somebody said that the chain goes on, and nothing was put behind it.
     async fn at(repository: &Repository, begun: &SegmentManifest, all: &[SegmentManifest]) -> Result<Self> {
         let (counts, must_scan) = match repository.manifest(&begun.base).await {
-            Ok((base, _)) => (documents(&base), None),
+            Ok((base, _)) => (documents(&base), is_of_several_times(&base)),
             Err(EngineError::NotFound(reason)) => (BTreeMap::new(), Some(reason)),
+            Err(damage) if damage.is_damage() => (BTreeMap::new(), Some(damage.in_full())),
             Err(error) => return Err(error),
         };
         Ok(Self {
@@ -233,6 +230,12 @@ pub async fn lacks_base(repository: &Repository, database: &DatabaseName) -> Res
         Err(EngineError::NotFound(_)) => Ok(true),
         looked => looked,
     }
+}
+
+/// Why the database is to be scanned before it is listened to from a snapshot, where that is a state of no time.
+fn is_of_several_times(manifest: &Manifest) -> Option<String> {
+    let is_ranged = manifest.consistency == Consistency::Ranged;
+    is_ranged.then(|| format!("{} was read at several times", manifest.id))
 }
 
 fn documents(manifest: &Manifest) -> BTreeMap<String, u64> {

@@ -283,13 +283,6 @@ impl Repository {
         Ok(self.all_captured(database).await?.segments)
     }
 
-    /// Whether what stands where this beginning belongs says the same.
-    pub(crate) async fn begins_like(&self, begun: &SegmentManifest) -> Result<bool> {
-        let capture = capture_id(self.id(), &begun.source);
-        let there = self.segment(capture, Name { after: begun.after, end: None }).await?;
-        Ok(there.is_some_and(|there| (there.kind, &there.base) == (begun.kind, &begun.base)))
-    }
-
     /// Whether the chain ends at `end`, as far as names say: nothing begins behind it or reaches beyond it.
     pub(crate) async fn ends_at(&self, database: &DatabaseName, end: Timestamp) -> Result<bool> {
         let names = self.names_of(capture_id(self.id(), database)).await?;

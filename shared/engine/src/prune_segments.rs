@@ -34,7 +34,8 @@ pub(crate) struct SegmentsKept {
     /// The oldest captured moment of each database, as long as nothing is dropped.
     oldest: BTreeMap<DatabaseName, Timestamp>,
     pub(crate) kept: Vec<SegmentManifest>,
-    /// The manifests to drop, of each database those that another one is read in place of, then the oldest first.
+    /// The manifests to drop, of each database what says where it began, those that another one is read in place of, then the oldest
+    /// first.
     pub(crate) dropped: Vec<Path>,
 }
 
@@ -77,6 +78,8 @@ impl SegmentsKept {
     /// before it.
     fn part_beginnings(&mut self, capture: CaptureId, captured: &Captured, since: Timestamp) {
         let last = captured.last_begun().map(|begun| begun.after);
+        // somebody listens from there, or will
+        self.next_bases.extend(captured.last_begun().map(|begun| begun.base.clone()));
         let stays =
             |begun: &&SegmentManifest| begun.finished.plus_seconds(DAY_SECONDS) >= since || last == Some(begun.after);
         let (kept, dropped): (Vec<_>, Vec<_>) = captured.beginnings.iter().partition(stays);

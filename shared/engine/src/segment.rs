@@ -244,7 +244,7 @@ impl Capture {
         let Some(end) = listening.position.follows else { return Ok(true) };
         let at = self.segment(listening, listening.position.after);
         let begun = SegmentManifest { kind: SegmentKind::Begun, after: end, key: sealing.key_id(), ..at };
-        Ok(self.put_segment(&begun, sealing).await? || self.repository.begins_like(&begun).await?)
+        self.put_segment(&begun, sealing).await
     }
 
     /// Puts a manifest, unless there is one.

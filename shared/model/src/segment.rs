@@ -69,7 +69,7 @@ pub struct SegmentManifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_sequence: Option<u64>,
     /// Where it begins: the last point of the segment before, or of the first one the read time of the base. Of what says where a
-    /// chain begins that follows none, [`BEFORE_ALL`].
+    /// chain begins that follows none, the first second of 1970.
     pub after: Timestamp,
     /// How it came about.
     pub kind: SegmentKind,

@@ -9,17 +9,15 @@ use async_trait::async_trait;
 use firebackup_embedded::system::{SystemClock, SystemRandom};
 use firebackup_engine::{
     Backup, Capture, CaptureEvent, CaptureOptions, Captured, Contents, Increment, Meter, Moment, Moments, Repository,
-    RestoreOptions, Stop, World, increment,
+    RestoreOptions, StatusBounds, Stop, World, capture_status, increment,
 };
 use firebackup_google::{Firestore, Retrying};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{ChangeSource, ChangeStream, Clock, DocumentSource, DocumentStream, ListenFrom};
-use firebackup_model::segment::BEFORE_ALL;
 use firebackup_model::{DatabaseName, PathRange, PortError, Selection, Timestamp};
 use firebackup_testkit::proxy::Control;
 use firebackup_testkit::{ListenMode, Proxy, ProxyOptions};
-use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use rand::RngExt;
@@ -143,14 +141,13 @@ impl Place {
 
     /// Whether anything was captured.
     pub async fn has_segments(&self) -> bool {
-        !self.segments().await.is_empty()
+        self.segments().await > 0
     }
 
-    /// The names of the segments, without that of what says where the first of them begins.
-    pub async fn segments(&self) -> BTreeSet<String> {
-        let metas: Vec<_> = self.store.list(Some(&"segments".into())).try_collect().await.unwrap();
-        let names = metas.iter().filter_map(|meta| meta.location.filename()?.strip_suffix(".manifest"));
-        names.filter(|name| Some(*name) != BEFORE_ALL.as_name().as_deref()).map(str::to_owned).collect()
+    /// How many segments there are.
+    pub async fn segments(&self) -> u64 {
+        let (name, bounds) = (self.source.database(), StatusBounds::of_window(60.0));
+        capture_status(&self.repository, name, bounds).await.unwrap().segments
     }
 
     pub fn capture(&self) -> Capture {

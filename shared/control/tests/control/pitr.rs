@@ -444,6 +444,25 @@ async fn what_rests_because_a_database_takes_too_long_to_read_goes_on_behind_who
 }
 
 #[tokio::test]
+async fn a_backup_that_is_made_while_a_window_reads_in_vain_is_gone_on_from_at_once() {
+    let (world, project, _) = capturing().await;
+    let owner = world.owner().await;
+    capture_once(&world).await;
+    world.clock.advance(60);
+    let window = claim(&world).await.unwrap();
+    completed_with(&world, &project, JobResult { read_time: Some(world.now()), ..JobResult::default() }).await;
+    // it is held for longer meanwhile
+    assert!(world.control.hold_window(&world.worker().await, &window).await.unwrap());
+    let before = world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id;
+    end(&world, &window, &WindowEnd::TooLong).await;
+    assert_eq!(world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id, before, "none is begun");
+    // once: one that did not help is not gone on from for ever
+    let window = claim(&world).await.unwrap();
+    end(&world, &window, &WindowEnd::TooLong).await;
+    assert_ne!(world.control.pitr(&owner, &project.id, None).await.unwrap().initial_backup_id, before);
+}
+
+#[tokio::test]
 async fn failures_wait_longer_are_told_once_and_end() {
     let (world, project, _) = capturing().await;
     end(&world, &claim(&world).await.unwrap(), &captured(&world, 0)).await;
