@@ -48,7 +48,7 @@ pub struct CaptureOptions {
     /// How segments are compressed.
     pub compression: Compression,
     /// After how long a stream that says nothing is dead. One that fell silent is to be found within two minutes, a slow machine
-    /// included. One that only says that it lives is dead after five times as long.
+    /// included. One that only says that it lives is dead after three times as long.
     pub silence: Duration,
     /// How long a change waits at most, once it belongs to a point, where the stream stays open.
     pub seal_every: Duration,

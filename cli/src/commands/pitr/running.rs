@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use firebackup_engine::{Repository, capture_id};
-use firebackup_model::DatabaseName;
+use firebackup_model::{DatabaseName, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -24,6 +25,15 @@ const GATE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Mark {
     lock: PathBuf,
     gate: PathBuf,
+    degraded: PathBuf,
+}
+
+/// Why a capture that runs does not know what the database is, and since when. The repository does not say so before it does again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Degraded {
+    pub(super) reason: String,
+    /// Moments behind this one are lost.
+    pub(super) lost_since: Option<Timestamp>,
 }
 
 /// A capture that runs: this process. What is dropped runs no more.
@@ -31,6 +41,7 @@ pub(super) struct Mark {
 pub(super) struct Running {
     file: File,
     gate: PathBuf,
+    degraded: PathBuf,
 }
 
 /// Who runs.
@@ -50,7 +61,8 @@ impl Mark {
     }
 
     fn named(folder: &Path, name: &str) -> Self {
-        Self { lock: folder.join(format!("{name}.lock")), gate: folder.join(format!("{name}.gate")) }
+        let named = |kind: &str| folder.join(format!("{name}.{kind}"));
+        Self { lock: named("lock"), gate: named("gate"), degraded: named("degraded") }
     }
 
     /// Marks that this process captures.
@@ -72,7 +84,15 @@ impl Mark {
         let written = file.set_len(0).and_then(|()| file.rewind());
         let written = written.and_then(|()| write!(file, "{}", std::process::id())).and_then(|()| file.sync_data());
         written.map_err(CliError::file("write", &self.lock))?;
-        Ok(Running { file, gate: self.gate.clone() })
+        let running = Running { file, gate: self.gate.clone(), degraded: self.degraded.clone() };
+        // of one before that was killed
+        running.tell(None);
+        Ok(running)
+    }
+
+    /// Why the capture that runs is degraded, as it says; whether one runs is the caller's to know.
+    pub(super) fn degraded(&self) -> Option<Degraded> {
+        serde_json::from_slice(&std::fs::read(&self.degraded).ok()?).ok()
     }
 
     /// Who runs, now.
@@ -109,8 +129,28 @@ impl Mark {
     }
 }
 
+impl Running {
+    /// Says whether it is degraded, to whoever asks for its status. Where that cannot be written, its own output says it.
+    pub(super) fn tell(&self, degraded: Option<&Degraded>) {
+        let told = match degraded.map(serde_json::to_vec) {
+            // in one step, so that nobody reads half of it
+            Some(Ok(text)) => {
+                let new = self.degraded.with_extension("degraded.new");
+                std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.degraded))
+            }
+            Some(Err(error)) => Err(error.into()),
+            None if self.degraded.exists() => std::fs::remove_file(&self.degraded),
+            None => Ok(()),
+        };
+        if let Err(error) = told {
+            tracing::debug!(error = %error, "whether the capture is degraded cannot be written down");
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
+        self.tell(None);
         // whoever looks just now ends doing so: what they do to this process they do to this one
         let gate = opened(&self.gate).ok().filter(|gate| gate.lock().is_ok());
         // where this fails the lock says it all the same
@@ -162,6 +202,26 @@ mod tests {
         let running = mark.claim().await.unwrap();
         assert_eq!(mark.holder().await.unwrap(), Holder::Process(Some(std::process::id())));
         drop(running);
+    }
+
+    #[tokio::test]
+    async fn that_one_is_degraded_is_known_while_it_runs_and_is_and_not_of_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Mark::named(folder.path(), "a");
+        let degraded = Degraded { reason: "it was read twice".to_owned(), lost_since: Some(Timestamp::new(7, 0)) };
+        let running = mark.claim().await.unwrap();
+        assert_eq!(mark.degraded(), None);
+        running.tell(Some(&degraded));
+        assert_eq!(mark.degraded(), Some(degraded.clone()));
+        running.tell(None);
+        assert_eq!(mark.degraded(), None);
+        running.tell(Some(&degraded));
+        drop(running);
+        assert_eq!(mark.degraded(), None);
+        // killed
+        std::fs::write(&mark.degraded, serde_json::to_vec(&degraded).unwrap()).unwrap();
+        let _running = mark.claim().await.unwrap();
+        assert_eq!(mark.degraded(), None);
     }
 
     #[tokio::test]

@@ -86,10 +86,10 @@ pub(super) async fn run(context: &Context, args: StartArgs) -> Result<Exit> {
     context.output.stream();
     let database = context.settings.database()?;
     let repository = context.repository().await?;
-    let _running = claim(context, &repository, &database).await?;
+    let running = claim(context, &repository, &database).await?;
     let status = capture_status(&repository, &database, StatusBounds::of_window(0.0)).await?;
     let capture = capture(context, &args, repository, &database).await?;
-    let mut teller = Teller::new(context.output.clone(), status.proven_through);
+    let mut teller = Teller::new(context.output.clone(), status.proven_through, running);
     let (captured_through, proven_through) = (status.captured_through, status.proven_through);
     teller.tell(&Event::Started { database, captured_through, proven_through });
     let merging = Merging::behind(status.segments);

@@ -7,6 +7,7 @@ use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::Serialize;
 
+use super::running::{Degraded, Running};
 use crate::error::Result;
 use crate::output::Output;
 use crate::units::{bytes, count, of, seconds};
@@ -67,19 +68,33 @@ pub(super) enum Event {
 pub(super) struct Teller {
     output: Output,
     proven_through: Option<Timestamp>,
+    /// Who asks for the status of the capture hears whether it is degraded.
+    running: Option<Running>,
     /// That standard output cannot be written: nothing can be told any more.
     broken: Result<()>,
 }
 
 impl Teller {
-    pub(super) const fn new(output: Output, proven_through: Option<Timestamp>) -> Self {
-        Self { output, proven_through, broken: Ok(()) }
+    pub(super) const fn new(output: Output, proven_through: Option<Timestamp>, running: Option<Running>) -> Self {
+        Self { output, proven_through, running, broken: Ok(()) }
     }
 
     /// Tells an event; what cannot be told is kept for [`Self::end`].
     pub(super) fn tell(&mut self, event: &Event) {
+        self.note(event);
         if self.broken.is_ok() {
             self.broken = self.output.event(event, &text(event));
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        let Some(running) = &self.running else { return };
+        match event {
+            Event::Degraded { reason, lost_since } => {
+                running.tell(Some(&Degraded { reason: reason.clone(), lost_since: *lost_since }));
+            }
+            Event::Sealed { .. } | Event::Overtaken | Event::Captured { .. } => running.tell(None),
+            _ => {}
         }
     }
 
@@ -179,7 +194,7 @@ fn proven(through: Option<Timestamp>) -> String {
     through.map(|through| format!(", proven through {through}")).unwrap_or_default()
 }
 
-fn lost(since: Option<Timestamp>) -> String {
+pub(super) fn lost(since: Option<Timestamp>) -> String {
     match since {
         Some(since) => format!("moments behind {since} are lost until that is done"),
         None => "moments behind the newest backup are lost until that is done".to_owned(),

@@ -76,6 +76,21 @@ async fn on_the_emulator_a_window_is_a_scan_and_what_lies_before_it_is_a_gap() {
     let output = program.run(&["pitr", "start", "--once", "--max-scans-a-day", "1", "--json"]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(stdout(&output).contains(r#""event":"degraded""#), "{output:?}");
+
+    // and by the status, as long as such a capture runs
+    let capture = Capture::start(&program, &["--window", "1s", "--max-scans-a-day", "1"]);
+    let told = capture.hears_event("degraded");
+    let status = json_ends(&program, &["pitr", "status"], 0);
+    assert_eq!(status["state"], "degraded", "{status:#}");
+    assert_eq!((&status["degraded"]["reason"], moment(&told["lost_since"])), (&told["reason"], Some(scanned)));
+    assert_eq!(moment(&status["degraded"]["lost_since"]), Some(scanned));
+    let output = ends(&program, &["pitr", "status"], 0);
+    let text = stdout(&output);
+    assert!(text.contains("degraded: ") && text.contains(&format!("behind {scanned} are lost")), "{text}");
+    json_ends(&program, &["pitr", "stop"], 0);
+    capture.ends(0);
+    let status = json_ends(&program, &["pitr", "status"], 0);
+    assert!(status["state"] != "degraded" && status.get("degraded").is_none(), "{status:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
