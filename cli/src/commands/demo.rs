@@ -4,6 +4,7 @@ mod compare;
 mod folder;
 pub(super) mod stage;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -168,7 +169,7 @@ async fn back_up(
 
 async fn look(story: &mut Story<'_>, repository: &Repository, manifest: &Manifest) -> Result<()> {
     story.step("Look at what is in the repository, and read all of it back")?;
-    story.tell(&entries_table(&entries(repository).await?))?;
+    story.tell(&entries_table(&entries(repository, &HashMap::new()).await?))?;
     let verification = verify(repository, &manifest.id, &Arc::default()).await?;
     story.tell(&format!(
         "{} opened, decompressed and checked: {} from the repository",

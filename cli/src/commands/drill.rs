@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use firebackup_engine::{Drill, DrillOptions, EngineError, MOST_DRILLS, Meter, ProvenOrigin, Repository, Target};
+use firebackup_engine::{
+    Drill, DrillOptions, EngineError, MOST_DRILLS, Meter, ProvenOrigin, Repository, Target, check_drillable,
+};
 use firebackup_model::DatabaseName;
 use firebackup_model::cron::Cron;
 use firebackup_model::database::DEFAULT_DATABASE;
@@ -14,6 +16,7 @@ use firebackup_model::manifest::Manifest;
 use serde::Serialize;
 
 use crate::commands::demo::stage::Stage;
+use crate::commands::list::UnreadableReport;
 use crate::commands::verify::is_damage;
 use crate::context::{ANYBODY, Context, LATEST, world};
 use crate::error::{CliError, ErrorReport, Result, is_for_others};
@@ -91,6 +94,24 @@ struct Told {
     report: DrillReport,
 }
 
+/// A report in a list.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Listed {
+    Told(Box<Told>),
+    Unreadable(UnreadableReport),
+}
+
+impl Listed {
+    /// When the drill began.
+    fn millis(&self) -> u64 {
+        match self {
+            Self::Told(told) => told.report.id.millis(),
+            Self::Unreadable(report) => report.id.millis(),
+        }
+    }
+}
+
 /// Runs a drill, or lists what they have found.
 ///
 /// # Errors
@@ -124,6 +145,8 @@ async fn chosen(context: &Context, repository: &Repository, text: &str) -> Resul
         CliError::Engine(error @ EngineError::Latest { .. }) => of_the_backup(error),
         other => other,
     })?;
+    // before an emulator is started for it
+    check_drillable(&snapshot)?;
     let (manifest, _) = repository.manifest(&snapshot).await.map_err(of_the_backup)?;
     Ok((snapshot, manifest))
 }
@@ -221,24 +244,38 @@ fn random_seed() -> u64 {
 
 async fn list(context: &Context, repository: &Repository) -> Result<Exit> {
     let drills = repository.drills(MOST_DRILLS).await?;
-    let told: Vec<Told> = drills
-        .into_iter()
-        .map(|(report, origin)| Told {
-            passed: report.has_passed(),
-            origin_proven: matches!(origin, ProvenOrigin::Proven(_)),
-            report,
-        })
-        .collect();
-    let text = match told.is_empty() {
-        true => "There was no drill yet: run one with `firebackup drill --scratch-emulator`.".to_owned(),
-        false => reports_table(&told),
-    };
-    context.output.result(&told, &text)?;
-    Ok(Exit::Done)
+    let damaged = !drills.unreadable.is_empty();
+    let told = drills.reports.into_iter().map(|(report, origin)| {
+        let origin_proven = matches!(origin, ProvenOrigin::Proven(_));
+        Listed::Told(Box::new(Told { passed: report.has_passed(), origin_proven, report }))
+    });
+    let unreadable = drills.unreadable.into_iter().map(|drill| Listed::Unreadable(UnreadableReport::new(drill)));
+    let mut listed: Vec<Listed> = told.chain(unreadable).collect();
+    listed.sort_by_key(Listed::millis);
+    context.output.result(&listed, &listed_text(&listed))?;
+    Ok(if damaged && repository.can_read() { Exit::Partial } else { Exit::Done })
 }
 
-fn reports_table(told: &[Told]) -> String {
-    let row = |one: &Told| {
+/// Reports as a table, and below it what cannot be read.
+fn listed_text(listed: &[Listed]) -> String {
+    if listed.is_empty() {
+        return "There was no drill yet: run one with `firebackup drill --scratch-emulator`.".to_owned();
+    }
+    let (mut told, mut lines) = (Vec::new(), Vec::new());
+    for one in listed {
+        match one {
+            Listed::Told(report) => told.push(&**report),
+            Listed::Unreadable(report) => lines.push(report.line()),
+        }
+    }
+    if !told.is_empty() {
+        lines.insert(0, reports_table(&told));
+    }
+    lines.join("\n")
+}
+
+fn reports_table(told: &[&Told]) -> String {
+    let row = |one: &&Told| {
         let report = &one.report;
         vec![
             crate::units::moment(report.finished),

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use firebackup_engine::{EngineError, MOST_DRILLS, ProvenOrigin, Repository};
+use firebackup_engine::{EngineError, MOST_DRILLS, ProvenOrigin, Repository, UnreadableDrill};
 use firebackup_model::Timestamp;
-use firebackup_model::id::SnapshotId;
+use firebackup_model::id::{JobId, SnapshotId};
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ pub(crate) struct Summary {
     stored_bytes: u64,
     users: Option<u64>,
     origin_proven: bool,
-    /// When a drill has restored it last and found everything as it should be.
+    /// When a drill has restored it last and found everything as it should be; nothing where a later drill may have failed.
     restored: Option<Timestamp>,
 }
 
@@ -56,6 +56,21 @@ struct Listing {
     snapshots: Vec<Entry>,
     /// Objects where only snapshots should be, which are none by their names.
     strangers: Vec<String>,
+    /// Reports of drills that cannot be read.
+    unreadable_reports: Vec<UnreadableReport>,
+}
+
+/// A report of a drill that cannot be read.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnreadableReport {
+    /// The drill.
+    pub(crate) id: JobId,
+    /// The object.
+    object: String,
+    /// When the drill began.
+    begun: Timestamp,
+    /// Why it cannot be read.
+    error: String,
 }
 
 /// Lists the snapshots, oldest first. One that cannot be read is listed as such, and what is none is told.
@@ -64,8 +79,11 @@ struct Listing {
 /// When the repository cannot be opened or listed.
 pub(crate) async fn run(context: &Context) -> Result<Exit> {
     let repository = context.repository().await?;
-    let entries = entries(&repository).await?;
-    let damaged = entries.iter().any(|entry| matches!(entry, Entry::Unreadable { .. }));
+    let drills = repository.drills(MOST_DRILLS).await?;
+    let entries = entries(&repository, &drills.restored()).await?;
+    let unreadable_reports: Vec<_> = drills.unreadable.into_iter().map(UnreadableReport::new).collect();
+    let has_unreadable = entries.iter().any(|entry| matches!(entry, Entry::Unreadable { .. }));
+    let damaged = has_unreadable || !unreadable_reports.is_empty();
     let text = if entries.is_empty() {
         "There is no snapshot yet: make one with `firebackup backup`.".to_owned()
     } else {
@@ -73,8 +91,13 @@ pub(crate) async fn run(context: &Context) -> Result<Exit> {
     };
     let strangers = repository.strangers().await?;
     warn_strangers(context, &strangers);
+    // whoever only writes reads none, nor any snapshot
+    if repository.can_read() {
+        warn_unreadable(context, &unreadable_reports);
+    }
     let is_whole = strangers.is_empty() && !(damaged && repository.can_read());
-    let listing = Listing { repository: repository.id().to_string(), snapshots: entries, strangers };
+    let listing =
+        Listing { repository: repository.id().to_string(), snapshots: entries, strangers, unreadable_reports };
     context.output.result(&listing, &text)?;
     Ok(if is_whole { Exit::Done } else { Exit::Partial })
 }
@@ -86,46 +109,56 @@ pub(crate) fn warn_strangers(context: &Context, strangers: &[String]) {
     }
 }
 
+fn warn_unreadable(context: &Context, reports: &[UnreadableReport]) {
+    for report in reports {
+        context.output.warn(&format!(
+            "`{}` cannot be read: {}; it may be of any backup, and say that it failed, so that a backup counts as restored only by a \
+             drill that began after {}",
+            report.object, report.error, report.begun
+        ));
+    }
+}
+
+impl UnreadableReport {
+    pub(crate) fn new(drill: UnreadableDrill) -> Self {
+        Self { begun: drill.begun(), id: drill.id, object: drill.path, error: why(drill.error) }
+    }
+
+    /// What is told of it in a list.
+    pub(crate) fn line(&self) -> String {
+        format!("{}  cannot be read: {}", self.object, self.error)
+    }
+}
+
+/// Why something cannot be read, in one line.
+fn why(error: EngineError) -> String {
+    let report = CliError::Engine(error).report();
+    let causes = report.causes.into_iter().map(|cause| format!(": {cause}"));
+    causes.fold(report.message, |text, cause| text + &cause)
+}
+
 /// A line below the table where nothing says who wrote the snapshots.
 fn unproven(entries: &[Entry]) -> String {
     let is_unproven = |entry: &Entry| matches!(entry, Entry::Readable(summary) if !summary.origin_proven);
     if entries.iter().any(is_unproven) { format!("\n\nOrigin not proven: {ANYBODY}") } else { String::new() }
 }
 
-/// Reads the manifests of all snapshots, oldest first.
+/// Reads the manifests of all snapshots, oldest first; `restored` says which have passed their last drill, and when.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn entries(repository: &Repository) -> Result<Vec<Entry>> {
-    let restored = restored(repository).await?;
+pub(crate) async fn entries(repository: &Repository, restored: &HashMap<SnapshotId, Timestamp>) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for id in repository.snapshot_ids().await? {
         entries.push(match repository.manifest(&id).await {
-            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin, &restored)),
+            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin, restored)),
             // a prune dropped it since it was listed
             Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => continue,
             Err(error @ (EngineError::Store { .. } | EngineError::Port(_))) => return Err(error.into()),
-            Err(error) => {
-                let report = CliError::Engine(error).report();
-                let causes = report.causes.into_iter().map(|cause| format!(": {cause}"));
-                Entry::Unreadable { id, error: causes.fold(report.message, |text, cause| text + &cause) }
-            }
+            Err(error) => Entry::Unreadable { id, error: why(error) },
         });
     }
     Ok(entries)
-}
-
-/// When each snapshot has passed its last drill. One whose last drill failed has passed none.
-async fn restored(repository: &Repository) -> Result<HashMap<SnapshotId, Timestamp>> {
-    let mut restored = HashMap::new();
-    for (report, origin) in repository.drills(MOST_DRILLS).await? {
-        // anybody may have written one whose origin is not proven
-        match report.has_passed() && matches!(origin, ProvenOrigin::Proven(_)) {
-            true => restored.insert(report.snapshot, report.finished),
-            false => restored.remove(&report.snapshot),
-        };
-    }
-    Ok(restored)
 }
 
 fn summary(manifest: Manifest, origin: &ProvenOrigin, restored: &HashMap<SnapshotId, Timestamp>) -> Summary {

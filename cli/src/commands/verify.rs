@@ -46,6 +46,10 @@ struct Verified {
     segments: Option<WholeSegments>,
     /// Manifests of captured changes of which something is damaged.
     damaged_segments: Vec<SegmentDamage>,
+    /// Reports of drills that can be read.
+    drill_reports: u64,
+    /// Reports of drills that cannot.
+    damaged_drill_reports: Vec<DrillDamage>,
     /// Objects among the snapshots that are none by their names.
     strangers: Vec<String>,
 }
@@ -73,6 +77,12 @@ struct SegmentDamage {
 }
 
 #[derive(Serialize)]
+struct DrillDamage {
+    report: String,
+    error: ErrorReport,
+}
+
+#[derive(Serialize)]
 struct Damage {
     /// The snapshot, or a job that has not ended.
     snapshot: SnapshotId,
@@ -96,6 +106,7 @@ pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<Exit> {
         verified.strangers = repository.strangers().await?;
         warn_strangers(context, &verified.strangers);
         verify_captured(context, &repository, &mut verified).await?;
+        verify_drills(context, &repository, &mut verified).await?;
     } else {
         let id = context.snapshot(&repository, &args.snapshot).await?;
         match repository.lineage(&id).await {
@@ -125,7 +136,10 @@ impl Verified {
     }
 
     const fn is_whole(&self) -> bool {
-        self.damaged.is_empty() && self.damaged_segments.is_empty() && self.strangers.is_empty()
+        self.damaged.is_empty()
+            && self.damaged_segments.is_empty()
+            && self.damaged_drill_reports.is_empty()
+            && self.strangers.is_empty()
     }
 
     fn add_damage(&mut self, context: &Context, id: &SnapshotId, what: &str, error: ErrorReport) -> Result<()> {
@@ -183,6 +197,23 @@ async fn verify_captured(context: &Context, repository: &Repository, verified: &
         let error = CliError::Engine(error).report();
         context.output.say(&format!("{} {segment} is damaged: {}", context.output.bad("✗"), error.message))?;
         verified.damaged_segments.push(SegmentDamage { segment, error });
+    }
+    Ok(())
+}
+
+/// A drill that failed is told by its report alone.
+async fn verify_drills(context: &Context, repository: &Repository, verified: &mut Verified) -> Result<()> {
+    let drills = repository.drills(usize::MAX).await?;
+    verified.drill_reports = drills.reports.len() as u64;
+    if verified.drill_reports > 0 {
+        let (good, reports) = (context.output.good("✓"), of(verified.drill_reports, "report"));
+        context.output.say(&format!("{good} {reports} of drills read"))?;
+    }
+    for drill in drills.unreadable {
+        let (report, what) = (drill.path, damage(&drill.error));
+        let error = CliError::Engine(drill.error).report();
+        context.output.say(&format!("{} {report} {what}: {}", context.output.bad("✗"), error.message))?;
+        verified.damaged_drill_reports.push(DrillDamage { report, error });
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use firebackup_model::drill::{DrillBegun, DrillReport, Exercise};
-use firebackup_model::id::SnapshotId;
+use firebackup_model::id::{JobKind, SnapshotId};
 use firebackup_model::job::RestoreMode;
 use firebackup_model::manifest::{FORMAT_VERSION, Manifest};
 use firebackup_model::{Selection, Timestamp};
@@ -74,8 +74,10 @@ impl Drill {
     /// Runs the drill, and keeps its report. That a backup cannot be restored is what a report says, and no error.
     ///
     /// # Errors
-    /// When the scratch database cannot be used or the store be reached: that says nothing of the backup.
+    /// When the snapshot is no backup, the scratch database cannot be used or the store be reached: that says nothing of the
+    /// backup.
     pub async fn run(&self) -> Result<DrillReport> {
+        check_drillable(&self.snapshot)?;
         let (manifest, _) = self.repository.manifest(&self.snapshot).await?;
         self.check_scratch().await?;
         let begun = self.begin().await?;
@@ -248,6 +250,21 @@ impl Drill {
         Ok(documents)
     }
 }
+
+/// Refuses what is no backup. An undo holds only what a restore has replaced: that it gives no whole database is no fault of it.
+///
+/// # Errors
+/// When the snapshot is an undo.
+pub fn check_drillable(snapshot: &SnapshotId) -> Result<()> {
+    if snapshot.kind() != JobKind::Restore {
+        return Ok(());
+    }
+    Err(EngineError::Refused(format!(
+        "{snapshot} holds what a restore has replaced, and only backups can be drilled: name one (`bkp_…`), or `latest`; \
+         `firebackup verify {snapshot}` reads back all of this"
+    )))
+}
+
 /// Whether all documents are selected that may be drilled.
 const fn is_whole(selection: &Selection) -> bool {
     selection.paths.is_empty()

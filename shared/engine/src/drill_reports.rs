@@ -24,13 +24,61 @@ pub const KEPT_DRILLS: usize = 100;
 /// Reports read at one time.
 const PARALLEL: usize = 16;
 
+/// What drills have found, as far as it can be read.
+#[derive(Debug, Default)]
+pub struct KeptDrills {
+    /// Reports, oldest first, and whether each is by a writer that is believed.
+    pub reports: Vec<(DrillReport, ProvenOrigin)>,
+    /// Reports that cannot be read, newest first: damaged, not opened by the keys, or by somebody who is not believed.
+    pub unreadable: Vec<UnreadableDrill>,
+}
+
+/// A report that cannot be read. Of which backup it is nobody knows then, for its name does not say it.
+#[derive(Debug)]
+pub struct UnreadableDrill {
+    /// The drill.
+    pub id: JobId,
+    /// The object.
+    pub path: String,
+    /// Why.
+    pub error: EngineError,
+}
+
+impl UnreadableDrill {
+    /// When the drill began, as its name says.
+    #[must_use]
+    pub fn begun(&self) -> Timestamp {
+        Timestamp::from_millis(self.id.millis().cast_signed())
+    }
+}
+
+impl KeptDrills {
+    /// When each backup has passed its last drill. One whose last drill failed has passed none.
+    ///
+    /// A report that cannot be read may be of any backup, and may say that it failed: so no drill counts that did not begin
+    /// after it. Neither does one whose report anybody may have written.
+    #[must_use]
+    pub fn restored(&self) -> HashMap<SnapshotId, Timestamp> {
+        let unknown = self.unreadable.iter().map(|drill| drill.id.millis()).max();
+        let mut restored = HashMap::new();
+        for (report, origin) in &self.reports {
+            let is_known = unknown.is_none_or(|unknown| report.id.millis() > unknown);
+            match is_known && report.has_passed() && matches!(origin, ProvenOrigin::Proven(_)) {
+                true => restored.insert(report.snapshot.clone(), report.finished),
+                false => restored.remove(&report.snapshot),
+            };
+        }
+        restored
+    }
+}
+
 impl Repository {
     /// Drills that have begun and not ended.
     pub(crate) async fn drills_begun(&self) -> Result<Vec<DrillBegun>> {
         let mut begun = Vec::new();
         for meta in self.list("drills").await? {
             if meta.location.filename() == Some("begun") {
-                begun.extend(self.drill_object(&meta.location).await?.map(|(begun, _)| begun));
+                begun.extend(self.readable::<DrillBegun>(&meta.location).await?);
             }
         }
         Ok(begun)
@@ -74,17 +122,28 @@ impl Repository {
         Ok(report)
     }
 
-    /// What the newest drills have found, at most so many, oldest first, and whether each report is by a writer that is believed.
+    /// What the newest drills have found, at most so many.
     ///
     /// # Errors
-    /// When the store fails. A report that is damaged, or by somebody who is not believed, is passed over with a warning.
-    pub async fn drills(&self, most: usize) -> Result<Vec<(DrillReport, ProvenOrigin)>> {
+    /// When the store fails. A report that cannot be read is none.
+    pub async fn drills(&self, most: usize) -> Result<KeptDrills> {
         let newest = self.drill_reports().await?.into_iter().take(most);
-        let read = stream::iter(newest).map(|(_, path)| async move { self.drill_object(&path).await });
-        let reports: Vec<Option<_>> = read.buffered(PARALLEL).try_collect().await?;
-        let mut reports: Vec<(DrillReport, ProvenOrigin)> = reports.into_iter().flatten().collect();
-        reports.sort_by_key(|(report, _)| report.started);
-        Ok(reports)
+        let reads = stream::iter(newest).map(|(id, path)| async move {
+            let read = self.drill_object::<DrillReport>(&path).await?;
+            Ok::<_, EngineError>((id, path, read))
+        });
+        let reads: Vec<_> = reads.buffered(PARALLEL).try_collect().await?;
+        let mut kept = KeptDrills::default();
+        for (id, path, read) in reads {
+            match read {
+                // a prune dropped it since it was listed
+                Ok(None) => {}
+                Ok(Some(report)) => kept.reports.push(report),
+                Err(error) => kept.unreadable.push(UnreadableDrill { id, path: path.to_string(), error }),
+            }
+        }
+        kept.reports.sort_by_key(|(report, _)| report.started);
+        Ok(kept)
     }
 
     /// Where reports lie, and of which drill each is, newest first.
@@ -107,8 +166,8 @@ impl Repository {
         }
         let mut newer: HashMap<Option<DatabaseName>, usize> = HashMap::new();
         for (drill, path) in reports {
-            let report: Option<(DrillReport, _)> = self.drill_object(&path).await?;
-            let newer = newer.entry(report.map(|(report, _)| report.source)).or_default();
+            let report = self.readable::<DrillReport>(&path).await?;
+            let newer = newer.entry(report.map(|report| report.source)).or_default();
             if is_old(&drill) && *newer >= KEPT_DRILLS {
                 old.push(path);
             }
@@ -117,13 +176,22 @@ impl Repository {
         Ok(old)
     }
 
-    async fn drill_object<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<(T, ProvenOrigin)>> {
-        match self.get_sealed(ObjectType::Drill, path).await {
-            Err(error) if !error.may_pass() && error.is_of_the_object() => {
+    /// What a drill has left, where nothing is built on what cannot be read.
+    async fn readable<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+        match self.drill_object::<T>(path).await? {
+            Ok(found) => Ok(found.map(|(value, _)| value)),
+            Err(error) => {
                 tracing::warn!(path = %path, error = %error.in_full(), "what a drill has left cannot be read: passed over");
                 Ok(None)
             }
-            read => read,
+        }
+    }
+
+    /// What a drill has left, or why that cannot be read; nothing where it is gone.
+    async fn drill_object<T: DeserializeOwned>(&self, path: &Path) -> Result<Result<Option<(T, ProvenOrigin)>>> {
+        match self.get_sealed(ObjectType::Drill, path).await {
+            Err(error) if !error.may_pass() && error.is_of_the_object() => Ok(Err(error)),
+            read => read.map(Ok),
         }
     }
 }

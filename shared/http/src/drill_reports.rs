@@ -1,7 +1,7 @@
 //! What drills have found, read in a repository.
 
 use firebackup_control::{ControlError, OpenedPlace};
-use firebackup_engine::ProvenOrigin;
+use firebackup_engine::{ProvenOrigin, UnreadableDrill};
 use firebackup_model::Timestamp;
 use firebackup_model::drill::{DrillReport, Exercise};
 use firebackup_model::id::JobId;
@@ -31,6 +31,22 @@ pub(crate) struct ReportParameters {
 pub(crate) struct DrillReports {
     /// The newest reports, newest first.
     reports: Vec<DrillReportView>,
+    /// Of the newest, those that cannot be read, newest first: what they say of which backup is not known.
+    unreadable: Vec<UnreadableDrillReport>,
+}
+
+/// A report that is damaged, or by a writer that is not believed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnreadableDrillReport {
+    /// Names the drill.
+    #[schema(value_type = String, example = "drill_01JZ8Q6V7C9X2M4T5B8K1N3R6W")]
+    id: JobId,
+    /// Why it cannot be read.
+    error: String,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
 }
 
 /// What a drill has found.
@@ -102,7 +118,14 @@ pub(crate) async fn reports(
     }
     let repository = state.repositories.open(&place).await?;
     let found = repository.drills(most as usize).await.map_err(unreachable_place)?;
-    Ok(DrillReports { reports: found.into_iter().rev().map(|(report, origin)| view(report, &origin)).collect() })
+    Ok(DrillReports {
+        reports: found.reports.into_iter().rev().map(|(report, origin)| view(report, &origin)).collect(),
+        unreadable: found.unreadable.into_iter().map(unreadable).collect(),
+    })
+}
+
+fn unreadable(drill: UnreadableDrill) -> UnreadableDrillReport {
+    UnreadableDrillReport { started_at: drill.begun(), error: drill.error.in_full(), id: drill.id }
 }
 
 fn view(report: DrillReport, origin: &ProvenOrigin) -> DrillReportView {

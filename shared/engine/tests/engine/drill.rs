@@ -1,5 +1,6 @@
 //! Drills: what passes, what does not, and whose the scratch database is.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use firebackup_codec::object::{self, ObjectType};
@@ -7,8 +8,8 @@ use firebackup_codec::signature::{WriterKey, WriterPublicKey};
 use firebackup_codec::{Sealing, SecretKey};
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{
-    Drill, DrillOptions, EngineError, KEPT_DRILL_DAYS, KEPT_DRILLS, ProvenOrigin, PrunePolicy, Repository, Secrets,
-    Stop, Target, prune,
+    Drill, DrillOptions, EngineError, KEPT_DRILL_DAYS, KEPT_DRILLS, ProvenOrigin, PrunePolicy, Repository,
+    RestoreOptions, Secrets, Stop, Target, prune,
 };
 use firebackup_model::drill::DrillReport;
 use firebackup_model::id::{JobId, JobKind, KeyId, SnapshotId};
@@ -19,7 +20,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::capture::{back_up, begun, capture, until_now};
 use crate::faults::{Trouble, Troubled};
-use crate::fixture::{Fixture, backup, target, target_of};
+use crate::fixture::{Fixture, backup, restore, target, target_of};
 
 const WHOLE: DrillOptions = DrillOptions { sample: None, moments: 2, seed: 1, ramp: false, take_over: false };
 const SAMPLE: DrillOptions = DrillOptions { sample: Some(40), ..WHOLE };
@@ -53,7 +54,7 @@ async fn captured_of(documents: usize) -> (Fixture, Repository, SnapshotId) {
 }
 
 async fn kept(repository: &Repository) -> Vec<DrillReport> {
-    repository.drills(usize::MAX).await.unwrap().into_iter().map(|(report, _)| report).collect()
+    repository.drills(usize::MAX).await.unwrap().reports.into_iter().map(|(report, _)| report).collect()
 }
 
 #[tokio::test]
@@ -117,6 +118,60 @@ async fn a_sample_reads_less_and_the_same_seed_takes_the_same() {
     // of less than a sample everything is taken
     let small = run(DrillOptions { sample: Some(4000), ..WHOLE }).await;
     assert_eq!(small.exercises[0].documents, 3000);
+}
+
+/// A repository in which drills are signed, and those of this writer are believed.
+async fn signed() -> (Fixture, Repository, SnapshotId) {
+    let (fixture, _) = Fixture::new(40).await;
+    let ours = writer(1);
+    let secrets = signing(&ours, vec![ours.public()]);
+    let repository = Repository::init(Arc::new(InMemory::new()), secrets, fixture.world.clone()).await.unwrap();
+    let manifest = backup(&repository, &fixture.database).build().run().await.unwrap().manifest;
+    (fixture, repository, manifest.id)
+}
+
+#[tokio::test]
+async fn a_report_that_cannot_be_read_is_named_and_no_earlier_pass_counts_until_a_later_one() {
+    let (fixture, repository, snapshot) = signed().await;
+    let run = async || drill(&repository, &snapshot, target(&scratch()), SAMPLE).run().await.unwrap();
+    let put = async |path: &str, bytes: Vec<u8>| repository.store().put(&path.into(), bytes.into()).await.unwrap();
+    let drills = async || repository.drills(usize::MAX).await.unwrap();
+    let passed = run().await;
+    assert_eq!(drills().await.restored(), HashMap::from([(snapshot.clone(), passed.finished)]));
+    // whatever it said of this backup is not known any more
+    let last = newer_than(&passed, &fixture);
+    put(&path_of(&last), b"FB".to_vec()).await;
+    let kept = drills().await;
+    let [unreadable] = &kept.unreadable[..] else { panic!("{kept:?}") };
+    assert_eq!((&unreadable.id, &unreadable.path), (&last.id, &path_of(&last)));
+    assert_eq!(kept.reports.iter().map(|(report, _)| &report.id).collect::<Vec<_>>(), [&passed.id]);
+    assert!(kept.restored().is_empty(), "{kept:?}");
+    let newest = repository.drills(1).await.unwrap();
+    assert_eq!((newest.reports.len(), newest.unreadable.len()), (0, 1), "it is one of the newest");
+    // what began behind it is known
+    let again = run().await;
+    assert_eq!(drills().await.restored(), HashMap::from([(snapshot.clone(), again.finished)]));
+    // of two, the newer one says from when on
+    put(&path_of(&newer_than(&again, &fixture)), Vec::new()).await;
+    let kept = drills().await;
+    assert!(kept.restored().is_empty() && kept.unreadable.len() == 2, "{kept:?}");
+}
+
+#[tokio::test]
+async fn what_a_restore_replaced_is_refused_before_anything_is_written_and_gets_no_report() {
+    let (fixture, repository) = Fixture::new(40).await;
+    let snapshot = backup(&repository, &fixture.database).build().run().await.unwrap().manifest.id;
+    fixture.database.set("users/u00001", 7);
+    let options = RestoreOptions::default();
+    let undo = restore(&repository, &snapshot, target(&fixture.database), options).run().await.unwrap().job;
+    assert!(repository.snapshot_ids().await.unwrap().contains(&undo), "there is something to drill");
+    let before = fixture.objects().await;
+    // a database that a drill would refuse too, were it looked at first
+    let error = drill(&repository, &undo, target(&fixture.database), WHOLE).run().await.unwrap_err();
+    assert!(matches!(&error, EngineError::Refused(text) if text.contains("only backups")), "{error}");
+    let error = drill(&repository, &undo, target(&scratch()), SAMPLE).run().await.unwrap_err();
+    assert!(matches!(&error, EngineError::Refused(text) if text.contains("only backups")), "{error}");
+    assert_eq!(fixture.objects().await, before);
 }
 
 #[tokio::test]
@@ -410,14 +465,15 @@ async fn reports_are_kept_for_400_days_and_of_each_database_the_newest_hundred()
     assert!(kept(&repository).await.iter().all(|report| report.id != first.id));
     let newest = run().await;
     assert_eq!(pruned().await, (1, KEPT_DRILLS));
-    let two: Vec<_> = repository.drills(2).await.unwrap().into_iter().map(|(report, _)| report.id).collect();
+    let two = repository.drills(2).await.unwrap().reports;
+    let two: Vec<_> = two.into_iter().map(|(report, _)| report.id).collect();
     assert_eq!((two.len(), &two[1]), (2, &newest.id));
 }
 
 /// The drills whose reports can be read, and whether each is by a writer that is believed: only such a one makes a backup good.
 async fn told(repository: &Repository) -> Vec<(JobId, bool)> {
-    let reports = repository.drills(usize::MAX).await.unwrap();
-    reports.into_iter().map(|(report, origin)| (report.id, matches!(origin, ProvenOrigin::Proven(_)))).collect()
+    let kept = repository.drills(usize::MAX).await.unwrap();
+    kept.reports.into_iter().map(|(report, origin)| (report.id, matches!(origin, ProvenOrigin::Proven(_)))).collect()
 }
 
 fn path_of(report: &DrillReport) -> String {

@@ -3,6 +3,8 @@
 use firebackup_engine::memory::MemoryDatabase;
 use firebackup_engine::{Drill, DrillOptions, Stop, Target};
 use firebackup_model::DatabaseName;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -72,6 +74,12 @@ async fn reports_are_read_in_the_repository_newest_first() {
         (&json!(true), &json!(backup), &json!(true))
     );
     assert_eq!((&report["restores"][0]["same"], &report["restores"][0]["isBackup"]), (&json!(30), &json!(true)));
+    let damaged = reports[0]["id"].as_str().unwrap().to_owned();
+    world.store.put(&Path::from(format!("drills/{damaged}/report")), "junk".into()).await.unwrap();
+    let told = world.get(&format!("{path}?limit=2")).await;
+    let (unreadable, left) = (told.data()["unreadable"].clone(), told.data()["reports"].as_array().unwrap());
+    assert_eq!((left.len(), &unreadable[0]["id"]), (1, &json!(damaged)), "{}", told.text);
+    assert!(left[0]["id"] != damaged.as_str() && unreadable[0]["error"] != "", "{}", told.text);
     for limit in ["0", "101"] {
         assert_eq!(world.get(&format!("{path}?limit={limit}")).await.outcome(), (422, "VALIDATION_FAILED"));
     }

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use super::*;
 use crate::binary::Program;
-use crate::cli::{ends, stdout};
+use crate::cli::{ends, stderr, stdout};
 
 const SCRATCH: [&str; 2] = ["--scratch-database", "drill"];
 
@@ -57,6 +57,43 @@ async fn a_damaged_backup_is_told_and_no_longer_counted_as_good() {
     let report = drill(program, &["--all"], 3);
     assert!(report["failure"].as_str().unwrap().contains(&run), "{report:#}");
     assert!(!restored(program));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_is_damaged_is_told_and_does_not_make_an_earlier_pass_count() {
+    let place = Place::begun().await;
+    let program = &place.program;
+    drill(program, &["--all"], 0);
+    assert!(restored(program));
+    let root = program.folder.path().join("repository");
+    let run = root.join(program.objects().into_iter().find(|path| path.starts_with("runs/")).unwrap());
+    let whole = std::fs::read(&run).unwrap();
+    let mut bytes = whole.clone();
+    bytes[150] ^= 1;
+    std::fs::write(&run, bytes).unwrap();
+    let failed = drill(program, &["--all"], 3);
+    std::fs::write(&run, whole).unwrap();
+    json_ends(program, &["verify", "--all"], 0);
+    let object = format!("drills/{}/report", failed["id"].as_str().unwrap());
+    std::fs::write(root.join(&object), "FB").unwrap();
+
+    let listed = json_ends(program, &["list"], 3);
+    assert_eq!(listed["snapshots"][0]["restored"], Value::Null, "{listed:#}");
+    assert_eq!(listed["unreadable_reports"][0]["object"], object, "{listed:#}");
+    assert!(stderr(&ends(program, &["list"], 3)).contains(&object));
+    let reports = json_ends(program, &["drill", "--reports"], 3);
+    assert_eq!((&reports[0]["passed"], &reports[1]["id"]), (&true.into(), &failed["id"]), "{reports:#}");
+    assert!(reports[1]["object"] == object && reports[1]["error"] != "", "{reports:#}");
+    assert!(stdout(&ends(program, &["drill", "--reports"], 3)).contains(&format!("{object}  cannot be read")));
+    let verified = json_ends(program, &["verify", "--all"], 3);
+    assert_eq!((verified["damaged"].as_array().unwrap().len(), &verified["drill_reports"]), (0, &1.into()));
+    assert_eq!(verified["damaged_drill_reports"][0]["report"], object, "{verified:#}");
+
+    drill(program, &["--all"], 0);
+    let listed = json_ends(program, &["list"], 3);
+    assert!(moment(&listed["snapshots"][0]["restored"]).is_some(), "what began later counts: {listed:#}");
+    std::fs::remove_file(root.join(&object)).unwrap();
+    assert!(restored(program), "nothing is damaged any more");
 }
 
 /// Of a repository in the clear nobody can say who wrote a report: a drill passes there, and `list` counts it for nothing.

@@ -45,7 +45,8 @@ async fn a_backup_whose_manifest_is_gone_or_damaged_does_not_pass() {
         assert_eq!((outcome, documents), (DrillOutcome::Failed, 0), "{manifest:?}");
         let run = home.last_run().await.unwrap();
         assert_eq!(run.backup_id, Some(backup.job.id.clone()));
-        let [(report, _)] = &home.repository(&backup).await.drills(10).await.unwrap()[..] else { panic!("one report") };
+        let kept = home.repository(&backup).await.drills(10).await.unwrap();
+        let [(report, _)] = &kept.reports[..] else { panic!("one report") };
         assert_eq!((Some(&report.id), &report.snapshot), (run.report_id.as_ref(), &backup.job.id));
         assert!(!report.has_passed() && report.failure.is_some() && report.source.project == "shop-1", "{report:?}");
         assert!(home.control.due_drills(10).await.unwrap().is_empty());
