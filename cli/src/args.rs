@@ -196,6 +196,7 @@ pub(crate) enum Command {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use clap::error::ErrorKind;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -223,6 +224,71 @@ mod tests {
         let command = Cli::command();
         assert!(command.get_subcommands().all(|command| command.get_after_help().is_some()));
         check(&command);
+    }
+
+    /// An option that another one forbids is asked for by none: what goes with it only must be refused outright.
+    #[test]
+    fn what_goes_with_an_option_is_refused_with_whatever_forbids_that_option() {
+        const AT: &str = "--at 2026-11-24T10:15:03Z";
+        const BACKUP: &str = "bkp_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        const RESTORE: &str = "restore_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let refusal = |line: &str| {
+            let words = ["firebackup"].into_iter().chain(line.split_whitespace());
+            Cli::try_parse_from(words).err().map(|refused| refused.kind())
+        };
+        for good in [
+            format!("backup --synthetic {AT}"),
+            "backup --incremental --collection users --no-subcollections".to_owned(),
+            "backup --include-auth --allow-redacted-hashes".to_owned(),
+            format!("backup --resume {BACKUP} --allow-redacted-hashes"),
+            format!("restore {AT} --exact"),
+            format!("restore {AT} --reported --document users/a"),
+            format!("restore --undo {RESTORE}"),
+            "serve --tls-cert cert.pem --tls-key key.pem".to_owned(),
+            "serve --behind-proxy".to_owned(),
+            "drill --reports".to_owned(),
+            "drill latest --scratch-emulator --sample 10 --moments 2 --no-ramp --cron @daily --timezone UTC".to_owned(),
+        ] {
+            assert_eq!(refusal(&good), None, "{good}");
+        }
+        let mut bad = vec![
+            format!("backup --incremental {AT}"),
+            format!("backup --plan {AT}"),
+            format!("backup --resume {BACKUP} {AT}"),
+            format!("backup --read-time 2026-11-24T10:15:03Z {AT}"),
+            format!("backup --include-auth {AT}"),
+            format!("backup --allow-redacted-hashes {AT}"),
+            format!("backup --collection users {AT}"),
+            format!("backup --exclude users {AT}"),
+            format!("backup --no-subcollections {AT}"),
+            format!("backup --max-reads 1 {AT}"),
+            "backup --incremental --allow-redacted-hashes".to_owned(),
+            "backup --synthetic --allow-redacted-hashes".to_owned(),
+            "backup --synthetic --no-subcollections".to_owned(),
+            format!("backup --resume {BACKUP} --no-subcollections"),
+            "restore --exact --snapshot latest".to_owned(),
+            format!("restore --undo {RESTORE} --exact"),
+            format!("restore --undo {RESTORE} --reported --document users/a"),
+            "serve --behind-proxy --tls-key key.pem".to_owned(),
+        ];
+        let of_a_drill = [
+            "latest",
+            "--scratch-emulator",
+            "--scratch-project p",
+            "--scratch-database d",
+            "--sample 10",
+            "--all",
+            "--moments 2",
+            "--seed 1",
+            "--take-over",
+            "--no-ramp",
+            "--cron @daily",
+            "--timezone UTC",
+        ];
+        bad.extend(of_a_drill.map(|option| format!("drill --reports {option}")));
+        for bad in bad {
+            assert_eq!(refusal(&bad), Some(ErrorKind::ArgumentConflict), "{bad}");
+        }
     }
 
     #[test]

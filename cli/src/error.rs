@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use firebackup_bootstrap::server::ServerError;
 use firebackup_codec::canonical::CanonicalError;
+use firebackup_codec::error::FormatErrorKind;
 use firebackup_codec::typed_json::WriteJsonError;
 use firebackup_control::{ControlError, Kind};
 use firebackup_embedded::{EmulatorError, KeyFileError, KeyTextError};
@@ -122,6 +123,9 @@ pub(crate) enum CliError {
     /// There is no runtime.
     #[error("could not start")]
     Runtime(#[source] io::Error),
+    /// A drill was stopped: what the engine says of the restore in it, that it goes on, is not so.
+    #[error("stopped before the end of the drill; the same command begins it anew")]
+    DrillStopped,
     /// The user ended it.
     #[error("interrupted")]
     Interrupted,
@@ -148,6 +152,14 @@ impl CliError {
         move |source| Self::File { operation, path, source }
     }
 
+    /// The failure as one of a drill, which never goes on with another one.
+    pub(crate) fn of_drill(self) -> Self {
+        match self {
+            Self::Engine(EngineError::Interrupted { .. }) => Self::DrillStopped,
+            other => other,
+        }
+    }
+
     /// How the process ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -156,6 +168,7 @@ impl CliError {
             Self::NotFound(_) | Self::Engine(EngineError::NotFound(_)) => Exit::NotFound,
             Self::Port(error) if is_missing_repository(error) => Exit::NotFound,
             Self::Engine(error) if error.is_resumable_stop() => Exit::Stopped,
+            Self::DrillStopped => Exit::Stopped,
             Self::Unrestorable(_) => Exit::Partial,
             Self::Interrupted => Exit::Interrupted,
             _ => Exit::Failed,
@@ -178,6 +191,7 @@ impl CliError {
             Self::Server(_) => "file",
             Self::Control(error) if error.kind == Kind::Upstream => "unavailable",
             Self::Control(_) | Self::Step(_) => "internal",
+            Self::DrillStopped => "stopped",
             Self::Interrupted => "interrupted",
             Self::Show { .. } | Self::Document(_) | Self::Compare { .. } | Self::Runtime(_) => "internal",
         }
@@ -210,6 +224,7 @@ impl CliError {
             Self::Engine(EngineError::Selection(_)) => {
                 Some("quote patterns with `*` so that the shell leaves them alone".to_owned())
             }
+            Self::Engine(error) if is_lost_run(error) => Some(LOST_RUN.to_owned()),
             _ => match (store_failure(self), self) {
                 (Some(failure), _) => store_hint(failure),
                 (None, Self::Engine(EngineError::Port(error)) | Self::Port(error)) => port_hint(error.kind),
@@ -241,6 +256,32 @@ impl CliError {
 
 const WRITTEN_FOR_RECOVERY: &str =
     "it was written by a machine that holds only a recovery key: give --recovery-key-file too";
+
+const LOST_RUN: &str =
+    "put the object back from a copy or an older version of it; another moment is listed by `firebackup pitr windows`, another \
+     snapshot by `firebackup list`; a full backup is a new beginning";
+
+/// Whether what a backup holds, or what was captured, is gone or damaged: no try of the same finds it.
+fn is_lost_run(error: &EngineError) -> bool {
+    let is_run = |path: &str| path.starts_with("runs/");
+    match error {
+        // a store that is asked for what lies behind the end of an object calls that a bad request
+        EngineError::Store { operation: "read", path, source } => {
+            let kind = firebackup_storage::describe(source).0;
+            is_run(path) && matches!(kind, ErrorKind::NotFound | ErrorKind::InvalidArgument)
+        }
+        EngineError::Format(error) => {
+            let is_whole = matches!(
+                error.kind(),
+                FormatErrorKind::WrongKey | FormatErrorKind::Unencrypted | FormatErrorKind::Unsupported
+            );
+            error.object().is_some_and(is_run) && !is_whole
+        }
+        EngineError::Damaged(text) => text.strip_prefix('`').is_some_and(is_run),
+        EngineError::Explained { source, .. } => is_lost_run(source),
+        _ => false,
+    }
+}
 
 /// Whether nothing is wrong with what should be read, but the keys that were given are not those that open it.
 pub(crate) fn is_for_others(error: &EngineError) -> bool {
@@ -342,6 +383,7 @@ fn port_hint(kind: ErrorKind) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firebackup_codec::error::FormatError;
     use firebackup_codec::wrap::KeyError;
 
     fn io_error(kind: io::ErrorKind) -> io::Error {
@@ -382,6 +424,45 @@ mod tests {
         assert!(latest(damaged()).contains("firebackup list"));
         assert_eq!(CliError::Engine(missing()).report().hint.as_deref(), Some(WRITTEN_FOR_RECOVERY));
         assert_eq!(CliError::Engine(damaged()).report().hint, None);
+    }
+
+    #[test]
+    fn a_run_that_is_gone_or_cut_short_says_what_to_do_and_one_of_another_key_does_not() {
+        let store = |path: &str, source| EngineError::Store { operation: "read", path: path.to_owned(), source };
+        let gone = || object_store::Error::NotFound { path: String::new(), source: "gone".into() };
+        let generic = |text: &str| object_store::Error::Generic { store: "S3", source: text.to_owned().into() };
+        let format = |kind| EngineError::Format(FormatError::new(kind, 0, "x").in_object("runs/ab/x.run"));
+        let explained =
+            EngineError::Explained { text: "why".to_owned(), source: Box::new(store("runs/ab/x.run", gone())) };
+        for lost in [
+            store("runs/ab/x.run", gone()),
+            store("runs/ab/x.run", generic("Wanted range starting at 90, but object was only 10 bytes long")),
+            EngineError::Damaged("`runs/ab/x.run` is cut short".to_owned()),
+            format(FormatErrorKind::Damaged),
+            explained,
+        ] {
+            let error = CliError::Engine(lost);
+            assert_eq!(error.report().hint.as_deref(), Some(LOST_RUN), "{error}");
+        }
+        for other in [
+            store("firebackup.json", gone()),
+            store("runs/ab/x.run", generic("a long story")),
+            EngineError::Damaged("`segments/x` is cut short".to_owned()),
+            format(FormatErrorKind::WrongKey),
+        ] {
+            let error = CliError::Engine(other);
+            assert_ne!(error.report().hint.as_deref(), Some(LOST_RUN), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_drill_that_was_stopped_begins_anew() {
+        let job = "restore_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let stopped = CliError::Engine(EngineError::Interrupted { job }).of_drill();
+        assert_eq!((stopped.exit(), stopped.kind()), (Exit::Stopped, "stopped"));
+        let said = stopped.to_string();
+        assert!(said.contains("anew") && !said.contains("go on") && !said.contains("restore_"), "{said}");
+        assert_eq!(CliError::Interrupted.of_drill().exit(), Exit::Interrupted);
     }
 
     #[test]

@@ -117,14 +117,10 @@ impl Output {
         }
     }
 
-    /// Sends logs to standard error: warnings, with `-v` more, or what `RUST_LOG` says.
+    /// Sends logs to standard error: our own warnings and all errors, with `-v` more, with `--quiet` errors alone; or
+    /// what `RUST_LOG` says.
     pub(crate) fn start_logging(&self, environment: &Environment) {
-        let level = match self.verbosity {
-            0 => "error",
-            1 => "warn,firebackup=info,firebackup_engine=info,firebackup_google=info,firebackup_storage=info",
-            2 => "info,firebackup=debug,firebackup_engine=debug,firebackup_google=debug,firebackup_storage=debug",
-            _ => "debug,h2=info,hyper=info,hyper_util=info,rustls=info",
-        };
+        let level = log_levels(self.quiet, self.verbosity);
         let filter = EnvFilter::new(environment.get("RUST_LOG").unwrap_or(level));
         let bar = self.bar.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -259,6 +255,17 @@ impl Output {
     }
 }
 
+/// What is logged. A target stands for all that begin with it, so that `firebackup` is each crate of ours.
+const fn log_levels(quiet: bool, verbosity: u8) -> &'static str {
+    match (quiet, verbosity) {
+        (true, 0) => "error",
+        (false, 0) => "error,firebackup=warn",
+        (_, 1) => "warn,firebackup=info,firebackup_engine=info,firebackup_google=info,firebackup_storage=info",
+        (_, 2) => "info,firebackup=debug,firebackup_engine=debug,firebackup_google=debug,firebackup_storage=debug",
+        _ => "debug,h2=info,hyper=info,hyper_util=info,rustls=info",
+    }
+}
+
 fn paint(colors: bool, code: &str, text: &str) -> String {
     if colors { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
@@ -352,6 +359,22 @@ mod tests {
         let expected = "error: could not do it\n  caused by: this\n  caused by: that\n  what to do: try again";
         assert_eq!(render(&report, false), expected);
         assert!(render(&report, true).starts_with("\u{1b}[1;31merror:\u{1b}[0m could"));
+    }
+
+    #[test]
+    fn warnings_of_our_own_are_told_unless_somebody_wants_quiet_and_those_of_others_are_not() {
+        use tracing::Level;
+        use tracing_subscriber::filter::Targets;
+        let logs = |quiet, verbosity, target: &str, level: Level| {
+            log_levels(quiet, verbosity).parse::<Targets>().unwrap().would_enable(target, &level)
+        };
+        for ours in ["firebackup", "firebackup::commands", "firebackup_engine::restore_plan", "firebackup_google"] {
+            assert!(logs(false, 0, ours, Level::WARN) && !logs(false, 0, ours, Level::INFO), "{ours}");
+            assert!(!logs(true, 0, ours, Level::WARN) && logs(true, 0, ours, Level::ERROR), "{ours}");
+            assert!(logs(false, 1, ours, Level::INFO), "{ours}");
+        }
+        assert!(!logs(false, 0, "hyper::proto", Level::WARN) && logs(false, 0, "hyper::proto", Level::ERROR));
+        assert!(logs(false, 1, "hyper::proto", Level::WARN));
     }
 
     #[test]

@@ -68,6 +68,11 @@ pub(crate) fn ratio(before: u64, after: u64) -> String {
     if after == 0 { "–".to_owned() } else { format!("{:.1}×", before as f64 / after as f64) }
 }
 
+/// How many times smaller it became, in words; nothing where there was nothing to make smaller.
+pub(crate) fn smaller(before: u64, after: u64) -> Option<String> {
+    (before > 0 && after > 0).then(|| format!("{} smaller", ratio(before, after)))
+}
+
 /// Reads a number as people write it: `2000`, `20,000`, `500k`, `2M`.
 ///
 /// # Errors
@@ -122,6 +127,8 @@ mod tests {
             assert_eq!(seconds(number), text);
         }
         assert_eq!((ratio(420, 100), ratio(1, 0)), ("4.2×".to_owned(), "–".to_owned()));
+        assert_eq!(smaller(420, 100).as_deref(), Some("4.2× smaller"));
+        assert_eq!((smaller(0, 0), smaller(0, 7), smaller(1, 0)), (None, None, None));
         assert_eq!((dollars(0.0), dollars(0.0003), dollars(12.5)), ("$0.00".into(), "$0.0003".into(), "$12.50".into()));
         assert_eq!(moment(Timestamp::new(1, 999_999_999)), "1970-01-01T00:00:01Z");
         assert_eq!((rate(3.26), rate(5123.7)), ("3.3/s".to_owned(), "5,123/s".to_owned()));

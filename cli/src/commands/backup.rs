@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::progress::{Activity, Progress};
 use crate::selection_args::CollectionArgs;
 use crate::table::{indented, pairs};
-use crate::units::{bytes, count, parse_count, rate, ratio, seconds};
+use crate::units::{bytes, count, parse_count, rate, seconds, smaller};
 
 pub(crate) use estimate::PlanArgs;
 use way::{Way, WayArgs};
@@ -36,6 +36,10 @@ Examples:
   firebackup backup --plan --project my-app
   firebackup backup --collection users --collection '**/orders' --compression zstd:3 --repo s3://bucket/prod --project my-app
   firebackup backup --include-auth --max-reads 2M --repo gs://bucket/prod --project my-app --credentials sa.json";
+
+/// What an unfinished backup has settled.
+const RESUMED_CONFLICTS: [&str; 7] =
+    ["collections", "exclude", "no_subcollections", "include_auth", "read_time", "compression", "plan"];
 
 /// Streams at one time: one reads an emulator as fast as several do.
 const EMULATOR_STREAMS: usize = 1;
@@ -75,11 +79,7 @@ pub(crate) struct BackupArgs {
     #[arg(long, conflicts_with = "resume")]
     fresh: bool,
     /// Go on with this unfinished backup, whatever its age; see `firebackup jobs`
-    #[arg(
-        long,
-        value_name = "JOB",
-        conflicts_with_all = ["collections", "exclude", "include_auth", "read_time", "compression", "plan"]
-    )]
+    #[arg(long, value_name = "JOB", conflicts_with_all = RESUMED_CONFLICTS)]
     resume: Option<JobId>,
     /// Fail rather than read the rest at a newer time when the read time has become too old
     #[arg(long)]
@@ -236,16 +236,20 @@ pub(crate) fn summary(manifest: &Manifest, took: f64, proven: bool) -> String {
         Consistency::Snapshot => format!("all documents as of {read_time}"),
         Consistency::Ranged => format!("ranged: between {} and {read_time}", manifest.read_times[0]),
     };
-    let speed = rate(totals.documents as f64 / took.max(0.001));
+    let speed = match totals.documents {
+        0 => String::new(),
+        documents => format!(", {}", rate(documents as f64 / took.max(0.001))),
+    };
+    let smaller = smaller(totals.bytes, manifest.stored_bytes).map(|text| format!(", {text}")).unwrap_or_default();
     let mut lines = vec![
         ("database", manifest.source.to_string()),
         ("documents", format!("{}{}, {}", count(totals.documents), deleted(manifest), bytes(totals.bytes))),
-        ("stored", format!("{}, {} smaller", bytes(manifest.stored_bytes), ratio(totals.bytes, manifest.stored_bytes))),
+        ("stored", format!("{}{smaller}", bytes(manifest.stored_bytes))),
         ("compression", compression(manifest)),
         ("consistency", consistency),
         ("reads billed", count(manifest.reads)),
         ("origin", if proven { "proven: signed with the repository's key" } else { "not proven" }.to_owned()),
-        ("took", format!("{}, {speed}", seconds(took))),
+        ("took", format!("{}{speed}", seconds(took))),
     ];
     match (manifest.kind, &manifest.parent) {
         (SnapshotKind::Incremental, Some(parent)) => lines.insert(1, ("builds on", parent.to_string())),

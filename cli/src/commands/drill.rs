@@ -40,6 +40,22 @@ const TICK: Duration = Duration::from_millis(500);
 /// Differences that are shown.
 const SHOWN: usize = 20;
 
+/// What only a drill itself has, which a list of reports knows nothing of.
+const REPORTS_CONFLICTS: [&str; 12] = [
+    "snapshot",
+    "scratch_emulator",
+    "scratch_project",
+    "scratch_database",
+    "sample",
+    "all",
+    "moments",
+    "seed",
+    "take_over",
+    "no_ramp",
+    "cron",
+    "timezone",
+];
+
 /// Which backup, into which database, and how much of it.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("where").required(true).args(["scratch_emulator", "scratch_project", "scratch_database", "reports"]).multiple(true)))]
@@ -81,7 +97,7 @@ pub(crate) struct DrillArgs {
     #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "cron")]
     timezone: String,
     /// List what the drills so far have found
-    #[arg(long, conflicts_with_all = ["scratch_emulator", "scratch_project", "scratch_database", "all", "take_over", "seed", "cron"])]
+    #[arg(long, conflicts_with_all = REPORTS_CONFLICTS)]
     reports: bool,
 }
 

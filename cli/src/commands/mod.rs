@@ -22,7 +22,7 @@ pub(crate) mod verify;
 
 use crate::args::Command;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::exit::Exit;
 
 /// Carries a command out. Backup, restore and captures stop at safe points on Ctrl-C; the others simply end.
@@ -34,7 +34,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
-        Command::Drill(args) => Box::pin(drill::run(context, args)).await,
+        Command::Drill(args) => Box::pin(drill::run(context, args)).await.map_err(CliError::of_drill),
         Command::Pitr(args) => Box::pin(pitr::run(context, args)).await,
         command => context.interrupt.race(run_without_safe_points(context, command)).await,
     }

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use firebackup_engine::{
-    Meter, Repository, Restore, RestoreOptions, RestoreReport, UserReport, UserRestoreOptions, check_renames,
-    restore_users,
+    EngineError, Meter, Repository, Restore, RestoreOptions, RestoreReport, UserReport, UserRestoreOptions,
+    check_renames, nothing_fits, restore_users,
 };
 use firebackup_model::id::JobId;
 use firebackup_model::job::RestoreMode;
@@ -37,8 +37,18 @@ Examples:
   firebackup restore --undo restore_01ARZ3NDEKTSV4RRFFQ69G5FAV --repo file:///srv/backups --master-key-file master.key";
 
 /// What an undo leaves no choice of: it puts back what was there, where it was.
-const UNDO_CONFLICTS: [&str; 8] =
-    ["snapshot", "at", "mode", "include_auth", "auth_only", "renames", "to_project", "to_database"];
+const UNDO_CONFLICTS: [&str; 10] = [
+    "snapshot",
+    "at",
+    "exact",
+    "reported",
+    "mode",
+    "include_auth",
+    "auth_only",
+    "renames",
+    "to_project",
+    "to_database",
+];
 
 /// What is reported is one document, and no moment of the database.
 const REPORTED_CONFLICTS: [&str; 8] =
@@ -57,7 +67,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "snapshot")]
     at: Option<Timestamp>,
     /// Refuse a time that is no consistent point, rather than take the newest one before it
-    #[arg(long, requires = "at")]
+    #[arg(long, requires = "at", conflicts_with = "snapshot")]
     exact: bool,
     /// One document (--document) as events told that it was at the time of --at, also between two consistent points
     #[arg(long, requires = "at", conflicts_with_all = REPORTED_CONFLICTS)]
@@ -203,7 +213,7 @@ async fn dry_run(
     let progress = Progress::show(&context.output, Activity::Restore, &restore.meter);
     let dry_run = restore.dry_run(SAMPLES).await;
     drop(progress);
-    report::tell_dry_run(context, what, database, &dry_run?)
+    report::tell_dry_run(context, what, database, &dry_run.map_err(|error| of_what(error, what))?)
 }
 
 async fn ask(context: &Context, args: &RestoreArgs, what: &What, database: &DatabaseName) -> Result<()> {
@@ -225,7 +235,14 @@ async fn restore_documents(
 ) -> Result<RestoreReport> {
     let restore = prepare(context, repository, args, what, database).await?;
     let _progress = Progress::show(&context.output, Activity::Restore, &restore.meter);
-    Ok(restore.run().await?)
+    Ok(restore.run().await.map_err(|error| of_what(error, what))?)
+}
+
+/// What fits nothing of a moment is said of that moment: for the backup that it builds on nobody has asked.
+fn of_what(error: EngineError, what: &What) -> EngineError {
+    let of_base = nothing_fits(&what.selection, what.id.as_str()).to_string();
+    let fits_nothing = matches!(&error, EngineError::NotFound(text) if *text == of_base);
+    if fits_nothing { nothing_fits(&what.selection, &what.name()) } else { error }
 }
 
 async fn restore_auth(

@@ -53,7 +53,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with = "behind_proxy")]
     tls_cert: Option<PathBuf>,
     /// Private key (PEM) of the certificate
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", conflicts_with = "behind_proxy")]
     tls_key: Option<PathBuf>,
     /// A proxy in front of it speaks TLS: listen in the clear
     #[arg(long)]

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::output::Output;
 use crate::selection_args::describe;
 use crate::table::{pairs, table};
-use crate::units::{bytes, count, moment, of, ratio, seconds};
+use crate::units::{bytes, count, moment, of, seconds, smaller};
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -96,8 +96,9 @@ fn documents(manifest: &Manifest) -> String {
 }
 
 fn stored(manifest: &Manifest) -> String {
-    let ratio = ratio(manifest.totals.bytes, manifest.stored_bytes);
-    format!("{} in {} ({ratio} smaller)", bytes(manifest.stored_bytes), of(manifest.all_runs().count() as u64, "run"))
+    let smaller = smaller(manifest.totals.bytes, manifest.stored_bytes).map(|text| format!(" ({text})"));
+    let runs = of(manifest.all_runs().count() as u64, "run");
+    format!("{} in {runs}{}", bytes(manifest.stored_bytes), smaller.unwrap_or_default())
 }
 
 /// How blocks were compressed: what was asked for and what it came to.

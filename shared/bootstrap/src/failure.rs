@@ -25,7 +25,11 @@ pub(crate) fn of_control(error: ControlError) -> StepError {
 /// names are often e-mail addresses.
 pub(crate) fn of_engine(error: EngineError) -> StepError {
     let words = in_words(&error);
-    tracing::warn!(error = %words, "a step failed");
+    match &error {
+        // somebody wanted it so
+        EngineError::Interrupted { .. } => tracing::info!(error = %words, "a step was stopped"),
+        _ => tracing::warn!(error = %words, "a step failed"),
+    }
     let kind = match &error {
         EngineError::Interrupted { .. } => StepErrorKind::Cancelled,
         error if error.may_pass() => StepErrorKind::Retryable,

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use firebackup_model::id::{JobId, JobKind};
 use firebackup_model::port::ItemWrite;
-use firebackup_model::{DatabaseName, DocumentPath, Timestamp};
+use firebackup_model::selection::literal;
+use firebackup_model::{DatabaseName, DocumentPath, Selection, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -315,7 +316,8 @@ impl Control {
         let reported = RestoredReport { document: reported_document(new)?, point_in_time: at };
         let project = captured_project(new)?;
         let (place, database) = self.open_moments(caller, &project, new.source_database.as_deref()).await?;
-        let id = moments.find_reported(&place, &database, &reported).await?;
+        let id = moments.find_reported(&place, &database, &reported).await;
+        let id = id.map_err(|error| unknown_document(&reported.document, error))?;
         let source = self.captured_source(caller, project, (place, database), id).await?;
         Ok(Source { reported: Some(reported), ..source })
     }
@@ -455,6 +457,17 @@ fn reported_document(new: &NewRestore) -> Result<DocumentPath> {
         return Err(ControlError::field("paths", "expected the path of one document, with `reported`"));
     };
     DocumentPath::new(document.as_str()).map_err(|error| ControlError::field("paths", &error).with_source(error))
+}
+
+/// Why a document cannot be put back. Its name may hold `*`: only where nothing is known of such a one a glob was meant.
+fn unknown_document(document: &DocumentPath, error: ControlError) -> ControlError {
+    let path = document.as_str();
+    let glob = Selection { paths: vec![path.to_owned()], ..Selection::default() };
+    if error.code != Code::MomentUnavailable || literal(path) == path || glob.filter().is_err() {
+        return error;
+    }
+    let message = "with `reported` it is the path of one document, no glob, and nothing is known of such a one";
+    ControlError::field("paths", message).with_source(error)
 }
 
 fn keeps_undo(restore: &RestoreJob) -> bool {

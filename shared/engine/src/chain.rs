@@ -184,8 +184,8 @@ impl Repository {
         let found: Result<Option<(SegmentManifest, _)>> = self.get_sealed(ObjectType::Manifest, &path).await;
         let found = found.map_err(|error| {
             error.explained(format!(
-                "`{path}` cannot be read, so that it is not known what was captured there, and nothing was deleted: put the object \
-                 back from a copy or an older version, or remove it, which gives up the moments from there to the next full backup"
+                "`{path}` cannot be read, so that it is not known what was captured there: put the object back from a copy or an \
+                 older version, or remove it, which gives up the moments from there to the next full backup"
             ))
         })?;
         let Some((segment, _)) = found else { return Ok(None) };

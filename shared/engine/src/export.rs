@@ -332,7 +332,8 @@ impl<'e> Step<'e> {
                 _ => return Ok(StepEnd::Failed(error)),
             }
             self.exporter.settings.meter.retries.add(1);
-            tracing::warn!(error = %error, failures, "a stream broke: it goes on behind its last document");
+            // ordinary where much is read: nothing is lost, and tries are counted
+            tracing::info!(error = %error, failures, "a stream broke: it goes on behind its last document");
             tokio::time::sleep(retry::delay(self.exporter.settings.repository.world(), failures)).await;
         }
     }

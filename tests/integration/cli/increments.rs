@@ -17,6 +17,9 @@ async fn an_incremental_backup_stores_what_changed_and_is_restored_whole() {
 
     let first = ends(&program, &["backup", "--incremental"], 0);
     assert!(stderr(&first).contains("a full backup is made, not an incremental one"), "{}", stderr(&first));
+    assert!(!stderr(&first).contains("of the same selection"), "{}", stderr(&first));
+    let text = stdout(&ends(&program, &["backup", "--incremental"], 0));
+    assert!(text.contains("0 B") && !text.contains("smaller") && !text.contains("/s"), "{text}");
     let nothing = json_ends(&program, &["backup", "--incremental"], 0);
     assert_eq!((&nothing["kind"], &nothing["totals"]["documents"]), (&"incremental".into(), &0.into()), "{nothing:#}");
 
@@ -29,6 +32,8 @@ async fn an_incremental_backup_stores_what_changed_and_is_restored_whole() {
     let expected = read_all(&source).await;
     let increment = json_ends(&program, &["backup", "--incremental"], 0);
     assert_eq!(increment["parent"], nothing["id"]);
+    let text = stdout(&ends(&program, &["show", nothing["id"].as_str().unwrap()], 0));
+    assert!(!text.contains("smaller"), "{text}");
     assert_eq!(increment["totals"]["deletions"], 7);
     assert_eq!(increment["totals"]["documents"], 5);
     let text = stdout(&ends(&program, &["show", increment["id"].as_str().unwrap()], 0));
@@ -55,4 +60,7 @@ async fn what_was_not_captured_cannot_be_merged_and_that_is_said() {
     let merged = ends(&program, &["backup", "--synthetic"], 1);
     assert!(stderr(&merged).contains("there is nothing to merge"), "{}", stderr(&merged));
     ends(&program, &["backup", "--synthetic", "--incremental"], 2);
+    // the backup that there is holds other documents
+    let other = stderr(&ends(&program, &["backup", "--incremental", "--collection", "users"], 0));
+    assert!(other.contains("a full backup is made") && other.contains("of the same selection"), "{other}");
 }

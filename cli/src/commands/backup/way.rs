@@ -9,20 +9,35 @@ use firebackup_model::{DatabaseName, Selection, Timestamp};
 use crate::context::Context;
 use crate::error::{CliError, Result};
 
+/// What a merge leaves no choice of: it reads no database, and holds the whole of one. What goes only with one of these is
+/// among them, for clap asks for no option that another one forbids.
+const MERGED_CONFLICTS: [&str; 9] = [
+    "plan",
+    "read_time",
+    "resume",
+    "include_auth",
+    "allow_redacted_hashes",
+    "collections",
+    "exclude",
+    "no_subcollections",
+    "max_reads",
+];
+
+/// What an incremental backup leaves no choice of.
+const INCREMENTAL_CONFLICTS: [&str; 7] =
+    ["plan", "read_time", "resume", "include_auth", "allow_redacted_hashes", "synthetic", "at"];
+
 /// Where documents come from.
 #[derive(Debug, Args)]
 pub(crate) struct WayArgs {
     /// Only what changed since the newest backup: from captured changes, else by reading everything and storing what differs
-    #[arg(long, conflicts_with_all = ["plan", "read_time", "resume", "include_auth", "synthetic"])]
+    #[arg(long, conflicts_with_all = INCREMENTAL_CONFLICTS)]
     pub(super) incremental: bool,
     /// A full backup merged from an earlier one and captured changes: nothing is read from the database
-    #[arg(
-        long,
-        conflicts_with_all = ["plan", "read_time", "resume", "include_auth", "collections", "exclude", "max_reads"]
-    )]
+    #[arg(long, conflicts_with_all = MERGED_CONFLICTS)]
     pub(super) synthetic: bool,
     /// With --synthetic: as of the newest consistent point at or before this time [default: the newest]
-    #[arg(long, value_name = "TIME", requires = "synthetic")]
+    #[arg(long, value_name = "TIME", requires = "synthetic", conflicts_with_all = MERGED_CONFLICTS)]
     pub(super) at: Option<Timestamp>,
 }
 
@@ -57,7 +72,8 @@ pub(super) async fn find(
         Increment::Captured(builder) => Way::Merge(builder),
         Increment::Scanned(builder) => Way::Read(builder),
         Increment::Full(reason) => {
-            context.output.warn(&format!("a full backup is made, not an incremental one: {reason}"));
+            let only = if selection.is_everything() { "" } else { "; it builds on one of the same selection only" };
+            context.output.warn(&format!("a full backup is made, not an incremental one: {reason}{only}"));
             Way::Read(Box::new(full(selection)))
         }
     })

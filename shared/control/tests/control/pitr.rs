@@ -875,4 +875,11 @@ async fn one_document_is_put_back_as_it_was_reported() {
         assert_eq!(code(refused), Code::ValidationFailed, "{wrong:?}");
     }
     assert_eq!(code(world.control.create_restore(&owner, new(), &NoMoments, None).await), Code::MomentUnavailable);
+    // what can be a glob is one where there is no such document
+    for glob in ["users/*", "users/{a,b}", "*/a"] {
+        let new = || NewRestore { paths: paths(&[glob]), ..new() };
+        let refused = world.control.create_restore(&owner, new(), &NoMoments, None).await;
+        assert_eq!(code(refused), Code::ValidationFailed, "{glob}");
+        assert!(world.control.create_restore(&owner, new(), &found, None).await.is_ok(), "{glob}");
+    }
 }

@@ -73,4 +73,8 @@ async fn a_window_is_sealed_though_segments_are_damaged_and_cannot_be_merged() {
     assert!(stderr(&output).contains("segments could not be merged"), "{output:?}");
     let told = stdout(&output);
     assert!(told.contains("sealed ") && told.lines().last().unwrap().starts_with("stopped"), "{told}");
+    // whoever needs what is gone is told what can be done
+    let lost = json_ends(program, &["history", "users/u00"], 1);
+    let hint = lost["error"]["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("from a copy") && hint.contains("firebackup pitr windows"), "{lost:#}");
 }

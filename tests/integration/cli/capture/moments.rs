@@ -64,6 +64,11 @@ async fn every_proven_moment_is_put_back_as_it_was_whoever_killed_the_capture() 
         let some = ["restore", "--at", at, "--to-database", "some", "--document", "users/u03", "--collection", "users"];
         let text = stdout(&ends(program, &some, 0));
         assert!(text.contains(&format!("{point}, ")) && text.contains(&format!(" before {at}")), "{text}");
+        for dry_run in [&["--dry-run"][..], &[]] {
+            let unfit = json_ends(program, &[&line[..], &["--collection", "nosuch"], dry_run].concat(), 5);
+            let message = unfit["error"]["message"].as_str().unwrap();
+            assert!(message.contains(&format!("as of {point} fits `nosuch`")), "{message}");
+        }
     }
     assert_eq!(read_all(&place.of("some").await).await.len(), 1);
     assert_some_and_then_the_others(&place, &states).await;
