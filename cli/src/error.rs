@@ -257,8 +257,7 @@ impl CliError {
 const WRITTEN_FOR_RECOVERY: &str =
     "it was written by a machine that holds only a recovery key: give --recovery-key-file too";
 
-const LOST_RUN: &str =
-    "put the object back from a copy or an older version of it; another moment is listed by `firebackup pitr windows`, another \
+const LOST_RUN: &str = "put the object back from a copy or an older version of it; another moment is listed by `firebackup pitr windows`, another \
      snapshot by `firebackup list`; a full backup is a new beginning";
 
 /// Whether what a backup holds, or what was captured, is gone or damaged: no try of the same finds it.

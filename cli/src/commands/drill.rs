@@ -78,7 +78,8 @@ pub(crate) struct DrillArgs {
     /// All documents, and every byte of what is stored
     #[arg(long, conflicts_with = "sample")]
     all: bool,
-    /// How many moments behind the backup are put back too, from captured changes, chosen at random
+    /// How many moments are put back too, from captured changes: half of them behind the backup, the others of all that are kept,
+    /// chosen at random
     #[arg(long, value_name = "N", default_value_t = 1)]
     moments: u32,
     /// Choose the same again as the drill whose report shows this number
@@ -328,7 +329,7 @@ fn text(context: &Context, report: &DrillReport) -> String {
     if report.failure.is_none() && moments < wanted {
         let there =
             if moments == 0 { "no moment".to_owned() } else { format!("only {}", of(moments as u64, "moment")) };
-        lines.push(format!("  {there} behind it can be put back from captured changes"));
+        lines.push(format!("  {there} of its database can be put back from captured changes"));
     }
     lines.extend(report.failure.iter().map(|failure| format!("It went no further: {}", printable(failure))));
     let head = match report.has_passed() {
@@ -337,6 +338,9 @@ fn text(context: &Context, report: &DrillReport) -> String {
             report.snapshot,
             of(report.documents(), "document")
         ),
+        false if is_itself_good(report) => {
+            format!("{} can be restored, but NOT every moment of its database as it should", report.snapshot)
+        }
         false => format!("{} does NOT restore as it should", report.snapshot),
     };
     let foot = format!(
@@ -347,6 +351,12 @@ fn text(context: &Context, report: &DrillReport) -> String {
         report.seed
     );
     format!("{}\n{}\n{foot}", context.output.bold(&head), lines.join("\n"))
+}
+
+/// Whether it is moments that do not pass, and not the backup.
+fn is_itself_good(report: &DrillReport) -> bool {
+    let has_users = report.users.is_none_or(|users| users.read == users.users);
+    has_users && report.exercises.first().is_some_and(Exercise::has_passed)
 }
 
 fn exercise_text(report: &DrillReport, exercise: &Exercise) -> String {

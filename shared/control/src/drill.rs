@@ -61,7 +61,7 @@ pub struct NewDrills {
     #[serde(default)]
     #[schema(default = false)]
     pub all: bool,
-    /// How many moments behind the backup are put back too, where there are any.
+    /// How many moments are put back too, where there are any: about half of them behind the backup, the others of all that are kept.
     #[serde(default = "one")]
     #[schema(maximum = 10, default = 1)]
     pub moments: u32,
@@ -127,7 +127,7 @@ pub struct BackupDrill {
     pub outcome: DrillOutcome,
     /// Documents that were compared.
     pub documents: u64,
-    /// Moments behind the backup that were put back too.
+    /// Moments of its database that were put back too.
     pub moments: u64,
 }
 

@@ -69,7 +69,7 @@ pub struct DrillWork {
     pub scratch: ScratchWork,
     /// About how many documents; nothing for all.
     pub sample: Option<u64>,
-    /// How many moments behind it.
+    /// How many moments of its database.
     pub moments: u32,
     /// How many documents the backup has.
     pub documents: u64,

@@ -1,4 +1,4 @@
-//! Restores a backup, and moments behind it, into a scratch database, and compares every document with what it should be:
+//! Restores a backup, and moments of its database, into a scratch database, and compares every document with what it should be:
 //! a backup that was never restored is not known to be good.
 //!
 //! The scratch database must be empty. What a drill puts into it is deleted again, and what one that died has left there
@@ -35,7 +35,7 @@ const MAX_CHOICES: usize = 10;
 pub struct DrillOptions {
     /// About how many documents of each restore; nothing for all of them, and every byte of what is stored.
     pub sample: Option<u64>,
-    /// How many moments behind the backup are put back too, where there are any.
+    /// How many moments are put back too, where there are any: about half of them behind the backup, the others of all that are kept.
     pub moments: u32,
     /// What chooses the sample and the moments.
     pub seed: u64,
@@ -130,12 +130,12 @@ impl Drill {
         self.check_mark(&report.id).await?;
         for moment in self.moments(manifest, &mut dice).await? {
             self.clear(&[&report.id]).await?;
-            let at = (!moment.is_base).then_some(moment.point);
-            let subject = Subject { base: moment.base, at, point: moment.point };
+            let point = moment.point;
+            let subject = Subject { base: moment.base, at: Some(point), point };
             match self.restore(&subject, &mut dice).await {
                 // a prune has dropped it since: it is no moment any more
                 Err(EngineError::NotFound(_)) => {}
-                exercised => report.exercises.push(exercised?),
+                exercised => report.exercises.push(exercised.map_err(|error| of_moment(error, point))?),
             }
             self.check_mark(&report.id).await?;
         }
@@ -157,18 +157,22 @@ impl Drill {
         }
     }
 
-    /// Moments behind the backup, as many as are wanted and there are, whatever backup they build on.
+    /// Captured moments, as many as are wanted and there are, whatever backup they build on. Half of them lie behind the backup,
+    /// where there are as many, and the others anywhere: right behind a backup there is none yet, and those of before it would
+    /// never be drilled. Of a number that is odd the dice say to which half the last one belongs.
     async fn moments(&self, manifest: &Manifest, dice: &mut Dice) -> Result<Vec<Moment>> {
         if self.options.moments == 0 {
             return Ok(Vec::new());
         }
         let moments = Moments::read(&self.repository, &manifest.source).await?;
-        let mut points: Vec<Timestamp> = moments.points().filter(|point| Some(*point) > manifest.read_time()).collect();
-        let mut chosen = Vec::new();
-        while chosen.len() < self.options.moments as usize && !points.is_empty() {
-            let point = points.swap_remove(dice.below(points.len() as u64) as usize);
-            chosen.push(moments.moment(point)?);
-        }
+        let (mut behind, mut others): (Vec<Timestamp>, Vec<Timestamp>) =
+            moments.points().partition(|point| Some(*point) > manifest.read_time());
+        let wanted = self.options.moments as usize;
+        let half = (wanted + dice.below(2) as usize) / 2;
+        let mut chosen = draw(&moments, &mut behind, half, dice)?;
+        others.append(&mut behind);
+        let left = wanted - chosen.len();
+        chosen.extend(draw(&moments, &mut others, left, dice)?);
         Ok(chosen)
     }
 
@@ -263,6 +267,27 @@ pub fn check_drillable(snapshot: &SnapshotId) -> Result<()> {
         "{snapshot} holds what a restore has replaced, and only backups can be drilled: name one (`bkp_…`), or `latest`; \
          `firebackup verify {snapshot}` reads back all of this"
     )))
+}
+
+/// Takes captured moments at random out of points. One that is a backup by itself shows nothing of what was captured.
+fn draw(moments: &Moments, points: &mut Vec<Timestamp>, wanted: usize, dice: &mut Dice) -> Result<Vec<Moment>> {
+    let mut drawn = Vec::new();
+    while drawn.len() < wanted && !points.is_empty() {
+        let point = points.swap_remove(dice.below(points.len() as u64) as usize);
+        let moment = moments.moment(point)?;
+        if !moment.is_base {
+            drawn.push(moment);
+        }
+    }
+    Ok(drawn)
+}
+
+/// Names the moment that cannot be put back: the backup that is drilled may be whole all the same.
+fn of_moment(error: EngineError, point: Timestamp) -> EngineError {
+    if !error.is_of_the_backup() {
+        return error;
+    }
+    EngineError::Explained { text: format!("the moment {point} cannot be put back"), source: Box::new(error) }
 }
 
 /// Whether all documents are selected that may be drilled.

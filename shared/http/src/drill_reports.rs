@@ -69,9 +69,9 @@ pub(crate) struct DrillReportView {
     scratch: String,
     /// Whether everything was restored, or a sample.
     whole: bool,
-    /// How many moments behind the backup were to be put back too; fewer are there where fewer were captured.
+    /// How many moments were to be put back too, behind the backup or before it; fewer are there where fewer are kept.
     moments_wanted: u32,
-    /// What was restored, and how it compared: the backup itself, then moments behind it.
+    /// What was restored, and how it compared: the backup itself, then moments of its database.
     restores: Vec<DrillRestore>,
     /// Auth users of the backup that were opened and decoded; none is restored.
     #[serde(skip_serializing_if = "Option::is_none")]

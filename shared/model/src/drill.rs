@@ -37,10 +37,10 @@ pub struct DrillReport {
     pub is_whole: bool,
     /// What chose the sample and the moments: the same chooses the same again.
     pub seed: u64,
-    /// How many moments behind the backup were to be put back too; fewer are there where fewer were captured.
+    /// How many moments were to be put back too, behind the backup or before it; fewer are there where fewer are kept.
     #[serde(default)]
     pub moments_wanted: u32,
-    /// What was restored, and how it compared: the backup itself, then moments behind it.
+    /// What was restored, and how it compared: the backup itself, then moments of its database.
     pub exercises: Vec<Exercise>,
     /// What was read of the backup's Auth users; nothing where it has none, or where it went no further before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ impl DrillReport {
             && self.exercises.iter().all(Exercise::has_passed)
     }
 
-    /// How many moments behind the backup were put back.
+    /// How many moments were put back, behind the backup or before it.
     #[must_use]
     pub fn moments(&self) -> usize {
         self.exercises.iter().filter(|exercise| !exercise.is_backup).count()

@@ -50,9 +50,8 @@ fn a_url_that_cannot_be_understood_is_bad_usage_and_a_folder_that_is_none_is_not
 fn a_project_that_is_none_is_not_one_of_which_nothing_is_captured() {
     let program = Program::new("127.0.0.1:1");
     let url = program.url();
-    let status = |project: &str| {
-        bare(&program, &["pitr", "status", "--repo", &url, "--project", project]).output().unwrap()
-    };
+    let status =
+        |project: &str| bare(&program, &["pitr", "status", "--repo", &url, "--project", project]).output().unwrap();
     for bad in ["BAD!", "1bad", "bad_id"] {
         let text = told(&status(bad), 2);
         assert!(text.contains(&format!("`{bad}` is no project id")), "{text}");

@@ -281,7 +281,9 @@ fn end_of(report: &DrillReport) -> DrillEnd {
     let same: u64 = report.exercises.iter().map(|exercise| exercise.same).sum();
     let message = match (&report.failure, report.has_passed()) {
         (_, true) => None,
-        (Some(_), _) => Some("the backup could not be restored to its end: the report says why".to_owned()),
+        (Some(_), _) => {
+            Some("the backup, or a moment, could not be restored to its end: the report says why".to_owned())
+        }
         (None, false) => {
             let all = report.documents();
             Some(format!("of {all} documents {same} are as they should be: the report names what differs"))

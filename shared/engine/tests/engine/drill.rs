@@ -13,12 +13,13 @@ use firebackup_engine::{
 };
 use firebackup_model::drill::DrillReport;
 use firebackup_model::id::{JobId, JobKind, KeyId, SnapshotId};
+use firebackup_model::manifest::Manifest;
 use firebackup_model::port::{DocumentSink, DocumentSource, Write, WriteOutcome};
 use firebackup_model::{DatabaseName, PortError, Selection};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::capture::{back_up, begun, capture, until_now};
+use crate::capture::{back_up, begun, capture, moments, until_now};
 use crate::faults::{Trouble, Troubled};
 use crate::fixture::{Fixture, backup, restore, target, target_of};
 
@@ -43,14 +44,24 @@ async fn captured() -> (Fixture, Repository, SnapshotId) {
 /// A backup, and three moments behind it.
 async fn captured_of(documents: usize) -> (Fixture, Repository, SnapshotId) {
     let (fixture, repository, manifest) = begun(documents).await;
+    three_moments(&fixture, &repository).await;
+    (fixture, repository, manifest.id)
+}
+
+async fn three_moments(fixture: &Fixture, repository: &Repository) {
     for round in 0..3 {
         fixture.database.set("users/u00000", 1000 + round);
         fixture.database.set(&format!("new/{round}"), round);
         fixture.database.remove(&format!("users/u0000{}", 4 + 4 * (round % 2)));
         fixture.database.pass_seconds(60);
-        until_now(&capture(&repository, &fixture.database)).await;
+        until_now(&capture(repository, &fixture.database)).await;
     }
-    (fixture, repository, manifest.id)
+}
+
+/// A backup by which what was captured before is drilled no less: a minute behind the last moment.
+async fn newer_backup(fixture: &Fixture, repository: &Repository) -> Manifest {
+    fixture.database.pass_seconds(60);
+    backup(repository, &fixture.database).build().run().await.unwrap().manifest
 }
 
 async fn kept(repository: &Repository) -> Vec<DrillReport> {
@@ -78,6 +89,7 @@ async fn a_backup_and_moments_behind_it_are_restored_compared_and_taken_away_aga
 #[tokio::test]
 async fn moments_behind_a_backup_of_any_kind_are_put_back_and_the_report_says_how_many_were_wanted() {
     let (fixture, repository, _) = captured().await;
+    let wanted = DrillOptions { moments: 9, ..WHOLE };
     let some = Selection { include: vec!["users".to_owned()], ..Selection::default() };
     for is_incremental in [true, false] {
         let snapshot = match is_incremental {
@@ -88,19 +100,74 @@ async fn moments_behind_a_backup_of_any_kind_are_put_back_and_the_report_says_ho
             }
         };
         assert!(!snapshot.is_whole(), "{:?}", snapshot.kind);
-        let run = async || drill(&repository, &snapshot.id, target(&scratch()), WHOLE).run().await.unwrap();
+        // all but the full backup, which is a moment by itself
+        let before = moments(&repository, &fixture.database).await.points().count() - 1;
+        let run = async || drill(&repository, &snapshot.id, target(&scratch()), wanted).run().await.unwrap();
         let report = run().await;
         assert!(report.has_passed(), "{report:?}");
-        assert_eq!((report.moments_wanted, report.moments()), (2, 0), "nothing was captured since");
+        assert_eq!((report.moments_wanted, report.moments()), (9, before), "nothing was captured since");
         fixture.database.set("new/behind", 1);
         fixture.database.pass_seconds(60);
         until_now(&capture(&repository, &fixture.database)).await;
         let report = run().await;
         assert!(report.has_passed(), "{report:?}");
-        assert_eq!(report.moments(), 1);
+        assert_eq!(report.moments(), before + 1);
+        assert!(Some(report.exercises[1].point) > snapshot.read_time(), "{report:?}");
         let all = fixture.database.documents_at(report.exercises[1].point).len() as u64;
         assert_eq!(report.exercises[1].documents, all, "all of the database, whatever the backup holds");
     }
+}
+
+#[tokio::test]
+async fn a_moment_of_before_the_newest_backup_is_put_back_on_its_own_and_found_when_it_is_damaged() {
+    let (fixture, repository, first) = captured().await;
+    let (first, _) = repository.manifest(&first).await.unwrap();
+    let newest = newer_backup(&fixture, &repository).await;
+    let of_backups: Vec<String> = first.runs.iter().chain(&newest.runs).map(|run| run.id.to_string()).collect();
+    let is_captured = |path: &String| path.starts_with("runs/") && !of_backups.iter().any(|id| path.contains(id));
+    let captured = fixture.objects().await.into_iter().find(is_captured).unwrap();
+    // more than there is, so that all is compared, but not every segment read as with `sample: None`
+    let many = DrillOptions { sample: Some(4000), moments: 10, ..WHOLE };
+    let run = async |options| drill(&repository, &newest.id, target(&scratch()), options).run().await.unwrap();
+    let report = run(many).await;
+    assert!(report.has_passed(), "{report:?}");
+    let kept = moments(&repository, &fixture.database).await.points().count();
+    assert_eq!(report.moments(), kept - 2, "all but the two backups");
+    for moment in &report.exercises[1..] {
+        assert!(Some(moment.point) > first.read_time() && Some(moment.point) < newest.read_time(), "{report:?}");
+        assert_eq!(moment.documents, fixture.database.documents_at(moment.point).len() as u64);
+    }
+    assert_eq!(run(DrillOptions { moments: 1, ..many }).await.moments(), 1, "there is none behind the backup");
+    let mut bytes = fixture.read(&captured).await.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fixture.store.put(&captured.as_str().into(), bytes.into()).await.unwrap();
+    let report = run(many).await;
+    assert!(!report.has_passed() && report.exercises[0].has_passed(), "{report:?}");
+    let failure = report.failure.unwrap();
+    assert!(failure.starts_with("the moment ") && failure.contains(&captured), "{failure}");
+    assert!(run(DrillOptions { moments: 0, ..many }).await.has_passed(), "no moment is asked for");
+}
+
+#[tokio::test]
+async fn of_two_moments_one_is_behind_the_backup_and_a_single_one_is_so_now_and_then() {
+    let (fixture, repository, _) = captured_of(40).await;
+    let newest = newer_backup(&fixture, &repository).await;
+    three_moments(&fixture, &repository).await;
+    let (mut of_two, mut of_one) = (0, 0);
+    for seed in 0..24 {
+        let run = async |moments| {
+            let options = DrillOptions { moments, seed, ..WHOLE };
+            let report = drill(&repository, &newest.id, target(&scratch()), options).run().await.unwrap();
+            let points = report.exercises[1..].iter().map(|moment| Some(moment.point) < newest.read_time());
+            points.collect::<Vec<_>>()
+        };
+        let two = run(2).await;
+        assert!(two.len() == 2 && !two[0], "the first is behind it: {two:?}");
+        of_two += u32::from(two[1]);
+        of_one += u32::from(run(1).await[0]);
+    }
+    assert!((1..24).contains(&of_two) && (1..24).contains(&of_one), "{of_two} and {of_one} of before it");
 }
 
 #[tokio::test]
@@ -113,8 +180,11 @@ async fn a_sample_reads_less_and_the_same_seed_takes_the_same() {
     assert!(sample.exercises.iter().all(|one| (10..=40).contains(&one.documents)), "{sample:?}");
     assert_eq!(sample.exercises, again.exercises);
     assert!(sample.bytes < whole.bytes, "{} of {}", sample.bytes, whole.bytes);
-    let other = run(DrillOptions { seed: 2, ..SAMPLE }).await;
-    assert_ne!(other.exercises, sample.exercises);
+    let mut differs = false;
+    for seed in 2..6 {
+        differs |= run(DrillOptions { seed, ..SAMPLE }).await.exercises != sample.exercises;
+    }
+    assert!(differs, "the seed chooses nothing");
     // of less than a sample everything is taken
     let small = run(DrillOptions { sample: Some(4000), ..WHOLE }).await;
     assert_eq!(small.exercises[0].documents, 3000);
@@ -185,7 +255,9 @@ async fn a_backup_of_nothing_is_as_good_as_any() {
 #[tokio::test]
 async fn a_damaged_backup_does_not_pass_and_the_report_says_why() {
     let (fixture, repository, snapshot) = captured().await;
-    let run = fixture.objects().await.into_iter().find(|path| path.starts_with("runs/")).unwrap();
+    let (manifest, _) = repository.manifest(&snapshot).await.unwrap();
+    let id = manifest.runs[0].id.to_string();
+    let run = fixture.objects().await.into_iter().find(|path| path.contains(&id)).unwrap();
     let mut bytes = fixture.read(&run).await.to_vec();
     let whole = bytes.clone();
     bytes[200] ^= 1;
