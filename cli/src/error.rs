@@ -264,10 +264,8 @@ const LOST_RUN: &str = "put the object back from a copy or an older version of i
 fn is_lost_run(error: &EngineError) -> bool {
     let is_run = |path: &str| path.starts_with("runs/");
     match error {
-        // a store that is asked for what lies behind the end of an object calls that a bad request
         EngineError::Store { operation: "read", path, source } => {
-            let kind = firebackup_storage::describe(source).0;
-            is_run(path) && matches!(kind, ErrorKind::NotFound | ErrorKind::InvalidArgument)
+            is_run(path) && firebackup_storage::is_gone_or_short(source)
         }
         EngineError::Format(error) => {
             let is_whole = matches!(
@@ -446,6 +444,15 @@ mod tests {
         for other in [
             store("firebackup.json", gone()),
             store("runs/ab/x.run", generic("a long story")),
+            // nothing is lost: a key that is disabled, a bucket that is misspelt
+            store(
+                "runs/ab/x.run",
+                generic("Server returned non-2xx status code: 400 Bad Request: <Code>KMS.DisabledException</Code>"),
+            ),
+            store(
+                "runs/ab/x.run",
+                generic("Server returned non-2xx status code: 404 Not Found: <Code>NoSuchBucket</Code>"),
+            ),
             EngineError::Damaged("`segments/x` is cut short".to_owned()),
             format(FormatErrorKind::WrongKey),
         ] {

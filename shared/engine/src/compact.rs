@@ -114,7 +114,8 @@ impl Compaction {
     }
 
     /// The same for whoever has not the time for what is large: of what [`run`](Self::run) would merge that alone which is small.
-    /// So what both choose never overlaps, and a later `run` comes to what it would have come to without this one.
+    /// So what both choose never overlaps, and a later `run` comes to what it would have come to without this one. What is reported
+    /// rests.
     ///
     /// # Errors
     /// As [`Self::run`].

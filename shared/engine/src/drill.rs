@@ -22,7 +22,7 @@ use crate::moments::{Moment, Moments};
 use crate::repository::Repository;
 use crate::restore::{DryRun, Restore, RestoreOptions, RestoreReport, Target};
 use crate::users::read_users;
-use crate::verify::{check, verify, verify_segments};
+use crate::verify::{check, verify, verify_segments_of};
 use crate::world::{Meter, Stop};
 
 /// Differences that a report keeps of each restore.
@@ -128,6 +128,7 @@ impl Drill {
         let backup = Subject { base: self.snapshot.clone(), at: None, point };
         report.exercises.push(self.restore(&backup, &mut dice).await?);
         self.check_mark(&report.id).await?;
+        self.read_captured(manifest).await?;
         for moment in self.moments(manifest, &mut dice).await? {
             self.clear(&[&report.id]).await?;
             let point = moment.point;
@@ -147,12 +148,19 @@ impl Drill {
         if self.options.sample.is_some() {
             return check(&self.repository, &self.snapshot, &self.meter).await.map(drop);
         }
-        verify(&self.repository, &self.snapshot, &self.meter).await?;
-        if self.options.moments == 0 {
+        verify(&self.repository, &self.snapshot, &self.meter).await.map(drop)
+    }
+
+    /// Where all is drilled, opens and checks all that was captured of the database. The backup by itself is restored by then.
+    async fn read_captured(&self, manifest: &Manifest) -> Result<()> {
+        if self.options.sample.is_some() || self.options.moments == 0 {
             return Ok(());
         }
-        match verify_segments(&self.repository, &self.meter).await?.damaged.pop() {
-            Some((_, error)) => Err(error),
+        match verify_segments_of(&self.repository, &manifest.source, &self.meter).await?.damaged.pop() {
+            Some((path, source)) => {
+                let text = format!("`{path}`, of the captured changes, cannot be read back");
+                Err(EngineError::Explained { text, source: Box::new(source) })
+            }
             None => Ok(()),
         }
     }

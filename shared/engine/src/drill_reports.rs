@@ -125,7 +125,7 @@ impl Repository {
     /// What the newest drills have found, at most so many.
     ///
     /// # Errors
-    /// When the store fails. A report that cannot be read is none.
+    /// When the store fails. A report that cannot be read is no error.
     pub async fn drills(&self, most: usize) -> Result<KeptDrills> {
         let newest = self.drill_reports().await?.into_iter().take(most);
         let reads = stream::iter(newest).map(|(id, path)| async move {

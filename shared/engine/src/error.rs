@@ -197,12 +197,16 @@ impl EngineError {
         }
     }
 
-    /// The failure with all its causes, in one line.
+    /// The failure with its causes, in one line. Of what a store said only what it means: addresses and whole answers, in which a
+    /// credential may stand, are left out.
     #[must_use]
     pub fn in_full(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
+            if let Some(failure) = cause.downcast_ref::<object_store::Error>() {
+                return format!("{text}: {}", in_words(failure));
+            }
             text = format!("{text}: {cause}");
             source = cause.source();
         }
@@ -247,6 +251,28 @@ impl EngineError {
     }
 }
 
+/// What a store's failure means, in words that hold nothing of what it said.
+fn in_words(failure: &object_store::Error) -> String {
+    use object_store::Error as Store;
+    let words = match failure {
+        Store::NotFound { .. } => "there is no such object",
+        Store::AlreadyExists { .. } => "the object exists already",
+        Store::Precondition { .. } | Store::NotModified { .. } => "a condition of the request did not hold",
+        Store::PermissionDenied { .. } => "the credentials do not allow it",
+        Store::Unauthenticated { .. } => "the credentials were not accepted",
+        Store::NotSupported { .. } | Store::NotImplemented { .. } => "the store cannot do this",
+        _ => {
+            // what the system of this machine said, if it did; what a client made may hold a URL, and a URL a signature
+            let causes = std::iter::successors(std::error::Error::source(failure), |cause| (*cause).source());
+            let words =
+                causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last().map(ToString::to_string);
+            let words = words.filter(|words| !words.contains("://"));
+            return words.map_or_else(|| "the store failed".to_owned(), |words| format!("the store failed: {words}"));
+        }
+    };
+    words.to_owned()
+}
+
 /// Whether a file system takes no writes. One that is full may be emptied.
 fn is_read_only(error: &object_store::Error) -> bool {
     let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
@@ -266,5 +292,24 @@ mod tests {
             let source = object_store::Error::Generic { store: "folder", source: Box::new(Error::from(kind)) };
             assert_eq!(EngineError::store("write", "runs/a")(source).may_pass(), may_pass, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn what_a_store_answered_is_in_no_text() {
+        let planted = "Server returned non-2xx status code: 403: <CanonicalRequest>x-amz-security-token:planted</CanonicalRequest>";
+        let signed = Error::other("https://b.example/?sig=planted");
+        let generic = |source| object_store::Error::Generic { store: "S3", source };
+        for source in [
+            object_store::Error::PermissionDenied { path: "runs/a".to_owned(), source: planted.into() },
+            generic(planted.into()),
+            generic(signed.into()),
+        ] {
+            let source = Box::new(EngineError::store("read", "runs/a")(source));
+            let text = EngineError::Explained { text: "do that".to_owned(), source }.in_full();
+            assert!(text.contains("runs/a") && !text.contains("planted"), "{text}");
+        }
+        let full = generic(Error::from(ErrorKind::StorageFull).into());
+        let text = EngineError::store("write", "runs/a")(full).in_full();
+        assert!(text.ends_with(&format!("the store failed: {}", ErrorKind::StorageFull)), "{text}");
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firebackup_codec::run::footer::Footer;
 use firebackup_codec::run::header::HEADER;
-use firebackup_model::id::{KeyId, SnapshotId};
+use firebackup_model::DatabaseName;
+use firebackup_model::id::{CaptureId, KeyId, SnapshotId};
 use firebackup_model::manifest::{Counts, GroupCounts, Manifest, RunEntry, RunKind};
 use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use futures::{StreamExt, stream};
 use object_store::ObjectStoreExt;
 use sha2::{Digest, Sha256};
 
+use crate::chain::capture_id;
 use crate::error::{EngineError, Result};
 use crate::incremental::lineage;
 use crate::layout;
@@ -102,9 +104,29 @@ pub struct VerifiedSegments {
 /// # Errors
 /// When the store fails in passing.
 pub async fn verify_segments(repository: &Repository, meter: &Arc<Meter>) -> Result<VerifiedSegments> {
+    verify_captured(repository, None, meter).await
+}
+
+/// The same of one database.
+pub(crate) async fn verify_segments_of(
+    repository: &Repository,
+    database: &DatabaseName,
+    meter: &Arc<Meter>,
+) -> Result<VerifiedSegments> {
+    verify_captured(repository, Some(capture_id(repository.id(), database)), meter).await
+}
+
+async fn verify_captured(
+    repository: &Repository,
+    only: Option<CaptureId>,
+    meter: &Arc<Meter>,
+) -> Result<VerifiedSegments> {
     let (mut verified, before) = (VerifiedSegments::default(), meter.stored.get());
     let mut before_it: Option<SegmentManifest> = None;
     for (path, segment) in repository.each_segment().await? {
+        if only.is_some_and(|only| !path.prefix_matches(&layout::segments(only))) {
+            continue;
+        }
         let segment = match segment {
             // a prune dropped it since it was listed
             Ok(None) => continue,
@@ -132,13 +154,21 @@ pub async fn verify_segments(repository: &Repository, meter: &Arc<Meter>) -> Res
         }
         before_it = Some(segment);
     }
-    verify_reported(repository, meter, &mut verified).await?;
+    verify_reported(repository, only, meter, &mut verified).await?;
     verified.bytes = meter.stored.get() - before;
     Ok(verified)
 }
 
-async fn verify_reported(repository: &Repository, meter: &Arc<Meter>, verified: &mut VerifiedSegments) -> Result<()> {
+async fn verify_reported(
+    repository: &Repository,
+    only: Option<CaptureId>,
+    meter: &Arc<Meter>,
+    verified: &mut VerifiedSegments,
+) -> Result<()> {
     for (path, manifest) in repository.each_report().await? {
+        if only.is_some_and(|only| !path.prefix_matches(&layout::all_reported(only))) {
+            continue;
+        }
         let whole = match manifest {
             // a prune dropped it since it was listed
             Ok(None) => continue,

@@ -32,6 +32,13 @@ pub fn describe(error: &object_store::Error) -> (ErrorKind, String) {
     (kind, message)
 }
 
+/// Whether an object is not there, or ends before what was to be read of it: no try of the same finds it.
+#[must_use]
+pub fn is_gone_or_short(error: &object_store::Error) -> bool {
+    let (kind, words) = meaning(error, Reply::of(error).as_ref());
+    words == ENDS_BEFORE || kind == ErrorKind::NotFound && words != NO_BUCKET.1
+}
+
 /// What an answer means that is no success: its status and its body.
 pub(crate) fn refusal(operation: &str, status: u16, body: &str) -> PortError {
     let reply = Reply::of_answer(status, body);
@@ -82,6 +89,7 @@ type Meaning = (ErrorKind, &'static str);
 const DISK_FULL: Meaning = (ErrorKind::Other, "the disk is full");
 const NO_BUCKET: Meaning = (ErrorKind::NotFound, "there is no such bucket");
 const NO_OBJECT: Meaning = (ErrorKind::NotFound, "there is no such object");
+const ENDS_BEFORE: &str = "the object ends before the range asked for";
 const NOT_ACCEPTED: Meaning = (ErrorKind::Unauthenticated, "the credentials were not accepted");
 const NOT_ALLOWED: Meaning = (ErrorKind::PermissionDenied, "the credentials do not allow it");
 
@@ -127,7 +135,7 @@ fn generic(error: &object_store::Error, store: &str, reply: Option<&Reply>) -> M
     match find::<io::Error>(error) {
         Some(error) => io_kind(error),
         None if chain(error).any(|cause| cause.to_string().starts_with("Wanted range starting at")) => {
-            (ErrorKind::InvalidArgument, "the object ends before the range asked for")
+            (ErrorKind::InvalidArgument, ENDS_BEFORE)
         }
         None if store == "LocalFileSystem" => (ErrorKind::Other, "the folder cannot be used"),
         None => (ErrorKind::Unavailable, "the store failed"),
@@ -228,7 +236,7 @@ impl Reply {
             412 => (ErrorKind::FailedPrecondition, "a condition of the request did not hold"),
             300..=399 => (ErrorKind::InvalidArgument, "the bucket lies in another region; set AWS_REGION to its own"),
             408 | 504 => (ErrorKind::DeadlineExceeded, "the store did not answer in time"),
-            416 => (ErrorKind::InvalidArgument, "the object ends before the range asked for"),
+            416 => (ErrorKind::InvalidArgument, ENDS_BEFORE),
             429 => (ErrorKind::ResourceExhausted, "the store asks to slow down"),
             501 => (ErrorKind::Unimplemented, "the store cannot do this"),
             503 if self.has_code("SlowDown") => (ErrorKind::ResourceExhausted, "the store asks to slow down"),

@@ -36,7 +36,7 @@ mod settings;
 mod staging;
 
 pub use destination::{Destination, DestinationKind};
-pub use error::{causes, describe, port_error};
+pub use error::{causes, describe, is_gone_or_short, port_error};
 pub use new_bucket::{BucketWishes, MadeBucket, MakeBucketError};
 pub use probe::ProbeReport;
 pub use settings::DestinationSettings;

@@ -70,13 +70,14 @@ pub(super) struct Teller {
     proven_through: Option<Timestamp>,
     /// Who asks for the status of the capture hears whether it is degraded.
     running: Option<Running>,
+    is_degraded: bool,
     /// That standard output cannot be written: nothing can be told any more.
     broken: Result<()>,
 }
 
 impl Teller {
     pub(super) const fn new(output: Output, proven_through: Option<Timestamp>, running: Option<Running>) -> Self {
-        Self { output, proven_through, running, broken: Ok(()) }
+        Self { output, proven_through, running, is_degraded: false, broken: Ok(()) }
     }
 
     /// Tells an event; what cannot be told is kept for [`Self::end`].
@@ -87,13 +88,22 @@ impl Teller {
         }
     }
 
-    fn note(&self, event: &Event) {
+    fn note(&mut self, event: &Event) {
         let Some(running) = &self.running else { return };
         match event {
             Event::Degraded { reason, lost_since } => {
                 running.tell(Some(&Degraded { reason: reason.clone(), lost_since: *lost_since }));
+                self.is_degraded = true;
             }
-            Event::Sealed { .. } | Event::Overtaken | Event::Captured { .. } => running.tell(None),
+            // it may again: nothing is known better until that is done
+            Event::Scanning { reason, lost_since } if self.is_degraded => {
+                let reason = format!("the database is being read: {reason}");
+                running.tell(Some(&Degraded { reason, lost_since: *lost_since }));
+            }
+            Event::Sealed { .. } | Event::Overtaken | Event::Captured { .. } => {
+                running.tell(None);
+                self.is_degraded = false;
+            }
             _ => {}
         }
     }

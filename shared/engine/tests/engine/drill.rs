@@ -147,6 +147,29 @@ async fn a_moment_of_before_the_newest_backup_is_put_back_on_its_own_and_found_w
     let failure = report.failure.unwrap();
     assert!(failure.starts_with("the moment ") && failure.contains(&captured), "{failure}");
     assert!(run(DrillOptions { moments: 0, ..many }).await.has_passed(), "no moment is asked for");
+    let all = run(DrillOptions { sample: None, ..many }).await;
+    assert!(!all.has_passed() && all.exercises[0].has_passed(), "the backup by itself is good: {all:?}");
+    assert!(all.failure.unwrap().contains("of the captured changes, cannot be read back"));
+}
+
+#[tokio::test]
+async fn damaged_changes_of_another_database_make_no_backup_of_this_one_bad() {
+    let (fixture, repository, snapshot) = captured().await;
+    let before = fixture.objects().await;
+    let other = MemoryDatabase::new(DatabaseName::new("p", "other"));
+    crate::fixture::fill(&other, 24);
+    other.flow();
+    let whole = backup(&repository, &other).build().run().await.unwrap().manifest;
+    other.set("users/u00000", 1);
+    until_now(&capture(&repository, &other)).await;
+    let of_backup: Vec<String> = whole.all_runs().map(|run| run.id.to_string()).collect();
+    let is_captured = |path: &String| path.starts_with("runs/") && !of_backup.iter().any(|id| path.contains(id));
+    let captured = fixture.objects().await.difference(&before).find(|path| is_captured(path)).unwrap().clone();
+    fixture.damage(&captured).await;
+    for (drilled, passes) in [(&snapshot, true), (&whole.id, false)] {
+        let report = drill(&repository, drilled, target(&scratch()), WHOLE).run().await.unwrap();
+        assert_eq!(report.has_passed(), passes, "{report:?}");
+    }
 }
 
 #[tokio::test]
