@@ -10,14 +10,14 @@ use firebackup_model::segment::{SegmentKind, SegmentManifest};
 use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, until_now};
-use crate::faults::{Trouble, Troubled};
+use crate::faults::{Held, Trouble, Troubled};
 use crate::fixture::{Fixture, backup, backup_of};
 
+/// A capture up to now that was begun.
+type Started = tokio::task::JoinHandle<(Captured, Vec<CaptureEvent>)>;
+
 /// Captures up to now, to be held on its way.
-fn started(
-    repository: &Repository,
-    database: &MemoryDatabase,
-) -> tokio::task::JoinHandle<(Captured, Vec<CaptureEvent>)> {
+fn started(repository: &Repository, database: &MemoryDatabase) -> Started {
     let capture = capture(repository, database);
     tokio::spawn(async move { until_now(&capture).await })
 }
@@ -65,6 +65,17 @@ async fn goes_on_as_one(fixture: &Fixture, repository: &Repository, last: &Segme
     assert!(verified.damaged.is_empty(), "{verified:?}");
 }
 
+/// Another one captures while `one` is held, which yields to it: it seals nothing itself, and the chain goes on as one.
+async fn yields(fixture: &Fixture, repository: &Repository, held: &Held, one: Started) {
+    let (_, other) = until_now(&capture(repository, &fixture.database)).await;
+    let [segment] = sealed(&other)[..] else { panic!("{other:?}") };
+    held.goes();
+    let (captured, events) = one.await.unwrap();
+    assert!(matches!(captured, Captured::Through(_)) && was_overtaken(&events), "{events:?}");
+    assert!(sealed(&events).is_empty(), "{events:?}");
+    goes_on_as_one(fixture, repository, segment).await;
+}
+
 #[tokio::test]
 async fn who_begins_anew_yields_to_a_segment_that_was_put_just_before() {
     let (fixture, repository) = backed_up_since().await;
@@ -74,13 +85,7 @@ async fn who_begins_anew_yields_to_a_segment_that_was_put_just_before() {
     let held = fixture.shared.hold_put("segments");
     let one = started(&repository, database);
     held.came().await;
-    let (_, other) = until_now(&capture(&repository, database)).await;
-    let [segment] = sealed(&other)[..] else { panic!("{other:?}") };
-    held.goes();
-    let (captured, events) = one.await.unwrap();
-    assert!(matches!(captured, Captured::Through(_)) && was_overtaken(&events), "{events:?}");
-    assert!(sealed(&events).is_empty(), "{events:?}");
-    goes_on_as_one(&fixture, &repository, segment).await;
+    yields(&fixture, &repository, &held, one).await;
     assert_eq!(all_moments_are_right(&repository, database).await.len(), 1, "nothing is missing");
 }
 
@@ -93,13 +98,7 @@ async fn who_still_hears_yields_to_one_that_began_anew_just_before() {
     let one = started(&repository, database);
     held.came().await;
     database.listen_faults(|faults| faults.resets = 1);
-    let (_, other) = until_now(&capture(&repository, database)).await;
-    let [segment] = sealed(&other)[..] else { panic!("{other:?}") };
-    held.goes();
-    let (captured, events) = one.await.unwrap();
-    assert!(matches!(captured, Captured::Through(_)) && was_overtaken(&events), "{events:?}");
-    assert!(sealed(&events).is_empty(), "{events:?}");
-    goes_on_as_one(&fixture, &repository, segment).await;
+    yields(&fixture, &repository, &held, one).await;
     assert_eq!(all_moments_are_right(&repository, database).await.len(), 2, "the gap of the one that began anew");
 }
 
@@ -113,13 +112,7 @@ async fn two_that_begin_at_two_backups_make_one_chain() {
     held.came().await;
     backup(&repository, database).build().run().await.unwrap();
     database.set("users/u00000", 2);
-    let (_, other) = until_now(&capture(&repository, database)).await;
-    let [segment] = sealed(&other)[..] else { panic!("{other:?}") };
-    held.goes();
-    let (captured, events) = one.await.unwrap();
-    assert!(matches!(captured, Captured::Through(_)) && was_overtaken(&events), "{events:?}");
-    assert!(sealed(&events).is_empty(), "{events:?}");
-    goes_on_as_one(&fixture, &repository, segment).await;
+    yields(&fixture, &repository, &held, one).await;
     all_moments_are_right(&repository, database).await;
 }
 
