@@ -17,9 +17,8 @@ FIGURES ?=
 DOCUMENTS ?= 5000
 RUNS ?= 1
 NEXTEST_FLAGS ?=
-# Two slots a core: `.config/nextest.toml` says what takes how many.
+# Two tests a core: many wait for a server, or for the clock.
 SLOTS := $(shell echo $$((2 * $$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2))))
-export NEXTEST_PROFILE ?= suite
 # Eleven functions link the same SDKs: for the tests one program stands for all, beside two of the real ones.
 TEST_BINS := firebackup bootstrap api backup-chunk
 

@@ -20,7 +20,10 @@ pub async fn run() -> Result<()> {
     }
     // whether a merge stays bounded shows only where what is read ahead and written behind has long been filled
     let nobody_reads_it = ReplayProcess::start(1)?;
-    merged(&program, &nobody_reads_it, 1_000_000).await
+    for documents in [1_000_000, 3_000_000] {
+        merged(&program, &nobody_reads_it, documents).await?;
+    }
+    Ok(())
 }
 
 /// What reads documents from the replay server, and back from the repository.
