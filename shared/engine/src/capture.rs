@@ -255,8 +255,9 @@ impl Capture {
     }
 
     pub(crate) async fn begin(&self) -> Result<Listening> {
+        let looked = self.repository.world().now();
         let position = Position::find(&self.repository, self.source.database()).await?;
-        Ok(Listening { looked: self.repository.world().now(), ..listening_at(position) })
+        Ok(Listening { looked, ..listening_at(position) })
     }
 
     /// Waits, unless it is asked to stop.

@@ -81,12 +81,22 @@ impl Stretch {
 
     /// Whether nothing is missing between `a` and `b`: no scan took the place of changes, and no point lies there that was
     /// never proven.
-    pub(crate) fn is_unbroken(&self, a: Timestamp, b: Timestamp) -> bool {
+    pub(crate) fn is_unbroken<'s>(&'s self, a: Timestamp, b: Timestamp) -> bool {
         let first = self.segments.partition_point(|segment| segment.end() <= a);
         let touched = || self.segments.iter().skip(first).take_while(|segment| segment.after < b);
-        let mut points = touched().flat_map(|segment| &segment.points).filter(|point| a < **point && **point < b);
-        let mut gaps = touched().flat_map(|segment| &segment.gaps);
-        !gaps.any(|gap| gap.after < b && gap.until > a) && points.all(|point| self.proven.contains_key(point))
+        // a merged segment may have a million points
+        let within = |segment: &'s SegmentManifest| {
+            let first = segment.points.partition_point(|point| *point <= a);
+            segment.points.iter().skip(first).take_while(|point| **point < b)
+        };
+        !self.has_gap(a, b) && touched().flat_map(within).all(|point| self.proven.contains_key(point))
+    }
+
+    /// Whether a scan took the place of changes somewhere between `a` and `b`.
+    pub(crate) fn has_gap(&self, a: Timestamp, b: Timestamp) -> bool {
+        let first = self.segments.partition_point(|segment| segment.end() <= a);
+        let touched = self.segments.iter().skip(first).take_while(|segment| segment.after < b);
+        touched.flat_map(|segment| &segment.gaps).any(|gap| gap.after < b && gap.until > a)
     }
 
     /// The newest point at or before `moment`, or where the stretch begins.
@@ -287,6 +297,13 @@ impl Repository {
     pub(crate) async fn ends_at(&self, database: &DatabaseName, end: Timestamp) -> Result<bool> {
         let names = self.names_of(capture_id(self.id(), database)).await?;
         Ok(names.iter().all(|name| name.after < end && name.end.is_none_or(|until| until <= end)))
+    }
+
+    /// Whether a segment that was put just now is the last one, as far as names say.
+    pub(crate) async fn ends_with(&self, segment: &SegmentManifest) -> Result<bool> {
+        let names = self.names_of(capture_id(self.id(), &segment.source)).await?;
+        let after = segment.after;
+        Ok(names.iter().all(|name| name.after <= after && name.end.is_none_or(|until| until <= after)))
     }
 }
 

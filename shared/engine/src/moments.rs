@@ -191,7 +191,8 @@ impl Moments {
         let last = self.all.last().copied()?;
         let reached = self.stretches.iter().filter(|stretch| stretch.start() <= last && last <= stretch.end());
         let reached = reached.map(Stretch::end).max().unwrap_or(last);
-        let lost = self.stretches.iter().filter(|stretch| stretch.start() > reached).map(Stretch::end).max();
+        // one that others went on beside begins before that
+        let lost = self.stretches.iter().map(Stretch::end).filter(|end| *end > reached).max();
         lost.map(|until| Gap { after: reached, until })
     }
 
@@ -248,9 +249,13 @@ impl Moments {
     /// is none but `from`.
     pub(crate) fn newest_joined(&self, from: Timestamp) -> Option<Joined<'_>> {
         self.stretches.iter().filter(|stretch| stretch.leads_on(from)).find_map(|stretch| {
-            let newer = stretch.proven.range(from..).filter(|(point, _)| **point > from);
-            let newest = newer.take_while(|(point, _)| stretch.is_unbroken(from, **point)).last();
-            newest.and_then(|(point, _)| joined(stretch, from, *point))
+            let newer = stretch.proven.range(from..).map(|(point, _)| *point).filter(|point| *point > from);
+            let joined_up = newer.scan(from, |last, point| {
+                let joins = stretch.is_unbroken(*last, point);
+                *last = point;
+                joins.then_some(point)
+            });
+            joined_up.last().and_then(|point| joined(stretch, from, point))
         })
     }
 
@@ -285,9 +290,11 @@ impl Moments {
             Some(stretch) => is_base_in(stretch, manifest),
             None => manifest.id == *first,
         };
-        // a base of several read times is what it was at none of them: what was captured since its first completes it
-        let mut before = self.snapshots.iter().rev().filter(|manifest| manifest.read_times.first() <= Some(&point));
-        let base = before.find(is_fit)?;
+        // a base of several read times is what it was at none of them: what was captured until its last completes it, or the
+        // scan with which a chain begins there
+        let is_before =
+            |manifest: &&Manifest| manifest.read_time() <= Some(point) || manifest.read_times.first() == Some(&point);
+        let base = self.snapshots.iter().rev().filter(is_before).find(is_fit)?;
         let after = base.read_times.first().copied().unwrap_or_default();
         let mut all = layers(base);
         if let Some(stretch) = stretch {
@@ -317,9 +324,12 @@ fn joined(stretch: &Stretch, from: Timestamp, point: Timestamp) -> Option<Joined
     Some(Joined { point, segments, changed_until: stretch.point_before(from) })
 }
 
-/// Whether the changes of a stretch can be put on top of a snapshot.
+/// Whether the changes of a stretch can be put on top of a snapshot. A scan is a difference to what was known when the stream was
+/// lost: where a snapshot was read in part before that and in part behind it, it says nothing of what that part holds, unless the
+/// stretch begins with it.
 pub(crate) fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
-    manifest.read_times.first().is_some_and(|first| stretch.leads_on(*first))
+    let (Some(first), Some(last)) = (manifest.read_times.first(), manifest.read_time()) else { return false };
+    stretch.leads_on(*first) && (*first == stretch.start() || !stretch.has_gap(*first, last))
 }
 
 /// Layers of a snapshot on top of which captured changes are put that begin at `point`.

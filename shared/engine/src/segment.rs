@@ -21,7 +21,7 @@ use crate::plan::MAX_JOB_SECONDS;
 use crate::proof::{Prover, Verdict, cost_of_a_count};
 use crate::run_upload::{RunSettings, RunUpload};
 
-/// How long it is taken for granted that nobody else went on: it takes more than ten segments and a prune to free a place.
+/// How long it is taken for granted that nobody else went on: it takes eight segments, a merge and a prune to free a place.
 const TRUSTED_SECONDS: f64 = 10.0;
 
 impl Capture {
@@ -52,7 +52,7 @@ impl Capture {
         }
         let segment = self.write(listening, point, proof, is_regrouped).await?;
         let Some(segment) = segment else { return Ok(Some(End::Overtaken)) };
-        listening.looked = self.repository.world().now();
+        listening.looked = begun;
         let token = listening.buffer.token().filter(|_| !is_regrouped).cloned();
         listening.position.advance(&segment, token);
         listening.buffer.sealed();
@@ -63,7 +63,7 @@ impl Capture {
 
     /// Whether the chain still ends where this capture goes on. Who was held up for long (a machine that slept) may find its
     /// place free although others went on: what stood there was merged, and dropped.
-    async fn is_at_the_end(&self, listening: &Listening, now: Timestamp) -> Result<bool> {
+    async fn is_at_the_end(&self, listening: &mut Listening, now: Timestamp) -> Result<bool> {
         if now.seconds_since(listening.looked).abs() < TRUSTED_SECONDS {
             return Ok(true);
         }
@@ -71,8 +71,13 @@ impl Capture {
     }
 
     /// Whether no segment reaches beyond where this capture goes on.
-    pub(crate) async fn ends_here(&self, listening: &Listening) -> Result<bool> {
-        self.repository.ends_at(self.source.database(), listening.position.end()).await
+    pub(crate) async fn ends_here(&self, listening: &mut Listening) -> Result<bool> {
+        let now = self.repository.world().now();
+        let ends = self.repository.ends_at(self.source.database(), listening.position.end()).await?;
+        if ends {
+            listening.looked = now;
+        }
+        Ok(ends)
     }
 
     /// Whether a segment would say more than that nothing has changed: an idle database makes one an hour. What a proof
@@ -235,7 +240,7 @@ impl Capture {
         if !self.takes_the_end(listening, sealing).await? {
             return Ok(None);
         }
-        Ok(self.put_segment(segment, sealing).await?.then(|| segment.clone()))
+        Ok(self.put_segment(listening, segment, sealing).await?.then(|| segment.clone()))
     }
 
     /// Where the chain begins at a backup, says so in the place where another capture would go on before it; says whether that was
@@ -244,12 +249,17 @@ impl Capture {
         let Some(end) = listening.position.follows else { return Ok(true) };
         let at = self.segment(listening, listening.position.after);
         let begun = SegmentManifest { kind: SegmentKind::Begun, after: end, key: sealing.key_id(), ..at };
-        self.put_segment(&begun, sealing).await
+        self.put_segment(listening, &begun, sealing).await
     }
 
-    /// Puts a manifest, unless there is one.
-    async fn put_segment(&self, segment: &SegmentManifest, sealing: &Sealing) -> Result<bool> {
+    /// Puts a manifest, unless there is one; says whether it is the last of its chain. Whoever was held up while it was on its way
+    /// looks once more: its place may have been freed. What was put there is in what others have merged, and nobody reads it.
+    async fn put_segment(&self, listening: &Listening, segment: &SegmentManifest, sealing: &Sealing) -> Result<bool> {
         let path = path_of(&self.repository, segment)?;
-        Ok(self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? == Put::Stored)
+        if self.repository.put_sealed(ObjectType::Manifest, &path, sealing, segment).await? != Put::Stored {
+            return Ok(false);
+        }
+        let since = self.repository.world().now().seconds_since(listening.looked).abs();
+        Ok(since < TRUSTED_SECONDS || self.repository.ends_with(segment).await?)
     }
 }
