@@ -72,6 +72,8 @@ pub struct CaptureOptions {
     /// How long a capture that follows rests at least after a scan, and as long as that took: a server that resets whatever it
     /// is asked (an emulator) would else be read without end.
     pub scan_pause: Duration,
+    /// How long nothing is counted after a proof for which the server could not count. What is heard meanwhile is sealed unproven.
+    pub proof_pause: Duration,
 }
 
 impl Default for CaptureOptions {
@@ -80,7 +82,7 @@ impl Default for CaptureOptions {
             compression: Compression { algorithm: Algorithm::Zstd, level: Level::Fixed(3) },
             silence: Duration::from_secs(110),
             seal_every: Duration::from_secs(2),
-            heartbeat_seconds: 3600,
+            heartbeat_seconds: 1200,
             prove_every_seconds: 600,
             prove_cheaply_every_seconds: 60,
             cheap_proof_reads: 200,
@@ -89,6 +91,7 @@ impl Default for CaptureOptions {
             buffer_bytes: 64 * 1024 * 1024,
             scan_streams: 1,
             scan_pause: Duration::from_secs(5),
+            proof_pause: Duration::from_secs(60),
         }
     }
 }
@@ -100,6 +103,8 @@ pub enum CaptureEvent {
     Sealed(Box<SegmentManifest>),
     /// A stream broke or fell silent, and is opened anew.
     Reopened(String),
+    /// The server could not count what was captured, for this reason: it is sealed all the same, and proven later.
+    Unproven(String),
     /// The stream cannot be believed: the database is read, and moments since the last proven point are lost.
     Scanning(String),
     /// The database would have to be read, and its budget is spent.
@@ -426,6 +431,7 @@ pub(crate) fn listening_at(position: Position) -> Listening {
         must_prove_behind: None,
         looked: Timestamp::default(),
         has_counted: false,
+        failed_to_prove: None,
     }
 }
 
@@ -442,6 +448,8 @@ pub(crate) struct Listening {
     pub(crate) looked: Timestamp,
     /// Whether it was tried what counting costs.
     pub(crate) has_counted: bool,
+    /// When the server could not count what was captured, the last time.
+    pub(crate) failed_to_prove: Option<Instant>,
     /// The last point at which everything was counted, and right.
     pub(crate) checked: Timestamp,
 }

@@ -100,7 +100,7 @@ impl Capture {
         is_too_much.then(|| format!("reading it would make {would_be} document reads in 24 hours"))
     }
 
-    async fn scan(&self, listening: &Listening) -> Result<Scanned> {
+    async fn scan(&self, listening: &mut Listening) -> Result<Scanned> {
         let position = &listening.position;
         let known = position.known(&self.repository, self.source.database(), position.after).await?;
         let Some((base, known)) = known else { return Ok(Scanned::Nothing(None)) };

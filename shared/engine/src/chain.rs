@@ -319,7 +319,10 @@ pub(crate) fn no_moment(moment: Timestamp) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use firebackup_model::segment::Proof;
+
     use super::*;
+    use crate::moments::Moments;
 
     fn name(after: i64, end: Option<i64>) -> Name {
         Name { after: Timestamp::new(after, 0), end: end.map(|end| Timestamp::new(end, 0)) }
@@ -345,5 +348,20 @@ mod tests {
         let expected = [(1, Some(5)), (5, None), (6, Some(8)), (7, Some(10)), (10, None)];
         assert_eq!(read, expected.map(|(after, end)| name(after, end)));
         assert_eq!(covered.len(), 7);
+    }
+
+    /// Of so many points that walking from one end to the other for each would take hours.
+    #[test]
+    fn long_segments_are_looked_through_once() {
+        const POINTS: i64 = 400_000;
+        let at = |second: i64| Timestamp::new(second, 0);
+        let points: Vec<Timestamp> = (1..=POINTS).map(at).collect();
+        let proofs = vec![Proof { from: at(1), through: at(POINTS) }];
+        let segment =
+            SegmentManifest { points: points.clone(), proofs, ..crate::compact::tests::segment(0, POINTS, 0) };
+        let stretches = [Stretch::new(&[segment])];
+        assert!(points.windows(2).all(|pair| are_joined(&stretches, pair[0], pair[1])));
+        let moments = Moments::of(DatabaseName::new("p", "d"), Vec::new(), &stretches[0].segments);
+        assert_eq!(moments.newest_joined(at(0)).map(|joined| joined.point), Some(at(POINTS)));
     }
 }

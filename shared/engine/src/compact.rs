@@ -47,6 +47,9 @@ const RUN_BYTES: u64 = 512 * 1024 * 1024;
 /// stand in one run: 5,121 blocks of 1 MiB at least, of 65,536 that there may be, in 641 parts of 10,000. The index of that run names
 /// two paths a block, which are 60 of its 64 MiB where the path is as long as it may be. And a function must be done in 14 minutes.
 const MERGED_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+/// Points that are merged together at most: a manifest names each of them in 33 bytes, and may have 64 MiB. A point a second for eleven
+/// days.
+const MERGED_POINTS: usize = 1_000_000;
 /// Bytes of records, before compression, that are small enough to be merged together where there was not the time for more: a
 /// twentieth of [`MERGED_BYTES`]. A function does that in its 14 minutes at 0.3 MiB a second, and in five at 0.9; with less than
 /// that it could hardly seal what it captures.
@@ -269,11 +272,20 @@ impl Compaction {
 /// What is merged has runs.
 pub(crate) trait OfRuns {
     fn runs(&self) -> &[RunEntry];
+
+    /// How many points its manifest names.
+    fn points(&self) -> usize {
+        0
+    }
 }
 
 impl OfRuns for SegmentManifest {
     fn runs(&self) -> &[RunEntry] {
         &self.runs
+    }
+
+    fn points(&self) -> usize {
+        self.points.len()
     }
 }
 
@@ -291,9 +303,13 @@ fn raw_bytes_of<T: OfRuns>(all: &[T]) -> u64 {
     all.iter().map(raw_bytes).fold(0, u64::saturating_add)
 }
 
+fn points_of<T: OfRuns>(all: &[T]) -> usize {
+    all.iter().map(OfRuns::points).sum()
+}
+
 /// The first eight that follow one another and may be merged together.
 pub(crate) fn eight<T: OfRuns>(same: &[T], most: u64) -> Option<Range<usize>> {
-    let fits = |eight: &[T]| raw_bytes_of(eight) <= most;
+    let fits = |eight: &[T]| raw_bytes_of(eight) <= most && points_of(eight) <= MERGED_POINTS;
     let start = same.windows(TIER).position(fits)?;
     Some(start..start + TIER)
 }
@@ -301,11 +317,12 @@ pub(crate) fn eight<T: OfRuns>(same: &[T], most: u64) -> Option<Range<usize>> {
 /// The first two or more that follow one another and may be merged together, as many as may be.
 pub(crate) fn together<T: OfRuns>(all: &[T], most: u64) -> Option<Range<usize>> {
     (0..all.len()).find_map(|start| {
-        let sums = all[start..].iter().scan(0_u64, |sum, one| {
-            *sum = sum.saturating_add(raw_bytes(one));
-            Some(*sum)
+        let sums = all[start..].iter().scan((0_u64, 0), |(bytes, points), one| {
+            (*bytes, *points) = (bytes.saturating_add(raw_bytes(one)), *points + one.points());
+            Some((*bytes, *points))
         });
-        let fitting = sums.take(MAX_FAN_IN).take_while(|sum| *sum <= most).count();
+        let fits = |(bytes, points): &(u64, usize)| *bytes <= most && *points <= MERGED_POINTS;
+        let fitting = sums.take(MAX_FAN_IN).take_while(fits).count();
         (fitting > 1).then_some(start..start + fitting)
     })
 }
@@ -365,8 +382,9 @@ fn next_small_merge(
 fn stand_in(segments: &[SegmentManifest]) -> Option<SegmentManifest> {
     let (first, last) = (segments.first()?, segments.last()?);
     let runs = segments.iter().flat_map(|segment| segment.runs.iter().cloned()).collect();
+    let points = segments.iter().flat_map(|segment| segment.points.iter().copied()).collect();
     let (kind, level) = (SegmentKind::Compacted, level_of_merged(segments));
-    Some(SegmentManifest { after: first.after, kind, level, runs, ..last.clone() })
+    Some(SegmentManifest { after: first.after, kind, level, runs, points, ..last.clone() })
 }
 
 /// Of what follows one another in one chain, what is to be merged next; nothing of what is known to be broken.
@@ -448,12 +466,12 @@ fn joined(proofs: impl Iterator<Item = Proof>, points: &[Timestamp]) -> Vec<Proo
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use firebackup_model::DocumentPath;
     use firebackup_model::id::{JobId, JobKind, RunId};
 
-    fn segment(after: i64, end: i64, level: u32) -> SegmentManifest {
+    pub(crate) fn segment(after: i64, end: i64, level: u32) -> SegmentManifest {
         let points = vec![Timestamp::new(end, 0)];
         SegmentManifest {
             format: 1,
@@ -637,6 +655,22 @@ mod tests {
             };
             assert_eq!(names(&resting), names(&whole));
         }
+    }
+
+    #[test]
+    fn no_more_points_are_merged_than_a_manifest_may_name() {
+        let with_points = |number: i64, points: usize| {
+            let end = Timestamp::new(number + 1, 0);
+            SegmentManifest { points: vec![end; points], ..segment(number, number + 1, 0) }
+        };
+        let chain = |each: usize| -> Vec<_> { (0..TIER as i64).map(|number| with_points(number, each)).collect() };
+        assert_eq!(eight(&chain(MERGED_POINTS / TIER), u64::MAX), Some(0..TIER));
+        assert_eq!(eight(&chain(MERGED_POINTS / TIER + 1), u64::MAX), None);
+        assert_eq!(together(&chain(MERGED_POINTS / TIER), u64::MAX), Some(0..TIER));
+        assert_eq!(together(&chain(MERGED_POINTS / 3), u64::MAX), Some(0..3));
+        // so many nanoseconds as there can be
+        let longest = serde_json::to_string(&Timestamp::new(1_700_000_000, 123_456_789)).unwrap().len() + 1;
+        assert!(longest * MERGED_POINTS < firebackup_codec::limit::MAX_PAYLOAD / 3 * 2);
     }
 
     #[test]

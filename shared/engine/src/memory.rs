@@ -14,7 +14,7 @@ use firebackup_model::{DatabaseName, DocumentPath, ErrorKind, PathRange, PortErr
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
-pub use changes::ListenFaults;
+pub use changes::{CountFault, ListenFaults};
 
 /// A database in memory. Clones share it. Its clock ticks a microsecond a write.
 #[derive(Debug, Clone)]

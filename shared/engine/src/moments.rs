@@ -17,7 +17,8 @@ use crate::error::{EngineError, Result};
 use crate::merge::{Layer, Span, layers};
 use crate::repository::Repository;
 
-/// How long after its last moment a captured database may be as it was then without a word: a heartbeat comes once an hour.
+/// How long after its last moment a captured database may be as it was then without a word: a heartbeat comes every twenty minutes,
+/// and a window may last an hour.
 pub(crate) const QUIET_SECONDS: f64 = 4500.0;
 /// How far the clocks of this machine and of Firestore may be apart before a time that has not come is refused.
 const SKEW_SECONDS: f64 = 60.0;

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use firebackup_model::id::SnapshotId;
 use firebackup_model::path::PROBE_COLLECTION;
 use firebackup_model::port::{ChangeSource, DocumentSource};
-use firebackup_model::{DocumentPath, ErrorKind, PathRange, Timestamp, document};
+use firebackup_model::{DocumentPath, ErrorKind, PathRange, PortError, Timestamp, document};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{EngineError, Result};
@@ -21,6 +22,8 @@ use crate::moments::Moments;
 use crate::repository::Repository;
 use crate::world::Meter;
 
+/// How long one count may take, tries that failed included. Firestore itself gives up after a minute.
+const COUNT_PATIENCE: Duration = Duration::from_secs(70);
 /// Counts asked for at one time.
 const PARALLEL_COUNTS: usize = 8;
 /// A range with no more documents is read, rather than cut and counted on.
@@ -155,13 +158,15 @@ impl Prover<'_> {
     }
 
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64> {
-        let count = self.source.count_surely(range, at).await?;
+        let counting = self.source.count_surely(range, at);
+        // names are read for as long as that takes
+        let count = if self.source.counts_by_reading() { counting.await? } else { in_time(counting).await? };
         self.meter.reads.add(if self.source.counts_by_reading() { count.max(1) } else { count / 1000 + 1 });
         Ok(count)
     }
 
     async fn count_group(&self, group: &str, range: &PathRange, at: Timestamp) -> Result<u64> {
-        let count = self.changes.count_group(group, range, at).await?;
+        let count = in_time(self.changes.count_group(group, range, at)).await?;
         self.meter.reads.add(count / 1000 + 1);
         Ok(count)
     }
@@ -280,6 +285,12 @@ impl Prover<'_> {
         }
         Ok(())
     }
+}
+
+/// A count, unless it takes too long: what is heard waits meanwhile.
+async fn in_time(counting: impl Future<Output = Result<u64, PortError>>) -> Result<u64> {
+    let late = || PortError::new(ErrorKind::DeadlineExceeded, "count documents", "the server did not answer in time");
+    Ok(tokio::time::timeout(COUNT_PATIENCE, counting).await.map_err(|_| late())??)
 }
 
 /// Document reads that counting everything once costs: all documents are counted twice, together and by group.

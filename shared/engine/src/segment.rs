@@ -10,6 +10,7 @@ use firebackup_model::id::SnapshotId;
 use firebackup_model::manifest::{Counts, FORMAT_VERSION, GroupCounts, RunEntry, RunKind};
 use firebackup_model::segment::{Proof, SegmentKind, SegmentManifest};
 use firebackup_model::{ErrorKind, Timestamp};
+use tokio::time::Instant;
 
 use crate::capture::{Capture, CaptureEvent, End, Listening, Told};
 use crate::capture_position::Position;
@@ -36,6 +37,12 @@ impl Capture {
             Ok(Some(Verdict::Wrong(reason))) => return Ok(Some(End::Lost(reason))),
             Err(EngineError::Port(error)) if error.kind == ErrorKind::ReadTimeTooOld => {
                 return Ok(Some(End::Lost("what was captured was proven too late".to_owned())));
+            }
+            Err(EngineError::Port(error)) if error.can_be_retried() => {
+                // what was heard is not held up by a server that cannot count just now
+                told(CaptureEvent::Unproven(error.to_string()));
+                listening.failed_to_prove = Some(Instant::now());
+                None
             }
             Err(error) => return Err(error),
         };
@@ -89,7 +96,8 @@ impl Capture {
 
     /// Whether what was captured is to be counted at the last point.
     pub(crate) fn is_proof_due(&self, listening: &Listening) -> bool {
-        let Some(point) = listening.buffer.last_point() else { return false };
+        let rests = listening.failed_to_prove.is_some_and(|failed| failed.elapsed() < self.options.proof_pause);
+        let Some(point) = listening.buffer.last_point().filter(|_| !rests) else { return false };
         let since = point.seconds_since(listening.checked);
         let cheaply = f64::from(self.options.prove_cheaply_every_seconds);
         let is_wanted = listening.must_prove_behind.is_some_and(|silence| point > silence)
@@ -147,7 +155,10 @@ impl Capture {
     async fn prove(&self, listening: &mut Listening) -> Result<Verdict> {
         let Listening { position: Position { ledger, base, unproven, .. }, buffer, .. } = listening;
         let points: Vec<Timestamp> = unproven.iter().copied().chain(buffer.points()).collect();
-        let (verdict, found) = self.prover(base).prove(ledger, &points).await?;
+        // one that fails leaves no trace: what it found besides stands nowhere else
+        let mut counted = ledger.clone();
+        let (verdict, found) = self.prover(base).prove(&mut counted, &points).await?;
+        *ledger = counted;
         for (path, versions) in found {
             buffer.add(path, versions);
         }

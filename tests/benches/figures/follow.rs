@@ -110,6 +110,7 @@ impl Following {
                 }
                 CaptureEvent::Degraded(reason) => eprintln!("degraded: {reason}"),
                 CaptureEvent::Reopened(reason) => eprintln!("reopened: {reason}"),
+                CaptureEvent::Unproven(reason) => eprintln!("unproven: {reason}"),
                 CaptureEvent::Overtaken => eprintln!("overtaken"),
             };
             let ended = match window {

@@ -35,6 +35,10 @@ pub(super) enum Event {
     Reopened {
         reason: String,
     },
+    /// The server could not count what was captured.
+    Unproven {
+        reason: String,
+    },
     Scanning {
         reason: String,
         /// Of moments behind this one nothing will be known up to the scan.
@@ -118,6 +122,7 @@ impl Teller {
         let event = match event {
             CaptureEvent::Sealed(segment) => self.sealed(&segment),
             CaptureEvent::Reopened(reason) => Event::Reopened { reason },
+            CaptureEvent::Unproven(reason) => Event::Unproven { reason },
             CaptureEvent::Scanning(reason) => Event::Scanning { reason, lost_since: self.proven_through },
             CaptureEvent::Degraded(reason) => Event::Degraded { reason, lost_since: self.proven_through },
             CaptureEvent::Overtaken => Event::Overtaken,
@@ -173,6 +178,7 @@ fn text(event: &Event) -> String {
         }
         Event::Sealed { .. } => sealed(event),
         Event::Reopened { reason } => format!("listening anew: {reason}"),
+        Event::Unproven { reason } => format!("captured and not proven yet: {reason}"),
         Event::Scanning { reason, lost_since } => format!("reading the database: {reason}; {}", lost(*lost_since)),
         Event::Degraded { reason, lost_since } => format!("degraded: {reason}; {}", lost(*lost_since)),
         Event::Overtaken => "another capture of the same database was faster: going on behind it".to_owned(),

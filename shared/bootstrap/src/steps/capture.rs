@@ -114,6 +114,9 @@ impl Heard {
                 tracing::info!(reason, "the database is read: what it tells cannot be gone on with");
             }
             CaptureEvent::Reopened(reason) => tracing::debug!(reason, "a stream of changes is opened anew"),
+            CaptureEvent::Unproven(reason) => {
+                tracing::warn!(reason, "what was captured could not be proven, and is sealed all the same");
+            }
             CaptureEvent::Degraded(reason) => self.spent = Some(reason),
             CaptureEvent::Overtaken => {
                 self.is_scanning = false;

@@ -37,9 +37,29 @@ pub struct ListenFaults {
     pub swallows_deletions: bool,
     /// Nothing is told of documents that came and went between two points.
     pub is_terse: bool,
+    /// How many groups are counted before no count is answered any more but with this.
+    pub counts: Option<(u32, CountFault)>,
+}
+
+/// What comes of a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CountFault {
+    /// It fails, and may be tried again.
+    Unavailable,
+    /// Nothing, for ever.
+    Silence,
 }
 
 impl MemoryDatabase {
+    /// Whether this count is answered, and if not, with what.
+    fn count_fault(&self) -> Option<CountFault> {
+        let mut state = self.lock();
+        let (left, fault) = state.faults.counts.as_mut()?;
+        let is_answered = *left > 0;
+        *left = left.saturating_sub(1);
+        (!is_answered).then_some(*fault)
+    }
+
     /// Changes what goes wrong.
     pub fn listen_faults(&self, change: impl FnOnce(&mut ListenFaults)) {
         change(&mut self.lock().faults);
@@ -166,6 +186,13 @@ impl ChangeSource for MemoryDatabase {
     }
 
     async fn count_group(&self, group: &str, range: &PathRange, time: Timestamp) -> Result<u64, PortError> {
+        match self.count_fault() {
+            None => {}
+            Some(CountFault::Unavailable) => {
+                return Err(PortError::new(ErrorKind::Unavailable, "count documents", "failed on purpose"));
+            }
+            Some(CountFault::Silence) => std::future::pending().await,
+        }
         let state = self.lock();
         let there = |(path, versions): &(&DocumentPath, &Vec<Version>)| {
             path.collection_group() == group && range.covers(path) && at(versions, time).is_some()

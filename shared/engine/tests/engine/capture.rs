@@ -6,11 +6,14 @@ mod compacting;
 pub use compacting::compaction;
 pub use increments::back_up;
 mod deaths;
+mod held;
 mod histories;
 mod in_steps;
 mod increments;
 mod keeping;
 mod merging;
+mod proving;
+mod ranged;
 mod ways;
 
 use std::collections::BTreeMap;

@@ -69,7 +69,7 @@ async fn a_moment_is_restored_whole_and_a_moment_in_between_is_the_point_before(
 }
 
 #[tokio::test]
-async fn an_idle_database_makes_no_segment_until_an_hour_has_passed() {
+async fn an_idle_database_makes_no_segment_until_twenty_minutes_have_passed() {
     let (fixture, repository, manifest) = begun(12).await;
     let capture = capture(&repository, &fixture.database);
     let objects = fixture.objects().await;
@@ -78,7 +78,7 @@ async fn an_idle_database_makes_no_segment_until_an_hour_has_passed() {
         assert!(until_now(&capture).await.1.is_empty());
     }
     assert_eq!(fixture.objects().await, objects);
-    fixture.database.pass_seconds(3600);
+    fixture.database.pass_seconds(900);
     let (_, events) = until_now(&capture).await;
     let [CaptureEvent::Sealed(segment)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((segment.runs.len(), segment.after), (0, manifest.read_time().unwrap()));
@@ -86,7 +86,7 @@ async fn an_idle_database_makes_no_segment_until_an_hour_has_passed() {
 }
 
 #[tokio::test]
-async fn a_day_of_windows_of_an_idle_database_makes_a_segment_an_hour_and_nothing_else() {
+async fn a_day_of_windows_of_an_idle_database_makes_three_segments_an_hour_and_reads_nothing_again() {
     let (fixture, repository, _) = begun(12).await;
     let mut capture = capture(&repository, &fixture.database);
     // as it is when nobody sets anything: what an idle day costs hangs on how often it proves and says that it lives
@@ -97,6 +97,9 @@ async fn a_day_of_windows_of_an_idle_database_makes_a_segment_an_hour_and_nothin
         if window % 60 == 0 {
             fixture.clock.pass_hours(1);
         }
+        // whoever was away for half an hour is told everything again
+        let known_since = fixture.database.now().plus_seconds(-1800);
+        fixture.database.listen_faults(|faults| faults.forgotten_before = known_since);
         let (captured, events) = until_now(&capture).await;
         assert!(matches!(captured, Captured::Through(_)));
         for event in &events {
@@ -105,7 +108,7 @@ async fn a_day_of_windows_of_an_idle_database_makes_a_segment_an_hour_and_nothin
             sealed += 1;
         }
     }
-    assert!((23..=25).contains(&sealed), "{sealed} segments");
+    assert!((68..=72).contains(&sealed), "{sealed} segments");
     let after = fixture.objects().await;
     let added: Vec<&String> = after.difference(&before).collect();
     let are_in = |folder: &str| added.iter().filter(|path| path.starts_with(folder)).count();
