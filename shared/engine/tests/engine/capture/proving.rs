@@ -12,7 +12,10 @@ use super::{all_moments_are_right, begun, capture, until_now};
 async fn changes_are_sealed_without_counts(fault: CountFault) {
     let (fixture, repository, _) = begun(24).await;
     let database = fixture.database.clone();
-    let following: Arc<Capture> = Arc::new(capture(&repository, &database));
+    let mut following: Capture = capture(&repository, &database);
+    // what is not counted is no silence
+    following.options.silence = Duration::from_secs(3600);
+    let following = Arc::new(following);
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let task = tokio::spawn({
         let following = following.clone();
