@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firebackup_engine::{
-    CaptureEvent, CompactReport, Compaction, Moments, PrunePolicy, Repository, StatusBounds, Stop, capture_status, prune,
+    CaptureEvent, CompactReport, Compaction, Moments, PrunePolicy, Repository, StatusBounds, Stop, capture_status,
+    prune,
 };
 use firebackup_model::port::{ChangeSource, ChangeStream, DocumentStream, ListenFrom};
 use firebackup_model::{PathRange, PortError, Timestamp};
