@@ -4,7 +4,6 @@ mod compare;
 mod folder;
 pub(super) mod stage;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +11,7 @@ use std::time::Instant;
 use clap::Args;
 use firebackup_codec::wrap::fingerprint;
 use firebackup_embedded::{SystemRandom, key_file};
-use firebackup_engine::{Backup, Meter, Repository, Restore, RestoreOptions, RestoreReport, Secrets, verify};
+use firebackup_engine::{Backup, KeptDrills, Meter, Repository, Restore, RestoreOptions, RestoreReport, Secrets, verify};
 use firebackup_model::manifest::Manifest;
 use firebackup_storage::{Destination, DestinationSettings};
 use serde::Serialize;
@@ -169,7 +168,7 @@ async fn back_up(
 
 async fn look(story: &mut Story<'_>, repository: &Repository, manifest: &Manifest) -> Result<()> {
     story.step("Look at what is in the repository, and read all of it back")?;
-    story.tell(&entries_table(&entries(repository, &HashMap::new()).await?))?;
+    story.tell(&entries_table(&entries(repository, &KeptDrills::default()).await?))?;
     let verification = verify(repository, &manifest.id, &Arc::default()).await?;
     story.tell(&format!(
         "{} opened, decompressed and checked: {} from the repository",

@@ -33,16 +33,16 @@ const LIVE: &str = "live";
 #[derive(Debug, Args)]
 pub(crate) struct DiffArgs {
     /// Before: a snapshot (id, beginning of an id, or `latest`), `live`, or a time
-    #[arg(value_name = "A", required_unless_present = "from")]
+    #[arg(value_name = "A", required_unless_present_any = ["from", "to"])]
     before: Option<String>,
     /// After: a snapshot, `live` for the database as it is now, or a time
-    #[arg(value_name = "B", required_unless_present = "to")]
+    #[arg(value_name = "B", required_unless_present_any = ["from", "to"])]
     after: Option<String>,
     /// Before, as A: a time, from captured changes, such as 2026-11-24T10:15:03Z
-    #[arg(long, value_name = "A", conflicts_with_all = ["before", "after"], requires = "to")]
+    #[arg(long, value_name = "A", conflicts_with_all = ["before", "after"])]
     from: Option<String>,
     /// After, as B
-    #[arg(long, value_name = "B", conflicts_with_all = ["before", "after"], requires = "from")]
+    #[arg(long, value_name = "B", conflicts_with_all = ["before", "after"])]
     to: Option<String>,
     /// List every document that differs
     #[arg(long, visible_alias = "document")]
@@ -86,8 +86,10 @@ struct Compared {
 /// # Errors
 /// When a side cannot be read, or both are the live database.
 pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
+    let (before, after) = named(&args)?;
+    let (before, after) = (asked(before)?, asked(after)?);
     let repository = context.repository().await?;
-    let (before, after) = sides(context, &repository, &args).await?;
+    let (before, after) = sides(context, &repository, before, after).await?;
     let selection = selection(&args.collections, &before, &after)?;
     let meter = Arc::new(Meter::default());
     let (mut left, before_name) = open(context, &repository, &before, &after, &selection, &meter).await?;
@@ -117,11 +119,16 @@ pub(crate) async fn run(context: &Context, args: DiffArgs) -> Result<Exit> {
     Ok(if args.exit_code && !same { Exit::Partial } else { Exit::Done })
 }
 
-async fn sides(context: &Context, repository: &Repository, args: &DiffArgs) -> Result<(Side, Side)> {
-    let asked = |named: &Option<String>, given: &Option<String>| {
-        asked(named.as_ref().or(given.as_ref()).map_or(LIVE, String::as_str))
-    };
-    let (before, after) = (asked(&args.from, &args.before)?, asked(&args.to, &args.after)?);
+/// What was named, before and after: in their places, or by options, of which one alone would leave the other side open.
+fn named(args: &DiffArgs) -> Result<(&str, &str)> {
+    let before = args.from.as_deref().or(args.before.as_deref());
+    let after = args.to.as_deref().or(args.after.as_deref());
+    before.zip(after).ok_or_else(|| {
+        CliError::Usage("--from and --to go together: give both, such as --from latest --to live".to_owned())
+    })
+}
+
+async fn sides(context: &Context, repository: &Repository, before: Asked, after: Asked) -> Result<(Side, Side)> {
     // a time that is compared with a snapshot is one of the same database
     match (&before, &after) {
         (Asked::At(_), _) => {
@@ -272,6 +279,23 @@ const fn sign(change: Change) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn both_sides_are_named_in_their_places_or_both_by_options() {
+        let parse = |line: &str| Cli::arguments::<DiffArgs>("diff", line);
+        for (line, expected) in [("latest live", ("latest", "live")), ("--to live --from latest", ("latest", "live"))] {
+            assert_eq!(named(&parse(line).unwrap()).unwrap(), expected, "{line}");
+        }
+        for half in ["--from latest", "--to live"] {
+            let refused = named(&parse(half).unwrap()).unwrap_err();
+            assert_eq!(refused.kind(), "usage", "{half}");
+            assert!(refused.to_string().contains("--from and --to go together"), "{refused}");
+        }
+        for bad in ["", "latest", "--from latest live", "latest --to live", "latest live --from latest"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_side_is_a_time_a_snapshot_or_the_database_and_half_a_time_is_none() {
@@ -286,5 +310,7 @@ mod tests {
             assert_eq!(refused.kind(), "usage", "{refused}");
             assert!(refused.to_string().contains("with a time zone"), "{refused}");
         }
+        let leap = asked("2026-06-30T23:59:60Z").unwrap_err().to_string();
+        assert!(leap.contains("seconds go from 00 to 59"), "{leap}");
     }
 }

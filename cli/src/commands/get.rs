@@ -127,11 +127,7 @@ async fn look_up(
     path: &DocumentPath,
     meter: &Arc<Meter>,
 ) -> Result<LookedUp> {
-    let Ok(asked) = at.parse::<Timestamp>() else {
-        if looks_like_a_time(at) {
-            let text = format!("--at `{at}`: a time is given with its zone: 2026-11-24T10:15:03Z");
-            return Err(CliError::Usage(text));
-        }
+    let Some(asked) = asked(at)? else {
         let snapshot = context.snapshot_to_use(repository, at).await?;
         let (manifest, _) = repository.manifest(&snapshot).await?;
         let found = lookup(repository, &manifest, path, meter).await?;
@@ -142,6 +138,15 @@ async fn look_up(
     let found = lookup_at(repository, &moments, &moment, path, meter).await?;
     let (snapshot, moment) = (Some(moment.base), Some((moment.point, asked)));
     Ok(LookedUp { snapshot, is_reported: false, moment, found })
+}
+
+/// The time that is meant; nothing where a snapshot is.
+fn asked(at: &str) -> Result<Option<Timestamp>> {
+    match at.parse::<Timestamp>() {
+        Ok(asked) => Ok(Some(asked)),
+        Err(error) if looks_like_a_time(at) => Err(CliError::Usage(format!("--at: {error}"))),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Whether somebody meant a time: no snapshot's name begins with a year.
@@ -156,9 +161,8 @@ async fn look_up_reported(
     path: &DocumentPath,
     meter: &Arc<Meter>,
 ) -> Result<LookedUp> {
-    let asked: Timestamp = at
-        .parse()
-        .map_err(|_| CliError::Usage(format!("--reported is of a time, and `{at}` is none: 2026-11-24T10:15:03Z")))?;
+    let asked = asked(at)?
+        .ok_or_else(|| CliError::Usage(format!("--reported is of a time, and `{at}` is none: 2026-11-24T10:15:03Z")))?;
     let database = context.database_in(repository).await?;
     let version = as_reported(repository, &database, path, asked, meter).await?;
     let (update_time, read_time) = (version.update_time, Some(version.point));
@@ -176,9 +180,13 @@ mod tests {
     fn a_time_without_a_zone_is_no_snapshot() {
         for time in ["2026-11-24T10:15:03", "2026-11-24", "2026-11-24 10:15"] {
             assert!(time.parse::<Timestamp>().is_err() && looks_like_a_time(time), "{time}");
+            assert_eq!(asked(time).unwrap_err().kind(), "usage", "{time}");
         }
+        let leap = asked("2026-06-30T23:59:60Z").unwrap_err().to_string();
+        assert!(leap.contains("--at") && leap.contains("seconds go from 00 to 59"), "{leap}");
         for name in ["latest", "bkp_01K", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "2026"] {
             assert!(!looks_like_a_time(name), "{name}");
+            assert_eq!(asked(name).unwrap(), None, "{name}");
         }
     }
 }

@@ -82,7 +82,7 @@ struct ToldVersion {
 /// When none is known, or the repository cannot be read.
 pub(crate) async fn run(context: &Context, args: HistoryArgs) -> Result<Exit> {
     let path = DocumentPath::new(args.path.as_str()).map_err(|error| CliError::Usage(error.to_string()))?;
-    let period = Period { from: args.from, to: args.to };
+    let period = period(&args)?;
     let store = Arc::new(CountingStore::new(context.destination()?.store()));
     let repository = context.repository_in(store.clone()).await?;
     let database = context.database_in(&repository).await?;
@@ -114,6 +114,13 @@ pub(crate) async fn run(context: &Context, args: HistoryArgs) -> Result<Exit> {
         of(told.requests, "request")
     ));
     Ok(Exit::Done)
+}
+
+fn period(args: &HistoryArgs) -> Result<Period> {
+    match (args.from, args.to) {
+        (Some(from), Some(to)) if from > to => Err(CliError::Usage(format!("--from {from} lies behind --to {to}"))),
+        (from, to) => Ok(Period { from, to }),
+    }
 }
 
 fn told_version(
@@ -221,5 +228,21 @@ const fn name(change: Change) -> &'static str {
         Change::Updated => "updated",
         Change::Deleted => "deleted",
         Change::Same => "same",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn a_period_that_ends_before_it_begins_is_bad_usage() {
+        let period = |line: &str| period(&Cli::arguments("history", &format!("users/a {line}")).unwrap());
+        let refused = period("--from 2026-11-24T11:00:00Z --to 2026-11-24T10:59:59.9Z").unwrap_err();
+        assert_eq!(refused.kind(), "usage", "{refused}");
+        for good in ["", "--from 2026-11-24T11:00:00Z", "--from 2026-11-24T11:00:00Z --to 2026-11-24T11:00:00Z"] {
+            assert!(period(good).is_ok(), "{good}");
+        }
     }
 }

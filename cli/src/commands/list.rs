@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use firebackup_engine::{EngineError, MOST_DRILLS, ProvenOrigin, Repository, UnreadableDrill};
+use firebackup_engine::{EngineError, KeptDrills, MOST_DRILLS, ProvenOrigin, Repository, UnreadableDrill};
 use firebackup_model::Timestamp;
 use firebackup_model::id::{JobId, SnapshotId};
 use firebackup_model::manifest::{Consistency, Manifest, SnapshotKind};
@@ -48,6 +48,8 @@ pub(crate) struct Summary {
     origin_proven: bool,
     /// When a drill has restored it last and found everything as it should be; nothing where a later drill may have failed.
     restored: Option<Timestamp>,
+    /// When its last drill ended, where that failed.
+    drill_failed: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -80,7 +82,7 @@ pub(crate) struct UnreadableReport {
 pub(crate) async fn run(context: &Context) -> Result<Exit> {
     let repository = context.repository().await?;
     let drills = repository.drills(MOST_DRILLS).await?;
-    let entries = entries(&repository, &drills.restored()).await?;
+    let entries = entries(&repository, &drills).await?;
     let unreadable_reports: Vec<_> = drills.unreadable.into_iter().map(UnreadableReport::new).collect();
     let has_unreadable = entries.iter().any(|entry| matches!(entry, Entry::Unreadable { .. }));
     let damaged = has_unreadable || !unreadable_reports.is_empty();
@@ -143,15 +145,16 @@ fn unproven(entries: &[Entry]) -> String {
     if entries.iter().any(is_unproven) { format!("\n\nOrigin not proven: {ANYBODY}") } else { String::new() }
 }
 
-/// Reads the manifests of all snapshots, oldest first; `restored` says which have passed their last drill, and when.
+/// Reads the manifests of all snapshots, oldest first; `drills` say which have passed their last drill, which have not, and when.
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn entries(repository: &Repository, restored: &HashMap<SnapshotId, Timestamp>) -> Result<Vec<Entry>> {
+pub(crate) async fn entries(repository: &Repository, drills: &KeptDrills) -> Result<Vec<Entry>> {
+    let (restored, failed) = (drills.restored(), drills.failed());
     let mut entries = Vec::new();
     for id in repository.snapshot_ids().await? {
         entries.push(match repository.manifest(&id).await {
-            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin, restored)),
+            Ok((manifest, origin)) => Entry::Readable(summary(manifest, &origin, (&restored, &failed))),
             // a prune dropped it since it was listed
             Err(EngineError::NotFound(_)) if repository.is_dropped(&id).await? => continue,
             Err(error @ (EngineError::Store { .. } | EngineError::Port(_))) => return Err(error.into()),
@@ -161,9 +164,13 @@ pub(crate) async fn entries(repository: &Repository, restored: &HashMap<Snapshot
     Ok(entries)
 }
 
-fn summary(manifest: Manifest, origin: &ProvenOrigin, restored: &HashMap<SnapshotId, Timestamp>) -> Summary {
+/// When drills ended, of the snapshots that they were of.
+type Ends = HashMap<SnapshotId, Timestamp>;
+
+fn summary(manifest: Manifest, origin: &ProvenOrigin, (restored, failed): (&Ends, &Ends)) -> Summary {
     Summary {
         restored: restored.get(&manifest.id).copied(),
+        drill_failed: failed.get(&manifest.id).copied(),
         read_time: manifest.read_time(),
         id: manifest.id,
         kind: manifest.kind,
@@ -197,7 +204,7 @@ pub(crate) fn entries_table(entries: &[Entry]) -> String {
         Entry::Unreadable { .. } => None,
     });
     let has_users = readable.clone().any(|summary| summary.users.is_some());
-    let is_drilled = readable.clone().any(|summary| summary.restored.is_some());
+    let is_drilled = readable.clone().any(|summary| summary.restored.is_some() || summary.drill_failed.is_some());
     let is_partial = readable.clone().any(|summary| summary.selection != EVERYTHING);
     let shows = |column: &Column| match column.header {
         "USERS" => has_users,
@@ -235,13 +242,21 @@ const COLUMNS: [Column; 10] = [
     Column { header: "SIZE", cell: |summary| bytes(summary.bytes) },
     Column { header: "STORED", cell: |summary| bytes(summary.stored_bytes) },
     Column { header: "USERS", cell: |summary| summary.users.map_or_else(nothing, count) },
-    Column { header: "RESTORED", cell: |summary| summary.restored.map_or_else(|| "never".to_owned(), moment) },
+    Column { header: "RESTORED", cell: restored },
     Column { header: "SELECTION", cell: |summary| summary.selection.clone() },
 ];
 
 fn read_time(summary: &Summary) -> String {
     let ranged = if summary.consistency == Consistency::Ranged { " (ranged)" } else { "" };
     summary.read_time.map_or_else(nothing, |time| moment(time) + ranged)
+}
+
+fn restored(summary: &Summary) -> String {
+    match (summary.restored, summary.drill_failed) {
+        (Some(time), _) => moment(time),
+        (None, Some(time)) => format!("failed {}", moment(time)),
+        (None, None) => "never".to_owned(),
+    }
 }
 
 fn nothing() -> String {

@@ -9,10 +9,14 @@ mod telling;
 mod windows;
 
 use clap::{Args, Subcommand};
+use firebackup_engine::Repository;
+use firebackup_model::DatabaseName;
+use firebackup_model::manifest::Manifest;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::exit::Exit;
+use crate::settings::new_project_id;
 
 /// Examples for the help.
 pub(crate) const EXAMPLES: &str = "\
@@ -52,5 +56,44 @@ pub(crate) async fn run(context: &Context, args: PitrArgs) -> Result<Exit> {
         PitrCommand::Status(args) => context.interrupt.race(status::run(context, args)).await,
         PitrCommand::Windows(args) => context.interrupt.race(windows::run(context, args)).await,
         PitrCommand::Stop => context.interrupt.race(stop::run(context)).await,
+    }
+}
+
+/// Where nothing is known of a project but its name, that must be one that a project can have: else a slip of the pen would
+/// pass for a project of which nothing is captured.
+async fn check_project(context: &Context, repository: &Repository, database: &DatabaseName) -> Result<()> {
+    let project = &database.project;
+    let Err(wrong) = new_project_id(project).and_then(|_| long_enough(project, context.settings.is_emulator())) else {
+        return Ok(());
+    };
+    match repository.all_manifests(|manifest: &Manifest| manifest.source == *database).await?.is_empty() {
+        true => Err(CliError::Usage(wrong)),
+        false => Ok(()),
+    }
+}
+
+/// An emulator takes projects of any name; at Google an id has six letters at least, and thirty behind a domain at most.
+fn long_enough(project: &str, is_emulator: bool) -> Result<(), String> {
+    let own = project.rsplit(':').next().unwrap_or(project);
+    if is_emulator || (project.len() >= 6 && own.len() <= 30) {
+        return Ok(());
+    }
+    Err(format!("`{project}` is no project id: one has 6 to 30 letters, and the repository has no backup of it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_id_of_google_has_six_to_thirty_letters() {
+        let (longest, longer) = ("a".repeat(30), "a".repeat(31));
+        for good in ["my-app", "example.com:a", longest.as_str()] {
+            assert_eq!(long_enough(good, false), Ok(()), "{good}");
+        }
+        for bad in ["nope", "my-ap", longer.as_str()] {
+            assert!(long_enough(bad, false).unwrap_err().contains(&format!("`{bad}` is no project id")));
+            assert_eq!(long_enough(bad, true), Ok(()), "{bad}");
+        }
     }
 }

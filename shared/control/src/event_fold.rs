@@ -150,12 +150,22 @@ impl Control {
         Ok((!events.is_empty()).then_some(FoldWork { place, database, events, has_more, keys }))
     }
 
-    /// Notes that a batch stands in the repository. Whoever dies before folds it again, and finds it there.
+    /// Notes that a batch stands in the repository, but for the events in these places of it, ascending, of which nothing could
+    /// be made. Whoever dies before folds it again, and finds it there.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn folded(&self, worker: &Worker, of: &DueCapture, work: &FoldWork) -> Result<()> {
-        self.buffer()?.settle(&of.buffer(), &work.keys, Settled::Folded).await?;
+    pub async fn folded(&self, worker: &Worker, of: &DueCapture, work: &FoldWork, left_out: &[usize]) -> Result<()> {
+        let (mut folded, mut refused) = (Vec::new(), Vec::new());
+        for (place, key) in work.keys.iter().enumerate() {
+            let keys = if left_out.binary_search(&place).is_ok() { &mut refused } else { &mut folded };
+            keys.push(key.clone());
+        }
+        for (keys, settled) in [(folded, Settled::Folded), (refused, Settled::Refused)] {
+            if !keys.is_empty() {
+                self.buffer()?.settle(&of.buffer(), &keys, settled).await?;
+            }
+        }
         self.release_fold(worker, of).await
     }
 

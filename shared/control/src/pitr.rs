@@ -195,6 +195,7 @@ impl Control {
             paused: false,
             initial_backup_id: None,
             enabled_at: now,
+            resumed_at: None,
             updated_at: now,
             due: whole_second(now),
             push: new
@@ -322,7 +323,7 @@ impl Control {
             pitr.check_enabled()?;
             if pitr.paused {
                 pitr.paused = false;
-                (pitr.enabled_at, pitr.due) = (now, whole_second(now));
+                (pitr.resumed_at, pitr.due) = (Some(now), whole_second(now));
                 pitr.course = pitr.course.begun_anew();
             }
             Ok(())

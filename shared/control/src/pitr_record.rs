@@ -170,6 +170,9 @@ pub(crate) struct PitrRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) initial_backup_id: Option<JobId>,
     pub(crate) enabled_at: Timestamp,
+    /// When it was resumed, if it was paused since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resumed_at: Option<Timestamp>,
     pub(crate) updated_at: Timestamp,
     /// When the next window begins; while somebody holds it, from when on that one counts as dead.
     pub(crate) due: Timestamp,
@@ -205,6 +208,11 @@ impl PitrRecord {
     /// Whether somebody should capture.
     pub(crate) const fn is_on(&self) -> bool {
         self.enabled && !self.paused
+    }
+
+    /// Since when somebody should: what was missed before that is no fault.
+    pub(crate) fn on_since(&self) -> Timestamp {
+        self.resumed_at.unwrap_or(self.enabled_at)
     }
 
     /// Whether somebody captures just now, or folds events.
@@ -262,7 +270,7 @@ impl PitrRecord {
             return Some("what was captured is not proven to be all of it".to_owned());
         }
         let patience = PATIENCE_SECONDS.max(3 * self.window_seconds());
-        let since = course.captured_at.unwrap_or(self.enabled_at).max(self.enabled_at);
+        let since = course.captured_at.unwrap_or_default().max(self.on_since());
         (since.plus_seconds(patience) < now).then(|| format!("nothing was captured since {since}"))
     }
 
@@ -326,6 +334,7 @@ mod tests {
             paused: false,
             initial_backup_id: None,
             enabled_at: at(0),
+            resumed_at: None,
             updated_at: at(0),
             due: at(0),
             push: None,
@@ -360,9 +369,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_enabled_again_just_now_is_not_late() {
+    fn what_was_enabled_again_or_resumed_just_now_is_not_late() {
         let old = Course { through: Some(at(60)), captured_at: Some(at(60)), ..Course::default() };
-        let again = PitrRecord { enabled_at: at(100_000), ..record(old) };
+        let again = PitrRecord { enabled_at: at(100_000), ..record(old.clone()) };
         assert_eq!(again.status(at(100_001)).0, PitrStatus::Active);
+        let resumed = PitrRecord { resumed_at: Some(at(100_000)), ..record(old) };
+        assert_eq!(resumed.status(at(100_001)).0, PitrStatus::Active);
     }
 }

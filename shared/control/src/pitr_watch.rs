@@ -112,13 +112,13 @@ impl PitrRecord {
     }
 
     /// The gaps that came to be since somebody looked last, oldest first. Where nobody has, those that were there when it was
-    /// enabled are no news.
+    /// enabled or resumed are no news.
     pub(crate) fn new_gaps(&self, captured: &CapturedWindow) -> Vec<CapturedGap> {
         let Some(found) = captured.facts.as_ref().filter(|_| !captured.expects_gaps) else { return Vec::new() };
         let known = &self.course.facts;
         let is_new = |gap: &&CapturedGap| match self.course.looked_at {
             Some(_) => known.lacks(gap),
-            None => gap.until > self.enabled_at,
+            None => gap.until > self.on_since(),
         };
         found.newest_gaps.iter().rev().filter(is_new).copied().collect()
     }

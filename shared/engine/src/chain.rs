@@ -140,6 +140,17 @@ impl Name {
             Some(end) => layout::compacted(capture, self.after, end),
         }
     }
+
+    /// What becomes of its moments where its manifest is removed.
+    const fn without_it(&self) -> &'static str {
+        match self.end {
+            None => ", which gives up the moments from there to the next full backup",
+            Some(_) => {
+                ": the segments that it was merged from are read instead, and nothing is lost, unless a prune has dropped them; \
+                 else the moments from there to the next full backup are given up"
+            }
+        }
+    }
 }
 
 /// Parts names into those that are read, of which none lies in another, and those that lie in one of them. A compacted one that
@@ -195,7 +206,8 @@ impl Repository {
         let found = found.map_err(|error| {
             error.explained(format!(
                 "`{path}` cannot be read, so that it is not known what was captured there: put the object back from a copy or an \
-                 older version, or remove it, which gives up the moments from there to the next full backup"
+                 older version, or remove it{}",
+                name.without_it()
             ))
         })?;
         let Some((segment, _)) = found else { return Ok(None) };

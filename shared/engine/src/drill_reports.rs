@@ -70,6 +70,20 @@ impl KeptDrills {
         }
         restored
     }
+
+    /// When the last drill of each backup failed, of those whose last one did. Nothing is believed less of a backup for it than
+    /// [`Self::restored`] has it: so a report counts here whoever wrote it.
+    #[must_use]
+    pub fn failed(&self) -> HashMap<SnapshotId, Timestamp> {
+        let mut failed = HashMap::new();
+        for (report, _) in &self.reports {
+            match report.has_passed() {
+                true => failed.remove(&report.snapshot),
+                false => failed.insert(report.snapshot.clone(), report.finished),
+            };
+        }
+        failed
+    }
 }
 
 impl Repository {

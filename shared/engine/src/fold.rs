@@ -32,7 +32,7 @@ use crate::world::Meter;
 const MAX_AHEAD_SECONDS: i64 = DAY_SECONDS;
 
 /// What became of a batch of events.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folded {
     /// Events that were taken, each once.
     pub events: u64,
@@ -40,8 +40,9 @@ pub struct Folded {
     pub versions: u64,
     /// Events that stood more than once in the batch.
     pub repeated: u64,
-    /// Events that were left out because they are dated in the future, or outside the years that Firestore knows.
-    pub misdated: u64,
+    /// Events that were left out because they are dated in the future, or outside the years that Firestore knows: their places in
+    /// the batch, ascending.
+    pub misdated: Vec<usize>,
     /// Whether the batch had been folded before.
     pub was_there: bool,
 }
@@ -80,10 +81,10 @@ pub async fn fold(
 /// Each event once, and how many were left out.
 fn distinct(events: &[ReportedEvent], now: Timestamp) -> (BTreeMap<(&str, &str), &ReportedEvent>, Folded) {
     let (mut taken, mut folded) = (BTreeMap::new(), Folded::default());
-    for event in events {
+    for (place, event) in events.iter().enumerate() {
         if !is_datable(event, now) {
             tracing::warn!(event = %event.id, time = %event.time, "an event is dated as no change can be: left out");
-            folded.misdated += 1;
+            folded.misdated.push(place);
         } else if taken.insert((event.source.as_str(), event.id.as_str()), event).is_some() {
             folded.repeated += 1;
         }
@@ -340,6 +341,6 @@ mod tests {
             event("3", "a/1", i64::MAX, None),
         ];
         let (versions, _, folded) = of(&events);
-        assert_eq!((versions.len(), folded.events, folded.misdated), (1, 1, 2));
+        assert_eq!((versions.len(), folded.events, folded.misdated), (1, 1, vec![1, 2]));
     }
 }

@@ -17,13 +17,24 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
-/// The text was not an RFC 3339 timestamp.
+/// The text was not an RFC 3339 timestamp, or none that can be kept as it is.
 #[derive(Debug, thiserror::Error)]
-#[error("`{text}` is not a timestamp: expected RFC 3339 with a time zone, such as 2026-01-31T14:03:00Z")]
-pub struct TimestampError {
-    text: String,
-    #[source]
-    source: time::error::Parse,
+pub enum TimestampError {
+    /// It is none.
+    #[error("`{text}` is not a timestamp: expected RFC 3339 with a time zone, such as 2026-01-31T14:03:00Z")]
+    Malformed {
+        /// What it was.
+        text: String,
+        /// Why it is none.
+        #[source]
+        source: time::error::Parse,
+    },
+    /// It is of a leap second, which Firestore does not count.
+    #[error("`{0}` is not a timestamp: seconds go from 00 to 59")]
+    LeapSecond(String),
+    /// It has more decimals than a timestamp has.
+    #[error("`{0}` is not a timestamp: a second has at most nine decimals")]
+    TooFine(String),
 }
 
 impl Timestamp {
@@ -96,8 +107,16 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let moment =
-            OffsetDateTime::parse(text, &Rfc3339).map_err(|source| TimestampError { text: text.to_owned(), source })?;
+        let malformed = |source| TimestampError::Malformed { text: text.to_owned(), source };
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(malformed)?;
+        // both would be read as another moment: the time before the second's decimals has always as many letters
+        let (second, decimals) = (text.get(17..19), text.get(19..).and_then(|rest| rest.strip_prefix('.')));
+        if second == Some("60") {
+            return Err(TimestampError::LeapSecond(text.to_owned()));
+        }
+        if decimals.is_some_and(|decimals| decimals.bytes().take_while(u8::is_ascii_digit).count() > 9) {
+            return Err(TimestampError::TooFine(text.to_owned()));
+        }
         Ok(Self { seconds: moment.unix_timestamp(), nanos: moment.nanosecond() })
     }
 }
@@ -142,6 +161,21 @@ mod tests {
         assert!("2026-01-31T14:03:00".parse::<Timestamp>().is_err());
         let zoned: Timestamp = "2026-01-31T15:03:00+01:00".parse().unwrap();
         assert_eq!(zoned.to_string(), "2026-01-31T14:03:00Z");
+    }
+
+    #[test]
+    fn what_would_be_read_as_another_moment_is_refused() {
+        for (text, says) in [
+            ("2026-06-30T23:59:60Z", "from 00 to 59"),
+            ("2026-07-01T01:59:60.5+02:00", "from 00 to 59"),
+            ("2026-06-30T23:59:59.1234567891Z", "nine decimals"),
+            ("2026-06-30T23:59:59.0000000000-01:00", "nine decimals"),
+        ] {
+            let refused = text.parse::<Timestamp>().unwrap_err().to_string();
+            assert!(refused.contains(says) && refused.contains(text), "{refused}");
+        }
+        let finest: Timestamp = "2026-06-30T23:59:59.123456789+02:00".parse().unwrap();
+        assert_eq!(finest.to_string(), "2026-06-30T21:59:59.123456789Z");
     }
 
     #[test]

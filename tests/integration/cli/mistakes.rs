@@ -50,13 +50,38 @@ fn a_url_that_cannot_be_understood_is_bad_usage_and_a_folder_that_is_none_is_not
 fn a_project_that_is_none_is_not_one_of_which_nothing_is_captured() {
     let program = Program::new("127.0.0.1:1");
     let url = program.url();
-    let status =
-        |project: &str| bare(&program, &["pitr", "status", "--repo", &url, "--project", project]).output().unwrap();
-    for bad in ["BAD!", "1bad", "bad_id"] {
-        let text = told(&status(bad), 2);
-        assert!(text.contains(&format!("`{bad}` is no project id")), "{text}");
+    for command in ["status", "windows"] {
+        let of = |project: &str| bare(&program, &["pitr", command, "--repo", &url, "--project", project]);
+        for bad in ["BAD!", "1bad", "bad_id", "nope"] {
+            let text = told(&of(bad).env_remove("FIRESTORE_EMULATOR_HOST").output().unwrap(), 2);
+            assert!(text.contains(&format!("`{bad}` is no project id")), "{text}");
+        }
+        told(&of("another-app").env_remove("FIRESTORE_EMULATOR_HOST").output().unwrap(), 0);
+        // an emulator takes any name
+        told(&of("nope").output().unwrap(), 0);
     }
-    told(&status("another-app"), 0);
+}
+
+#[test]
+fn times_that_are_none_or_lie_the_wrong_way_round_are_bad_usage() {
+    let program = Program::new("127.0.0.1:1");
+    let (early, late, leap) = ("2026-11-24T10:00:00Z", "2026-11-24T11:00:00Z", "2026-06-30T23:59:60Z");
+    let fine = "2026-11-24T10:00:00.0000000001Z";
+    let cases: [(&[&str], &str); 8] = [
+        (&["diff", "--from", early], "--from and --to go together"),
+        (&["diff", "--to", early], "--from and --to go together"),
+        (&["diff", "--from", leap, "--to", "live"], "seconds go from 00 to 59"),
+        (&["history", "users/a", "--from", late, "--to", early], "lies behind --to"),
+        (&["history", "users/a", "--from", fine], "at most nine decimals"),
+        (&["get", "users/a", "--at", leap], "seconds go from 00 to 59"),
+        (&["get", "users/a", "--at", fine, "--reported"], "at most nine decimals"),
+        (&["restore", "--at", leap], "seconds go from 00 to 59"),
+    ];
+    for (line, says) in cases {
+        let text = told(&program.run(line), 2);
+        assert!(text.contains(says), "{line:?}: {text}");
+    }
+    told(&program.run(&["pitr", "windows", "--moments", "--limit", "0"]), 2);
 }
 
 #[test]

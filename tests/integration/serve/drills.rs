@@ -97,7 +97,8 @@ async fn a_drill_passes_by_the_clock_and_a_damaged_backup_does_not() {
     assert_eq!((&report["passed"], &report["originProven"]), (&json!(true), &json!(true)), "{reports:#}");
     assert_eq!(report["id"], last["reportId"]);
     let snapshots = drilled.place.installation.cli_json(&drilled.place.project, &["list"]);
-    assert!(snapshots["snapshots"][0]["restored"].is_string(), "{snapshots:#}");
+    let snapshot = &snapshots["snapshots"][0];
+    assert!(snapshot["restored"].is_string() && snapshot["drill_failed"].is_null(), "{snapshots:#}");
 
     damage(&drilled.place);
     api.post(&drilled.path("/run"), json!({})).await;
@@ -109,7 +110,8 @@ async fn a_drill_passes_by_the_clock_and_a_damaged_backup_does_not() {
     assert_eq!(listed["lastDrill"]["outcome"], "failed", "{listed:#}");
     assert!(api.get(&drilled.path("")).await["reports"][0]["failure"].as_str().unwrap().contains(".run"));
     let snapshots = drilled.place.installation.cli_json(&drilled.place.project, &["list"]);
-    assert!(snapshots["snapshots"][0]["restored"].is_null(), "{snapshots:#}");
+    let snapshot = &snapshots["snapshots"][0];
+    assert!(snapshot["restored"].is_null() && snapshot["drill_failed"].is_string(), "{snapshots:#}");
     drilled.is_empty().await;
 
     // what somebody keeps in a scratch database is neither touched nor held against the backup

@@ -132,12 +132,14 @@ async fn events_in_every_form_come_into_the_history_once_and_nobody_else_posts_a
     assert_eq!(taking.takes(&token, foreign).await, "refused");
     let nonsense = Request { headers: Vec::new(), body: b"nonsense".to_vec() };
     assert_eq!(taking.takes(&token, nonsense).await, "refused");
+    // dated three days ahead: it is taken, and left out when it is folded
+    assert_eq!(taking.takes(&token, event(0, "evt-98", 3 * 24 * 3600)).await, "buffered");
 
     let statistics = taking.folded(&api, 7).await;
     let push = &statistics["push"];
     assert_eq!(
         (&push["received"], &push["duplicates"], &push["refused"]),
-        (&json!(7), &json!(6), &json!(2)),
+        (&json!(8), &json!(6), &json!(3)),
         "{push:#}"
     );
     assert_eq!(taking.reported(), ["11", "12", "13", "14", "15", "16", "17"]);

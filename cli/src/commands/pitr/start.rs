@@ -8,8 +8,8 @@ use firebackup_engine::{
     Capture, CaptureEvent, CaptureOptions, Captured, CompactReport, Compaction, EngineError, Repository, StatusBounds,
     capture_status,
 };
-use firebackup_model::DatabaseName;
 use firebackup_model::manifest::Compression;
+use firebackup_model::{DatabaseName, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -103,8 +103,18 @@ pub(super) async fn run(context: &Context, args: StartArgs) -> Result<Exit> {
         Err(CliError::Engine(error)) if error.is_resumable_stop() && capture.stop.is_requested() => Exit::Stopped,
         exit => exit?,
     };
-    teller.end()?;
+    let proven_through = proven_through_in_the_end(&capture, teller.proven_through()).await;
+    teller.end(proven_through)?;
     Ok(if exit == Exit::Stopped && !args.once { Exit::Done } else { exit })
+}
+
+/// Where it is not known how far all is proven, because another capture was faster, the repository says it; if it can be read.
+async fn proven_through_in_the_end(capture: &Capture, known: Option<Timestamp>) -> Option<Timestamp> {
+    if known.is_some() {
+        return known;
+    }
+    let (repository, database) = (&capture.repository, capture.source.database());
+    capture_status(repository, database, StatusBounds::of_window(0.0)).await.ok()?.proven_through
 }
 
 async fn claim(context: &Context, repository: &Repository, database: &DatabaseName) -> Result<Option<Running>> {

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use firebackup_engine::{CaptureState, CaptureStatus, Repository, StatusBounds, capture_status};
-use firebackup_model::manifest::Manifest;
+use firebackup_engine::{CaptureState, CaptureStatus, StatusBounds, capture_status};
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::Serialize;
 
+use super::check_project;
 use super::running::{Degraded, Holder, Mark};
 use super::telling::lost;
 use crate::context::Context;
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::exit::Exit;
-use crate::settings::new_project_id;
 use crate::table::{indented, pairs};
 use crate::units::{bytes, count, of, parse_window, seconds};
 
@@ -59,7 +58,7 @@ pub(super) async fn run(context: &Context, args: StatusArgs) -> Result<Exit> {
     bounds.captured_seconds += quiet.as_secs_f64();
     let mut status = capture_status(&repository, &database, bounds).await?;
     if status.state == CaptureState::Disabled {
-        check_project(&repository, &database).await?;
+        check_project(context, &repository, &database).await?;
     }
     if degraded.is_some() {
         status.state = CaptureState::Degraded;
@@ -71,16 +70,6 @@ pub(super) async fn run(context: &Context, args: StatusArgs) -> Result<Exit> {
     let told = Told { database, process, degraded, status };
     context.output.result(&told, &text(context, &told))?;
     Ok(Exit::Done)
-}
-
-/// Where nothing is known of a project but its name, that must be spelt as one: else a slip of the pen would pass for a
-/// project of which nothing is captured.
-async fn check_project(repository: &Repository, database: &DatabaseName) -> Result<()> {
-    let Err(wrong) = new_project_id(&database.project) else { return Ok(()) };
-    match repository.all_manifests(|manifest: &Manifest| manifest.source == *database).await?.is_empty() {
-        true => Err(CliError::Usage(wrong)),
-        false => Ok(()),
-    }
 }
 
 fn text(context: &Context, told: &Told) -> String {

@@ -71,6 +71,7 @@ pub(super) enum Event {
 /// Tells events, and remembers what is needed to tell them.
 pub(super) struct Teller {
     output: Output,
+    /// As far as it is known: whoever was faster has proven more, and that is not told here.
     proven_through: Option<Timestamp>,
     /// Who asks for the status of the capture hears whether it is degraded.
     running: Option<Running>,
@@ -119,15 +120,22 @@ impl Teller {
 
     /// Tells what the engine tells.
     pub(super) fn captured(&mut self, event: CaptureEvent) {
-        let event = match event {
+        let event = self.event(event);
+        self.tell(&event);
+    }
+
+    fn event(&mut self, event: CaptureEvent) -> Event {
+        match event {
             CaptureEvent::Sealed(segment) => self.sealed(&segment),
             CaptureEvent::Reopened(reason) => Event::Reopened { reason },
             CaptureEvent::Unproven(reason) => Event::Unproven { reason },
             CaptureEvent::Scanning(reason) => Event::Scanning { reason, lost_since: self.proven_through },
             CaptureEvent::Degraded(reason) => Event::Degraded { reason, lost_since: self.proven_through },
-            CaptureEvent::Overtaken => Event::Overtaken,
-        };
-        self.tell(&event);
+            CaptureEvent::Overtaken => {
+                self.proven_through = None;
+                Event::Overtaken
+            }
+        }
     }
 
     fn sealed(&mut self, segment: &SegmentManifest) -> Event {
@@ -158,12 +166,17 @@ impl Teller {
         }
     }
 
-    /// Tells that it ends.
+    /// How far all is proven, as far as that is known.
+    pub(super) const fn proven_through(&self) -> Option<Timestamp> {
+        self.proven_through
+    }
+
+    /// Tells that it ends, and how far all is proven.
     ///
     /// # Errors
     /// When this or something before could not be told.
-    pub(super) fn end(mut self) -> Result<()> {
-        self.tell(&Event::Stopped { proven_through: self.proven_through });
+    pub(super) fn end(mut self, proven_through: Option<Timestamp>) -> Result<()> {
+        self.tell(&Event::Stopped { proven_through });
         self.broken
     }
 }
@@ -213,13 +226,29 @@ fn proven(through: Option<Timestamp>) -> String {
 pub(super) fn lost(since: Option<Timestamp>) -> String {
     match since {
         Some(since) => format!("moments behind {since} are lost until that is done"),
-        None => "moments behind the newest backup are lost until that is done".to_owned(),
+        None => "moments behind the last that was proven, or the newest backup, are lost until that is done".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::GlobalArgs;
+    use crate::environment::Environment;
+
+    #[test]
+    fn what_was_proven_before_another_one_was_faster_is_told_no_more() {
+        let output = Output::new(&GlobalArgs::default(), &Environment::of(&[]));
+        let proven = Timestamp::new(1_700_000_000, 0);
+        let mut teller = Teller::new(output, Some(proven), None);
+        let lost_since = |teller: &mut Teller| match teller.event(CaptureEvent::Scanning("it said so".to_owned())) {
+            Event::Scanning { lost_since, .. } => lost_since,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((lost_since(&mut teller), teller.proven_through()), (Some(proven), Some(proven)));
+        teller.event(CaptureEvent::Overtaken);
+        assert_eq!((lost_since(&mut teller), teller.proven_through()), (None, None));
+    }
 
     #[test]
     fn events_are_lines_for_people_and_for_programs() {

@@ -1,11 +1,13 @@
 //! `firebackup pitr windows`: which moments can be put back.
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use firebackup_engine::{Moments, Window};
 use firebackup_model::segment::Gap;
 use firebackup_model::{DatabaseName, Timestamp};
 use serde::Serialize;
 
+use super::check_project;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exit::Exit;
@@ -20,6 +22,7 @@ pub(super) struct WindowsArgs {
     moments: bool,
     /// How many of them at most
     #[arg(long, value_name = "N", default_value_t = 100, requires = "moments")]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     limit: usize,
 }
 
@@ -44,6 +47,9 @@ pub(super) async fn run(context: &Context, args: WindowsArgs) -> Result<Exit> {
     let repository = context.repository().await?;
     let database = context.database_in(&repository).await?;
     let moments = Moments::read(&repository, &database).await?;
+    if moments.windows().is_empty() {
+        check_project(context, &repository, &database).await?;
+    }
     let mut newest: Vec<Timestamp> = moments.points().collect();
     let number = newest.len() as u64;
     newest.reverse();
@@ -85,4 +91,17 @@ fn text(told: &Told) -> String {
         text.push_str(&format!("\n{moment}"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn of_moments_at_least_one_is_asked_for() {
+        let parse = |line: &str| Cli::arguments::<WindowsArgs>("pitr windows", line);
+        assert_eq!((parse("").unwrap().limit, parse("--moments --limit 1").unwrap().limit), (100, 1));
+        assert!(parse("--moments --limit 0").is_err());
+    }
 }

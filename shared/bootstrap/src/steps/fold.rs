@@ -23,7 +23,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(100);
 pub struct FoldDone {
     /// Events that stand in the repository.
     pub events: u64,
-    /// Of those, how many are dated as no change can be, and were left out.
+    /// How many others are dated as no change can be, and were left out.
     pub misdated: u64,
     /// Whether they stood there before.
     pub was_there: bool,
@@ -77,8 +77,9 @@ impl AppSteps {
         work: &FoldWork,
         folded: Folded,
     ) -> Result<FoldDone, StepError> {
-        self.control.folded(worker, of, work).await.map_err(of_control)?;
-        let Folded { events, misdated, was_there, .. } = folded;
+        self.control.folded(worker, of, work, &folded.misdated).await.map_err(of_control)?;
+        let Folded { events, was_there, .. } = folded;
+        let misdated = folded.misdated.len() as u64;
         tracing::debug!(project = %of.project, events, misdated, was_there, "events were folded");
         Ok(FoldDone { events, misdated, was_there, has_more: work.has_more })
     }

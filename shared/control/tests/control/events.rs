@@ -264,14 +264,28 @@ async fn an_event_is_kept_once_sealed_and_given_back_until_it_is_folded() {
     assert_eq!(outcome(&world, &project, &event(&project, "3", "users/a")).await, EventOutcome::Buffered);
     let again = world.control.fold_work(&worker, &of, 60).await.unwrap().unwrap();
     assert_eq!(again.events, work.events);
-    world.control.folded(&worker, &of, &again).await.unwrap();
-    world.control.folded(&worker, &of, &work).await.unwrap();
+    world.control.folded(&worker, &of, &again, &[]).await.unwrap();
+    world.control.folded(&worker, &of, &work, &[]).await.unwrap();
     let found = statistics(&world, &project).await;
     assert_eq!((found.received, found.folded, found.duplicates, found.backlog), (3, 2, 1, 1));
     assert_eq!(found.last_event_at, Some(world.now()));
     assert_eq!(outcome(&world, &project, &event(&project, "1", "users/a")).await, EventOutcome::Duplicate);
     let rest = world.control.fold_work(&worker, &of, 60).await.unwrap().unwrap();
     assert_eq!(rest.events[0].id, "3");
+}
+
+#[tokio::test]
+async fn what_is_left_out_when_it_is_folded_is_counted_as_refused() {
+    let (world, project, _) = taking(by_account()).await;
+    for id in ["1", "2", "3"] {
+        outcome(&world, &project, &event(&project, id, "users/a")).await;
+    }
+    let (worker, of) = (world.worker().await, waiting(&world).await.remove(0));
+    let work = world.control.fold_work(&worker, &of, 60).await.unwrap().unwrap();
+    world.control.folded(&worker, &of, &work, &[1]).await.unwrap();
+    let found = statistics(&world, &project).await;
+    assert_eq!((found.received, found.folded, found.refused, found.backlog), (3, 2, 1, 0));
+    assert!(world.control.fold_work(&worker, &of, 60).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -283,7 +297,7 @@ async fn what_does_not_open_any_more_keeps_nobody_else_waiting() {
     let (worker, of) = (world.worker().await, waiting(&world).await.remove(0));
     let work = world.control.fold_work(&worker, &of, 60).await.unwrap().unwrap();
     assert_eq!(work.events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["2"]);
-    world.control.folded(&worker, &of, &work).await.unwrap();
+    world.control.folded(&worker, &of, &work, &[]).await.unwrap();
     let found = statistics(&world, &project).await;
     assert_eq!((found.refused, found.folded, found.backlog), (1, 1, 0));
     assert!(world.control.fold_work(&worker, &of, 60).await.unwrap().is_none());

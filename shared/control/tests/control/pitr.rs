@@ -623,6 +623,7 @@ async fn project_of(world: &World) -> firebackup_control::ProjectId {
 async fn what_is_paused_or_disabled_is_not_captured_and_whoever_does_is_told() {
     let (world, project, _) = capturing().await;
     let (owner, worker) = (world.owner().await, world.worker().await);
+    let enabled = world.control.pitr(&owner, &project.id, None).await.unwrap().enabled_at;
     let claimed = claim(&world).await.unwrap();
     let paused = world.control.pause_pitr(&owner, &project.id, None).await.unwrap();
     assert_eq!(paused.status, PitrStatus::Paused);
@@ -633,6 +634,7 @@ async fn what_is_paused_or_disabled_is_not_captured_and_whoever_does_is_told() {
     assert!(world.events_of("pitr.change_captured").is_empty());
     let resumed = world.control.resume_pitr(&owner, &project.id, None).await.unwrap();
     assert_eq!(resumed.status, PitrStatus::Initializing);
+    assert_eq!((resumed.enabled_at, paused.enabled_at), (enabled, enabled), "it was enabled before");
     assert_eq!(due(&world).await.len(), 1);
     let disabled = world.control.disable_pitr(&owner, &project.id, None).await.unwrap();
     assert_eq!((disabled.status, due(&world).await.len()), (PitrStatus::Disabled, 0));
@@ -642,6 +644,7 @@ async fn what_is_paused_or_disabled_is_not_captured_and_whoever_does_is_told() {
     assert_eq!(code(world.control.pause_pitr(&owner, &project.id, None).await), Code::Conflict);
     let again = world.control.enable_pitr(&owner, new_pitr(&project)).await.unwrap();
     assert_eq!((again.id, due(&world).await.len()), (disabled.id, 1));
+    assert_eq!((again.enabled_at, disabled.enabled_at), (world.now(), enabled));
 }
 
 #[tokio::test]

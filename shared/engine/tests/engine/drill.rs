@@ -231,6 +231,7 @@ async fn a_report_that_cannot_be_read_is_named_and_no_earlier_pass_counts_until_
     let drills = async || repository.drills(usize::MAX).await.unwrap();
     let passed = run().await;
     assert_eq!(drills().await.restored(), HashMap::from([(snapshot.clone(), passed.finished)]));
+    assert!(drills().await.failed().is_empty());
     // whatever it said of this backup is not known any more
     let last = newer_than(&passed, &fixture);
     put(&path_of(&last), b"FB".to_vec()).await;

@@ -17,6 +17,10 @@ fn restored(program: &Program) -> bool {
     moment(&listed["snapshots"][0]["restored"]).is_some()
 }
 
+fn drill_failed(program: &Program) -> Value {
+    json_ends(program, &["list"], 0)["snapshots"][0]["drill_failed"].clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_and_a_moment_behind_it_are_restored_and_the_report_is_kept() {
     let place = Place::begun().await;
@@ -31,6 +35,7 @@ async fn a_backup_and_a_moment_behind_it_are_restored_and_the_report_is_kept() {
         assert!(Instant::now() < until, "it is never proven");
     }
     assert!(!restored(program));
+    assert_eq!(drill_failed(program), Value::Null);
     let report = drill(program, &["--all"], 0);
     assert_eq!((&report["passed"], &report["origin_proven"]), (&true.into(), &true.into()), "{report:#}");
     let of =
@@ -53,10 +58,19 @@ async fn a_damaged_backup_is_told_and_no_longer_counted_as_good() {
     let file = std::path::Path::new(program.url().strip_prefix("file://").unwrap()).join(&run);
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[150] ^= 1;
-    std::fs::write(&file, bytes).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
     let report = drill(program, &["--all"], 3);
     assert!(report["failure"].as_str().unwrap().contains(&run), "{report:#}");
     assert!(!restored(program));
+    assert_eq!(drill_failed(program), report["finished"], "{report:#}");
+    let shown = stdout(&ends(program, &["list"], 0));
+    assert!(shown.contains("  failed ") && !shown.contains("never"), "{shown}");
+    // put back as it was, it passes, and is one that failed no more
+    bytes[150] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    drill(program, &["--all"], 0);
+    assert!(restored(program) && drill_failed(program).is_null());
+    assert!(!stdout(&ends(program, &["list"], 0)).contains("failed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +92,9 @@ async fn a_report_that_is_damaged_is_told_and_does_not_make_an_earlier_pass_coun
     std::fs::write(root.join(&object), "FB").unwrap();
 
     let listed = json_ends(program, &["list"], 3);
-    assert_eq!(listed["snapshots"][0]["restored"], Value::Null, "{listed:#}");
+    let backup = &listed["snapshots"][0];
+    // of what it says nothing is known, also not that it failed
+    assert_eq!((&backup["restored"], &backup["drill_failed"]), (&Value::Null, &Value::Null), "{listed:#}");
     assert_eq!(listed["unreadable_reports"][0]["object"], object, "{listed:#}");
     assert!(stderr(&ends(program, &["list"], 3)).contains(&object));
     let reports = json_ends(program, &["drill", "--reports"], 3);

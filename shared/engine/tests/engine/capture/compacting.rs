@@ -1,13 +1,16 @@
 //! Segments merged into longer ones: every moment stays, and what it takes to read one is bounded.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firebackup_engine::{
-    CaptureEvent, CompactReport, Compaction, PrunePolicy, Repository, StatusBounds, Stop, capture_status, prune,
+    CaptureEvent, CompactReport, Compaction, Moments, PrunePolicy, Repository, StatusBounds, Stop, capture_status,
+    prune,
 };
 use firebackup_model::port::{ChangeSource, ChangeStream, DocumentStream, ListenFrom};
 use firebackup_model::{PathRange, PortError, Timestamp};
+use object_store::ObjectStoreExt;
 
 use super::{all_moments_are_right, begun, capture, moments, until_now};
 use crate::faults::{DyingStore, Fuse};
@@ -206,6 +209,43 @@ async fn who_slept_while_others_went_on_and_merged_and_pruned_takes_no_moment_aw
         all_moments_are_right(&repository, &fixture.database).await;
         let after: BTreeSet<_> = moments(&repository, &fixture.database).await.points().collect();
         assert!(before.is_subset(&after), "lost: {:?}", before.difference(&after).collect::<Vec<_>>());
+    }
+}
+
+/// Why the moments cannot be read while this object is damaged; it is whole again then.
+async fn error_of_damaged(fixture: &Fixture, repository: &Repository, path: &str) -> String {
+    let bytes = fixture.read(path).await;
+    fixture.damage(path).await;
+    let source: &dyn firebackup_model::port::DocumentSource = &fixture.database;
+    let error = Moments::read(repository, source.database()).await.err().unwrap().in_full();
+    fixture.store.put(&path.into(), bytes.into()).await.unwrap();
+    assert!(error.contains(path), "{error}");
+    error
+}
+
+#[tokio::test]
+async fn a_merged_manifest_that_is_damaged_is_told_to_lose_nothing_and_loses_nothing_until_a_prune() {
+    const GIVES_UP: &str = "remove it, which gives up the moments from there";
+    let (fixture, repository, _) = begun(24).await;
+    segments(&fixture, 20, 1800).await;
+    let before = all_moments_are_right(&repository, &fixture.database).await;
+    let plain: Vec<_> = fixture.objects().await.into_iter().filter(|path| path.starts_with("segments/")).collect();
+    let error = error_of_damaged(&fixture, &repository, &plain[3]).await;
+    assert!(error.contains(GIVES_UP), "{error}");
+    assert!(compact(&fixture).await.made > 1);
+    let objects = fixture.objects().await;
+    let is_merged = |path: &&String| path.starts_with("segments/") && !plain.contains(path);
+    let mut merged: Vec<String> = objects.iter().filter(is_merged).cloned().collect();
+    // what was merged twice first: what lies in it is read only then
+    merged.sort_by_cached_key(|path| {
+        let (after, end) = path.rsplit_once('_').unwrap();
+        (after.to_owned(), Reverse(end.to_owned()))
+    });
+    for path in &merged {
+        let error = error_of_damaged(&fixture, &repository, path).await;
+        assert!(error.contains("that it was merged from are read instead") && !error.contains(GIVES_UP), "{error}");
+        fixture.store.delete(&path.as_str().into()).await.unwrap();
+        assert_eq!(all_moments_are_right(&repository, &fixture.database).await, before);
     }
 }
 
