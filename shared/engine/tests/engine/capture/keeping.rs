@@ -78,6 +78,60 @@ async fn a_snapshot_that_kept_moments_build_on_is_not_dropped_even_when_it_is_na
 }
 
 #[tokio::test]
+async fn a_snapshot_on_which_no_kept_moment_builds_any_more_goes_when_it_is_named() {
+    let (fixture, repository, first) = begun(24).await;
+    for round in 0..3 {
+        fixture.database.set("users/u00000", round);
+        until_now(&capture(&repository, &fixture.database)).await;
+    }
+    // nobody captures any more, for longer than moments are kept
+    fixture.clock.pass_hours(24 * 9);
+    let policy = PrunePolicy { drop: vec![first.id.clone()], exclusive: true, ..PrunePolicy::default() };
+    let report = prune(&repository, &policy).await.unwrap();
+    assert_eq!((report.needed.len(), report.dropped), (0, vec![first.id]));
+    assert_eq!((report.segments_dropped, report.segments_kept), (3, 1), "what capturing goes on from");
+    fixture.database.set("users/new", 1);
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    fixture.database.set("users/newer", 1);
+    until_now(&capture(&repository, &fixture.database)).await;
+    assert!(all_moments_are_right(&repository, &fixture.database).await[0].moments >= 2);
+}
+
+/// Behind the hole there is no base, or one that only what comes behind it builds on.
+#[tokio::test]
+async fn what_lies_behind_a_lost_segment_is_kept_for_the_window_and_leads_to_moments_once_that_is_put_back() {
+    for backs_up in [false, true] {
+        let (fixture, repository, _) = begun(24).await;
+        let database = &fixture.database;
+        for round in 0..6 {
+            database.set("users/u00000", round);
+            until_now(&capture(&repository, database)).await;
+        }
+        let before = points(&fixture).await;
+        // the first of these says where the chain begins
+        let lost = fixture.objects().await.into_iter().filter(|path| path.starts_with("segments/")).nth(2).unwrap();
+        let bytes = fixture.read(&lost).await;
+        fixture.store.delete(&lost.as_str().into()).await.unwrap();
+        if backs_up {
+            backup(&repository, database).build().run().await.unwrap();
+            database.set("users/new", 1);
+            until_now(&capture(&repository, database)).await;
+        }
+        fixture.clock.pass_hours(24);
+        let report = prune(&repository, &PrunePolicy::default()).await.unwrap();
+        assert_eq!(report.segments_dropped, 0, "{backs_up}: {report:?}");
+        fixture.store.put(&lost.as_str().into(), bytes.into()).await.unwrap();
+        assert!(before.is_subset(&points(&fixture).await), "{backs_up}");
+        all_moments_are_right(&repository, database).await;
+        // where it stays lost, the window passes the others
+        fixture.store.delete(&lost.as_str().into()).await.unwrap();
+        fixture.clock.pass_hours(24 * 8);
+        let report = prune(&repository, &PrunePolicy::default()).await.unwrap();
+        assert_eq!(report.segments_kept, 1, "{backs_up}: what capturing goes on from, of {report:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_segment_that_cannot_be_read_keeps_everything() {
     let (fixture, repository, _) = begun(24).await;
     fixture.database.set("users/u00000", 5);
