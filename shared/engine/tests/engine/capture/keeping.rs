@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::{all_moments_are_right, begun, capture, moments, until_now};
+use super::{all_moments_are_right, begun, capture, compaction, moments, until_now};
 use crate::faults::{DyingStore, Fuse};
 use crate::fixture::{Fixture, backup};
 use crate::steps::restoring;
@@ -307,4 +307,45 @@ async fn damage_anywhere_in_captured_changes_is_found_and_named() {
         assert!(verified.damaged[0].1.in_full().contains(&object), "{:?}", verified.damaged);
         fixture.store.put(&object.as_str().into(), bytes.into()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn segments_that_are_merged_and_dropped_while_others_are_read_are_no_damage_and_those_that_stay_away_are() {
+    let (fixture, repository, _) = begun(24).await;
+    for round in 0..12 {
+        fixture.database.set("users/u00000", round);
+        until_now(&capture(&repository, &fixture.database)).await;
+    }
+    let verify_beside = || {
+        let repository = repository.clone();
+        tokio::spawn(async move { verify_segments(&repository, &Arc::default()).await.unwrap() })
+    };
+    // the first of these says where the chain begins
+    let segments: Vec<String> =
+        fixture.objects().await.into_iter().filter(|path| path.starts_with("segments/")).collect();
+    let held = fixture.shared.hold_get(&segments[3]);
+    let verifying = verify_beside();
+    held.came().await;
+    assert_eq!(compaction(&repository, &fixture).run().await.unwrap().merged, 8);
+    assert_eq!(prune(&repository, &PrunePolicy::default()).await.unwrap().segments_dropped, 8);
+    held.goes();
+    let verified = verifying.await.unwrap();
+    // two that were read before they went, and four that were not merged
+    assert_eq!((verified.segments, verified.damaged.len()), (6, 0), "{verified:?}");
+
+    // one that was not listed, and is there when it is looked for again
+    let lost = &segments[10];
+    let bytes = fixture.read(lost).await;
+    fixture.store.delete(&lost.as_str().into()).await.unwrap();
+    let held = fixture.shared.hold_get(&segments[11]);
+    let verifying = verify_beside();
+    held.came().await;
+    fixture.store.put(&lost.as_str().into(), bytes.into()).await.unwrap();
+    held.goes();
+    let verified = verifying.await.unwrap();
+    assert!(verified.damaged.is_empty(), "{verified:?}");
+    fixture.store.delete(&lost.as_str().into()).await.unwrap();
+    let verified = verify_segments(&repository, &Arc::default()).await.unwrap();
+    let [(path, error)] = &verified.damaged[..] else { panic!("{verified:?}") };
+    assert!(*path == segments[11] && error.to_string().contains("a segment before it is missing"), "{verified:?}");
 }
