@@ -50,6 +50,7 @@ mod proof;
 mod prune;
 mod prune_lineage;
 mod prune_marks;
+mod prune_proof;
 mod prune_reported;
 mod prune_segments;
 mod ramp;

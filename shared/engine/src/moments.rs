@@ -90,15 +90,33 @@ impl Moments {
 
     fn find_all(&self) -> BTreeSet<Timestamp> {
         let of_snapshots = self.snapshots.iter().filter(|manifest| manifest.consistency == Consistency::Snapshot);
-        let mut all: BTreeSet<_> = of_snapshots.filter_map(Manifest::read_time).collect();
-        for stretch in &self.stretches {
+        of_snapshots.filter_map(Manifest::read_time).chain(self.captured()).collect()
+    }
+
+    /// Those that were captured, whether or not they are snapshots besides; of each stretch ascending.
+    pub(crate) fn captured(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        self.stretches.iter().flat_map(move |stretch| {
             // what comes behind the first snapshot that leads on has a base
             let bases = self.snapshots.iter().filter(|manifest| is_base_in(stretch, manifest));
-            if let Some(first) = bases.filter_map(Manifest::read_time).min() {
-                all.extend(stretch.proven.range(first..).map(|(point, _)| *point));
-            }
-        }
-        all
+            let first = bases.filter_map(Manifest::read_time).min();
+            let behind = first.map(|first| stretch.proven.range(first..));
+            behind.into_iter().flatten().map(|(point, _)| *point)
+        })
+    }
+
+    /// Whether it is a moment.
+    pub(crate) fn holds(&self, point: Timestamp) -> bool {
+        self.all.contains(&point)
+    }
+
+    /// Moments that together are made of all that any is: of those between two snapshots, and two ends of stretches, the first and
+    /// the last.
+    pub(crate) fn outermost(&self) -> BTreeSet<Timestamp> {
+        let ends = self.stretches.iter().flat_map(|stretch| [stretch.start(), stretch.end()]);
+        let cuts: BTreeSet<_> = self.snapshots.iter().filter_map(Manifest::read_time).chain(ends).collect();
+        let before = cuts.iter().filter_map(|cut| self.all.range(..*cut).next_back());
+        let behind = cuts.iter().filter_map(|cut| self.all.range(*cut..).next());
+        before.chain(behind).copied().collect()
     }
 
     /// Whose moments these are.

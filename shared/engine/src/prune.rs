@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use firebackup_codec::object::ObjectType;
-use firebackup_model::id::{JobId, JobKind, KeyId, RunId, SnapshotId};
+use firebackup_model::id::{CaptureId, JobId, JobKind, KeyId, RunId, SnapshotId};
 use firebackup_model::job::{Intent, Receipt, UndoReceipt, UsersReceipt};
 use firebackup_model::manifest::{Manifest, SnapshotKind};
 use firebackup_model::port::{ObjectVersions, Removal};
@@ -14,6 +14,7 @@ use firebackup_model::{DatabaseName, Generations, Timestamp};
 use object_store::path::Path;
 use serde::Serialize;
 
+use crate::chain::Captured;
 use crate::error::{EngineError, Result};
 use crate::jobs::{UnfinishedJob, read_job};
 use crate::layout;
@@ -21,6 +22,7 @@ use crate::orphans::check_readable;
 use crate::plan::{MAX_JOB_SECONDS, joined};
 use crate::prune_lineage::{needed, parent_of, without_parents};
 use crate::prune_marks::{Marks, PruneMark};
+use crate::prune_proof::Left;
 use crate::prune_reported::ReportedKept;
 use crate::prune_segments::{MomentsKept, SegmentsKept};
 use crate::repository::Repository;
@@ -109,7 +111,8 @@ pub struct PruneReport {
 /// Applies a policy to a repository.
 ///
 /// # Errors
-/// When anything that may refer to something cannot be read: then nothing is deleted.
+/// When anything that may refer to something cannot be read, or something that is kept would lose what it needs: then nothing is
+/// deleted.
 pub async fn prune(repository: &Repository, policy: &PrunePolicy) -> Result<PruneReport> {
     Pruning { repository, policy, versions: None }.run().await
 }
@@ -290,15 +293,15 @@ impl Pruning<'_> {
     /// snapshot of then.
     async fn segments(
         &self,
+        captures: &BTreeMap<CaptureId, Captured>,
         manifests: &BTreeMap<SnapshotId, Manifest>,
         named: &BTreeMap<SnapshotId, Manifest>,
         since: Timestamp,
         read: Option<Timestamp>,
     ) -> Result<SegmentsKept> {
-        let captures = self.repository.all_captures().await?;
-        let mut segments = SegmentsKept::decide(&captures, manifests, named, since);
+        let mut segments = SegmentsKept::decide(captures, manifests, named, since);
         if let Some(read) = read.filter(|read| *read < since) {
-            let unread = std::mem::replace(&mut segments, SegmentsKept::decide(&captures, manifests, named, read));
+            let unread = std::mem::replace(&mut segments, SegmentsKept::decide(captures, manifests, named, read));
             segments.build_next_on(unread);
         }
         self.keep_locked(&mut segments).await?;
@@ -437,10 +440,13 @@ impl View {
         // what was captured since what a job reads is kept as long as it does
         let read = manifests.values().filter(|manifest| pinned.contains(&manifest.id));
         let read = read.filter_map(|manifest| manifest.read_times.first()).min().copied();
-        let segments = pruning.segments(&manifests, &named, moments_since(policy, now), read).await?;
+        let since = moments_since(policy, now);
+        let captures = repository.all_captures().await?;
+        let segments = pruning.segments(&captures, &manifests, &named, since, read).await?;
         let reported = pruning.reported(now).await?;
         let (needed, drop) = needed(drop, &manifests, &named, &segments.bases);
-        manifests.extend(named.into_iter().filter(|(id, _)| needed.contains(id)));
+        let named_and_needed = named.iter().filter(|(id, _)| needed.contains(id));
+        manifests.extend(named_and_needed.map(|(id, manifest)| (id.clone(), manifest.clone())));
         let old = dropped(&manifests, policy, now, &pinned);
         let builds_on = |id: &SnapshotId| segments.bases.contains(id) || segments.next_bases.contains(id);
         let old = old.into_iter().filter(|id| !locked.contains(id) && !builds_on(id)).collect();
@@ -466,6 +472,10 @@ impl View {
             parents: manifests.values().filter_map(|one| Some((one.id.clone(), parent_of(one)?))).collect(),
         };
         view.keep(&manifests);
+        let there_were: Vec<&Manifest> = manifests.values().chain(named.values()).collect();
+        let since = read.map_or(since, |read| read.min(since));
+        Left { snapshots: stays, segments: &view.segments, runs: &view.runs, keys: &view.keys }
+            .prove(&captures, &there_were, since)?;
         for (job, intent) in &intents {
             if manifests.contains_key(job) {
                 continue;

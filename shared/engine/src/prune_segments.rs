@@ -41,7 +41,7 @@ pub(crate) struct SegmentsKept {
 
 impl SegmentsKept {
     /// Decides for all databases; moments at or behind `since` are kept. Snapshots that are `named` to be dropped stay where such
-    /// a moment builds on them, and not for what comes.
+    /// a moment may build on them, and not for what comes.
     pub(crate) fn decide(
         captures: &BTreeMap<CaptureId, Captured>,
         manifests: &BTreeMap<SnapshotId, Manifest>,
@@ -64,11 +64,12 @@ impl SegmentsKept {
             }
             let last = stretches.len().saturating_sub(1);
             for (place, stretch) in stretches.into_iter().enumerate() {
-                let is_last = place == last;
-                let has_kept = is_last || stretch.end() >= since;
-                let fit = bases.iter().filter(|manifest| has_kept && is_base_in(&stretch, manifest));
+                let (is_last, is_old) = (place == last, stretch.end() < since);
+                // where no moment is kept, a base stays for what capturing goes on from, unless somebody wants it to go
+                let is_wanted = |one: &Manifest| !is_old || is_last && !named.contains_key(&one.id);
+                let fit = bases.iter().filter(|manifest| is_wanted(manifest) && is_base_in(&stretch, manifest));
                 let from = all.choose_base(&fit.copied().collect::<Vec<_>>(), named, since);
-                all.part(*capture, stretch, from, is_last);
+                all.part(*capture, stretch, from, since, is_last);
             }
         }
         all
@@ -114,9 +115,19 @@ impl SegmentsKept {
         base.read_times.first().copied()
     }
 
-    /// Parts the segments of a stretch; without a base only those are kept that capturing goes on from.
-    fn part(&mut self, capture: CaptureId, stretch: Stretch, from: Option<Timestamp>, is_last: bool) {
-        let from = from.unwrap_or(stretch.end());
+    /// Parts the segments of a stretch. Where no base lies before all moments that are kept, all of it stays until these have passed it:
+    /// once what is missing is put back, it leads to moments again. Behind that only those stay that capturing goes on from.
+    fn part(
+        &mut self,
+        capture: CaptureId,
+        stretch: Stretch,
+        from: Option<Timestamp>,
+        since: Timestamp,
+        is_last: bool,
+    ) {
+        let is_old = stretch.end() < since;
+        let from = from.filter(|from| is_old || *from <= since);
+        let from = from.unwrap_or(if is_old { stretch.end() } else { stretch.start() });
         let first = stretch.segments.partition_point(|segment| segment.end() <= from);
         let first = if is_last { first.min(goes_on_from(&stretch)) } else { first };
         let mut segments = stretch.segments;

@@ -1,17 +1,19 @@
 //! Reads a snapshot back and checks all of it: every block opened and decompressed, every record in order, hashes and
 //! counts as the manifest says. Or only its structure, which takes a fraction of the time and finds what is missing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use firebackup_codec::run::footer::Footer;
 use firebackup_codec::run::header::HEADER;
-use firebackup_model::DatabaseName;
 use firebackup_model::id::{CaptureId, KeyId, SnapshotId};
 use firebackup_model::manifest::{Counts, GroupCounts, Manifest, RunEntry, RunKind};
 use firebackup_model::segment::{SegmentKind, SegmentManifest};
+use firebackup_model::{DatabaseName, Timestamp};
 use futures::{StreamExt, stream};
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::chain::capture_id;
@@ -122,28 +124,20 @@ async fn verify_captured(
     meter: &Arc<Meter>,
 ) -> Result<VerifiedSegments> {
     let (mut verified, before) = (VerifiedSegments::default(), meter.stored.get());
-    let mut before_it: Option<SegmentManifest> = None;
-    for (path, segment) in repository.each_segment().await? {
-        if only.is_some_and(|only| !path.prefix_matches(&layout::segments(only))) {
-            continue;
-        }
+    let listed = captured_of(repository, only).await?;
+    let mut missing = missing_in(&listed);
+    for (path, segment) in listed {
         let segment = match segment {
             // a prune dropped it since it was listed
             Ok(None) => continue,
+            // it is whole, and stands for nothing
+            Ok(Some(segment)) if segment.kind == SegmentKind::Begun => continue,
             Ok(Some(segment)) => segment,
-            Err(error) if error.may_pass() => return Err(error),
             Err(error) => {
                 verified.damaged.push((path.to_string(), error));
-                before_it = None;
                 continue;
             }
         };
-        if segment.kind == SegmentKind::Begun {
-            // it is whole, and stands for nothing
-            continue;
-        }
-        let missing = missing_before(before_it.as_ref(), &segment);
-        verified.damaged.extend(missing.map(|error| (path.to_string(), error)));
         match verify_runs(repository, &segment.runs, segment.key, meter).await {
             Ok(()) => {
                 verified.segments += 1;
@@ -152,11 +146,33 @@ async fn verify_captured(
             Err(error) if error.may_pass() => return Err(error),
             Err(error) => verified.damaged.push((path.to_string(), error)),
         }
-        before_it = Some(segment);
     }
+    if !missing.is_empty() {
+        // they may have been merged and dropped while they were listed: what is missing still is so
+        let still = missing_in(&captured_of(repository, only).await?);
+        missing.retain(|place, _| still.contains_key(place));
+    }
+    verified.damaged.extend(missing.into_values());
     verify_reported(repository, only, meter, &mut verified).await?;
     verified.bytes = meter.stored.get() - before;
     Ok(verified)
+}
+
+/// The segments that are read, of all databases or one, with those that cannot be.
+async fn captured_of(
+    repository: &Repository,
+    only: Option<CaptureId>,
+) -> Result<Vec<(Path, Result<Option<SegmentManifest>>)>> {
+    let mut listed = Vec::new();
+    for (path, segment) in repository.each_segment().await? {
+        let is_meant = only.is_none_or(|only| path.prefix_matches(&layout::segments(only)));
+        match segment {
+            _ if !is_meant => {}
+            Err(error) if error.may_pass() => return Err(error),
+            segment => listed.push((path, segment)),
+        }
+    }
+    Ok(listed)
 }
 
 async fn verify_reported(
@@ -192,6 +208,29 @@ impl VerifiedSegments {
         self.runs += runs.len() as u64;
         self.records += runs.iter().map(|run| run.records).sum::<u64>();
     }
+}
+
+/// Where segments are missing, by where the one behind them begins, with its name. What comes behind one that went since it was
+/// listed, or cannot be read, is not known to follow another.
+fn missing_in(
+    listed: &[(Path, Result<Option<SegmentManifest>>)],
+) -> BTreeMap<(CaptureId, Timestamp), (String, EngineError)> {
+    let mut missing = BTreeMap::new();
+    let mut before_it: Option<&SegmentManifest> = None;
+    for (path, segment) in listed {
+        match segment {
+            Ok(Some(segment)) if segment.kind == SegmentKind::Begun => {}
+            Ok(Some(segment)) => {
+                let found = missing_before(before_it, segment).zip(layout::segment_of(path));
+                if let Some((error, (capture, after, _))) = found {
+                    missing.insert((capture, after), (path.to_string(), error));
+                }
+                before_it = Some(segment);
+            }
+            Ok(None) | Err(_) => before_it = None,
+        }
+    }
+    missing
 }
 
 /// Whether segments are missing between two that are there. A chain that began anew counts on, though it has a gap.

@@ -28,9 +28,10 @@ pub struct SharedStore {
     late: Mutex<Vec<Path>>,
     gets: Mutex<BTreeMap<Path, usize>>,
     held: Mutex<Option<(&'static str, Arc<Held>)>>,
+    held_get: Mutex<Option<(Path, Arc<Held>)>>,
 }
 
-/// A put that waits before it is done.
+/// A put or a read that waits before it is done.
 #[derive(Debug, Default)]
 pub struct Held {
     came: Notify,
@@ -38,7 +39,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Waits until the put comes.
+    /// Waits until it comes.
     pub async fn came(&self) {
         self.came.notified().await;
     }
@@ -46,6 +47,11 @@ impl Held {
     /// Lets it go on.
     pub fn goes(&self) {
         self.goes.notify_one();
+    }
+
+    async fn wait(&self) {
+        self.came.notify_one();
+        self.goes.notified().await;
     }
 }
 
@@ -59,6 +65,13 @@ impl SharedStore {
     pub fn hold_put(&self, folder: &'static str) -> Arc<Held> {
         let held = Arc::<Held>::default();
         *self.held.lock().unwrap() = Some((folder, held.clone()));
+        held
+    }
+
+    /// Holds the next read of an object, and no other.
+    pub fn hold_get(&self, path: &str) -> Arc<Held> {
+        let held = Arc::<Held>::default();
+        *self.held_get.lock().unwrap() = Some((path.into(), held.clone()));
         held
     }
 
@@ -80,8 +93,7 @@ impl ObjectStore for SharedStore {
         yield_now().await;
         let held = self.held.lock().unwrap().take_if(|(folder, _)| location.prefix_matches(&(*folder).into()));
         if let Some((_, held)) = held {
-            held.came.notify_one();
-            held.goes.notified().await;
+            held.wait().await;
         }
         let result = self.inner.put_opts(location, payload, options).await;
         if let Err(Error::AlreadyExists { .. }) = &result {
@@ -102,6 +114,10 @@ impl ObjectStore for SharedStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         yield_now().await;
         *self.gets.lock().unwrap().entry(location.clone()).or_default() += 1;
+        let held = self.held_get.lock().unwrap().take_if(|(path, _)| *path == *location);
+        if let Some((_, held)) = held {
+            held.wait().await;
+        }
         self.inner.get_opts(location, options).await
     }
 

@@ -10,7 +10,7 @@ use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::{all_moments_are_right, begun, capture, moments, until_now};
+use super::{all_moments_are_right, begun, capture, compaction, moments, until_now};
 use crate::faults::{DyingStore, Fuse};
 use crate::fixture::{Fixture, backup};
 use crate::steps::restoring;
@@ -75,6 +75,60 @@ async fn a_snapshot_that_kept_moments_build_on_is_not_dropped_even_when_it_is_na
     let report = prune(&repository, &policy).await.unwrap();
     assert_eq!((report.needed, report.dropped.len()), (vec![first.id], 0));
     assert_eq!(all_moments_are_right(&repository, &fixture.database).await[0].moments, 2);
+}
+
+#[tokio::test]
+async fn a_snapshot_on_which_no_kept_moment_builds_any_more_goes_when_it_is_named() {
+    let (fixture, repository, first) = begun(24).await;
+    for round in 0..3 {
+        fixture.database.set("users/u00000", round);
+        until_now(&capture(&repository, &fixture.database)).await;
+    }
+    // nobody captures any more, for longer than moments are kept
+    fixture.clock.pass_hours(24 * 9);
+    let policy = PrunePolicy { drop: vec![first.id.clone()], exclusive: true, ..PrunePolicy::default() };
+    let report = prune(&repository, &policy).await.unwrap();
+    assert_eq!((report.needed.len(), report.dropped), (0, vec![first.id]));
+    assert_eq!((report.segments_dropped, report.segments_kept), (3, 1), "what capturing goes on from");
+    fixture.database.set("users/new", 1);
+    backup(&repository, &fixture.database).build().run().await.unwrap();
+    fixture.database.set("users/newer", 1);
+    until_now(&capture(&repository, &fixture.database)).await;
+    assert!(all_moments_are_right(&repository, &fixture.database).await[0].moments >= 2);
+}
+
+/// Behind the hole there is no base, or one that only what comes behind it builds on.
+#[tokio::test]
+async fn what_lies_behind_a_lost_segment_is_kept_for_the_window_and_leads_to_moments_once_that_is_put_back() {
+    for backs_up in [false, true] {
+        let (fixture, repository, _) = begun(24).await;
+        let database = &fixture.database;
+        for round in 0..6 {
+            database.set("users/u00000", round);
+            until_now(&capture(&repository, database)).await;
+        }
+        let before = points(&fixture).await;
+        // the first of these says where the chain begins
+        let lost = fixture.objects().await.into_iter().filter(|path| path.starts_with("segments/")).nth(2).unwrap();
+        let bytes = fixture.read(&lost).await;
+        fixture.store.delete(&lost.as_str().into()).await.unwrap();
+        if backs_up {
+            backup(&repository, database).build().run().await.unwrap();
+            database.set("users/new", 1);
+            until_now(&capture(&repository, database)).await;
+        }
+        fixture.clock.pass_hours(24);
+        let report = prune(&repository, &PrunePolicy::default()).await.unwrap();
+        assert_eq!(report.segments_dropped, 0, "{backs_up}: {report:?}");
+        fixture.store.put(&lost.as_str().into(), bytes.into()).await.unwrap();
+        assert!(before.is_subset(&points(&fixture).await), "{backs_up}");
+        all_moments_are_right(&repository, database).await;
+        // where it stays lost, the window passes the others
+        fixture.store.delete(&lost.as_str().into()).await.unwrap();
+        fixture.clock.pass_hours(24 * 8);
+        let report = prune(&repository, &PrunePolicy::default()).await.unwrap();
+        assert_eq!(report.segments_kept, 1, "{backs_up}: what capturing goes on from, of {report:?}");
+    }
 }
 
 #[tokio::test]
@@ -253,4 +307,45 @@ async fn damage_anywhere_in_captured_changes_is_found_and_named() {
         assert!(verified.damaged[0].1.in_full().contains(&object), "{:?}", verified.damaged);
         fixture.store.put(&object.as_str().into(), bytes.into()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn segments_that_are_merged_and_dropped_while_others_are_read_are_no_damage_and_those_that_stay_away_are() {
+    let (fixture, repository, _) = begun(24).await;
+    for round in 0..12 {
+        fixture.database.set("users/u00000", round);
+        until_now(&capture(&repository, &fixture.database)).await;
+    }
+    let verify_beside = || {
+        let repository = repository.clone();
+        tokio::spawn(async move { verify_segments(&repository, &Arc::default()).await.unwrap() })
+    };
+    // the first of these says where the chain begins
+    let segments: Vec<String> =
+        fixture.objects().await.into_iter().filter(|path| path.starts_with("segments/")).collect();
+    let held = fixture.shared.hold_get(&segments[3]);
+    let verifying = verify_beside();
+    held.came().await;
+    assert_eq!(compaction(&repository, &fixture).run().await.unwrap().merged, 8);
+    assert_eq!(prune(&repository, &PrunePolicy::default()).await.unwrap().segments_dropped, 8);
+    held.goes();
+    let verified = verifying.await.unwrap();
+    // two that were read before they went, and four that were not merged
+    assert_eq!((verified.segments, verified.damaged.len()), (6, 0), "{verified:?}");
+
+    // one that was not listed, and is there when it is looked for again
+    let lost = &segments[10];
+    let bytes = fixture.read(lost).await;
+    fixture.store.delete(&lost.as_str().into()).await.unwrap();
+    let held = fixture.shared.hold_get(&segments[11]);
+    let verifying = verify_beside();
+    held.came().await;
+    fixture.store.put(&lost.as_str().into(), bytes.into()).await.unwrap();
+    held.goes();
+    let verified = verifying.await.unwrap();
+    assert!(verified.damaged.is_empty(), "{verified:?}");
+    fixture.store.delete(&lost.as_str().into()).await.unwrap();
+    let verified = verify_segments(&repository, &Arc::default()).await.unwrap();
+    let [(path, error)] = &verified.damaged[..] else { panic!("{verified:?}") };
+    assert!(*path == segments[11] && error.to_string().contains("a segment before it is missing"), "{verified:?}");
 }
