@@ -11,7 +11,9 @@ use std::time::Instant;
 use clap::Args;
 use firebackup_codec::wrap::fingerprint;
 use firebackup_embedded::{SystemRandom, key_file};
-use firebackup_engine::{Backup, KeptDrills, Meter, Repository, Restore, RestoreOptions, RestoreReport, Secrets, verify};
+use firebackup_engine::{
+    Backup, KeptDrills, Meter, Repository, Restore, RestoreOptions, RestoreReport, Secrets, verify,
+};
 use firebackup_model::manifest::Manifest;
 use firebackup_storage::{Destination, DestinationSettings};
 use serde::Serialize;

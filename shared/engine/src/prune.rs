@@ -474,8 +474,11 @@ impl View {
         view.keep(&manifests);
         let there_were: Vec<&Manifest> = manifests.values().chain(named.values()).collect();
         let since = read.map_or(since, |read| read.min(since));
-        Left { snapshots: stays, segments: &view.segments, runs: &view.runs, keys: &view.keys }
-            .prove(&captures, &there_were, since)?;
+        Left { snapshots: stays, segments: &view.segments, runs: &view.runs, keys: &view.keys }.prove(
+            &captures,
+            &there_were,
+            since,
+        )?;
         for (job, intent) in &intents {
             if manifests.contains_key(job) {
                 continue;

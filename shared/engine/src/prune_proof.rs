@@ -84,9 +84,8 @@ impl Left<'_> {
 
     fn has_all_of(&self, moments: &Moments, point: Timestamp) -> bool {
         let layers = moments.moment(point).and_then(|moment| moments.layers(&moment));
-        layers.is_ok_and(|layers| {
-            layers.iter().all(|layer| self.runs.contains(&layer.entry.id) && self.opens(layer.key))
-        })
+        layers
+            .is_ok_and(|layers| layers.iter().all(|layer| self.runs.contains(&layer.entry.id) && self.opens(layer.key)))
     }
 
     fn opens(&self, key: Option<KeyId>) -> bool {

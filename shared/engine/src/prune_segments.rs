@@ -117,14 +117,7 @@ impl SegmentsKept {
 
     /// Parts the segments of a stretch. Where no base lies before all moments that are kept, all of it stays until these have passed it:
     /// once what is missing is put back, it leads to moments again. Behind that only those stay that capturing goes on from.
-    fn part(
-        &mut self,
-        capture: CaptureId,
-        stretch: Stretch,
-        from: Option<Timestamp>,
-        since: Timestamp,
-        is_last: bool,
-    ) {
+    fn part(&mut self, capture: CaptureId, stretch: Stretch, from: Option<Timestamp>, since: Timestamp, is_last: bool) {
         let is_old = stretch.end() < since;
         let from = from.filter(|from| is_old || *from <= since);
         let from = from.unwrap_or(if is_old { stretch.end() } else { stretch.start() });
