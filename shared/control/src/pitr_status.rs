@@ -69,7 +69,7 @@ pub struct PitrHealth {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub proven_through: Option<Timestamp>,
-    /// Seconds since that moment. While nothing changes it grows, to an hour at most.
+    /// Seconds since that moment. While nothing changes it grows, to twenty minutes or a window at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<f64>,
     /// Windows that failed, one after the other, up to now.
