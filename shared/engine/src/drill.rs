@@ -84,11 +84,12 @@ impl Drill {
         let mut report = self.report(&begun, &manifest);
         let before = self.meter.stored.get();
         if let Err(error) = self.exercise(&manifest, &mut report).await {
-            if !error.is_of_the_backup() {
+            let is_dropped = error.is_of_the_backup() && self.repository.is_dropped(&self.snapshot).await?;
+            if is_dropped || !error.is_of_the_backup() {
                 // what is there already must not stand in the way of the next one
                 self.empty(&[&begun.id]).await?;
                 self.forget(&begun.id).await?;
-                return Err(error);
+                return Err(if is_dropped { self.was_dropped() } else { error });
             }
             report.failure = Some(error.in_full());
         }
@@ -98,6 +99,11 @@ impl Drill {
         self.repository.keep_drill(&report).await?;
         self.forget(&begun.id).await?;
         Ok(report)
+    }
+
+    /// What went while it was read was not damaged.
+    fn was_dropped(&self) -> EngineError {
+        EngineError::NotFound(format!("{} was dropped while it was drilled: drill another backup", self.snapshot))
     }
 
     fn report(&self, begun: &DrillBegun, manifest: &Manifest) -> DrillReport {

@@ -483,6 +483,33 @@ async fn beside_the_mark_of_another_drill_nothing_is_begun_and_nothing_deleted()
 }
 
 #[tokio::test]
+async fn a_backup_that_is_dropped_while_it_is_drilled_has_not_failed() {
+    for is_dropped in [true, false] {
+        let (fixture, repository, snapshot) = captured().await;
+        let database = scratch();
+        let troubled = Arc::new(Troubled::gated(database.clone(), 1));
+        let drilled = drill(&repository, &snapshot, target_of(troubled.clone()), SAMPLE);
+        let task = tokio::spawn(async move { drilled.run().await });
+        let gate = troubled.gate.as_ref().unwrap();
+        gate.reached.notified().await;
+        for path in fixture.objects().await {
+            if path.starts_with("runs/") || is_dropped && path.contains(snapshot.as_str()) {
+                fixture.store.delete(&path.as_str().into()).await.unwrap();
+            }
+        }
+        gate.open.notify_one();
+        let ended = task.await.unwrap();
+        // of what is gone without having been dropped it is known that it is gone
+        match ended {
+            Err(error) => assert!(is_dropped && error.to_string().contains("was dropped while"), "{error}"),
+            Ok(report) => assert!(!is_dropped && !report.has_passed(), "{report:?}"),
+        }
+        assert_eq!(kept(&repository).await.len(), usize::from(!is_dropped));
+        assert!(database.documents().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_taken_for_dead_says_nothing_of_the_backup() {
     let (_fixture, repository, snapshot) = captured().await;
     let database = scratch();
