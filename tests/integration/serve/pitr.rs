@@ -120,6 +120,7 @@ async fn moments_come_by_themselves_and_are_put_back() {
     assert_eq!(windows["windows"][0]["start"], backup["result"]["readTime"], "{windows:#}");
     assert_put_back(&api, &place, first_at, &first).await;
     assert_in_place(&place, &api, first_at, &first).await;
+    assert_drilled(&place, &api).await;
     assert_ended(&place, &api, second_at, &second).await;
 }
 
@@ -153,6 +154,20 @@ async fn whoever_captures_may_be_killed_and_no_moment_is_lost() {
     for (at, wanted) in [(first_at, &first), (second_at, &second)] {
         assert_put_back(&api, &place, at, wanted).await;
     }
+}
+
+/// A drill restores captured moments too.
+async fn assert_drilled(place: &Place, api: &Api) {
+    let elsewhere = emulator().await;
+    let scratch = api.connect(elsewhere.host(), "demo-drill").await;
+    let scratch = json!({"kind": "database", "projectId": scratch, "database": "(default)"});
+    let config = json!({"cronExpression": "0 4 * * 0", "scratch": scratch, "all": true, "moments": 2});
+    let path = |what: &str| format!("/drills/{}/{what}", place.project);
+    api.data(Method::PUT, &path("config"), Some(&config)).await;
+    api.post(&path("run"), json!({})).await;
+    let is_over = |drills: &Value| !drills["lastRun"].is_null() && drills["running"] == false;
+    let drilled = api.wait(&path("config"), "a drill", is_over).await["lastRun"].clone();
+    assert_eq!((&drilled["outcome"], &drilled["moments"]), (&json!("passed"), &json!(2)), "{drilled:#}");
 }
 
 /// A dry run and a restore into the database itself, to a time between two moments.

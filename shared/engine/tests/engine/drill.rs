@@ -487,17 +487,17 @@ async fn a_backup_that_is_dropped_while_it_is_drilled_has_not_failed() {
     for is_dropped in [true, false] {
         let (fixture, repository, snapshot) = captured().await;
         let database = scratch();
-        let troubled = Arc::new(Troubled::gated(database.clone(), 1));
-        let drilled = drill(&repository, &snapshot, target_of(troubled.clone()), SAMPLE);
+        let held = fixture.shared.hold_put("drills");
+        let drilled = drill(&repository, &snapshot, target(&database), SAMPLE);
         let task = tokio::spawn(async move { drilled.run().await });
-        let gate = troubled.gate.as_ref().unwrap();
-        gate.reached.notified().await;
+        // it has begun, and read nothing but the manifest
+        held.came().await;
         for path in fixture.objects().await {
             if path.starts_with("runs/") || is_dropped && path.contains(snapshot.as_str()) {
                 fixture.store.delete(&path.as_str().into()).await.unwrap();
             }
         }
-        gate.open.notify_one();
+        held.goes();
         let ended = task.await.unwrap();
         // of what is gone without having been dropped it is known that it is gone
         match ended {
