@@ -236,8 +236,9 @@ impl Moments {
         if moment.is_base {
             return Ok(None);
         }
-        let from = self.base(moment)?.read_times.first().copied().unwrap_or_default();
-        for stretch in self.stretches.iter().filter(|stretch| stretch.leads_on(from)) {
+        let base = self.base(moment)?;
+        let from = base.read_times.first().copied().unwrap_or_default();
+        for stretch in self.stretches.iter().filter(|stretch| is_base_in(stretch, base)) {
             if let Some(last) = stretch.proven.get(&moment.point) {
                 let first = stretch.segments.partition_point(|segment| segment.end() <= from);
                 let segments = stretch.segments.get(first..=*last).unwrap_or_default();
@@ -348,7 +349,9 @@ fn joined(stretch: &Stretch, from: Timestamp, point: Timestamp) -> Option<Joined
 /// stretch begins with it.
 pub(crate) fn is_base_in(stretch: &Stretch, manifest: &Manifest) -> bool {
     let (Some(first), Some(last)) = (manifest.read_times.first(), manifest.read_time()) else { return false };
-    stretch.leads_on(*first) && (*first == stretch.start() || !stretch.has_gap(*first, last))
+    // nor is one that was read on behind all of it
+    let is_within = last <= stretch.end() && (*first == stretch.start() || !stretch.has_gap(*first, last));
+    is_within && stretch.leads_on(*first)
 }
 
 /// Layers of a snapshot on top of which captured changes are put that begin at `point`.

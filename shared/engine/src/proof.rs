@@ -55,6 +55,8 @@ pub(crate) struct Prover<'p> {
     pub(crate) base: &'p SnapshotId,
     /// Document reads that counting at each point may cost.
     pub(crate) affordable: u64,
+    /// Whether it is known if counting reads names.
+    pub(crate) has_counted: bool,
 }
 
 impl Prover<'_> {
@@ -160,7 +162,8 @@ impl Prover<'_> {
     async fn count(&self, range: &PathRange, at: Timestamp) -> Result<u64> {
         let counting = self.source.count_surely(range, at);
         // names are read for as long as that takes
-        let count = if self.source.counts_by_reading() { counting.await? } else { in_time(counting).await? };
+        let may_read = self.source.counts_by_reading() || !self.has_counted;
+        let count = if may_read { counting.await? } else { in_time(counting).await? };
         self.meter.reads.add(if self.source.counts_by_reading() { count.max(1) } else { count / 1000 + 1 });
         Ok(count)
     }

@@ -43,8 +43,9 @@ impl Left<'_> {
             let Some(database) = segments.first().map(|first| &first.source) else { continue };
             let left = self.segments_of(*capture, database, segments);
             let there_were = moments(database, before, segments);
+            let there_were: Vec<Timestamp> = there_were.captured().filter(|point| *point >= since).collect();
             let stay = moments(database, &self.snapshots, &left);
-            let lost = there_were.captured().find(|point| *point >= since && !stay.holds(*point));
+            let lost = there_were.into_iter().find(|point| !stay.holds(*point));
             let lost = lost.or_else(|| stay.outermost().into_iter().find(|point| !self.has_all_of(&stay, *point)));
             let lost = lost.or_else(|| left.iter().find(|one| !self.opens(one.key)).map(SegmentManifest::end));
             if let Some(point) = lost {

@@ -112,14 +112,14 @@ impl SegmentsKept {
             let next = fit.iter().skip(before).find(|manifest| !named.contains_key(&manifest.id));
             self.next_bases.extend(next.map(|manifest| manifest.id.clone()));
         }
-        base.read_times.first().copied()
+        // behind `since` it leads to some of the moments that are kept only
+        base.read_times.first().copied().filter(|_| before > 0)
     }
 
     /// Parts the segments of a stretch. Where no base lies before all moments that are kept, all of it stays until these have passed it:
     /// once what is missing is put back, it leads to moments again. Behind that only those stay that capturing goes on from.
     fn part(&mut self, capture: CaptureId, stretch: Stretch, from: Option<Timestamp>, since: Timestamp, is_last: bool) {
         let is_old = stretch.end() < since;
-        let from = from.filter(|from| is_old || *from <= since);
         let from = from.unwrap_or(if is_old { stretch.end() } else { stretch.start() });
         let first = stretch.segments.partition_point(|segment| segment.end() <= from);
         let first = if is_last { first.min(goes_on_from(&stretch)) } else { first };

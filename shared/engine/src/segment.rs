@@ -22,6 +22,8 @@ use crate::plan::MAX_JOB_SECONDS;
 use crate::proof::{Prover, Verdict, cost_of_a_count};
 use crate::run_upload::{RunSettings, RunUpload};
 
+/// For how long a server may not count before the database is read instead: each proof looks at all that was captured since the last.
+const UNPROVEN_SECONDS: f64 = 2.0 * DAY_SECONDS as f64;
 /// How long it is taken for granted that nobody else went on: it takes eight segments, a merge and a prune to free a place.
 const TRUSTED_SECONDS: f64 = 10.0;
 
@@ -39,6 +41,9 @@ impl Capture {
                 return Ok(Some(End::Lost("what was captured was proven too late".to_owned())));
             }
             Err(EngineError::Port(error)) if error.can_be_retried() => {
+                if point.seconds_since(listening.position.ledger.anchor) > UNPROVEN_SECONDS {
+                    return Ok(Some(End::Lost(format!("what was captured could not be proven for two days: {error}"))));
+                }
                 // what was heard is not held up by a server that cannot count just now
                 told(CaptureEvent::Unproven(error.to_string()));
                 listening.failed_to_prove = Some(Instant::now());
@@ -87,7 +92,7 @@ impl Capture {
         Ok(ends)
     }
 
-    /// Whether a segment would say more than that nothing has changed: an idle database makes one an hour. What a proof
+    /// Whether a segment would say more than that nothing has changed: an idle database makes three an hour. What a proof
     /// has cost is not paid again by whoever captures next.
     fn is_worth_a_segment(&self, listening: &Listening, is_proven: bool) -> bool {
         let proves = is_proven && (!listening.position.unproven.is_empty() || !self.is_cheap(listening));
@@ -131,7 +136,7 @@ impl Capture {
         // a database so small may be read rather than asked
         let is_small = listening.position.documents() <= self.options.cheap_proof_reads;
         if !is_small && !listening.has_counted && !self.source.counts_by_reading() {
-            self.prover(&listening.position.base).try_counting(point).await?;
+            self.prover(&listening.position.base, true).try_counting(point).await?;
             listening.has_counted = true;
             if !self.is_proof_due(listening) {
                 return Ok(None);
@@ -143,22 +148,22 @@ impl Capture {
     /// Looks up whether documents of these groups were there before, where that is assumed.
     pub(crate) async fn resolve_assumed(&self, listening: &mut Listening, groups: &BTreeSet<String>) -> Result<()> {
         let Position { ledger, base, .. } = &mut listening.position;
-        self.prover(base).resolve(ledger, groups).await
+        self.prover(base, true).resolve(ledger, groups).await
     }
 
-    fn prover<'p>(&'p self, base: &'p SnapshotId) -> Prover<'p> {
+    fn prover<'p>(&'p self, base: &'p SnapshotId, has_counted: bool) -> Prover<'p> {
         let (Self { repository, meter, .. }, affordable) = (self, self.options.cheap_proof_reads);
         let (source, changes) = (&*self.source, &*self.changes);
-        Prover { repository, source, changes, meter, base, affordable }
+        Prover { repository, source, changes, meter, base, affordable, has_counted }
     }
 
     async fn prove(&self, listening: &mut Listening) -> Result<Verdict> {
-        let Listening { position: Position { ledger, base, unproven, .. }, buffer, .. } = listening;
+        let Listening { position: Position { ledger, base, unproven, .. }, buffer, has_counted, .. } = listening;
         let points: Vec<Timestamp> = unproven.iter().copied().chain(buffer.points()).collect();
         // one that fails leaves no trace: what it found besides stands nowhere else
         let mut counted = ledger.clone();
-        let (verdict, found) = self.prover(base).prove(&mut counted, &points).await?;
-        *ledger = counted;
+        let (verdict, found) = self.prover(base, *has_counted).prove(&mut counted, &points).await?;
+        (*ledger, *has_counted) = (counted, true);
         for (path, versions) in found {
             buffer.add(path, versions);
         }

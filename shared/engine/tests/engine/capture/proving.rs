@@ -59,6 +59,25 @@ async fn a_count_that_is_never_answered_holds_up_a_segment_for_a_while_only() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_counted_for_two_days_is_read_instead() {
+    let (fixture, repository, _) = begun(24).await;
+    let database = &fixture.database;
+    database.listen_faults(|faults| faults.counts = Some((0, CountFault::Unavailable)));
+    for hours in [1, 46] {
+        database.set("users/u00000", hours);
+        database.pass_seconds(hours * 3600);
+        let (_, events) = until_now(&capture(&repository, database)).await;
+        assert!(matches!(&events[..], [CaptureEvent::Unproven(_), CaptureEvent::Sealed(_)]), "{events:?}");
+    }
+    database.set("users/u00000", 49);
+    database.pass_seconds(2 * 3600);
+    let (_, events) = until_now(&capture(&repository, database)).await;
+    assert!(matches!(&events[..], [CaptureEvent::Scanning(_), CaptureEvent::Sealed(_)]), "{events:?}");
+    let windows = all_moments_are_right(&repository, database).await;
+    assert_eq!((windows.len(), windows[1].moments), (2, 1), "{windows:?}");
+}
+
+#[tokio::test]
 async fn a_proof_that_fails_half_way_leaves_nothing_that_a_later_one_would_believe() {
     let mut has_failed = false;
     for counts in 0..20 {
