@@ -81,22 +81,25 @@ impl Stretch {
 
     /// Whether nothing is missing between `a` and `b`: no scan took the place of changes, and no point lies there that was
     /// never proven.
-    pub(crate) fn is_unbroken<'s>(&'s self, a: Timestamp, b: Timestamp) -> bool {
-        let first = self.segments.partition_point(|segment| segment.end() <= a);
-        let touched = || self.segments.iter().skip(first).take_while(|segment| segment.after < b);
+    pub(crate) fn is_unbroken(&self, a: Timestamp, b: Timestamp) -> bool {
         // a merged segment may have a million points
-        let within = |segment: &'s SegmentManifest| {
+        let within = |segment: &SegmentManifest| {
             let first = segment.points.partition_point(|point| *point <= a);
-            segment.points.iter().skip(first).take_while(|point| **point < b)
+            let mut points = segment.points.iter().skip(first).take_while(|point| **point < b);
+            points.all(|point| self.proven.contains_key(point))
         };
-        !self.has_gap(a, b) && touched().flat_map(within).all(|point| self.proven.contains_key(point))
+        !self.has_gap(a, b) && self.touched(a, b).all(within)
     }
 
     /// Whether a scan took the place of changes somewhere between `a` and `b`.
     pub(crate) fn has_gap(&self, a: Timestamp, b: Timestamp) -> bool {
+        self.touched(a, b).flat_map(|segment| &segment.gaps).any(|gap| gap.after < b && gap.until > a)
+    }
+
+    /// The segments that say something of the time between `a` and `b`.
+    fn touched(&self, a: Timestamp, b: Timestamp) -> impl Iterator<Item = &SegmentManifest> {
         let first = self.segments.partition_point(|segment| segment.end() <= a);
-        let touched = self.segments.iter().skip(first).take_while(|segment| segment.after < b);
-        touched.flat_map(|segment| &segment.gaps).any(|gap| gap.after < b && gap.until > a)
+        self.segments.iter().skip(first).take_while(move |segment| segment.after < b)
     }
 
     /// The newest point at or before `moment`, or where the stretch begins.

@@ -502,7 +502,7 @@ pub(crate) mod tests {
     }
 
     /// A run of so many bytes.
-    fn run(raw_bytes: u64) -> RunEntry {
+    pub(crate) fn run(raw_bytes: u64) -> RunEntry {
         let path = DocumentPath::new("a/b").unwrap();
         RunEntry {
             id: RunId([0; 16]),

@@ -110,12 +110,13 @@ fn would_be_lost(what: &str) -> EngineError {
 mod tests {
     use std::collections::BTreeSet;
 
+    use firebackup_model::Selection;
     use firebackup_model::id::{JobId, JobKind};
     use firebackup_model::manifest::{Consistency, Counts, GroupCounts, RunEntry, RunKind, SnapshotKind};
-    use firebackup_model::segment::{Proof, SegmentKind};
-    use firebackup_model::{DocumentPath, Selection};
+    use firebackup_model::segment::Proof;
 
     use super::*;
+    use crate::compact::tests as compact;
 
     const CAPTURE: CaptureId = CaptureId([1; 16]);
     const KEY: KeyId = KeyId([2; 16]);
@@ -131,19 +132,7 @@ mod tests {
     }
 
     fn run(seconds: i64, kind: RunKind) -> RunEntry {
-        let path = DocumentPath::new("a/b").unwrap();
-        RunEntry {
-            id: run_id(seconds),
-            kind,
-            size: 0,
-            sha256: String::new(),
-            records: 0,
-            blocks: 0,
-            raw_bytes: 0,
-            first: path.clone(),
-            last: path,
-            read_time: None,
-        }
+        RunEntry { id: run_id(seconds), kind, ..compact::run(0) }
     }
 
     fn id(seconds: i64) -> SnapshotId {
@@ -179,30 +168,11 @@ mod tests {
     /// It proves its only point.
     fn segment(after: i64, end: i64) -> SegmentManifest {
         SegmentManifest {
-            format: 1,
-            source: DatabaseName::new("p", "d"),
             base: id(10),
-            sequence: 0,
-            first_sequence: None,
-            proven_documents: None,
-            after: at(after),
-            kind: SegmentKind::Listened,
-            level: 0,
-            points: vec![at(end)],
-            gaps: Vec::new(),
             proofs: vec![Proof { from: at(end), through: at(end) }],
             runs: vec![run(end, RunKind::Delta)],
-            totals: Counts::default(),
-            collections: GroupCounts::new(),
-            documents: BTreeMap::new(),
-            token: None,
-            job: None,
-            compression: "zstd:1".parse().unwrap(),
             key: Some(KEY),
-            stored_bytes: 0,
-            reads: 0,
-            tool: String::new(),
-            finished: at(end),
+            ..compact::segment(after, end, 0)
         }
     }
 

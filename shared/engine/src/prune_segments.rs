@@ -69,7 +69,7 @@ impl SegmentsKept {
                 let is_wanted = |one: &Manifest| !is_old || is_last && !named.contains_key(&one.id);
                 let fit = bases.iter().filter(|manifest| is_wanted(manifest) && is_base_in(&stretch, manifest));
                 let from = all.choose_base(&fit.copied().collect::<Vec<_>>(), named, since);
-                all.part(*capture, stretch, from, since, is_last);
+                all.part(*capture, stretch, from, is_old, is_last);
             }
         }
         all
@@ -118,8 +118,7 @@ impl SegmentsKept {
 
     /// Parts the segments of a stretch. Where no base lies before all moments that are kept, all of it stays until these have passed it:
     /// once what is missing is put back, it leads to moments again. Behind that only those stay that capturing goes on from.
-    fn part(&mut self, capture: CaptureId, stretch: Stretch, from: Option<Timestamp>, since: Timestamp, is_last: bool) {
-        let is_old = stretch.end() < since;
+    fn part(&mut self, capture: CaptureId, stretch: Stretch, from: Option<Timestamp>, is_old: bool, is_last: bool) {
         let from = from.unwrap_or(if is_old { stretch.end() } else { stretch.start() });
         let first = stretch.segments.partition_point(|segment| segment.end() <= from);
         let first = if is_last { first.min(goes_on_from(&stretch)) } else { first };

@@ -22,9 +22,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{Capture, CaptureEvent, CaptureOptions, Captured, Contents, Moments, Repository, Window};
+use firebackup_engine::{
+    Capture, CaptureEvent, CaptureOptions, Captured, Contents, EngineError, Moments, Repository, Window,
+};
 use firebackup_model::manifest::Manifest;
 use firebackup_model::{DocumentPath, Selection, Timestamp};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::task::JoinHandle;
 
 use crate::fixture::{Fixture, backup};
 
@@ -56,6 +60,19 @@ pub async fn until_now(capture: &Capture) -> (Captured, Vec<CaptureEvent>) {
     let mut events = Vec::new();
     let captured = capture.until_now(&mut |event| events.push(event)).await.unwrap();
     (captured, events)
+}
+
+/// Has a capture follow: what may stop it, what it tells, and how it ends.
+pub fn follow(
+    capture: Capture,
+) -> (Arc<Capture>, UnboundedReceiver<CaptureEvent>, JoinHandle<Result<Captured, EngineError>>) {
+    let following = Arc::new(capture);
+    let (tell, told) = mpsc::unbounded_channel();
+    let task = tokio::spawn({
+        let following = following.clone();
+        async move { following.follow(&mut |event| drop(tell.send(event))).await }
+    });
+    (following, told, task)
 }
 
 /// A database with a backup to begin from.

@@ -1,14 +1,13 @@
 //! A capture that sleeps while its segment is on its way to the store, until its place is free although others went on.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use firebackup_engine::memory::MemoryDatabase;
-use firebackup_engine::{Capture, CaptureEvent, PrunePolicy, prune};
+use firebackup_engine::{CaptureEvent, PrunePolicy, prune};
 use firebackup_model::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{all_moments_are_right, begun, capture, compaction, held_at, moments, until_now};
+use super::{all_moments_are_right, begun, capture, compaction, follow, held_at, moments, until_now};
 use crate::fixture::{Fixture, backup};
 
 async fn others_go_on(fixture: &Fixture, windows: i64) {
@@ -49,13 +48,8 @@ async fn who_slept_goes_on(is_alone: bool) {
     let database = fixture.database.clone();
     others_go_on(&fixture, 3).await;
     let held = fixture.shared.hold_put("segments");
-    let following: Arc<Capture> = Arc::new(capture(&repository, &database));
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     database.set("users/u00000", 1);
-    let task = tokio::spawn({
-        let following = following.clone();
-        async move { following.follow(&mut |event| drop(tell.send(event))).await }
-    });
+    let (following, mut told, task) = follow(capture(&repository, &database));
     held.came().await;
     others_free_the_place(&fixture).await;
     held.goes();

@@ -1,26 +1,20 @@
 //! Proofs that fail: what was heard is sealed all the same, and proven later.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use firebackup_engine::CaptureEvent;
 use firebackup_engine::memory::CountFault;
-use firebackup_engine::{Capture, CaptureEvent};
 
-use super::{all_moments_are_right, begun, capture, until_now};
+use super::{all_moments_are_right, begun, capture, follow, until_now};
 
 /// A capture that follows while nothing is counted: each change is sealed, and asked for is a count once in a pause.
 async fn changes_are_sealed_without_counts(fault: CountFault) {
     let (fixture, repository, _) = begun(24).await;
     let database = fixture.database.clone();
-    let mut following: Capture = capture(&repository, &database);
+    let mut following = capture(&repository, &database);
     // what is not counted is no silence
     following.options.silence = Duration::from_secs(3600);
-    let following = Arc::new(following);
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let task = tokio::spawn({
-        let following = following.clone();
-        async move { following.follow(&mut |event| drop(tell.send(event))).await }
-    });
+    let (following, mut told, task) = follow(following);
     database.listen_faults(|faults| faults.counts = Some((0, fault)));
     let (mut failures, mut sealed) = (0, 0);
     for round in 0..5 {

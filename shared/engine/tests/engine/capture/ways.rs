@@ -14,7 +14,7 @@ use firebackup_model::segment::SegmentKind;
 use firebackup_model::{DocumentPath, ErrorKind, Selection, Timestamp};
 use object_store::ObjectStoreExt;
 
-use super::{all_moments_are_right, begun, capture, moments, options, until_now};
+use super::{all_moments_are_right, begun, capture, follow, moments, options, until_now};
 use crate::faults::{Trouble, Troubled};
 use crate::fixture::{backup_of, contents, contents_at, restore, target};
 
@@ -253,12 +253,7 @@ async fn a_stream_that_comes_further_now_and_then_is_not_taken_for_dead() {
     let (fixture, repository, _) = begun(24).await;
     let database = fixture.database.clone();
     database.listen_faults(|faults| faults.has_heartbeats = true);
-    let following = Arc::new(capture(&repository, &database));
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let task = tokio::spawn({
-        let following = following.clone();
-        async move { following.follow(&mut |event| drop(tell.send(event))).await }
-    });
+    let (following, mut told, task) = follow(capture(&repository, &database));
     for round in 0..4 {
         // longer than a stream may be silent; in all, longer than it may come no further
         tokio::time::sleep(following.options.silence * 3).await;
@@ -383,12 +378,7 @@ async fn two_captures_at_once_make_one_chain() {
 async fn whoever_follows_seals_while_the_stream_stays_open_and_stops_when_asked() {
     let (fixture, repository, _) = begun(40).await;
     let database = fixture.database.clone();
-    let following: Arc<Capture> = Arc::new(capture(&repository, &database));
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let task = tokio::spawn({
-        let following = following.clone();
-        async move { following.follow(&mut |event| drop(tell.send(event))).await }
-    });
+    let (following, mut told, task) = follow(capture(&repository, &database));
     for round in 0..5 {
         database.set("users/u00000", round);
         database.tell();
@@ -463,12 +453,7 @@ async fn what_a_stream_says_after_a_silence_is_proven_at_once() {
     let database = fixture.database.clone();
     let mut following = capture(&repository, &database);
     (following.options.prove_cheaply_every_seconds, following.options.prove_every_seconds) = (10_000, 10_000);
-    let following = Arc::new(following);
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let task = tokio::spawn({
-        let following = following.clone();
-        async move { following.follow(&mut |event| drop(tell.send(event))).await }
-    });
+    let (following, mut told, task) = follow(following);
     database.set("users/u00000", 1);
     database.tell();
     let event = told.recv().await.unwrap();
